@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""fs-snapshot for dnf 4: a snapshot of the btrfs root before each transaction.
+
+A thin adapter: it translates dnf's transaction and dnf's errors, the rest is in fs_rollback. All
+imports are done when dnf loads it: by the time the last hook runs, the files of this very package
+may be newer, or gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Optional
+
+import dnf
+import dnf.exceptions
+import libdnf.transaction
+
+from fs_rollback import config as configuration
+from fs_rollback.core import packages
+from fs_rollback.core.record import Outcome, Transaction
+from fs_rollback.errors import Error, RefusedError
+from fs_rollback.system import history, reclaim, transaction, upkeep, window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger = logging.getLogger("dnf.plugin")
+
+_ACTIONS = {
+    value: name.partition("_")[2].lower()
+    for name, value in vars(libdnf.transaction).items()
+    if name.startswith("TransactionItemAction_")
+}
+_OUTCOMES = {
+    libdnf.transaction.TransactionState_DONE: Outcome.DONE,
+    libdnf.transaction.TransactionState_ERROR: Outcome.FAILED,
+}
+# Loaded now, because they may be gone when `transaction` runs.
+_LOADED = (history, reclaim, upkeep, window)
+
+
+class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
+    """The hooks; dnf calls pre_transaction right before rpm runs, and transaction afterwards."""
+
+    name = "fs-snapshot"
+
+    def __init__(self, base: dnf.Base, cli: Optional[dnf.cli.Cli]) -> None:
+        super().__init__(base, cli)
+        self._base = base
+        self._taken: Optional[transaction.Taken] = None
+        self._broken: Optional[configuration.BrokenConfigError] = None
+        try:
+            self._config = configuration.read()
+        except configuration.BrokenConfigError as error:
+            self._broken, self._config = error, error.usable
+
+    def pre_transaction(self) -> None:
+        """Take the snapshot, or stop dnf: only its own errors do that."""
+        if not self._concerns_us():
+            return
+        try:
+            self._protect()
+        except RefusedError as error:
+            raise dnf.exceptions.Error(_sentence(error)) from error
+        except Exception as error:
+            if self._config.on_failure == "abort":
+                raise dnf.exceptions.Error(f"{_sentence(error)} {_HOW_TO_GO_ON}") from error
+            logger.warning("%s The transaction goes on without a way back.", _sentence(error))
+
+    def _concerns_us(self) -> bool:
+        # `group mark` runs the hooks with an empty transaction.
+        return bool(self._base.transaction) and self._base.conf.installroot == "/"
+
+    def _protect(self) -> None:
+        reason = transaction.unprotected()
+        if reason is None:
+            if self._broken is not None:
+                raise self._broken
+            result = transaction.before(self._describe())
+        else:
+            result = reason
+        if isinstance(result, transaction.Unprotected):
+            logger.log(
+                logging.DEBUG if result.quiet else logging.WARNING, "fs-snapshot: %s", result.reason
+            )
+            return
+        self._taken = result
+        logger.info("fs-snapshot: snapshotting /: %s", result.path)
+
+    def _describe(self) -> Transaction:
+        # API users (dnf-automatic, Ansible) have no command line of dnf's.
+        arguments = getattr(self._base, "args", None)
+        line = ("dnf", *map(str, arguments)) if arguments else tuple(sys.argv)
+        # Not through tsi.pkg: it raises KeyError for an item that only changes a reason, and
+        # each kernel update has one.
+        items = (
+            packages.Item(_ACTIONS.get(tsi.action, "unknown"), str(tsi.name), tsi.arch, _evr(tsi))
+            for tsi in self._base.transaction
+        )
+        return Transaction(
+            tool="dnf4",
+            command_line=transaction.command_line(line),
+            user=transaction.requested_by(dict(os.environ)),
+            packages=packages.changes(items),
+        )
+
+    def transaction(self) -> None:
+        """Record the end. dnf calls this after a failed scriptlet too; nothing is raised here."""
+        if self._taken is None:
+            return
+        taken, self._taken = self._taken, None
+        try:
+            row = self._base.history.last()
+            outcome = _OUTCOMES.get(row.return_code, Outcome.INTERRUPTED) if row else Outcome.DONE
+            number = row.tid if row else None
+            problems: Sequence[str] = transaction.after(taken, outcome, number, self._config)
+        except Exception as error:  # noqa: BLE001 - see above
+            problems = [str(error)]
+        for problem in problems:
+            logger.warning("fs-snapshot: %s", problem)
+
+
+_HOW_TO_GO_ON = (
+    "Nothing was changed. To go on without a snapshot: --disableplugin=fs-snapshot,"
+    " or on_failure = warn in /etc/fs-rollback.conf."
+)
+
+
+def _sentence(error: Exception) -> str:
+    hint = error.hint if isinstance(error, Error) else ""
+    return f"fs-snapshot: {error}." + (f" {hint}" if hint else "")
+
+
+def _evr(item: Any) -> str:
+    evr = str(item.evr)
+    return evr[2:] if evr.startswith("0:") else evr

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands that change the store: create, pin, unpin, delete, prune."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from datetime import datetime
+
+from .. import config, report
+from ..core.naming import resolve
+from ..core.record import Kind
+from ..core.retention import Action
+from ..core.snapshot import STORE, Snapshot
+from ..errors import Error, StoreError
+from ..system import upkeep
+from . import session
+
+
+def create(args: Namespace) -> int:
+    """`create`: take a snapshot now."""
+    with session.writing(args.root) as (host, store):
+        now = datetime.now().astimezone()
+        record = upkeep.take(host, store, Kind.MANUAL, now, description=args.message or "")
+        store.write(record)
+    print(f"/{STORE}/{record.name}")
+    return 0
+
+
+def pin(args: Namespace) -> int:
+    """`pin` and `unpin`: keep a snapshot whatever retention says, or no longer."""
+    with session.writing(args.root) as (_, store):
+        snapshots = store.load()
+        for snapshot in [resolve(reference, snapshots) for reference in args.snapshot]:
+            if snapshot.record is None:
+                raise StoreError(
+                    f"{snapshot.name} has no readable record to note that in ({snapshot.problem})",
+                    hint="An incomplete snapshot is never pruned.",
+                )
+            store.write(snapshot.record._replace(pinned=args.pinned))
+            session.note(f"{snapshot.name} is {'pinned' if args.pinned else 'no longer pinned'}")
+    return 0
+
+
+def delete(args: Namespace) -> int:
+    """`delete`: delete snapshots; goes on after a failure and says which failed."""
+    failures: list[Error] = []
+    with session.writing(args.root) as (host, store):
+        snapshots = store.load()
+        chosen = list(dict.fromkeys(resolve(ref, snapshots).name for ref in args.snapshot))
+        by_name = {snapshot.name: snapshot for snapshot in snapshots}
+        for name in chosen:
+            try:
+                upkeep.delete(host, store, by_name[name])
+                session.note(f"deleted {name}")
+            except Error as error:
+                failures.append(error)
+                session.note(f"{error}. {error.hint}".rstrip())
+    return max((failure.exit_code for failure in failures), default=0)
+
+
+def prune(args: Namespace) -> int:
+    """`prune`: delete what retention says, or show its verdicts."""
+    policy = config.read(args.root).policy
+    now = datetime.now().astimezone()
+    if args.dry_run:
+        with session.reading(args.root) as (host, store):
+            verdicts = upkeep.judge(host, store, policy, now) if store else ()
+        failures: list[tuple[Snapshot, Error]] = []
+    else:
+        with session.writing(args.root) as (host, store):
+            verdicts = upkeep.judge(host, store, policy, now)
+            failures = upkeep.prune(host, store, verdicts, _progress)
+    if args.json:
+        rows = [report.verdict_json(verdict) for verdict in verdicts]
+        failed = [{"name": snapshot.name, "error": str(error)} for snapshot, error in failures]
+        session.print_json({"verdicts": rows, "failures": failed})
+    elif args.dry_run:
+        print(report.verdict_table(verdicts, session.width()))
+    else:
+        count = sum(verdict.action is Action.DELETE for verdict in verdicts) - len(failures)
+        session.note(f"deleted {count} of {len(verdicts)} snapshots")
+    for _, error in failures:
+        session.note(str(error))
+    return 1 if failures else 0
+
+
+def _progress(snapshot: Snapshot) -> None:
+    if sys.stderr.isatty():
+        session.note(f"deleting {snapshot.name}")

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands that only look: status, list, show."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from typing import Any
+
+from .. import report
+from ..core.naming import resolve
+from ..core.snapshot import Snapshot
+from ..errors import ConfigError, Error
+from ..system import history, upkeep
+from ..system.host import Host
+from ..system.store import Store
+from . import session
+
+_LOW_SPACE = 0.05
+
+
+def list_snapshots(args: Namespace) -> int:
+    """`list`: a row a snapshot, the newest last."""
+    with session.reading(args.root) as (host, store):
+        snapshots = _load(host, store)
+        roots = upkeep.roots(host)
+    if args.json:
+        rows = [report.snapshot_json(snapshot, roots) for snapshot in snapshots]
+        session.print_json({"snapshots": rows})
+    elif snapshots:
+        print(report.snapshot_table(snapshots, roots, session.width()))
+    else:
+        session.note("no snapshots yet; the next dnf transaction or 'fs-rollback create' takes one")
+    return 0
+
+
+def show(args: Namespace) -> int:
+    """`show`: everything about one snapshot."""
+    with session.reading(args.root) as (host, store):
+        snapshot = resolve(args.snapshot, _load(host, store))
+        roots = upkeep.roots(host)
+    if args.json:
+        session.print_json({"snapshot": report.snapshot_json(snapshot, roots)})
+    else:
+        print(report.snapshot_details(snapshot, roots))
+    return 0
+
+
+def _load(host: Host, store: Store | None) -> list[Snapshot]:
+    """Return the snapshots with the truth about their transactions, even if nobody wrote it yet."""
+    if store is None:
+        return []
+    snapshots = store.load()
+    settled = {record.name: record for record in history.settle(host, snapshots)}
+    return [s._replace(record=settled.get(s.name, s.record)) for s in snapshots]
+
+
+def status(args: Namespace) -> int:
+    """`status`: how the machine stands; exit code 1 if something needs attention."""
+    with session.reading(args.root) as (host, store):
+        facts, attention = _facts(host, store, args.root)
+    facts["attention"] = attention
+    if args.json:
+        session.print_json(facts)
+    else:
+        _print_status(facts)
+    return 1 if attention else 0
+
+
+def _facts(host: Host, store: Store | None, root: str) -> tuple[dict[str, Any], list[str]]:
+    from .. import config
+    from ..system import boot_sources, plugin_state
+
+    attention: list[str] = []
+    layout = None
+    try:
+        layout = boot_sources.read_layout(host)
+    except Error as error:
+        attention.append(f"no rollback is possible: {error} {error.hint}".strip())
+    if reason := host.unsupported():
+        attention.append(f"{reason}: transactions take no snapshot, no rollback is possible")
+    try:
+        config.read(root)
+    except ConfigError as error:
+        attention.append(f"{error} {error.hint}")
+    paths = {subvolume.id: "/" + subvolume.path for subvolume in host.subvolumes}
+    waiting, said = _waiting(host, store)
+    attention += said
+    attention += plugin_state.problems(host)
+    snapshots = _load(host, store)
+    attention += [f"{s.name} is incomplete: {s.problem}" for s in snapshots if s.incomplete]
+    ordinary = [s for s in snapshots if s.exists and not s.is_replaced]
+    total, free = _space(host)
+    if free < _LOW_SPACE * total:
+        attention.append(f"only {report.size(free)} are free; 'fs-rollback prune' makes room")
+    return {
+        "device": host.mount.source,
+        "layout": layout.describe() if layout else None,
+        "running": {"id": host.root_id, "path": paths.get(host.root_id)},
+        "next": {"id": layout.root.id, "path": "/" + layout.root.path} if layout else None,
+        "waiting": waiting,
+        "snapshots": len(snapshots),
+        "newest": ordinary[-1].name if ordinary else None,
+        "space": {"total_bytes": total, "free_bytes": free},
+    }, attention
+
+
+def _waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
+    from ..system import window
+
+    found = window.look(host, store)
+    if found.journal is None:
+        return "nothing", []
+    target = found.journal.target
+    if found.waiting is window.Waiting.REBOOT:
+        said = f"the rollback to {target} waits for a reboot; 'fs-rollback undo' takes it back"
+        return "reboot", [said]
+    if found.waiting is window.Waiting.ELSEWHERE:
+        return "elsewhere", [
+            f"the machine was rolled back to {target}, but this boot did not use that root"
+        ]
+    if found.journal.state.value == "prepared":
+        return "interrupted", [
+            f"a rollback to {target} was interrupted; the next command that changes something"
+            " takes it back or finishes it"
+        ]
+    return "nothing", []
+
+
+def _space(host: Host) -> tuple[int, int]:
+    found = os.statvfs(host.top)
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+
+
+def _print_status(facts: dict[str, Any]) -> None:
+    following = facts["next"]
+    space = facts["space"]
+    rows = {
+        "Root": f"{facts['device']}, layout {facts['layout'] or 'unknown'}",
+        "Running": _root(facts["running"]),
+        "Next boot": _root(following) if following else "unknown",
+        "Waiting": facts["waiting"],
+        "Snapshots": f"{facts['snapshots']}, newest {facts['newest'] or '-'}",
+        "Space": f"{report.size(space['free_bytes'])} free of {report.size(space['total_bytes'])}",
+    }
+    for label, value in rows.items():
+        print(f"{label + ':':11}{report.clean(value)}")
+    for line in facts["attention"]:
+        sys.stdout.write(f"Attention: {report.clean(line)}\n")
+
+
+def _root(place: dict[str, Any]) -> str:
+    path = "the top level" if place["path"] == "/" else place["path"]
+    return f"{path} (ID {place['id']})"

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The entry point: arguments, and the one place where an error becomes a message and a code.
+
+Commands are imported when they are called: start-up time is a feature.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+
+from .. import __version__
+from ..errors import Error, InterruptedRunError, UndoFailedError
+
+_EPILOG = """\
+SNAPSHOT is an ID, a name, the beginning of a name that fits only one, or 'latest'.
+
+after a bad upgrade:
+  fs-rollback list              see what there is to go back to
+  fs-rollback rollback          go back to before the last transaction (asks first)
+  reboot
+  fs-rollback undo              if it was no help: come back
+
+exit codes: 0 done; 1 failed, machine as before (status: something needs attention);
+2 usage or configuration; 3 refused, nothing touched; 4 needs hands; 130 interrupted and undone.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    args = _parser().parse_args(arguments)
+    for name in ("stdout", "stderr"):
+        # A terminal in the C locale must not turn a message into a traceback.
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader went away; nothing more can be said to it, not at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    module, function = args.command
+    try:
+        return int(getattr(import_module(f"fs_rollback.cli.{module}"), function)(args))
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        return _complain(InterruptedRunError("interrupted; the machine is as before"))
+    except Error as error:
+        if args.debug:
+            raise
+        return _complain(error)
+    except OSError as error:
+        if args.debug or isinstance(error, BrokenPipeError):
+            raise
+        return _complain(Error(f"{error}", hint="--debug shows where this happened."))
+
+
+def _complain(error: Error) -> int:
+    from ..report import clean
+
+    lines = str(error).splitlines() or [""]
+    print("fs-rollback: " + "\n".join(clean(line) for line in lines), file=sys.stderr)
+    if error.hint:
+        if isinstance(error, UndoFailedError):
+            print(error.hint, file=sys.stderr)
+        else:
+            print(f"  {clean(error.hint)}", file=sys.stderr)
+    return error.exit_code
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fs-rollback",
+        description="Go back to the system as it was before a bad upgrade.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"fs-rollback {__version__}")
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common.add_argument(
+        "--root",
+        metavar="DIR",
+        default="/",
+        help="work on the system whose root is mounted on DIR, not on the running one",
+    )
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, where: str, text: str, **defaults: object) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common],
+            allow_abbrev=False,
+        )  # fmt: skip
+        command.set_defaults(command=tuple(where.split(".")), **defaults)
+        return command
+
+    _json(add("status", "looking.status", "how this machine stands; exit code 1: look at it"))
+    _json(add("list", "looking.list_snapshots", "all snapshots, the newest last"))
+    show = add("show", "looking.show", "everything about one snapshot")
+    _json(show)
+    show.add_argument("snapshot", metavar="SNAPSHOT")
+    create = add("create", "keeping.create", "take a snapshot now")
+    create.add_argument("-m", "--message", metavar="TEXT", help="what it is for")
+    for name, pinned, text in (
+        ("pin", True, "keep snapshots until they are unpinned"),
+        ("unpin", False, "leave snapshots to retention again"),
+    ):
+        add(name, "keeping.pin", text, pinned=pinned).add_argument(
+            "snapshot", metavar="SNAPSHOT", nargs="+"
+        )
+    add("delete", "keeping.delete", "delete snapshots, or old roots").add_argument(
+        "snapshot", metavar="SNAPSHOT", nargs="+"
+    )
+    prune = add("prune", "keeping.prune", "delete the snapshots that are no longer kept")
+    _json(prune)
+    prune.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
+    rollback = add("rollback", "rolling.roll_back", "go back to a snapshot with the next boot")
+    rollback.add_argument(
+        "snapshot",
+        metavar="SNAPSHOT",
+        nargs="?",
+        help="default: the newest from before a transaction",
+    )
+    _rolling(rollback)
+    _rolling(add("undo", "rolling.undo", "take back the last rollback"))
+    return parser
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="answer in JSON, for scripts")
+
+
+def _rolling(command: argparse.ArgumentParser) -> None:
+    _json(command)
+    command.add_argument("--dry-run", action="store_true", help="show the plan, change nothing")
+    command.add_argument("-y", "--yes", action="store_true", help="do it without asking")
+    command.add_argument(
+        "--keep",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="take this along from the present root, beside what the configuration keeps",
+    )
+    command.add_argument(
+        "--no-keep", action="store_true", help="take nothing along: /home and all go back too"
+    )

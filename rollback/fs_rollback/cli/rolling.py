@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands that change what boots next: rollback and undo."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from .. import config, report
+from ..core.naming import resolve
+from ..core.packages import summary
+from ..core.record import Kind, PackageChange
+from ..core.snapshot import Snapshot
+from ..core.steps import Step
+from ..errors import ProcessError, RefusedError, UsageError, VerificationError
+from ..system import boot_sources, changes, executor, rollback, window
+from ..system.host import Host
+from ..system.operations import Operations
+from ..system.store import Store
+from ..system.transaction import requested_by
+from . import session
+
+_SHOWN = 12
+
+
+def roll_back(args: Namespace) -> int:
+    """`rollback`: make a snapshot the root of the next boot."""
+    keep = _keep_paths(args)
+    with session.writing(args.root) as (host, store):
+        target = _target(args.snapshot, store.load())
+        return _propose_and_do(args, host, store, target, keep)
+
+
+def undo(args: Namespace) -> int:
+    """`undo`: take back a rollback that waits for its reboot, or go back to the replaced root."""
+    keep = _keep_paths(args)
+    with session.writing(args.root) as (host, store):
+        found = window.look(host, store)
+        if found.waiting is window.Waiting.REBOOT and found.journal is not None:
+            return _take_back(args, host, store, found)
+        replaced = [s for s in store.load() if s.exists and s.is_replaced]
+        if not replaced:
+            raise RefusedError(
+                "there is no rollback to undo", hint="'fs-rollback list' shows what there is."
+            )
+        return _propose_and_do(args, host, store, replaced[-1], keep)
+
+
+def _keep_paths(args: Namespace) -> tuple[str, ...]:
+    if args.no_keep:
+        return ()
+    try:
+        return (*config.read(args.root).keep, *(config.checked_path(p) for p in args.keep))
+    except ValueError as error:
+        raise UsageError(f"--keep takes an absolute path, not {error}") from error
+
+
+def _target(reference: str | None, snapshots: Sequence[Snapshot]) -> Snapshot:
+    if reference is not None:
+        return resolve(reference, snapshots)
+    pre = [s for s in snapshots if s.exists and s.kind is Kind.PRE]
+    if not pre:
+        raise UsageError(
+            "there is no snapshot from before a transaction",
+            hint="'fs-rollback list' shows what there is; name one.",
+        )
+    return pre[-1]
+
+
+def _propose_and_do(
+    args: Namespace, host: Host, store: Store, target: Snapshot, keep: tuple[str, ...]
+) -> int:
+    proposal = rollback.propose(host, store, target, keep, datetime.now().astimezone())
+    reverts = _reverts(host, proposal)
+    answer: dict[str, Any] = {
+        "target": target.name,
+        "steps": _steps_json(proposal.plan.steps),
+        "reverts": reverts,
+        "warnings": list(proposal.warnings),
+        "done": False,
+    }
+    if not args.json:
+        _print_proposal(proposal, reverts)
+    if args.dry_run:
+        return _answer(args, answer, "This was a dry run: nothing was changed.")
+    if not session.confirm(f"Roll back to {target.name}?", yes=args.yes):
+        return _answer(args, answer, "Nothing was changed.", code=1)
+    rollback.carry_out(host, store, proposal, requested_by(dict(os.environ)), _progress)
+    answer.update(done=True, replaced=proposal.situation.replaced, next_step="reboot")
+    return _answer(
+        args,
+        answer,
+        f"Rolled back: the next boot uses {target.name}. The old root is kept, whole, as"
+        f" {proposal.situation.replaced}.\nNow: reboot   (or take it back: fs-rollback undo)",
+    )
+
+
+def _take_back(args: Namespace, host: Host, store: Store, found: window.Window) -> int:
+    journal = found.journal
+    assert journal is not None, "a rollback waits"
+    text = f"The rollback to {journal.target} waits for its reboot. It is taken back entirely."
+    if not args.json:
+        print(text)
+    answer: dict[str, Any] = {"target": journal.target, "taken_back": True, "done": False}
+    if args.dry_run:
+        return _answer(args, answer, "This was a dry run: nothing was changed.")
+    if not session.confirm("Take the rollback back?", yes=args.yes):
+        return _answer(args, answer, "Nothing was changed.", code=1)
+    with executor.signals_held_back():
+        executor.take_back(store, journal.plan.steps, Operations(host))
+    root = boot_sources.read_layout(host).root
+    if root.id != journal.old_id:
+        raise VerificationError(
+            f"the next boot would use /{root.path} (ID {root.id}), not the root from before",
+            hint="'fs-rollback status' tells how the machine stands.",
+        )
+    answer["done"] = True
+    return _answer(args, answer, "Taken back: the machine is as before the rollback.")
+
+
+def _answer(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
+    if args.json:
+        session.print_json(answer)
+    else:
+        print(text)
+    return code
+
+
+def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": type(step).__name__,
+            "sentence": step.describe(),
+            **dataclasses.asdict(step),  # type: ignore[call-overload]
+        }
+        for step in steps
+    ]
+
+
+def _reverts(host: Host, proposal: rollback.Proposal) -> dict[str, Any]:
+    """Return what goes back, as data; None where it cannot be known."""
+    packages: tuple[PackageChange, ...] | None
+    written: list[str] | None
+    try:
+        packages = changes.packages(host, proposal.target)
+    except ProcessError as error:
+        session.note(f"the packages cannot be compared: {error}")
+        packages = None
+    try:
+        written = changes.written_files(host, proposal.situation.layout.root, proposal.target)
+    except ProcessError as error:
+        session.note(f"the files cannot be compared: {error}")
+        written = None
+    return {
+        "packages": packages and [change._asdict() for change in packages],
+        "files": written and rollback.lost_files(proposal, written),
+        "kept": list(proposal.situation.keep),
+        "carried": ["/" + path for path in proposal.carried],
+    }
+
+
+def _print_proposal(proposal: rollback.Proposal, reverts: dict[str, Any]) -> None:
+    target = proposal.target
+    print(f"Roll back to {target.name}, {report.local_time(target.created)}", end="")
+    print(f" ({report.what(target)})" if report.what(target) else "")
+    print("\nWhat is done:")
+    for number, step in enumerate(proposal.plan.steps, start=1):
+        print(f" {number:2}. {report.clean(step.describe())}")
+    print("\nWhat goes back:")
+    _print_packages(reverts["packages"])
+    _print_files(reverts["files"])
+    for path in reverts["kept"]:
+        print(f"  {report.clean(path)} stays as it is now.")
+    for path in reverts["carried"]:
+        print(f"  {report.clean(path)} (a nested subvolume) stays as it is now.")
+    for warning in proposal.warnings:
+        print(f"\nWarning: {report.clean(warning)}")
+    print()
+
+
+def _print_packages(rows: list[dict[str, Any]] | None) -> None:
+    if rows is None:
+        print("  Packages: they could not be compared.")
+        return
+    found = [PackageChange(**row) for row in rows]
+    print(f"  Packages: {summary(found) or 'none'}.")
+    if found:
+        table = report.package_table(found[:_SHOWN])
+        print("\n".join("    " + line for line in table.splitlines()))
+    if len(found) > _SHOWN:
+        print(f"    ... and {len(found) - _SHOWN} more (--json has them all)")
+
+
+def _print_files(paths: list[str] | None) -> None:
+    if paths is None:
+        print("  Files: the snapshot was taken of another root, so they were not compared.")
+        return
+    etc = [path for path in paths if path.startswith("/etc/")]
+    others = changes.grouped(path for path in paths if not path.startswith("/etc/"))
+    if not paths:
+        print("  Files: none was written since outside of what stays.")
+    for path in etc[:_SHOWN]:
+        print(f"  {report.clean(path)}, written since, goes back.")
+    if len(etc) > _SHOWN:
+        print(f"  ... and {len(etc) - _SHOWN} more in /etc (--json has them all)")
+    for path, count in sorted(others.items()):
+        print(f"  {report.clean(path)}: {count} {'file' if count == 1 else 'files'} written since.")
+
+
+def _progress(moment: executor.Moment, index: int, step: Step) -> None:
+    if moment is executor.Moment.BEFORE and sys.stderr.isatty():
+        session.note(f"step {index + 1}: {report.clean(step.describe())}")

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every command needs: the machine and its store, and ways to speak."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from .. import report
+from ..errors import Error, UsageError
+from ..system import host, store
+from ..system.host import Host
+from ..system.store import Store
+
+_DEFAULT_COLUMNS = 80
+
+
+class Writing(NamedTuple):
+    """A machine whose store is locked, settled and tidy."""
+
+    host: Host
+    store: Store
+
+
+@contextmanager
+def reading(root: str) -> Iterator[tuple[Host, Store | None]]:
+    """Open a machine to look at; there may be no store yet."""
+    with host.opened(root) as machine, store.opened(machine) as found:
+        yield machine, found
+
+
+@contextmanager
+def writing(root: str) -> Iterator[Writing]:
+    """Open a machine to change its store; what an earlier run left is settled first."""
+    from ..system import history, window
+
+    with host.opened(root) as machine:
+        if machine.mount.read_only:
+            raise Error(
+                f"the filesystem on {machine.mount.source} is read-only",
+                hint="'dmesg' may say why.",
+            )
+        with store.opened(machine, create=True) as found:
+            assert found is not None, "opened with create"
+            with found.locked():
+                said = window.settle(machine, found)[1]
+                if said:
+                    note(said)
+                found.tidy()
+                for record in history.settle(machine, found.load()):
+                    found.write(record)
+                yield Writing(machine, found)
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """Print the one JSON object that a command answers with."""
+    json.dump({"version": report.JSON_VERSION, **data}, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+
+
+def note(text: str) -> None:
+    """Say something to people; scripts do not read it."""
+    print(f"fs-rollback: {text}", file=sys.stderr)
+
+
+def width() -> int:
+    """Return how many columns there are to use."""
+    return shutil.get_terminal_size((_DEFAULT_COLUMNS, 24)).columns
+
+
+def confirm(question: str, *, yes: bool) -> bool:
+    """Ask; True without asking if `yes`. Raises UsageError where nobody can answer."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to answer the question", hint="Use --yes in scripts.")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a machine finds its root at boot, decided from what its files and its kernel say."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+from ..errors import RefusedError
+from . import bls, cmdline, fstab
+from .snapshot import TOP_LEVEL_ID, Subvolume
+
+
+class Kind(enum.Enum):
+    """The layouts that a rollback knows; a pinned one (`subvolid=`) is refused."""
+
+    DEFAULT = "default subvolume"
+    NAMED = "named"
+
+
+class Statement(NamedTuple):
+    """What one line of one file says about the root subvolume; both None: the default one.
+
+    `decides` is false where silence says nothing, as in fstab.
+    """
+
+    where: str
+    text: str
+    subvolume: Optional[str]
+    subvolume_id: Optional[int]
+    decides: bool
+
+    @property
+    def silent(self) -> bool:
+        """Whether it leaves the choice to the default subvolume."""
+        return self.subvolume is None and self.subvolume_id is None
+
+
+class Layout(NamedTuple):
+    """How the root is found, and the subvolume that the next boot will find."""
+
+    kind: Kind
+    root: Subvolume
+    statements: tuple[Statement, ...]
+
+    @property
+    def in_top_level(self) -> bool:
+        """Whether the root lies in the top level itself, which can be neither moved nor renamed."""
+        return self.root.id == TOP_LEVEL_ID
+
+    def describe(self) -> str:
+        """Say it in a few words."""
+        if self.kind is Kind.NAMED:
+            return f"named: subvol={self.root.path}"
+        where = "the top level" if self.in_top_level else self.root.path
+        return f"default subvolume: {where} (ID {self.root.id})"
+
+
+def from_command_line(where: str, line: str, identities: Sequence[str]) -> Optional[Statement]:
+    """Read one kernel command line; None if it boots another filesystem.
+
+    `identities` are the ways to name our filesystem in `root=`; empty means unknown.
+    """
+    arguments = cmdline.root_arguments(line)
+    named = arguments.root.startswith(("UUID=", "/dev/"))
+    if identities and named and arguments.root.strip('"') not in identities:
+        return None
+    name, number = _subvolume(arguments.flags)
+    return Statement(where, line.strip(), name, number, decides=True)
+
+
+def from_fstab(where: str, text: str) -> Optional[Statement]:
+    """Read the root line of an fstab; None if there is none."""
+    entry = fstab.root_entry(fstab.parse(text))
+    if entry is None:
+        return None
+    name, number = _subvolume(entry.options)
+    return Statement(f"{where} line {entry.line}", entry.text, name, number, decides=False)
+
+
+def from_boot_entry(entry: bls.BootEntry, identities: Sequence[str]) -> Optional[Statement]:
+    """Read one boot entry; None if it boots another filesystem or says nothing of a root."""
+    if "root=" not in entry.options:
+        return None
+    return from_command_line(entry.file, entry.options, identities)
+
+
+def _subvolume(options: Sequence[str]) -> tuple[Optional[str], Optional[int]]:
+    name: Optional[str] = None
+    number: Optional[int] = None
+    for option in options:
+        if option.startswith("subvol="):
+            name, number = option[7:].strip("/"), None
+        elif option.startswith("subvolid="):
+            name, number = None, int(option[9:], 0)
+    return name, number
+
+
+def decide(
+    statements: Sequence[Statement],
+    subvolumes: Sequence[Subvolume],
+    default_id: int,
+    root_id: int,
+) -> Layout:
+    """Return the layout, or raise RefusedError naming the lines that pin it or disagree.
+
+    `root_id` is the subvolume that the caller wants to roll back: what the running system
+    booted from or, on a machine that is not running, the tree that was named.
+    """
+    by_id = {subvolume.id: subvolume for subvolume in subvolumes}
+    by_path = {subvolume.path: subvolume for subvolume in subvolumes}
+    _refuse_pins(statements, by_id)
+    explicit = [s for s in statements if s.subvolume is not None]
+    _refuse_disagreement(explicit, statements, by_path, default_id, root_id)
+    if explicit:
+        return Layout(Kind.NAMED, by_path[str(explicit[0].subvolume)], tuple(statements))
+    return Layout(Kind.DEFAULT, by_id[default_id], tuple(statements))
+
+
+def _refuse_pins(statements: Sequence[Statement], by_id: dict[int, Subvolume]) -> None:
+    for statement in statements:
+        number = statement.subvolume_id
+        if number is None:
+            continue
+        pinned = by_id.get(number)
+        if pinned is not None and pinned.path:
+            edit = f"replace 'subvolid={number}' by 'subvol={pinned.path}'"
+        else:
+            edit = f"remove 'subvolid={number}'"
+        raise RefusedError(
+            f"{statement.where} pins the root to a subvolume by its ID, which no rollback can"
+            f" follow: {statement.text}",
+            hint=f"In {statement.where.split(' line ')[0]}, {edit}, reboot, and try again.",
+        )
+
+
+def _refuse_disagreement(
+    explicit: Sequence[Statement],
+    statements: Sequence[Statement],
+    by_path: dict[str, Subvolume],
+    default_id: int,
+    root_id: int,
+) -> None:
+    """Raise RefusedError if any two lines lead to different roots."""
+    fstab_decides = bool(explicit) and not any(s.decides for s in explicit)
+    found: list[tuple[Statement, int]] = []
+    for statement in statements:
+        if statement.subvolume is not None:
+            target = by_path.get(statement.subvolume)
+            if target is None:
+                raise RefusedError(
+                    f"{statement.where} names a subvolume that does not exist: {statement.text}",
+                    hint=f"'btrfs subvolume list /' shows all; correct {statement.where}.",
+                )
+            found.append((statement, target.id))
+        elif statement.decides and not (fstab_decides and default_id != root_id):
+            found.append((statement, default_id))
+    for statement, target_id in found[1:]:
+        if target_id != found[0][1]:
+            first = found[0][0]
+            raise RefusedError(
+                "two lines disagree about the root subvolume:\n"
+                f"  {first.where}: {first.text}\n  {statement.where}: {statement.text}",
+                hint="Correct the wrong one, then try again.",
+            )

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads /proc/PID/mountinfo, proc_pid_mountinfo(5)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+
+class Mount(NamedTuple):
+    """One mounted filesystem; `root` is the subvolume path from the top level, with a slash."""
+
+    device: str
+    root: str
+    point: str
+    options: tuple[str, ...]
+    fstype: str
+    source: str
+    super_options: tuple[str, ...]
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the filesystem itself, not only this mount of it, is read-only."""
+        return "ro" in self.super_options
+
+    @property
+    def subvolume_id(self) -> int:
+        """The btrfs subvolume ID, 0 if the options do not tell."""
+        for option in self.super_options:
+            if option.startswith("subvolid="):
+                return int(option[9:])
+        return 0
+
+
+def parse(text: str) -> tuple[Mount, ...]:
+    """Return the mounts in the order of the file. Raises ValueError on a malformed line."""
+    return tuple(_line(line) for line in text.splitlines() if line)
+
+
+def _line(line: str) -> Mount:
+    before, separator, after = line.partition(" - ")
+    fields, tail = before.split(" "), after.split(" ")
+    if not separator or len(fields) < 6 or len(tail) < 3:
+        raise ValueError(f"not a line of mountinfo: {line!r}")
+    return Mount(
+        device=fields[2],
+        root=unescape(fields[3]),
+        point=unescape(fields[4]),
+        options=tuple(fields[5].split(",")),
+        fstype=tail[0],
+        source=unescape(tail[1]),
+        super_options=tuple(tail[2].split(",")),
+    )
+
+
+def unescape(text: str) -> str:
+    r"""Return `text` with \040 and the like (getmntent(3)) as the bytes they stand for."""
+    if "\\" not in text:
+        return text
+    raw = bytearray()
+    data = os.fsencode(text)
+    position = 0
+    while position < len(data):
+        digits = data[position + 1 : position + 4]
+        octal = len(digits) == 3 and all(48 <= digit <= 55 for digit in digits)
+        if data[position] == 92 and octal and int(digits, 8) < 256:
+            raw.append(int(digits, 8))
+            position += 4
+        else:
+            raw.append(data[position])
+            position += 1
+    return os.fsdecode(bytes(raw))
+
+
+def containing(mounts: Sequence[Mount], path: str) -> Optional[Mount]:
+    """Return the mount that an absolute, real path lies on: the longest, of these the last."""
+    best: Optional[Mount] = None
+    for mount in mounts:
+        if is_within(path, mount.point) and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    return best
+
+
+def is_within(path: str, directory: str) -> bool:
+    """Whether `path` is `directory` or lies below it, by component and without looking."""
+    if directory == "/":
+        return True
+    return path == directory or path.startswith(directory.rstrip("/") + "/")

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Names of snapshots, and what a user may write for one."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from datetime import datetime, timedelta
+
+from ..errors import UsageError
+from .snapshot import Snapshot
+
+SNAPSHOT_PREFIX = "yum_"
+REPLACED_PREFIX = "replaced_"
+NEW_ROOT_PREFIX = "fs-root_"
+_FORMAT = "%Y%m%d%H%M%S"
+
+
+def free_name(prefix: str, now: datetime, taken: Container[str]) -> str:
+    """Return `prefix` and the local time `now` (aware) in seconds, the next free second if taken.
+
+    Local time as in 2010: the name shows what the clock on the wall showed.
+    """
+    moment = now
+    while (name := prefix + moment.strftime(_FORMAT)) in taken:
+        moment += timedelta(seconds=1)
+    return name
+
+
+def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:
+    """Return the one snapshot that `reference` (ID, name, unique prefix, `latest`) means.
+
+    `snapshots` is in the order of age, oldest first. Raises UsageError where none or several fit.
+    """
+    present = [s for s in snapshots if s.exists]
+    if reference == "latest":
+        candidates = [s for s in present if not s.is_replaced]
+        if not candidates:
+            raise UsageError("there is no snapshot yet", hint="'fs-rollback create' makes one.")
+        return candidates[-1]
+    exact = [s for s in snapshots if s.name == reference]
+    exact = exact or [s for s in present if str(s.id) == reference]
+    matches = exact or [s for s in snapshots if reference and s.name.startswith(reference)]
+    if not matches:
+        raise UsageError(f"no snapshot {reference!r}", hint="'fs-rollback list' shows all of them.")
+    if len(matches) > 1:
+        names = ", ".join(s.name for s in matches[:5])
+        more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
+        raise UsageError(
+            f"{reference!r} fits {len(matches)} snapshots: {names}{more}",
+            hint="Write one more character, or the ID.",
+        )
+    return matches[0]

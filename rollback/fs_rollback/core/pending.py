@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""pending.json: a rollback under way, or one that waits for its reboot."""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import Any, NamedTuple
+
+from .plan import Plan, PlanError
+
+VERSION = 1
+
+
+class State(enum.Enum):
+    """How far a rollback is known to be; what the machine says counts more."""
+
+    PREPARED = "prepared"
+    COMMITTED = "committed"
+
+
+class Pending(NamedTuple):
+    """The journal of one rollback: what it is doing, for whom, in which boot of the machine.
+
+    `old_id` and `old_uuid` are the root that goes; `boot_id` (/proc/sys/kernel/random/boot_id) is
+    the boot it was done in: as long as that lasts, the new root cannot have run.
+    """
+
+    state: State
+    created: str
+    user: str
+    target: str
+    old_id: int
+    old_uuid: str
+    boot_id: str
+    plan: Plan
+
+
+class PendingError(ValueError):
+    """The text is not a journal that this program can act on."""
+
+
+def dump(pending: Pending) -> str:
+    """Return the journal as JSON text."""
+    data: dict[str, Any] = {"version": VERSION, **pending._asdict()}
+    data["state"] = pending.state.value
+    data["plan"] = pending.plan.to_json()
+    return json.dumps(data, indent=1) + "\n"
+
+
+def parse(text: str) -> Pending:
+    """Read a journal. Raises PendingError."""
+    try:
+        data = json.loads(text)
+        if data["version"] > VERSION:
+            raise PendingError(f"version {data['version']} is of a newer program")
+        return Pending(
+            state=State(data["state"]),
+            created=data["created"],
+            user=data["user"],
+            target=data["target"],
+            old_id=int(data["old_id"]),
+            old_uuid=data["old_uuid"],
+            boot_id=data["boot_id"],
+            plan=Plan.from_json(data["plan"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, PlanError) as error:
+        if isinstance(error, PendingError):
+            raise
+        raise PendingError(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A rollback as data: decided here, printed by `--dry-run`, carried out by system/executor.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+from . import layout as layouts
+from . import mountinfo, steps
+from .snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
+
+CommitStep = Union[steps.Exchange, steps.SetDefault]
+_STEPS: dict[str, Any] = {
+    step.__name__: step
+    for step in (
+        steps.CreateRoot,
+        steps.KeepPaths,
+        steps.CarrySubvolume,
+        steps.SealSubvolumes,
+        steps.RemoveStubs,
+        steps.MendFstab,
+        steps.Exchange,
+        steps.SetDefault,
+        steps.Sync,
+        steps.SetAside,
+    )
+}
+
+
+class PlanError(ValueError):
+    """Stored steps that this program does not know."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps in order; `commit` is the index of the one that decides what boots next."""
+
+    steps: tuple[steps.Step, ...]
+    commit: int
+
+    @property
+    def commit_step(self) -> CommitStep:
+        """The step before which everything only adds, and after which everything only tidies."""
+        step = self.steps[self.commit]
+        assert isinstance(step, (steps.Exchange, steps.SetDefault)), "plans commit with one of two"
+        return step
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON has it; `from_json` reads it back."""
+        rows = [
+            {"step": type(step).__name__, **dataclasses.asdict(step)}  # type: ignore[call-overload]
+            for step in self.steps
+        ]
+        return {"commit": self.commit, "steps": rows}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        """Rebuild a stored plan. Raises PlanError if a step is unknown or does not fit."""
+        found = []
+        for row in data["steps"]:
+            fields = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in row.items()
+                if key != "step"
+            }
+            try:
+                found.append(_STEPS[row["step"]](**fields))
+            except (KeyError, TypeError) as error:
+                raise PlanError(f"unknown step {row.get('step')}: {error}") from error
+        plan = cls(tuple(found), int(data["commit"]))
+        if not isinstance(found[plan.commit], (steps.Exchange, steps.SetDefault)):
+            raise PlanError(f"step {plan.commit} cannot be a commit")
+        return plan
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that a plan is made from.
+
+    `keep` are paths in the root, absolute and resolved. `mounted_elsewhere` are subvolume paths
+    that the tree's fstab mounts by name. `stubs` are the paths of empty stand-ins in the target.
+    `created` is an RFC 3339 time, `spare` and `replaced` are free names.
+    """
+
+    layout: layouts.Layout
+    subvolumes: tuple[Subvolume, ...]
+    default_id: int
+    target: Snapshot
+    target_from_top_level: bool
+    target_fstab_subvolume: str
+    spare: str
+    replaced: str
+    created: str
+    keep: tuple[str, ...]
+    mounted_elsewhere: frozenset[str]
+    stubs: frozenset[str]
+
+
+def plan_rollback(situation: Situation) -> Plan:
+    """Return the plan that makes the target the root.
+
+    Nothing that exists is changed before the commit; nothing that boots depends on what follows.
+    """
+    root, spare = situation.layout.root, situation.spare
+    prepare: list[steps.Step] = [steps.CreateRoot(situation.target.path, spare, root.uuid)]
+    if situation.keep:
+        prepare.append(steps.KeepPaths(root.path, spare, spare + ".keep", situation.keep))
+    nested = nested_subvolumes(situation)
+    prepare += [steps.CarrySubvolume(root.path, spare, relative(root, s)) for s in nested]
+    sealed = tuple(relative(root, s) for s in nested if s.read_only)
+    prepare += [steps.SealSubvolumes(spare, sealed)] if sealed else []
+    prepare += _mend(situation, {relative(root, s) for s in nested})
+    prepare.append(steps.Sync())
+    commit = _commit(situation)
+    aside = steps.SetAside(
+        spare=spare,
+        name=situation.replaced,
+        old_path=root.path,
+        old_id=root.id,
+        old_uuid=root.uuid,
+        created=situation.created,
+        description=f"the root before the rollback to {situation.target.name}",
+    )
+    return Plan((*prepare, *commit, aside, steps.Sync()), len(prepare))
+
+
+def _commit(situation: Situation) -> list[steps.Step]:
+    """Return the commit, what belongs to it, and the sync that brings it to the disk."""
+    layout, spare = situation.layout, situation.spare
+    root = layout.root
+    exchange = steps.Exchange(root.path, spare, root.uuid)
+    if layout.kind is layouts.Kind.NAMED:
+        # A machine that names its root may have it as default too (Oracle Linux).
+        follow = [steps.SetDefault(root.path, root.id)] if root.id == situation.default_id else []
+        return [exchange, steps.Sync(), *follow]
+    set_default = steps.SetDefault(spare, root.id)
+    # Nothing finds this root by its name but GRUB, which reads /boot by path from ID 5.
+    return [set_default, steps.Sync(), *([] if layout.in_top_level else [exchange])]
+
+
+def nested_subvolumes(situation: Situation) -> list[Subvolume]:
+    """Return the subvolumes that lie inside the root and go with it, parents first."""
+    root = situation.layout.root
+    return sorted(
+        (
+            subvolume
+            for subvolume in situation.subvolumes
+            if subvolume.id not in (root.id, TOP_LEVEL_ID)
+            and mountinfo.is_within("/" + subvolume.path, "/" + root.path)
+            and not (root.id == TOP_LEVEL_ID and _stays_in_top_level(subvolume, situation))
+        ),
+        key=lambda subvolume: subvolume.path,
+    )
+
+
+def _stays_in_top_level(subvolume: Subvolume, situation: Situation) -> bool:
+    """Whether a subvolume is no part of a root that lies in the top level.
+
+    The store, roots of ours, the image that btrfs-convert(8) leaves, and what fstab mounts by a
+    path that does not change.
+    """
+    path = "/" + subvolume.path
+    if subvolume.path.startswith("fs-root_") or mountinfo.is_within(path, f"/{STORE}"):
+        return True
+    mounted = situation.mounted_elsewhere
+    return subvolume.path == "ext2_saved" or any(
+        mountinfo.is_within(path, "/" + m) for m in mounted
+    )
+
+
+def _mend(situation: Situation, carried: set[str]) -> list[steps.Step]:
+    found: list[steps.Step] = []
+    directories = tuple(sorted(situation.stubs & situation.mounted_elsewhere - carried))
+    remove = {
+        stub
+        for stub in situation.stubs - carried - set(directories)
+        if not mountinfo.is_within("/" + stub, f"/{STORE}")
+    }
+    if situation.target_from_top_level:
+        remove.add(STORE)
+    if remove or directories:
+        found.append(
+            steps.RemoveStubs(
+                situation.layout.root.path, situation.spare, tuple(sorted(remove)), directories
+            )
+        )
+    named = situation.layout.kind is layouts.Kind.NAMED
+    wanted = situation.layout.root.path if named else ""
+    says = situation.target_fstab_subvolume
+    if says and says != wanted:
+        found.append(steps.MendFstab(situation.spare, wanted))
+    return found
+
+
+def relative(root: Subvolume, subvolume: Subvolume) -> str:
+    """Return the path of a nested subvolume from its root."""
+    return subvolume.path[len(root.path) :].strip("/")
+
+
+def describe(steps_in_order: Sequence[steps.Step]) -> list[str]:
+    """Return the plan as sentences."""
+    return [step.describe() for step in steps_in_order]

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The record of a snapshot: what is written beside it, and nothing that the machine can tell.
+
+The JSON on disk has `"version": 1`. Keys that this program does not know are kept as they are; a
+record of a newer version is never written. Named tuples, not dataclasses: `list` reads thousands.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from datetime import datetime, timezone
+from typing import Any, NamedTuple, Optional
+
+VERSION = 1
+
+
+class RecordError(ValueError):
+    """The text is not a record; the message says why in a few words."""
+
+
+class Kind(enum.Enum):
+    """Why a snapshot exists."""
+
+    PRE = "pre"
+    POST = "post"
+    MANUAL = "manual"
+    REPLACED = "replaced"
+
+
+class Outcome(enum.Enum):
+    """How a transaction ended."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class PackageChange(NamedTuple):
+    """One package in a transaction; `old` and `new` are epoch:version-release or None."""
+
+    action: str
+    name: str
+    arch: str
+    old: Optional[str]
+    new: Optional[str]
+
+
+class Transaction(NamedTuple):
+    """The transaction a snapshot was taken for. `history_id` is dnf's own number."""
+
+    tool: str
+    command_line: tuple[str, ...]
+    user: str
+    packages: tuple[PackageChange, ...] = ()
+    outcome: Outcome = Outcome.PENDING
+    history_id: Optional[int] = None
+
+
+class Source(NamedTuple):
+    """The subvolume a snapshot was taken of, as it was then (path from the top level)."""
+
+    path: str
+    id: int
+    uuid: str
+
+
+class Record(NamedTuple):
+    """One snapshot's record. `uuid` is empty until the snapshot exists."""
+
+    name: str
+    kind: Kind
+    created: datetime
+    uuid: str
+    source: Source
+    description: str = ""
+    pinned: bool = False
+    kernels: tuple[str, ...] = ()
+    transaction: Optional[Transaction] = None
+    version: int = VERSION
+    stored: Any = None  # the JSON it was read from, for the keys that we do not know
+
+    @property
+    def writable(self) -> bool:
+        """Whether this program may write the record: it knows all of its version."""
+        return self.version <= VERSION
+
+    @property
+    def pending(self) -> bool:
+        """Whether the end of the transaction is not known yet."""
+        return self.transaction is not None and self.transaction.outcome is Outcome.PENDING
+
+
+def format_time(moment: datetime) -> str:
+    """Return UTC time with whole seconds as RFC 3339, section 5.6, writes it."""
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Read what `format_time` wrote. Raises ValueError."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+
+
+def dump(record: Record) -> str:
+    """Return the record as the JSON text that is stored."""
+    data: dict[str, Any] = {
+        "version": record.version,
+        "name": record.name,
+        "kind": record.kind.value,
+        "created": format_time(record.created),
+        "uuid": record.uuid,
+        "source": record.source._asdict(),
+        "description": record.description,
+        "pinned": record.pinned,
+        "kernels": list(record.kernels),
+        "transaction": transaction_dict(record.transaction),
+    }
+    return json.dumps(_with_unknown_keys(data, record.stored), indent=1) + "\n"
+
+
+def _with_unknown_keys(data: Any, stored: Any) -> Any:
+    """Return `data` with the keys that only `stored` has, at every depth."""
+    if isinstance(data, dict) and isinstance(stored, dict):
+        known = {key: _with_unknown_keys(value, stored.get(key)) for key, value in data.items()}
+        return {**stored, **known}
+    if isinstance(data, list) and isinstance(stored, list) and len(data) == len(stored):
+        return [_with_unknown_keys(value, old) for value, old in zip(data, stored)]
+    return data
+
+
+def transaction_dict(transaction: Optional[Transaction]) -> Optional[dict[str, Any]]:
+    """Return a transaction as JSON has it."""
+    if transaction is None:
+        return None
+    return {
+        "tool": transaction.tool,
+        "command_line": list(transaction.command_line),
+        "user": transaction.user,
+        "packages": [
+            {"action": p.action, "name": p.name, "arch": p.arch, "from": p.old, "to": p.new}
+            for p in transaction.packages
+        ],
+        "outcome": transaction.outcome.value,
+        "history_id": transaction.history_id,
+    }
+
+
+def parse(text: str) -> Record:
+    """Read a record. Raises RecordError; a newer version is read as far as it is understood."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise RecordError("not a JSON object")
+    try:
+        return _from_dict(data)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RecordError(f"{type(error).__name__}: {error}") from error
+
+
+def _from_dict(data: dict[str, Any]) -> Record:
+    source = data["source"]
+    transaction = data.get("transaction")
+    return Record(
+        name=_text(data["name"]),
+        kind=Kind(data["kind"]),
+        created=parse_time(data["created"]),
+        uuid=_text(data.get("uuid", "")),
+        source=Source(_text(source["path"]), int(source["id"]), _text(source["uuid"])),
+        description=_text(data.get("description", "")),
+        pinned=data.get("pinned", False) is True,
+        kernels=tuple(_text(kernel) for kernel in data.get("kernels", [])),
+        transaction=None if transaction is None else _transaction(transaction),
+        version=int(data["version"]),
+        stored=data,
+    )
+
+
+def _transaction(data: dict[str, Any]) -> Transaction:
+    history_id = data.get("history_id")
+    return Transaction(
+        tool=_text(data["tool"]),
+        command_line=tuple(_text(word) for word in data["command_line"]),
+        user=_text(data.get("user", "")),
+        packages=tuple(
+            PackageChange(
+                _text(p["action"]),
+                _text(p["name"]),
+                _text(p.get("arch", "")),
+                _optional_text(p["from"]),
+                _optional_text(p["to"]),
+            )
+            for p in data.get("packages", [])
+        ),
+        outcome=Outcome(data["outcome"]),
+        history_id=None if history_id is None else int(history_id),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} where a text belongs")
+    return value
+
+
+def _optional_text(value: Any) -> Optional[str]:
+    return None if value is None else _text(value)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Subvolumes as the kernel lists them, and snapshots: a subvolume in the store with its record."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple, Optional
+
+from .record import Kind, Record
+
+TOP_LEVEL_ID = 5  # BTRFS_FS_TREE_OBJECTID, linux/btrfs_tree.h
+STORE = "fs-snapshots"
+
+
+class Subvolume(NamedTuple):
+    """A subvolume; `path` is from the top level, "" for the top level itself.
+
+    `born` is the filesystem generation (transaction number) it was made in.
+    """
+
+    id: int
+    path: str
+    uuid: str
+    parent_id: int
+    parent_uuid: str
+    read_only: bool
+    created: datetime
+    born: int
+
+
+class Snapshot(NamedTuple):
+    """An entry of the store. Either part may be missing, and `problem` says what is wrong."""
+
+    name: str
+    subvolume: Optional[Subvolume]
+    record: Optional[Record]
+    problem: str = ""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a subvolume to go back to."""
+        return self.subvolume is not None
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the subvolume is there and nothing readable says what it is."""
+        return self.subvolume is not None and self.record is None
+
+    @property
+    def gone(self) -> bool:
+        """Whether only the record is left: the subvolume was deleted by other means."""
+        return self.subvolume is None
+
+    @property
+    def id(self) -> int:
+        """The btrfs subvolume ID, 0 if the subvolume is gone."""
+        return self.subvolume.id if self.subvolume else 0
+
+    @property
+    def path(self) -> str:
+        """The path from the top level."""
+        return self.subvolume.path if self.subvolume else f"{STORE}/{self.name}"
+
+    @property
+    def kind(self) -> Optional[Kind]:
+        """Why it exists; None where no record says so."""
+        return self.record.kind if self.record else None
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether it is an old root that a rollback set aside."""
+        if self.record is None:
+            return self.name.startswith("replaced_")
+        return self.record.kind is Kind.REPLACED
+
+    @property
+    def is_top_level(self) -> bool:
+        """Whether it is a replaced root that lies in the top level and could not be moved."""
+        return self.id == TOP_LEVEL_ID
+
+    @property
+    def created(self) -> datetime:
+        """When it was taken (UTC)."""
+        if self.record is not None:
+            return self.record.created
+        assert self.subvolume is not None, "an entry has a record or a subvolume"
+        return self.subvolume.created
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the administrator wants it kept."""
+        return self.record is not None and self.record.pinned
+
+    @property
+    def pending(self) -> bool:
+        """Whether its transaction has no known end."""
+        return self.record is not None and self.record.pending
+
+
+class Roots(NamedTuple):
+    """Which subvolume IDs are in use. `running` and `next` are 0 where it cannot be known."""
+
+    running: int
+    next: int
+    default: int
+    mounted: frozenset[int] = frozenset()

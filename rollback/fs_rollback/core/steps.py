@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The steps of a plan: data that can say what it does, do it, and take it back.
+
+A step touches nothing itself: it asks `Operations`, which system/operations.py implements on a
+real filesystem. All paths are relative to the top level. `apply` and `undo` look before they act:
+either may run again after a crash, or after the other was cut off in the middle. So one mechanism
+serves a failing step, a killed process, a power cut and `fs-rollback undo`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..errors import StoreError
+from . import fstab
+from .record import Kind, Record, Source, dump, parse_time
+from .snapshot import STORE
+
+
+class Operations(Protocol):
+    """What steps ask of a filesystem. Every method raises errors.Error where it fails."""
+
+    def snapshot(self, source: str, destination: str, *, read_only: bool) -> None:
+        """Make a snapshot of a subvolume."""
+
+    def delete(self, path: str) -> None:
+        """Delete a subvolume and all that are nested in it; nothing to do if there is none."""
+
+    def set_read_only(self, path: str) -> None:
+        """Make a subvolume read-only."""
+
+    def subvolume(self, path: str) -> tuple[int, str]:
+        """Return ID and UUID of the subvolume at `path`, or (0, "") if there is none."""
+
+    def exchange(self, one: str, other: str) -> None:
+        """Exchange two names in one atomic step."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a subvolume a name that is free."""
+
+    def default_id(self) -> int:
+        """Return the ID of the default subvolume."""
+
+    def set_default(self, subvolume_id: int) -> None:
+        """Make a subvolume the default one."""
+
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+
+    def make_room(self, model: str, tree: str, path: str) -> None:
+        """Free the place `path` in `tree`; directories above it that it lacks are as in `model`."""
+
+    def make_directory(self, model: str, tree: str, path: str) -> None:
+        """Put an empty directory at `path` in `tree`, with the mode and owner it has in `model`."""
+
+    def copy(self, source: str, tree: str, path: str) -> None:
+        """Replace what is at `path` in `tree` by a copy of what `source` has there."""
+
+    def read_file(self, tree: str, path: str) -> str:
+        """Return a text file of a tree, "" if there is none."""
+
+    def write_file(self, tree: str, path: str, text: str) -> None:
+        """Replace a file durably; owner, mode and extended attributes stay."""
+
+    def write_record(self, name: str, text: str) -> None:
+        """Write a record into the store durably."""
+
+    def remove_record(self, name: str) -> None:
+        """Remove a record from the store; nothing to do if there is none."""
+
+    def kernels(self, path: str) -> tuple[str, ...]:
+        """Return the kernel versions that have modules in the subvolume at `path`."""
+
+
+class Step(Protocol):
+    """One change. `describe` is a sentence; `apply` and `undo` may run more than once."""
+
+    def describe(self) -> str:
+        """Say what will be done."""
+
+    def apply(self, operations: Operations) -> None:
+        """Do it, or what is left of it."""
+
+    def undo(self, operations: Operations) -> None:
+        """Take it back, or what there is of it."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        """Return the commands that take it back, with the top level mounted on /mnt."""
+
+
+@dataclass(frozen=True)
+class CreateRoot:
+    """A writable snapshot of the target becomes the new root."""
+
+    target: str
+    spare: str
+    old_uuid: str
+
+    def describe(self) -> str:
+        return f"Make a writable snapshot of {named(self.target)} as the new root: /{self.spare}."
+
+    def apply(self, operations: Operations) -> None:
+        operations.snapshot(self.target, self.spare, read_only=False)
+
+    def undo(self, operations: Operations) -> None:
+        # The steps before this one in reverse have put the old root back under its own name. If
+        # it is here all the same, something else moved it, and nothing may delete it.
+        if operations.subvolume(self.spare)[1] == self.old_uuid:
+            raise StoreError(f"the old root lies at /{self.spare}, where the new one should be")
+        operations.delete(self.spare)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return (f"btrfs subvolume delete /mnt/{self.spare}",)
+
+
+@dataclass(frozen=True)
+class KeepPaths:
+    """User data comes along: copied from a frozen image of the old root, so that nothing moves."""
+
+    root: str
+    spare: str
+    frozen: str
+    paths: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"Copy what must survive from the present root: {', '.join(self.paths)}."
+
+    def apply(self, operations: Operations) -> None:
+        operations.delete(self.frozen)
+        operations.snapshot(self.root, self.frozen, read_only=True)
+        for path in self.paths:
+            operations.copy(self.frozen, self.spare, path.lstrip("/"))
+        operations.delete(self.frozen)
+
+    def undo(self, operations: Operations) -> None:
+        operations.delete(self.frozen)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return (f"btrfs subvolume delete /mnt/{self.frozen}   # if it is there",)
+
+
+@dataclass(frozen=True)
+class CarrySubvolume:
+    """A nested subvolume is in no snapshot of its parent: its present state is carried over."""
+
+    root: str
+    spare: str
+    path: str
+
+    def describe(self) -> str:
+        return f"Carry over the nested subvolume /{self.path} as it is now."
+
+    def apply(self, operations: Operations) -> None:
+        operations.make_room(self.root, self.spare, self.path)
+        operations.snapshot(
+            join(self.root, self.path), join(self.spare, self.path), read_only=False
+        )
+
+    def undo(self, operations: Operations) -> None:
+        operations.delete(join(self.spare, self.path))
+
+    def by_hand(self) -> tuple[str, ...]:
+        return (f"btrfs subvolume delete /mnt/{join(self.spare, self.path)}   # if it is there",)
+
+
+@dataclass(frozen=True)
+class SealSubvolumes:
+    """What was read-only in the old root is read-only in the new one."""
+
+    spare: str
+    paths: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"Make read-only again: {', '.join('/' + path for path in self.paths)}."
+
+    def apply(self, operations: Operations) -> None:
+        for path in self.paths:
+            operations.set_read_only(join(self.spare, path))
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class RemoveStubs:
+    """Empty stand-ins of subvolumes that stay where they are; mount points become directories."""
+
+    root: str
+    spare: str
+    remove: tuple[str, ...]
+    directories: tuple[str, ...]
+
+    def describe(self) -> str:
+        paths = ", ".join("/" + path for path in self.remove + self.directories)
+        return f"Clear the empty stand-ins of other subvolumes in the new root: {paths}."
+
+    def apply(self, operations: Operations) -> None:
+        for path in self.remove:
+            operations.make_room(self.root, self.spare, path)
+        for path in self.directories:
+            operations.make_directory(self.root, self.spare, path)
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class MendFstab:
+    """The snapshot's fstab names the root subvolume as this machine does today; "" is none."""
+
+    spare: str
+    subvolume: str
+
+    def describe(self) -> str:
+        says = f"'subvol={self.subvolume}'" if self.subvolume else "no subvolume"
+        return f"Correct /etc/fstab in the new root: its line for / says {says}."
+
+    def apply(self, operations: Operations) -> None:
+        text = operations.read_file(self.spare, "etc/fstab")
+        mended = fstab.with_root_subvolume(text, self.subvolume or None)
+        if mended != text:
+            operations.write_file(self.spare, "etc/fstab", mended)
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The old root and the new one exchange their names; `old_uuid` tells which is where."""
+
+    root: str
+    spare: str
+    old_uuid: str
+
+    def describe(self) -> str:
+        return f"Exchange /{self.root} and /{self.spare} in one atomic step."
+
+    def done(self, operations: Operations) -> bool:
+        """Whether the names are exchanged."""
+        return operations.subvolume(self.root)[1] not in ("", self.old_uuid)
+
+    def apply(self, operations: Operations) -> None:
+        if not self.done(operations):
+            operations.exchange(self.root, self.spare)
+
+    def undo(self, operations: Operations) -> None:
+        if operations.subvolume(self.spare)[1] == self.old_uuid:
+            operations.exchange(self.root, self.spare)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return (f"mv --exchange --no-target-directory /mnt/{self.root} /mnt/{self.spare}",)
+
+
+@dataclass(frozen=True)
+class SetDefault:
+    """The new root, which lies at `path` by then, becomes the default subvolume."""
+
+    path: str
+    old_id: int
+
+    def describe(self) -> str:
+        return f"Make the new root the default subvolume (now ID {self.old_id})."
+
+    def done(self, operations: Operations) -> bool:
+        """Whether the default subvolume is no longer the old one."""
+        return operations.default_id() != self.old_id
+
+    def apply(self, operations: Operations) -> None:
+        if not self.done(operations):
+            operations.set_default(operations.subvolume(self.path)[0])
+
+    def undo(self, operations: Operations) -> None:
+        if self.done(operations):
+            operations.set_default(self.old_id)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return (f"btrfs subvolume set-default {self.old_id} /mnt",)
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Neither a rename nor a new default is on the disk when the call returns."""
+
+    def describe(self) -> str:
+        return "Write everything to the disk."
+
+    def apply(self, operations: Operations) -> None:
+        operations.sync()
+
+    def undo(self, operations: Operations) -> None:
+        operations.sync()
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ("btrfs filesystem sync /mnt",)
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """The old root goes to the store, whole, with a record; a top level can only be recorded."""
+
+    spare: str
+    name: str
+    old_path: str
+    old_id: int
+    old_uuid: str
+    created: str
+    description: str
+
+    @property
+    def in_top_level(self) -> bool:
+        """Whether the old root is the top level."""
+        return not self.old_path
+
+    def describe(self) -> str:
+        if self.in_top_level:
+            return f"Record the old root, which stays in the top level, as {self.name}."
+        return f"Set the old root aside, whole: /{STORE}/{self.name}."
+
+    def apply(self, operations: Operations) -> None:
+        place = f"{STORE}/{self.name}"
+        if self.in_top_level:
+            place = ""
+        elif operations.subvolume(self.spare)[1] == self.old_uuid:
+            operations.rename(self.spare, place)
+        record = Record(
+            name=self.name,
+            kind=Kind.REPLACED,
+            created=parse_time(self.created),
+            uuid=self.old_uuid,
+            source=Source(self.old_path, self.old_id, self.old_uuid),
+            description=self.description,
+            kernels=operations.kernels(place),
+        )
+        operations.write_record(self.name, dump(record))
+
+    def undo(self, operations: Operations) -> None:
+        operations.remove_record(self.name)
+        if not self.in_top_level and operations.subvolume(f"{STORE}/{self.name}")[1]:
+            operations.rename(f"{STORE}/{self.name}", self.spare)
+
+    def by_hand(self) -> tuple[str, ...]:
+        if self.in_top_level:
+            return (f"rm /mnt/{STORE}/{self.name}.json",)
+        return (
+            f"mv --no-target-directory /mnt/{STORE}/{self.name} /mnt/{self.spare}",
+            f"rm /mnt/{STORE}/{self.name}.json",
+        )
+
+
+def join(tree: str, path: str) -> str:
+    """Join two paths of the top level, either of which may be ""."""
+    return f"{tree}/{path}".strip("/")
+
+
+def named(path: str) -> str:
+    """Return a path of the top level as people read it."""
+    return f"/{path}" if path else "the top level"

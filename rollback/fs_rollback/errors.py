@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything this program raises on purpose.
+
+The message is one sentence (what, which, why), the hint says what to do next, and the exit code
+tells the state of the machine:
+
+0 done; 1 failed, machine as before; 2 usage or configuration; 3 refused, nothing touched;
+4 needs hands; 130 interrupted and undone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+_HINTS = {
+    errno.ENOSPC: "Free space: 'fs-rollback prune' or 'fs-rollback delete ID'; then see"
+    " 'btrfs filesystem usage /'.",
+    errno.EDQUOT: "A quota group limit is reached: see 'btrfs qgroup show -re /'.",
+    errno.EROFS: "The filesystem is read-only; 'dmesg' may say why.",
+    errno.EPERM: "This needs root, and root's full capabilities.",
+    errno.EACCES: "This needs root: try again with sudo.",
+    errno.ETXTBSY: "An active swap file lies in the subvolume: 'swapon --show' names it.",
+    errno.EIO: "The device has errors: see 'dmesg' and 'btrfs device stats /'.",
+}
+
+
+class Error(Exception):
+    """Base of all errors: what the user reads, what to do next, what a script gets."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(Error):
+    """The command line asks for something that does not exist or cannot be meant."""
+
+    exit_code = 2
+
+
+class ConfigError(Error):
+    """A configuration file cannot be used."""
+
+    exit_code = 2
+
+
+class RefusedError(Error):
+    """What was asked cannot be made safe; nothing was touched."""
+
+    exit_code = 3
+
+
+class StoreError(Error):
+    """The store, or a record in it, is not what it should be."""
+
+
+class LockedError(Error):
+    """Another process holds the store's lock."""
+
+
+class KernelError(Error):
+    """The kernel said no. `errno` is the reason in numbers."""
+
+    def __init__(self, doing: str, path: str, cause: OSError) -> None:
+        self.errno = cause.errno or 0
+        reason = os.strerror(self.errno) if self.errno else str(cause)
+        super().__init__(f"cannot {doing} {path}: {reason}", hint=_HINTS.get(self.errno, ""))
+
+
+class ProcessError(Error):
+    """A program that was started failed."""
+
+
+class VerificationError(Error):
+    """The machine, read again, does not say what it should."""
+
+
+class InterruptedRunError(Error):
+    """A signal stopped the work, and what had been done is undone."""
+
+    exit_code = 130
+
+
+class UndoFailedError(Error):
+    """A step failed and so did taking it back: somebody has to finish by hand."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, commands: Sequence[str]) -> None:
+        super().__init__(message, hint="To finish by hand, as root:\n  " + "\n  ".join(commands))
+        self.commands = tuple(commands)

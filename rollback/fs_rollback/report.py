@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Turns what the program knows into text and JSON data; prints nothing, alone uses tabulate."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Optional
+
+from .core.packages import summary
+from .core.record import PackageChange, Record, format_time, transaction_dict
+from .core.retention import Verdict
+from .core.snapshot import Roots, Snapshot
+
+JSON_VERSION = 1
+_NARROWEST = 12
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def clean(text: str) -> str:
+    """Return `text` fit for a terminal: control and direction characters are written out."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if (c.isprintable() or c == " ") and c not in _BIDI else _escaped(c) for c in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def local_time(moment: datetime) -> str:
+    """Return a time in the local time zone, to the minute."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def marks(snapshot: Snapshot, roots: Roots) -> list[str]:
+    """Return what is special about a snapshot, one word each."""
+    found = {
+        "running": snapshot.exists and snapshot.id == roots.running,
+        "next": snapshot.exists and snapshot.id == roots.next,
+        "default": snapshot.exists and snapshot.id == roots.default,
+        "pinned": snapshot.pinned,
+        "incomplete": snapshot.incomplete,
+        "gone": snapshot.gone,
+        "pending": snapshot.pending and snapshot.exists,
+    }
+    return [word for word, holds in found.items() if holds]
+
+
+def what(snapshot: Snapshot) -> str:
+    """Return what a snapshot was taken for: description, or the command line."""
+    record = snapshot.record
+    if record is None:
+        return clean(snapshot.problem)
+    if record.description:
+        return clean(record.description)
+    if record.transaction is not None:
+        return command_line(record.transaction.command_line)
+    return ""
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return a command line as one would type it."""
+    return clean(" ".join(shlex.quote(word) if " " in word else word for word in words))
+
+
+def snapshot_table(snapshots: Sequence[Snapshot], roots: Roots, width: int) -> str:
+    """Return the table of `list`, newest last, at most `width` columns wide.
+
+    The last column gives way first, then the packages; IDs, dates and marks are never cut.
+    """
+    rows = [
+        [
+            str(s.id or "-"),
+            local_time(s.created),
+            s.kind.value if s.kind else "?",
+            _size(s.record),
+            " ".join(marks(s, roots)),
+            what(s),
+        ]
+        for s in snapshots
+    ]
+    return _table(rows, ["ID", "Date", "Kind", "Packages", "Marks", "For"], width, (-1, 3))
+
+
+def _size(record: Optional[Record]) -> str:
+    if record is None or record.transaction is None:
+        return ""
+    return clean(summary(record.transaction.packages))
+
+
+def _table(
+    rows: list[list[str]], headers: list[str], width: int, flexible: Sequence[int] = (-1,)
+) -> str:
+    """Return a table that fits `width`: the `flexible` columns give way, the first one first."""
+    from tabulate import tabulate
+
+    widths = [max(len(h), *(len(row[i]) for row in rows)) for i, h in enumerate(headers)]
+    # tabulate's "simple" format puts two blanks between columns.
+    excess = sum(widths) + 2 * (len(widths) - 1) - width
+    for column in flexible:
+        less = min(max(excess, 0), max(widths[column] - _NARROWEST, 0))
+        widths[column] -= less
+        excess -= less
+    cut = [[_shortened(text, widths[i]) for i, text in enumerate(row)] for row in rows]
+    text = tabulate(
+        cut,
+        headers=headers,
+        tablefmt="simple",
+        disable_numparse=True,
+        colalign=("right" if headers[0] == "ID" else "left", *["left"] * (len(headers) - 1)),
+    )
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(width - 3, 0)] + "..."
+
+
+def package_table(packages: Sequence[PackageChange]) -> str:
+    """Return what happens to packages as a table; nothing in it is cut."""
+    rows = [
+        [p.action, f"{p.name}.{p.arch}" if p.arch else p.name, p.old or "-", p.new or "-"]
+        for p in packages
+    ]
+    cells = [[clean(cell) for cell in row] for row in rows]
+    return _table(cells, ["Action", "Package", "From", "To"], width=0, flexible=())
+
+
+def snapshot_details(snapshot: Snapshot, roots: Roots) -> str:
+    """Return everything about one snapshot as text."""
+    record = snapshot.record
+    rows = [("Name", snapshot.name), ("ID", str(snapshot.id or "-"))]
+    rows.append(("Date", local_time(snapshot.created)))
+    rows.append(("Kind", snapshot.kind.value if snapshot.kind else "unknown"))
+    rows.append(("Path", "/" + snapshot.path if snapshot.path else "the top level"))
+    if found := marks(snapshot, roots):
+        rows.append(("Marks", ", ".join(found)))
+    if snapshot.problem:
+        rows.append(("Problem", snapshot.problem))
+    if record is not None:
+        rows += _record_rows(record)
+    text = "\n".join(f"{label + ':':13}{clean(value)}" for label, value in rows)
+    if record is not None and record.transaction is not None and record.transaction.packages:
+        text += "\n\n" + package_table(record.transaction.packages)
+    return text
+
+
+def _record_rows(record: Record) -> list[tuple[str, str]]:
+    source = record.source
+    rows = [("Source", f"/{source.path} (ID {source.id}, UUID {source.uuid})")]
+    if record.uuid:
+        rows.append(("UUID", record.uuid))
+    if record.description:
+        rows.append(("Description", record.description))
+    if record.kernels:
+        rows.append(("Kernels", ", ".join(record.kernels)))
+    transaction = record.transaction
+    if transaction is not None:
+        rows.append(("Command", command_line(transaction.command_line)))
+        rows.append(("User", transaction.user))
+        rows.append(("Tool", transaction.tool))
+        number = f" (history ID {transaction.history_id})" if transaction.history_id else ""
+        rows.append(("Outcome", transaction.outcome.value + number))
+        rows.append(("Packages", summary(transaction.packages)))
+    return rows
+
+
+def snapshot_json(snapshot: Snapshot, roots: Roots) -> dict[str, Any]:
+    """Return one snapshot as JSON data."""
+    record = snapshot.record
+    return {
+        "id": snapshot.id or None,
+        "name": snapshot.name,
+        "kind": snapshot.kind.value if snapshot.kind else None,
+        "created": format_time(snapshot.created),
+        "path": "/" + snapshot.path,
+        "marks": marks(snapshot, roots),
+        "problem": snapshot.problem or None,
+        "description": record.description if record else None,
+        "uuid": snapshot.subvolume.uuid if snapshot.subvolume else None,
+        "source": record.source._asdict() if record else None,
+        "kernels": list(record.kernels) if record else None,
+        "transaction": transaction_dict(record.transaction) if record else None,
+    }
+
+
+def verdict_table(verdicts: Sequence[Verdict], width: int) -> str:
+    """Return what retention decided and why as a table."""
+    rows = [
+        [
+            str(v.snapshot.id or "-"),
+            local_time(v.snapshot.created),
+            v.action.value,
+            clean(v.reason),
+        ]
+        for v in verdicts
+    ]
+    return _table(rows, ["ID", "Date", "Verdict", "Reason"], width)
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """Return one verdict as JSON data."""
+    return {
+        "id": verdict.snapshot.id or None,
+        "name": verdict.snapshot.name,
+        "verdict": verdict.action.value,
+        "reason": verdict.reason,
+    }
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in the unit that fits."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

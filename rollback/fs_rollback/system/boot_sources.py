@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads every line that decides which subvolume becomes the root at boot."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ..core import bls, cmdline, fstab
+from ..core.layout import Layout, Statement, decide, from_boot_entry, from_command_line, from_fstab
+from ..errors import KernelError
+from . import files, syscalls
+from .host import Host
+
+_ENTRY_DIRECTORIES = ("boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries")
+_GRUB_LINE = re.compile(r"""^\s*GRUB_CMDLINE_LINUX(?:_DEFAULT)?=(["']?)(.*)\1\s*$""", re.MULTILINE)
+
+
+def read_layout(host: Host) -> Layout:
+    """Return how the machine finds its root. Raises RefusedError where no rollback is possible."""
+    return decide(
+        read_statements(host, host.root_fd), host.subvolumes, host.default_id, host.root_id
+    )
+
+
+def read_statements(host: Host, tree: int, *, running: bool = True) -> list[Statement]:
+    """Return what the files of a tree say and, if it is the running system, its command line."""
+    identities = _identities(host, tree)
+    found: list[Statement | None] = []
+    if running and host.is_running:
+        found.append(from_command_line("/proc/cmdline", _read_running(), identities))
+    entries = (bls.parse("/" + name, content) for name, content in _boot_entries(tree))
+    found += [from_boot_entry(entry, identities) for entry in entries]
+    text = files.read_in_tree(tree, "etc/kernel/cmdline")
+    if text is not None:
+        found.append(from_command_line("/etc/kernel/cmdline", text, identities))
+    found += _grub_defaults(files.read_in_tree(tree, "etc/default/grub") or "", identities)
+    text = files.read_in_tree(tree, "etc/fstab")
+    if text is not None:
+        found.append(from_fstab("/etc/fstab", text))
+    return [statement for statement in found if statement is not None]
+
+
+def mounted_elsewhere(host: Host) -> frozenset[str]:
+    """Return the subvolumes that the tree's fstab mounts by name elsewhere than on /."""
+    entries = fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or "")
+    options = (o for e in entries if e.fstype == "btrfs" and e.point != "/" for o in e.options)
+    return frozenset(o[7:].strip("/") for o in options if o.startswith("subvol=") and o[7:] != "/")
+
+
+def mount_points(host: Host) -> frozenset[str]:
+    """Return where the tree's fstab, and the running system, mount something in the root."""
+    entries = fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or "")
+    points = {entry.point for entry in entries if entry.point not in ("/", "none", "swap")}
+    if host.is_running:
+        points |= {mount.point for mount in host.mounts if mount.point != "/"}
+    return frozenset(points)
+
+
+def _boot_entries(tree: int) -> list[tuple[str, str]]:
+    found = []
+    for directory in _ENTRY_DIRECTORIES:
+        for name in files.list_in_tree(tree, directory) or []:
+            if name.endswith(".conf"):
+                path = f"{directory}/{name}"
+                found.append((path, files.read_in_tree(tree, path) or ""))
+    return found
+
+
+def _grub_defaults(text: str, identities: tuple[str, ...]) -> list[Statement]:
+    """Read /etc/default/grub, where silence says nothing: grub2-mkconfig adds the subvolume."""
+    lines = (match.group(2) for match in _GRUB_LINE.finditer(text))
+    found = (from_command_line("/etc/default/grub", line, identities) for line in lines)
+    return [statement for statement in found if statement is not None and not statement.silent]
+
+
+def _identities(host: Host, tree: int) -> tuple[str, ...]:
+    """Return the ways to name our filesystem in `root=`."""
+    uuid = syscalls.filesystem_uuid(host.top_fd)
+    source = host.mount.source
+    found = [f"UUID={uuid}", f"/dev/disk/by-uuid/{uuid}", source]
+    lines = [bls.parse(name, text).options for name, text in _boot_entries(tree)]
+    if host.is_running:
+        lines.append(_read_running())
+    for line in lines:
+        root = cmdline.root_arguments(line).root
+        if root.startswith("/dev/") and os.path.realpath(root) == os.path.realpath(source):
+            found.append(root)
+    return tuple(found)
+
+
+def _read_running() -> str:
+    path = "/proc/cmdline"
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError as error:
+        raise KernelError("read", path, error) from error

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Subvolumes through libbtrfsutil, as functions that raise KernelError with path and reason.
+
+The Python names are the old ones, which versions 6.2 to 7 all have.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+
+import btrfsutil
+
+from ..core.snapshot import TOP_LEVEL_ID, Subvolume
+from ..errors import KernelError
+
+SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
+STUB_INODE = 2  # BTRFS_EMPTY_SUBVOL_DIR_OBJECTID: where a snapshot has no nested subvolume
+
+
+@contextmanager
+def _kernel(doing: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise KernelError(doing, path, error) from error
+
+
+def is_subvolume(path: str) -> bool:
+    """Whether `path` is the root of a btrfs subvolume; False on any other filesystem."""
+    try:
+        return bool(btrfsutil.is_subvolume(path))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise KernelError("look at", path, error) from error
+
+
+def subvolume_id(path: str) -> int:
+    """Return the ID of the subvolume that `path` (a file, a directory) lies in."""
+    with _kernel("find the subvolume of", path):
+        return int(btrfsutil.subvolume_id(path))
+
+
+def subvolume_uuid(path: str) -> str:
+    """Return the UUID of the subvolume at `path` as 32 hexadecimal digits."""
+    with _kernel("read the subvolume", path):
+        return str(btrfsutil.subvolume_info(path).uuid.hex())
+
+
+def subvolumes(top: str) -> tuple[Subvolume, ...]:
+    """Return all subvolumes of the filesystem whose top level is at `top`, that one included."""
+    found = [_subvolume("", btrfsutil_info(top))]
+    with (
+        _kernel("list the subvolumes of", top),
+        btrfsutil.SubvolumeIterator(top, TOP_LEVEL_ID, info=True) as iterator,
+    ):
+        found += [_subvolume(path, info) for path, info in iterator]
+    return tuple(found)
+
+
+def btrfsutil_info(path: str) -> btrfsutil.SubvolumeInfo:
+    """Return what the kernel knows of the subvolume at `path`."""
+    with _kernel("read the subvolume", path):
+        return btrfsutil.subvolume_info(path)
+
+
+def _subvolume(path: str, info: btrfsutil.SubvolumeInfo) -> Subvolume:
+    return Subvolume(
+        id=info.id,
+        path=path,
+        uuid=info.uuid.hex(),
+        parent_id=info.parent_id,
+        parent_uuid=info.parent_uuid.hex(),
+        read_only=bool(info.flags & 1),  # BTRFS_ROOT_SUBVOL_RDONLY
+        created=datetime.fromtimestamp(int(info.otime), timezone.utc),
+        born=info.otransid,
+    )
+
+
+def create_snapshot(source: str, destination: str, *, read_only: bool) -> None:
+    """Make a snapshot. The ioctl commits the filesystem: what it returns from is on disk."""
+    with _kernel("make the snapshot", destination):
+        btrfsutil.create_snapshot(source, destination, read_only=read_only)
+
+
+def set_read_only(path: str, *, read_only: bool) -> None:
+    """Change the read-only flag of a subvolume."""
+    with _kernel("change the read-only flag of", path):
+        btrfsutil.set_subvolume_read_only(path, read_only)
+
+
+def delete_subvolume(path: str, *, recursive: bool) -> None:
+    """Delete a subvolume, with the nested ones if `recursive`."""
+    with _kernel("delete the subvolume", path):
+        btrfsutil.delete_subvolume(path, recursive=recursive)
+
+
+def default_subvolume(top: str) -> int:
+    """Return the ID of the default subvolume."""
+    with _kernel("read the default subvolume of", top):
+        return int(btrfsutil.get_default_subvolume(top))
+
+
+def set_default_subvolume(top: str, subvolume: int) -> None:
+    """Make the subvolume with this ID the default."""
+    with _kernel("set the default subvolume of", top):
+        btrfsutil.set_default_subvolume(top, subvolume)
+
+
+def is_stub(path: str) -> bool:
+    """Whether `path` is the empty stand-in of a nested subvolume."""
+    try:
+        return os.lstat(path).st_ino == STUB_INODE
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise KernelError("look at", path, error) from error
+
+
+def is_on_btrfs(path: str) -> bool:
+    """Whether a file lies on a btrfs filesystem."""
+    try:
+        btrfsutil.subvolume_id(path)
+    except btrfsutil.BtrfsUtilError:
+        return False
+    return True

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a rollback would revert: packages, and files that were written since the snapshot."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+
+from ..core.packages import Item, between
+from ..core.record import PackageChange
+from ..core.snapshot import Snapshot, Subvolume
+from . import files, history, process
+from .host import Host
+
+_QUERY = "%{NAME}\\t%{ARCH}\\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n"
+
+
+def packages(host: Host, target: Snapshot) -> tuple[PackageChange, ...]:
+    """Return what happens to the packages when `target` becomes the root.
+
+    Read by rpm from the two databases, not from records. Raises ProcessError.
+    """
+    with files.opened(host.path(target.path)) as tree:
+        return between(_installed(host.root_fd), _installed(tree))
+
+
+def _installed(tree: int) -> set[Item]:
+    """Read the rpm database of a tree (an open directory).
+
+    rpm reads a copy: SQLite wants to write beside the database, which a read-only snapshot does
+    not allow, and to know its path, which a detached mount does not have.
+    """
+    place = history.rpmdb_path(tree)
+    if place is None:
+        return set()
+    with tempfile.TemporaryDirectory(prefix="fs-rollback-") as copy:
+        for name in files.list_in_tree(tree, place) or []:
+            files.copy_from_tree(tree, f"{place}/{name}", os.path.join(copy, name))
+        arguments = ("rpm", "--dbpath", copy, "--query", "--all", "--queryformat", _QUERY)
+        lines = process.run(arguments).splitlines()
+    rows = (line.split("\t") for line in lines)
+    return {Item("", row[0], row[1], row[2]) for row in rows if len(row) == 3}
+
+
+def written_files(host: Host, root: Subvolume, target: Snapshot) -> list[str] | None:
+    """Return the files of `root` that were written since `target` was taken of it, sorted.
+
+    From the generations in the filesystem (btrfs-subvolume(8), find-new), so it costs what has
+    changed and not what is there; deletions and changes of mode or owner do not show. None where
+    `target` was not taken of this root. Raises ProcessError.
+    """
+    if target.subvolume is None or target.subvolume.parent_uuid != root.uuid:
+        return None
+    path = host.path(root.path)
+    # The snapshot ended the transaction it was born in: what came later is at least one newer.
+    since = str(target.subvolume.born + 1)
+    arguments = ("btrfs", "subvolume", "find-new", path, since)
+    lines = process.run(arguments, pass_fds=(host.top_fd,)).splitlines()
+    # "inode N file offset N len N disk start N offset N gen N flags F PATH"
+    found = {line.split(" ", 16)[16] for line in lines if line.startswith("inode ")}
+    return sorted("/" + path for path in found)
+
+
+def grouped(paths: Iterable[str], depth: int = 2) -> dict[str, int]:
+    """Count paths by their first components."""
+    counts: dict[str, int] = {}
+    for path in paths:
+        group = "/".join(path.split("/")[: depth + 1])
+        counts[group] = counts.get(group, 0) + 1
+    return counts

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Carries out a plan, takes it back, and finishes or takes back what a crash cut off.
+
+What happened is read from the machine (steps look before they act); the journal only says which
+plan it was. One mechanism serves errors, signals, kills, power cuts and `undo`.
+"""
+
+from __future__ import annotations
+
+import enum
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Callable
+
+from ..core import pending as journals
+from ..core.pending import Pending, State
+from ..core.plan import Plan
+from ..core.steps import Operations, Step
+from ..errors import Error, StoreError, UndoFailedError
+from . import files
+from .store import PENDING, Store
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Moment(enum.Enum):
+    """When an observer is called."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+Observer = Callable[[Moment, int, Step], None]
+
+
+def read_journal(store: Store) -> Pending | None:
+    """Return the rollback that is under way or waits for its reboot. Raises StoreError."""
+    text = files.read_in_tree(store.directory, PENDING)
+    if text is None:
+        return None
+    try:
+        return journals.parse(text)
+    except journals.PendingError as error:
+        raise StoreError(
+            f"the journal of a rollback cannot be read ({error})",
+            hint="A newer fs-rollback may have written it: update this one. To look at it: mount -o"
+            f" subvolid=5 {store.host.mount.source} /mnt; less /mnt/fs-snapshots/{PENDING}",
+        ) from error
+
+
+def execute(store: Store, journal: Pending, operations: Operations, observe: Observer) -> None:
+    """Carry out the plan of `journal`; on any failure take back what was done, then raise.
+
+    Raises UndoFailedError if taking it back fails too, or what the failing step raised.
+    """
+    plan = journal.plan
+    reached = -1
+    try:
+        _write_journal(store, journal)
+        for reached, step in enumerate(plan.steps):
+            observe(Moment.BEFORE, reached, step)
+            step.apply(operations)
+            observe(Moment.AFTER, reached, step)
+        _write_journal(store, journal._replace(state=State.COMMITTED))
+    except BaseException as error:
+        with signals_held_back():
+            take_back(store, plan.steps[: reached + 1], operations, error)
+        raise
+
+
+def take_back(
+    store: Store, steps: Sequence[Step], operations: Operations, cause: BaseException | None = None
+) -> None:
+    """Undo the steps in reverse and remove the journal. Raises UndoFailedError."""
+    left = list(steps)
+    try:
+        while left:
+            left[-1].undo(operations)
+            left.pop()
+        files.remove_durably(store.directory, PENDING)
+    except Error as error:
+        commands = [f"mount -o subvolid=5 {store.host.mount.source} /mnt"]
+        commands += [line for step in reversed(left) for line in step.by_hand()]
+        commands += [f"rm /mnt/fs-snapshots/{PENDING}", "umount /mnt"]
+        reason = f" after: {cause}" if cause is not None else ""
+        raise UndoFailedError(
+            f"taking the rollback back failed: {error}{reason}", commands=commands
+        ) from error
+    finally:
+        store.host.forget()
+
+
+def settle(store: Store, operations: Operations) -> str:
+    """Finish or take back a rollback that was cut off; returns what was done, "" if nothing.
+
+    Needs the lock. Before the commit it is taken back, after it it is finished.
+    """
+    journal = read_journal(store)
+    if journal is None or journal.state is State.COMMITTED:
+        return ""
+    plan = journal.plan
+    with signals_held_back():
+        if not plan.commit_step.done(operations):
+            take_back(store, plan.steps, operations)
+            return "an interrupted rollback was taken back"
+        finish(store, plan, operations)
+        _write_journal(store, journal._replace(state=State.COMMITTED))
+    return "an interrupted rollback was finished"
+
+
+def finish(store: Store, plan: Plan, operations: Operations) -> None:
+    """Apply what comes after the commit; each step looks before it acts."""
+    for step in plan.steps[plan.commit + 1 :]:
+        step.apply(operations)
+    store.host.forget()
+
+
+def clear_journal(store: Store) -> None:
+    """Forget a rollback: the machine came up in its new root."""
+    files.remove_durably(store.directory, PENDING)
+
+
+def _write_journal(store: Store, journal: Pending) -> None:
+    files.write_durably(store.directory, PENDING, journals.dump(journal))
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Let no signal interrupt what must be finished; it arrives afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files: written durably, and read in a tree without following a link out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import KernelError
+from . import syscalls
+
+_TEMPORARY = ".new"
+_READ_LIMIT_BYTES = 16 << 20
+
+
+def write_durably(directory: int, name: str, text: str, *, mode: int = 0o600) -> None:
+    """Replace a file: temporary file beside it, fsync, rename, fsync of the directory.
+
+    After a crash it holds the old text or the new one. Raises KernelError.
+    """
+    try:
+        _write_temporary(directory, name, text, mode=mode, durable=True)
+        os.rename(name + _TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.fsync(directory)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(name + _TEMPORARY, dir_fd=directory)
+        raise KernelError("write", name, error) from error
+
+
+def write_for_next_commit(directory: int, name: str, text: str) -> None:
+    """Create a file that the filesystem's next commit makes durable, without a commit of its own.
+
+    Small files lie in the metadata of btrfs (inline extents, at most 2048 bytes by default):
+    writing them out puts them into the running transaction. A larger one has data of its own,
+    whose arrival no commit waits for, so it is fsynced. tests/kernel/test_crash_images.py holds
+    this against crash images. Raises KernelError.
+    """
+    try:
+        _write_temporary(directory, name, text, mode=0o600, durable=len(text) >= 2048)
+        os.rename(name + _TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(name + _TEMPORARY, dir_fd=directory)
+        raise KernelError("write", name, error) from error
+
+
+def _write_temporary(directory: int, name: str, text: str, *, mode: int, durable: bool) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(name + _TEMPORARY, flags, mode, dir_fd=directory)
+    try:
+        os.fchmod(descriptor, mode)
+        data = text.encode("utf-8", "surrogateescape")
+        while data:
+            data = data[os.write(descriptor, data) :]
+        if durable:
+            os.fsync(descriptor)
+        else:
+            syscalls.write_out(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that a killed process was writing."""
+    return name.endswith(_TEMPORARY)
+
+
+def remove_durably(directory: int, name: str) -> None:
+    """Remove a file if it is there. Raises KernelError."""
+    try:
+        os.unlink(name, dir_fd=directory)
+        os.fsync(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise KernelError("remove", name, error) from error
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Open a directory for the calls that take a descriptor. Raises KernelError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError("open", path, error) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_in_tree(tree: int, path: str) -> str | None:
+    """Return a text file of the tree, None if there is none.
+
+    No symbolic link leads out of the tree: it is resolved as if the tree were /. Bytes that are
+    not UTF-8 come as surrogates. Raises KernelError on anything but absence.
+    """
+    try:
+        descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise KernelError("read", path, error) from error
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        try:
+            return file.read(_READ_LIMIT_BYTES).decode("utf-8", "surrogateescape")
+        except OSError as error:
+            raise KernelError("read", path, error) from error
+
+
+def list_in_tree(tree: int, path: str) -> list[str] | None:
+    """Return the names in a directory of the tree, sorted; None if there is no such directory."""
+    try:
+        descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise KernelError("list", path, error) from error
+    try:
+        return sorted(os.listdir(descriptor))
+    except OSError as error:
+        raise KernelError("list", path, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def device_of(tree: int, path: str) -> int | None:
+    """Return st_dev of a path in the tree, None if there is none: each subvolume has its own."""
+    try:
+        descriptor = syscalls.open_in_root(tree, path, os.O_PATH)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise KernelError("look at", path, error) from error
+    try:
+        return os.fstat(descriptor).st_dev
+    finally:
+        os.close(descriptor)
+
+
+def copy_from_tree(tree: int, path: str, destination: str) -> None:
+    """Copy the bytes of a regular file of the tree to a new file; anything else is passed over.
+
+    Raises KernelError.
+    """
+    import shutil
+
+    try:
+        descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_NONBLOCK, follow=False)
+        with os.fdopen(descriptor, "rb") as source:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                with open(destination, "xb") as copy:
+                    shutil.copyfileobj(source, copy, 1 << 20)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise KernelError("copy", path, error) from error

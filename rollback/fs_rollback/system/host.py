@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One machine, running or not: its root directory, its filesystem, and the top level of that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+
+from ..core import mountinfo
+from ..core.snapshot import Subvolume
+from ..errors import Error, KernelError, RefusedError
+from . import btrfs, files, syscalls
+
+_RPMDB_PLACES = ("var/lib/rpm", "usr/lib/sysimage/rpm")
+
+
+class Host:
+    """What is known of a machine; everything is read at most once, when first asked for.
+
+    `root` is the directory of its root, "/" for the running system. `top` is a path to the top
+    level that lives as long as the descriptor behind it.
+    """
+
+    def __init__(self, root: str, mount: mountinfo.Mount, root_fd: int, top_fd: int) -> None:
+        self.root = root
+        self.mount = mount
+        self.root_fd = root_fd
+        self.top_fd = top_fd
+        self.top = f"/proc/self/fd/{top_fd}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether this is the system that this process runs on."""
+        return self.root == "/"
+
+    @cached_property
+    def root_id(self) -> int:
+        """The ID of the subvolume that `root` is."""
+        return btrfs.subvolume_id(self.root)
+
+    @cached_property
+    def subvolumes(self) -> tuple[Subvolume, ...]:
+        """All subvolumes of the filesystem."""
+        return btrfs.subvolumes(self.top)
+
+    @cached_property
+    def default_id(self) -> int:
+        """The ID of the default subvolume."""
+        return btrfs.default_subvolume(self.top)
+
+    @cached_property
+    def mounts(self) -> tuple[mountinfo.Mount, ...]:
+        """What is mounted where this process can see it."""
+        return read_mounts()
+
+    @cached_property
+    def mounted_ids(self) -> frozenset[int]:
+        """The IDs of the subvolumes of this filesystem that are mounted anywhere."""
+        ours = (m for m in self.mounts if m.device == self.mount.device)
+        return frozenset(m.subvolume_id for m in ours)
+
+    def path(self, relative: str) -> str:
+        """Return the path of something given from the top level."""
+        return f"{self.top}/{relative}" if relative else self.top
+
+    def forget(self) -> None:
+        """Drop what was read: something on the filesystem has changed."""
+        for name in ("subvolumes", "default_id", "mounts", "mounted_ids"):
+            with suppress(KeyError):
+                del self.__dict__[name]
+
+    def unsupported(self) -> str:
+        """Return why a snapshot of the root would not hold the system, "" if it does.
+
+        What rpm owns has to lie in the root subvolume: an rpm database that is newer than /usr is
+        a broken machine.
+        """
+        device = os.fstat(self.root_fd).st_dev
+        for path in ("usr", "etc", *_RPMDB_PLACES):
+            other = files.device_of(self.root_fd, path)
+            if other is not None and other != device:
+                return f"/{path} is a subvolume or filesystem of its own"
+        return ""
+
+
+def read_mounts() -> tuple[mountinfo.Mount, ...]:
+    """Return the mounts of this process. Raises KernelError."""
+    path = "/proc/self/mountinfo"
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return mountinfo.parse(file.read())
+    except OSError as error:
+        raise KernelError("read", path, error) from error
+
+
+def is_btrfs_root(root: str) -> bool:
+    """Whether the directory is the root of a btrfs subvolume."""
+    return btrfs.is_subvolume(root)
+
+
+@contextmanager
+def opened(root: str = "/") -> Iterator[Host]:
+    """Open the machine whose root is the directory `root`.
+
+    Raises RefusedError where that is no root of a btrfs subvolume, Error without root's rights.
+    """
+    if os.geteuid() != 0:
+        raise Error("fs-rollback needs root's rights", hint="Try again with sudo.")
+    path = os.path.realpath(root)
+    if not os.path.isdir(path):
+        raise RefusedError(f"{root} is not a directory", hint="Give the mounted root of a system.")
+    mount = mountinfo.containing(read_mounts(), path)
+    if mount is None or mount.fstype != "btrfs":
+        kind = mount.fstype if mount else "not mounted"
+        raise RefusedError(
+            f"{root} is {kind}, not btrfs", hint="Snapshots and rollbacks need a btrfs root."
+        )
+    if not btrfs.is_subvolume(path):
+        raise RefusedError(
+            f"{root} is not the root of a btrfs subvolume",
+            hint="Give the directory on which the root subvolume is mounted.",
+        )
+    with files.opened(path) as root_fd:
+        try:
+            top_fd = syscalls.mount_top_level(mount.source, read_only=mount.read_only)
+        except OSError as error:
+            raise KernelError("reach the top level of", mount.source, error) from error
+        try:
+            yield Host(path, mount, root_fd, top_fd)
+        finally:
+            os.close(top_fd)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which of the paths to keep are part of the root subvolume, and may be taken from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from ..core.mountinfo import is_within
+from ..errors import RefusedError
+from . import boot_sources, files, history, syscalls
+from .host import Host
+
+# What packages own goes back as a whole or not at all.
+_OWNED_BY_PACKAGES = ("/usr", "/etc", "/boot")
+
+
+def resolve(host: Host, wanted: Iterable[str]) -> tuple[str, ...]:
+    """Return the real paths, from the root, of what lies inside the root subvolume, sorted.
+
+    Left out is what does not exist, what is mounted there, what lies in a nested subvolume (that
+    is carried over) and what another path contains. Raises RefusedError for what packages own.
+    """
+    device = os.fstat(host.root_fd).st_dev
+    mounted = boot_sources.mount_points(host)
+    found: set[str] = set()
+    for path in wanted:
+        real = _real_path(host, path)
+        _refuse_packages(host, path, real or path)
+        outside = any(is_within(path, m) or (real and is_within(real, m)) for m in mounted)
+        if real is not None and not outside and files.device_of(host.root_fd, real) == device:
+            found.add(real)
+    return tuple(sorted(p for p in found if not any(p != q and is_within(p, q) for q in found)))
+
+
+def _real_path(host: Host, path: str) -> str | None:
+    """Return a path without symbolic links, resolved inside the root; None if there is none."""
+    if files.device_of(host.root_fd, path) is None:
+        return None
+    descriptor = syscalls.open_in_root(host.root_fd, path, os.O_PATH)
+    try:
+        absolute = os.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    return absolute if host.is_running else "/" + os.path.relpath(absolute, host.root).lstrip("./")
+
+
+def _refuse_packages(host: Host, path: str, real: str) -> None:
+    rpmdb = history.rpmdb_path(host.root_fd)
+    owned = {*_OWNED_BY_PACKAGES, *(["/" + rpmdb] if rpmdb else [])}
+    for place in owned:
+        if is_within(place, real) or (place != "/etc" and is_within(real, place)):
+            raise RefusedError(
+                f"{path} cannot be kept: {place} goes back with the packages",
+                hint="Keep paths that hold data, for instance /home; see 'keep' in the"
+                " configuration and --keep.",
+            )

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernels: which have modules in a tree, which the boot loader can start."""
+
+from __future__ import annotations
+
+from . import files
+
+_BOOT_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-")
+
+
+def with_modules(tree: int) -> tuple[str, ...]:
+    """Return the versions in usr/lib/modules of a tree (an open directory), sorted."""
+    names = files.list_in_tree(tree, "usr/lib/modules") or []
+    return tuple(n for n in names if files.list_in_tree(tree, f"usr/lib/modules/{n}") is not None)
+
+
+def in_boot(tree: int) -> tuple[str, ...]:
+    """Return the versions whose kernel image lies in /boot of a tree, rescue images aside."""
+    names = files.list_in_tree(tree, "boot") or []
+    versions = (
+        name[len(prefix) :]
+        for name in names
+        for prefix in _BOOT_PREFIXES
+        if name.startswith(prefix)
+    )
+    return tuple(sorted({version for version in versions if "rescue" not in version}))

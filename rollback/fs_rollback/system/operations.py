@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the steps of a plan do, on a real filesystem. Paths are from the top level."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..core.snapshot import STORE
+from ..errors import KernelError
+from . import btrfs, files, kernels, process, reclaim, syscalls
+from .host import Host
+
+
+class Operations:
+    """core.steps.Operations on the filesystem of a host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def snapshot(self, source: str, destination: str, *, read_only: bool) -> None:
+        """Make a snapshot of a subvolume."""
+        btrfs.create_snapshot(self._path(source), self._path(destination), read_only=read_only)
+
+    def delete(self, path: str) -> None:
+        """Delete a subvolume and all that are nested in it; nothing to do if there is none."""
+        if btrfs.is_subvolume(self._path(path)):
+            btrfs.delete_subvolume(self._path(path), recursive=True)
+
+    def set_read_only(self, path: str) -> None:
+        """Make a subvolume read-only."""
+        btrfs.set_read_only(self._path(path), read_only=True)
+
+    def subvolume(self, path: str) -> tuple[int, str]:
+        """Return ID and UUID of the subvolume at `path`, or (0, "") if there is none."""
+        full = self._path(path)
+        if not btrfs.is_subvolume(full):
+            return 0, ""
+        return btrfs.subvolume_id(full), btrfs.subvolume_uuid(full)
+
+    def exchange(self, one: str, other: str) -> None:
+        """Exchange two names in one atomic step."""
+        try:
+            syscalls.exchange(self._path(one), self._path(other))
+        except OSError as error:
+            raise KernelError(f"exchange /{one} and", f"/{other}", error) from error
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a subvolume a name that is free."""
+        try:
+            os.rename(self._path(old), self._path(new))
+        except OSError as error:
+            raise KernelError(f"rename /{old} to", f"/{new}", error) from error
+
+    def default_id(self) -> int:
+        """Return the ID of the default subvolume."""
+        return btrfs.default_subvolume(self._host.top)
+
+    def set_default(self, subvolume_id: int) -> None:
+        """Make a subvolume the default one."""
+        btrfs.set_default_subvolume(self._host.top, subvolume_id)
+
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+        try:
+            syscalls.sync_filesystem(self._host.top_fd)
+        except OSError as error:
+            raise KernelError("sync", self._host.mount.source, error) from error
+
+    def make_room(self, model: str, tree: str, path: str) -> None:
+        """Free the place `path` in `tree`; directories above it that it lacks are as in `model`."""
+        self._make_parents(model, tree, path)
+        with self._parent(tree, path) as place, _kernel("make room at", f"/{tree}/{path}"):
+            if os.path.lexists(place):
+                reclaim.remove(place)
+
+    def make_directory(self, model: str, tree: str, path: str) -> None:
+        """Put an empty directory at `path` in `tree`, with the mode and owner it has in `model`."""
+        self.make_room(model, tree, path)
+        self._make_like(model, tree, path)
+
+    def copy(self, source: str, tree: str, path: str) -> None:
+        """Replace what is at `path` in `tree` by a copy of what `source` has there.
+
+        Copies share their data with the original where the filesystem allows it (reflinks); a
+        file that does not (NOCOW) is copied plainly.
+        """
+        self.make_room(source, tree, path)
+        with self._parent(source, path) as origin, self._parent(tree, path) as place:
+            if not os.path.lexists(origin):
+                return
+            descriptors = [int(p.split("/")[4]) for p in (origin, place)]
+            process.run(
+                ("cp", "--archive", "--reflink=auto", "--no-target-directory", origin, place),
+                pass_fds=descriptors,
+            )
+
+    def read_file(self, tree: str, path: str) -> str:
+        """Return a text file of a tree, "" if there is none."""
+        with files.opened(self._path(tree)) as root:
+            return files.read_in_tree(root, path) or ""
+
+    def write_file(self, tree: str, path: str, text: str) -> None:
+        """Replace the text of a file; owner, mode and extended attributes stay.
+
+        In place, not by rename: the tree is a new root that nothing boots before the sync.
+        """
+        with files.opened(self._path(tree)) as root, _kernel("write", f"/{tree}/{path}"):
+            descriptor = syscalls.open_in_root(root, path, os.O_WRONLY | os.O_TRUNC, follow=False)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text.encode("utf-8", "surrogateescape"))
+
+    def write_record(self, name: str, text: str) -> None:
+        """Write a record into the store durably."""
+        with files.opened(self._path(STORE)) as directory:
+            files.write_durably(directory, name + ".json", text)
+
+    def remove_record(self, name: str) -> None:
+        """Remove a record from the store; nothing to do if there is none."""
+        with files.opened(self._path(STORE)) as directory:
+            files.remove_durably(directory, name + ".json")
+
+    def kernels(self, path: str) -> tuple[str, ...]:
+        """Return the kernel versions that have modules in the subvolume at `path`."""
+        with files.opened(self._path(path)) as tree:
+            return kernels.with_modules(tree)
+
+    def _path(self, relative: str) -> str:
+        return self._host.path(relative)
+
+    @contextmanager
+    def _parent(self, tree: str, path: str) -> Iterator[str]:
+        """Give a path whose directory is pinned by a descriptor: no link was followed to it."""
+        head, tail = os.path.split(path)
+        with files.opened(self._path(tree)) as root:
+            with _kernel("open", f"/{tree}/{head}"):
+                flags = os.O_RDONLY | os.O_DIRECTORY
+                directory = syscalls.open_in_root(root, head or ".", flags, follow=False)
+            try:
+                yield f"/proc/self/fd/{directory}/{tail}"
+            finally:
+                os.close(directory)
+
+    def _make_parents(self, model: str, tree: str, path: str) -> None:
+        parts = path.split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            self._make_like(model, tree, "/".join(parts[:depth]))
+
+    def _make_like(self, model: str, tree: str, path: str) -> None:
+        """Make the directory `path` in `tree`, if it lacks it, as it is in `model`."""
+        with self._parent(tree, path) as place, _kernel("make", f"/{tree}/{path}"):
+            if os.path.lexists(place) and not btrfs.is_stub(place):
+                return
+            if os.path.lexists(place):
+                os.rmdir(place)
+            os.mkdir(place, 0o700)
+            with self._parent(model, path) as original:
+                if not os.path.lexists(original):
+                    return
+                status = os.lstat(original)
+                os.chown(place, status.st_uid, status.st_gid, follow_symlinks=False)
+                os.chmod(place, stat.S_IMODE(status.st_mode))
+                for name in os.listxattr(original, follow_symlinks=False):
+                    value = os.getxattr(original, name, follow_symlinks=False)
+                    os.setxattr(place, name, value, follow_symlinks=False)
+
+
+@contextmanager
+def _kernel(doing: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise KernelError(doing, path, error) from error

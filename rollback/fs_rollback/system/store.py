@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The store: `fs-snapshots/` at the top level, with snapshots, records and a lock."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..core import record as records
+from ..core.record import Record
+from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
+from ..errors import KernelError, LockedError, StoreError
+from . import btrfs, files, syscalls
+from .host import Host
+
+PENDING = "pending.json"
+_DELETED_PREFIX = "deleted_"
+_RECORD_SUFFIX = ".json"
+LOCK_WAIT_S = 30.0
+
+
+class Store:
+    """The store of one filesystem. Writing needs the lock, which `locked` holds."""
+
+    def __init__(self, host: Host, directory: int) -> None:
+        self.host = host
+        self.directory = directory
+
+    @contextmanager
+    def locked(self, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+        """Hold the store's lock: one process a filesystem. Raises LockedError naming the holder."""
+        deadline = time.monotonic() + wait_s
+        while not syscalls.try_lock(self.directory):
+            if time.monotonic() >= deadline:
+                raise LockedError(
+                    f"the snapshot store is in use by {self._holder()}",
+                    hint="Wait until it has finished, then try again.",
+                )
+            time.sleep(0.05)
+        try:
+            self.host.forget()
+            yield
+        finally:
+            syscalls.unlock(self.directory)
+
+    def _holder(self) -> str:
+        """Return who holds the lock, as far as /proc/locks (proc_locks(5)) tells."""
+        inode = os.fstat(self.directory).st_ino
+        major, minor = (int(part) for part in self.host.mount.device.split(":"))
+        wanted = f"{major:02x}:{minor:02x}:{inode}"
+        with open("/proc/locks", encoding="ascii") as file:
+            for line in file:
+                fields = line.split()
+                if "FLOCK" in fields and wanted in fields:
+                    process = fields[fields.index(wanted) - 1]
+                    return f"process {process} ({_command_name(process)})"
+        return "another process"
+
+    def names(self) -> set[str]:
+        """Return every name in the store that a new snapshot cannot have."""
+        entries = self._entries()
+        return {name[: -len(_RECORD_SUFFIX)] for name in entries if _is_record(name)} | entries
+
+    def _entries(self) -> set[str]:
+        try:
+            return set(os.listdir(self.directory))
+        except OSError as error:
+            raise KernelError("list", f"/{STORE}", error) from error
+
+    def load(self) -> list[Snapshot]:
+        """Return all snapshots, oldest first.
+
+        Snapshots are in the order of their IDs (a subvolume's time has whole seconds and a clock
+        can be wrong); replaced roots, whose IDs are older than they are, stand where their
+        records' times put them.
+        """
+        in_store = {
+            s.path[len(STORE) + 1 :]: s
+            for s in self.host.subvolumes
+            if s.path.startswith(STORE + "/") and "/" not in s.path[len(STORE) + 1 :]
+        }
+        entries = self._entries()
+        names = in_store.keys() | {n[: -len(_RECORD_SUFFIX)] for n in entries if _is_record(n)}
+        found = [
+            self._snapshot(name, in_store.get(name), name + _RECORD_SUFFIX in entries)
+            for name in names
+            if not name.startswith(_DELETED_PREFIX)
+        ]
+        return _by_age([s for s in found if s.exists or s.record])
+
+    def _snapshot(self, name: str, subvolume: Subvolume | None, has_record: bool) -> Snapshot:
+        if not has_record:
+            return Snapshot(name, subvolume, None, "no record")
+        try:
+            record = self._read_record(name)
+        except records.RecordError as error:
+            return Snapshot(name, subvolume, None, f"broken record: {error}")
+        if subvolume is None and record.source.id == TOP_LEVEL_ID and record.kind is _REPLACED:
+            top = (s for s in self.host.subvolumes if s.id == TOP_LEVEL_ID)
+            return Snapshot(name, next(top), record)
+        if subvolume is not None and record.uuid not in ("", subvolume.uuid):
+            return Snapshot(name, subvolume, None, "its record is another subvolume's")
+        return Snapshot(name, subvolume, record)
+
+    def _read_record(self, name: str) -> Record:
+        try:
+            text = files.read_in_tree(self.directory, name + _RECORD_SUFFIX)
+        except UnicodeError as error:
+            raise records.RecordError(str(error)) from error
+        if text is None:
+            raise records.RecordError("not a file")
+        record = records.parse(text)
+        if record.name != name:
+            raise records.RecordError(f"it names {record.name!r}")
+        return record
+
+    def take(self, record: Record, source: str) -> Record:
+        """Take the read-only snapshot that `record` describes of the subvolume at path `source`.
+
+        The record comes first and is made durable by the commit that the snapshot ends with:
+        there is never a snapshot on disk without its record. The returned record has the UUID.
+        """
+        name = record.name + _RECORD_SUFFIX
+        files.write_for_next_commit(self.directory, name, records.dump(record))
+        path = self.host.path(f"{STORE}/{record.name}")
+        try:
+            btrfs.create_snapshot(source, path, read_only=True)
+        except KernelError:
+            files.remove_durably(self.directory, name)
+            raise
+        self.host.forget()
+        return record._replace(uuid=btrfs.subvolume_uuid(path))
+
+    def write(self, record: Record) -> None:
+        """Write a record durably. Raises StoreError if a newer version of this program wrote it."""
+        if not record.writable:
+            raise StoreError(
+                f"the record of {record.name} has version {record.version}, this program knows"
+                f" version {records.VERSION}",
+                hint="Update fs-rollback to change it; going back to the snapshot works.",
+            )
+        files.write_durably(self.directory, record.name + _RECORD_SUFFIX, records.dump(record))
+
+    def delete(self, snapshot: Snapshot) -> None:
+        """Delete a snapshot and its record, or what the record of a replaced top level stands for.
+
+        The names change first, so that what a killed process leaves is known as a leftover
+        and never taken for a whole root.
+        """
+        doomed = _DELETED_PREFIX + snapshot.name
+        moved = snapshot.subvolume is not None and not snapshot.is_top_level
+        try:
+            if snapshot.record is not None or snapshot.problem.startswith("broken"):
+                self._rename(snapshot.name + _RECORD_SUFFIX, doomed + _RECORD_SUFFIX)
+            if moved:
+                self._rename(snapshot.name, doomed)
+        except OSError as error:
+            raise KernelError("delete", snapshot.name, error) from error
+        self._finish_deletion(doomed, top_level=snapshot.is_top_level)
+
+    def _rename(self, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+
+    def _finish_deletion(self, name: str, *, top_level: bool) -> None:
+        from . import reclaim
+
+        path = self.host.path(f"{STORE}/{name}")
+        if btrfs.is_subvolume(path):
+            btrfs.delete_subvolume(path, recursive=True)
+        if top_level:
+            reclaim.reclaim_top_level(self.host)
+        files.remove_durably(self.directory, name + _RECORD_SUFFIX)
+        self.host.forget()
+
+    def tidy(self) -> list[str]:
+        """Remove what killed processes left: half deleted snapshots, unfinished files.
+
+        Returns what was removed. Needs the lock.
+        """
+        entries = self._entries()
+        doomed = {
+            name[: -len(_RECORD_SUFFIX)] if _is_record(name) else name
+            for name in entries
+            if name.startswith(_DELETED_PREFIX) and not files.is_temporary(name)
+        }
+        for name in sorted(doomed):
+            self._finish_deletion(name, top_level=self._stands_for_top_level(name))
+        temporary = {name for name in entries if files.is_temporary(name)}
+        never_taken = {s.name for s in self.load() if s.gone and s.record and not s.record.uuid}
+        for name in temporary | {name + _RECORD_SUFFIX for name in never_taken}:
+            files.remove_durably(self.directory, name)
+        return sorted(doomed | temporary | never_taken)
+
+    def _stands_for_top_level(self, name: str) -> bool:
+        text = files.read_in_tree(self.directory, name + _RECORD_SUFFIX)
+        if text is None:
+            return False
+        try:
+            record = records.parse(text)
+        except records.RecordError:
+            return False
+        return record.kind is _REPLACED and record.source.id == TOP_LEVEL_ID
+
+
+_REPLACED = records.Kind.REPLACED
+
+
+def _is_record(name: str) -> bool:
+    return name.endswith(_RECORD_SUFFIX) and name != PENDING
+
+
+def _by_age(snapshots: list[Snapshot]) -> list[Snapshot]:
+    ordered = sorted((s for s in snapshots if s.exists and not s.is_replaced), key=lambda s: s.id)
+    others = (s for s in snapshots if s.gone or s.is_replaced)
+    for other in sorted(others, key=lambda s: (s.created, s.name)):
+        place = next((i for i, s in enumerate(ordered) if s.created > other.created), len(ordered))
+        ordered.insert(place, other)
+    return ordered
+
+
+def _command_name(process: str) -> str:
+    try:
+        with open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "gone or elsewhere"
+
+
+@contextmanager
+def opened(host: Host, *, create: bool = False) -> Iterator[Store | None]:
+    """Open the store; None where there is none yet and `create` is false. Raises StoreError."""
+    path = host.path(STORE)
+    try:
+        if create and not os.path.lexists(path):
+            os.mkdir(path, 0o700)
+        status = os.lstat(path)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise KernelError("make the snapshot store", f"/{STORE}", error) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise StoreError(
+            f"/{STORE} at the top level is not a directory",
+            hint="Move it away: the store of snapshots has to be there.",
+        )
+    with files.opened(path) as directory:
+        if create and (status.st_mode & 0o077 or status.st_uid or status.st_gid):
+            # Old, vulnerable setuid files in snapshots stay out of reach of everyone but root.
+            os.fchown(directory, 0, 0)
+            os.fchmod(directory, 0o700)
+        yield Store(host, directory)

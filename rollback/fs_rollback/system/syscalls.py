@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""System calls that Python does not offer, one function each, raising OSError.
+
+With btrfs.py this is the kernel edge: no other module imports ctypes, fcntl or btrfsutil. Policy
+is out of scope here. Numbers are those of asm-generic/unistd.h, which every architecture shares for
+calls this new; constants are from linux/mount.h, linux/openat2.h and linux/fs.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 430, 431, 432, 437
+_FSOPEN_CLOEXEC = 1
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+_FSMOUNT_CLOEXEC = 1
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x04, 0x10
+_SYNC_FILE_RANGE_WRITE_AND_WAIT = 1 | 2 | 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+def _check(result: int, path: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return result
+
+
+def mount_top_level(source: str, *, read_only: bool) -> int:
+    """Return a descriptor of the top level of the btrfs on `source`, mounted nowhere.
+
+    The mount is detached (fsopen(2), fsmount(2)): it shows in no mount table and ends with the
+    last descriptor, so a killed process leaves nothing behind.
+    """
+    context = _check(_libc.syscall(_SYS_FSOPEN, b"btrfs", _FSOPEN_CLOEXEC), source)
+    try:
+        for key, value in ((b"source", os.fsencode(source)), (b"subvolid", b"5")):
+            _fsconfig(context, _FSCONFIG_SET_STRING, key, value, source)
+        if read_only:
+            _fsconfig(context, _FSCONFIG_SET_FLAG, b"ro", None, source)
+        _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, source)
+        mount = _check(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0), source)
+    finally:
+        os.close(context)
+    try:
+        # fsmount gives an O_PATH descriptor; listing and ioctls need a real one.
+        return os.open(f"/proc/self/fd/{mount}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        os.close(mount)
+
+
+def _fsconfig(
+    context: int, command: int, key: bytes | None, value: bytes | None, source: str
+) -> None:
+    _check(_libc.syscall(_SYS_FSCONFIG, context, command, key, value, 0), source)
+
+
+def exchange(one: str, other: str) -> None:
+    """Exchange two paths in one atomic step, renameat2(2) with RENAME_EXCHANGE."""
+    arguments = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    _check(_libc.renameat2(*arguments), one)
+
+
+def sync_filesystem(descriptor: int) -> None:
+    """Bring the whole filesystem behind `descriptor` to the disk, syncfs(2)."""
+    _check(_libc.syncfs(descriptor), "filesystem")
+
+
+def write_out(descriptor: int) -> None:
+    """Hand a file's dirty pages to the filesystem and wait, sync_file_range(2): no commit."""
+    offset = ctypes.c_int64(0)
+    flags = ctypes.c_uint(_SYNC_FILE_RANGE_WRITE_AND_WAIT)
+    _check(_libc.sync_file_range(descriptor, offset, offset, flags), "file")
+
+
+def open_in_root(root: int, path: str, flags: int, *, follow: bool = True) -> int:
+    """Open `path` as if the directory `root` were /: no link leads out of it, openat2(2).
+
+    With `follow` false no symbolic link is followed at all (ELOOP).
+    """
+    resolve = _RESOLVE_IN_ROOT | (0 if follow else _RESOLVE_NO_SYMLINKS)
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    size = ctypes.sizeof(how)
+    return _check(
+        _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), size), path
+    )
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the exclusive flock(2) of an open file; False if another process has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno == errno.EWOULDBLOCK:
+            return False
+        raise
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Release the flock(2) of an open file."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def try_record_lock(descriptor: int) -> bool:
+    """Take the exclusive fcntl(2) lock of a whole file, as rpm does; False if it is taken."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
+
+
+def filesystem_uuid(descriptor: int) -> str:
+    """Return the UUID of a mounted btrfs as blkid(8) prints it, BTRFS_IOC_FS_INFO.
+
+    struct btrfs_ioctl_fs_info_args in linux/btrfs.h: 1024 bytes, the UUID after two 64-bit numbers.
+    """
+    import uuid
+
+    answer = bytearray(1024)
+    fcntl.ioctl(descriptor, 0x8400941F, answer)
+    return str(uuid.UUID(bytes=bytes(answer[16:32])))

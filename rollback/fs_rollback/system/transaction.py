@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What happens around a package transaction; the plugins for dnf 4 and dnf 5 both call this."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from ..config import Config
+from ..core.record import Kind, Outcome, Record, Transaction
+from ..core.snapshot import STORE
+from ..errors import Error, StoreError
+from . import files, history, host, store, upkeep
+from .host import Host
+from .store import PENDING, Store
+
+
+class Taken(NamedTuple):
+    """The snapshot that protects a transaction; `path` is as people read it."""
+
+    record: Record
+    path: str
+
+
+class Unprotected(NamedTuple):
+    """Why there is none and none is needed; a quiet reason is for debug logs only."""
+
+    reason: str
+    quiet: bool
+
+
+def unprotected(root: str = "/") -> Unprotected | None:
+    """Return why this machine's transactions have no snapshots, None if they have."""
+    if os.path.exists(os.path.join(root, "run/ostree-booted")):
+        return Unprotected(
+            "this system was booted by ostree, which keeps its own deployments", True
+        )
+    if not host.is_btrfs_root(root):
+        return Unprotected("/ is not a btrfs subvolume", True)
+    return None
+
+
+def before(transaction: Transaction, root: str = "/") -> Taken | Unprotected:
+    """Take the snapshot before a transaction. The caller holds rpm's lock.
+
+    Raises RefusedError while a rollback waits for its reboot, and Error where the snapshot
+    fails: the transaction should not run then.
+    """
+    reason = unprotected(root)
+    if reason is not None:
+        return reason
+    with host.opened(root) as machine:
+        unsupported = machine.unsupported()
+        if unsupported:
+            return Unprotected(f"no snapshot: {unsupported}", False)
+        with store.opened(machine, create=True) as found:
+            if found is None:
+                raise StoreError(f"/{STORE} vanished while it was opened")
+            with found.locked():
+                return _take(machine, found, transaction)
+
+
+def _take(machine: Host, found: Store, transaction: Transaction) -> Taken:
+    if files.device_of(found.directory, PENDING) is not None:
+        from . import window
+
+        window.refuse_while_waiting(window.settle(machine, found)[0])
+    found.tidy()
+    for record in history.settle(machine, found.load(), own_lock=True):
+        found.write(record)
+    now = datetime.now().astimezone()
+    record = upkeep.take(machine, found, Kind.PRE, now, transaction=transaction)
+    return Taken(record, f"/{STORE}/{record.name}")
+
+
+def after(
+    taken: Taken, outcome: Outcome, history_id: int | None, config: Config, root: str = "/"
+) -> list[str]:
+    """Record how the transaction ended, take the post snapshot if wanted, prune.
+
+    Returns what went wrong in words: nothing here may fail a transaction that has run.
+    """
+    problems: list[str] = []
+    try:
+        with host.opened(root) as machine, store.opened(machine) as found:
+            if found is None:
+                return [f"/{STORE} is gone"]
+            with found.locked():
+                _finish(machine, found, taken, outcome, history_id, config, problems)
+    except (Error, OSError) as error:
+        problems.append(str(error))
+    return problems
+
+
+def _finish(  # noqa: PLR0913, PLR0917 - the pieces of one event, from one caller
+    machine: Host,
+    found: Store,
+    taken: Taken,
+    outcome: Outcome,
+    history_id: int | None,
+    config: Config,
+    problems: list[str],
+) -> None:
+    if taken.record.transaction is None:
+        return
+    end = taken.record.transaction._replace(outcome=outcome, history_id=history_id)
+    found.write(taken.record._replace(transaction=end))
+    if outcome is not Outcome.DONE:
+        return
+    now = datetime.now().astimezone()
+    if config.post_snapshot:
+        found.write(upkeep.take(machine, found, Kind.POST, now, transaction=end))
+    verdicts = upkeep.judge(machine, found, config.policy, now)
+    problems += [str(error) for _, error in upkeep.prune(machine, found, verdicts)]
+
+
+def requested_by(environment: dict[str, str]) -> str:
+    """Return who asked for this: the login behind sudo and su, as the kernel's audit knows it."""
+    import pwd
+
+    number = _login_uid()
+    if number is None and environment.get("SUDO_USER"):
+        return environment["SUDO_USER"]
+    uid = os.getuid() if number is None else number
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _login_uid() -> int | None:
+    """Return /proc/self/loginuid, None where nobody has logged in (4294967295)."""
+    try:
+        with open("/proc/self/loginuid", encoding="ascii") as file:
+            number = int(file.read())
+    except (OSError, ValueError):
+        return None
+    return None if number == 0xFFFFFFFF else number
+
+
+def command_line(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return a command line fit for a record: the program's name without its directory."""
+    return (os.path.basename(arguments[0]), *arguments[1:]) if arguments else ()

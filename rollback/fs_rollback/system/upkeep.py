@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Taking, deleting and pruning snapshots, with the proofs that deletion needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Callable
+
+from ..core.layout import Layout
+from ..core.naming import SNAPSHOT_PREFIX, free_name
+from ..core.record import Kind, Record, Source, Transaction
+from ..core.retention import Action, Policy, Verdict, protection, retention
+from ..core.snapshot import Roots, Snapshot
+from ..errors import Error, RefusedError
+from . import boot_sources, btrfs, kernels
+from .host import Host
+from .store import Store
+
+
+def roots(host: Host, layout: Layout | None = None) -> Roots:
+    """Return which subvolumes are in use; `next` is 0 where the machine's files do not tell."""
+    if layout is None:
+        try:
+            layout = boot_sources.read_layout(host)
+        except RefusedError:
+            layout = None
+    next_id = layout.root.id if layout else 0
+    return Roots(host.root_id, next_id, host.default_id, host.mounted_ids)
+
+
+def take(
+    host: Host,
+    store: Store,
+    kind: Kind,
+    now: datetime,
+    *,
+    description: str = "",
+    transaction: Transaction | None = None,
+) -> Record:
+    """Take a snapshot of the root. `now` is aware. Needs the lock. Raises KernelError.
+
+    The record on disk has no UUID yet: the caller writes what is returned when it suits.
+    """
+    source = btrfs.btrfsutil_info(host.root)
+    path = host.mount.root.strip("/") if host.mount.point == host.root else ""
+    record = Record(
+        name=free_name(SNAPSHOT_PREFIX, now, store.names()),
+        kind=kind,
+        created=now,
+        uuid="",
+        source=Source(path, source.id, source.uuid.hex()),
+        description=description,
+        kernels=kernels.with_modules(host.root_fd),
+        transaction=transaction,
+    )
+    return store.take(record, host.root)
+
+
+def delete(host: Host, store: Store, snapshot: Snapshot) -> None:
+    """Delete one snapshot, with what is nested in it. Needs the lock.
+
+    Raises RefusedError if it, or anything inside it, is in use or pinned.
+    """
+    reason = protection(snapshot, roots(host)) or _nested_in_use(host, snapshot)
+    if reason:
+        hint = "'fs-rollback unpin' first." if snapshot.pinned else ""
+        raise RefusedError(f"{snapshot.name} is not deleted: {reason}", hint=hint)
+    store.delete(snapshot)
+
+
+def _nested_in_use(host: Host, snapshot: Snapshot) -> str:
+    """Return why something inside a snapshot keeps it from deletion, "" if nothing does."""
+    if snapshot.gone or snapshot.is_top_level:
+        return ""
+    inside = [s for s in host.subvolumes if s.path.startswith(snapshot.path + "/")]
+    by_name = boot_sources.mounted_elsewhere(host)
+    for subvolume in inside:
+        if subvolume.id in host.mounted_ids | {host.default_id}:
+            return f"the subvolume /{subvolume.path} in it is in use"
+        if subvolume.path in by_name:
+            return f"/etc/fstab mounts the subvolume /{subvolume.path} in it"
+    return ""
+
+
+def judge(host: Host, store: Store, policy: Policy, now: datetime) -> tuple[Verdict, ...]:
+    """Return retention's verdict on every snapshot."""
+    return retention(store.load(), policy, roots(host), now)
+
+
+def prune(
+    host: Host,
+    store: Store,
+    verdicts: Sequence[Verdict],
+    progress: Callable[[Snapshot], None] = lambda _: None,
+) -> list[tuple[Snapshot, Error]]:
+    """Delete what the verdicts say; returns the failures, after all were tried. Needs the lock."""
+    failures: list[tuple[Snapshot, Error]] = []
+    for verdict in verdicts:
+        if verdict.action is Action.DELETE:
+            progress(verdict.snapshot)
+            try:
+                delete(host, store, verdict.snapshot)
+            except Error as error:
+                failures.append((verdict.snapshot, error))
+    return failures

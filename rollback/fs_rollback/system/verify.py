@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads the machine again after a rollback, as the next boot will, from a fresh mount."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core import layout as layouts
+from ..core.snapshot import STORE
+from ..errors import Error, VerificationError
+from . import boot_sources, btrfs, files, host, kernels
+from .host import Host
+
+if TYPE_CHECKING:
+    from .rollback import Proposal
+
+
+def verify(root: str, proposal: Proposal) -> None:
+    """Return if the next boot finds the new root, complete; raise VerificationError if not."""
+    try:
+        with host.opened(root) as machine:
+            _verify_root(machine, proposal)
+            _verify_replaced(machine, proposal)
+    except VerificationError:
+        raise
+    except (Error, OSError) as error:
+        raise VerificationError(f"the machine cannot be read again: {error}") from error
+
+
+def _verify_root(machine: Host, proposal: Proposal) -> None:
+    old = proposal.situation.layout.root
+    layout = layouts.decide(
+        _statements(machine, proposal),
+        machine.subvolumes,
+        machine.default_id,
+        0,
+    )
+    _expect(layout.root.id != old.id, "the next boot would still use the old root")
+    subvolume = proposal.target.subvolume
+    expected = subvolume.uuid if subvolume else ""
+    if expected.strip("0"):
+        _expect(layout.root.parent_uuid == expected, "the next root is no copy of the snapshot")
+    _expect(not layout.root.read_only, "the next root is read-only")
+    with files.opened(machine.path(layout.root.path)) as tree:
+        for path in ("usr", "etc"):
+            found = files.list_in_tree(tree, path) is not None
+            _expect(found, f"the next root has no /{path}")
+        recorded = proposal.target.record.kernels if proposal.target.record else ()
+        missing = set(recorded) - set(kernels.with_modules(tree))
+        _expect(not missing, f"the next root lacks the modules of {', '.join(sorted(missing))}")
+    for path in proposal.carried:
+        carried = btrfs.is_subvolume(machine.path(f"{layout.root.path}/{path}"))
+        _expect(carried, f"the nested subvolume /{path} is missing in the next root")
+
+
+def _statements(machine: Host, proposal: Proposal) -> list[layouts.Statement]:
+    """Return what decides at the next boot: where /boot follows the root, the new one's files."""
+    layout = proposal.situation.layout
+    found = [statement for statement in layout.statements if statement.where == "/proc/cmdline"]
+    path = layout.root.path if not layout.in_top_level else proposal.situation.spare
+    with files.opened(machine.path(path)) as tree:
+        return found + boot_sources.read_statements(machine, tree, running=False)
+
+
+def _verify_replaced(machine: Host, proposal: Proposal) -> None:
+    """Check that the old root is whole and can be found."""
+    old = proposal.situation.layout.root
+    if not old.path:
+        return
+    path = f"{STORE}/{proposal.situation.replaced}"
+    kept = next((s for s in machine.subvolumes if s.path == path), None)
+    _expect(kept is not None and kept.id == old.id, f"the old root is not at /{path}")
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise VerificationError(
+            message, hint="The rollback was taken back; 'fs-rollback status' tells how it stands."
+        )
