@@ -7,23 +7,24 @@ and everything is done with `--root`. `reboot` mounts what the next boot would f
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Callable
 
 import btrfsutil
 
 from fs_rollback.config import Config
 from fs_rollback.core.record import Kind, Outcome, PackageChange, Transaction
 from fs_rollback.core.snapshot import Snapshot
-from fs_rollback.core.steps import Step
-from fs_rollback.system import host, rollback, store, transaction, upkeep, window
-from fs_rollback.system.executor import Moment, Observer
+from fs_rollback.core.steps import Operations
+from fs_rollback.system import executor, host, rollback, store, transaction, upkeep, window
+from fs_rollback.system.operations import Operations as RealOperations
 
+KEEP = ("/home", "/root", "/var/log")
 LAYOUTS = ("named", "named-and-default", "default", "top-level")
 KERNEL = "6.1.0-1"
 _ROOT_NAME = {"named": "root", "named-and-default": "root", "default": "sys", "top-level": ""}
@@ -109,6 +110,13 @@ class Machine:
         run("umount", str(self.root))
         self.boot()
 
+    def adopt(self, image: Path) -> None:
+        """Become the machine that finds this image after a power cut, and boot it."""
+        self.destroy()
+        self.image = image
+        run("mount", "-o", "loop,subvolid=5", str(self.image), str(self.top))
+        self.boot()
+
     def destroy(self) -> None:
         for place in (self.root, self.top):
             subprocess.run(("umount", "--quiet", str(place)), check=False)
@@ -150,6 +158,14 @@ class Machine:
                 found.tidy()
                 yield machine, found
 
+    @contextmanager
+    def unsettled(self) -> Iterator[tuple[host.Host, store.Store]]:
+        """Open the machine locked, before anything an earlier run left is looked at."""
+        with host.opened(str(self.root)) as machine, store.opened(machine) as found:
+            assert found is not None
+            with found.locked():
+                yield machine, found
+
     def snapshots(self) -> list[Snapshot]:
         with host.opened(str(self.root)) as machine, store.opened(machine) as found:
             return found.load() if found else []
@@ -164,15 +180,25 @@ class Machine:
     def roll_back(
         self,
         name: str,
-        observe: Observer = lambda *_: None,
-        keep: Sequence[str] = ("/home", "/root", "/var/log"),
+        make_operations: Callable[[host.Host], Operations] = RealOperations,
+        keep: Sequence[str] = KEEP,
     ) -> rollback.Proposal:
         with self.writing() as (machine, found):
             target = next(s for s in found.load() if s.name == name)
             now = datetime.now().astimezone()
             proposal = rollback.propose(machine, found, target, keep, now)
-            rollback.carry_out(machine, found, proposal, "admin", observe)
+            operations = make_operations(machine)
+            rollback.carry_out(machine, found, proposal, "admin", operations=operations)
             return proposal
+
+    def take_back(
+        self, make_operations: Callable[[host.Host], Operations] = RealOperations
+    ) -> None:
+        """Undo a rollback that waits for its reboot."""
+        with self.writing() as (machine, found):
+            journal = executor.read_journal(found)
+            assert journal is not None
+            executor.undo(found, journal, make_operations(machine))
 
     # What a test reads from it, without the program under test.
 
@@ -199,13 +225,3 @@ def _empty_rpmdb(directory: Path) -> Path:
     if not path.exists():
         run("rpm", "--dbpath", str(path), "--initdb")
     return path
-
-
-def kill_at(moment: Moment, index: int) -> Observer:
-    """Return an observer that kills this process at one point of a plan."""
-
-    def observe(now: Moment, step: int, _: Step) -> None:
-        if (now, step) == (moment, index):
-            os.kill(os.getpid(), 9)
-
-    return observe

@@ -112,7 +112,7 @@ def _take_back(args: Namespace, host: Host, store: Store, found: window.Window) 
     if not session.confirm("Take the rollback back?", yes=args.yes):
         return _answer(args, answer, "Nothing was changed.", code=1)
     with executor.signals_held_back():
-        executor.take_back(store, journal.plan.steps, Operations(host))
+        executor.undo(store, journal, Operations(host))
     root = boot_sources.read_layout(host).root
     if root.id != journal.old_id:
         raise VerificationError(

@@ -91,6 +91,16 @@ def take_back(
         store.host.forget()
 
 
+def undo(store: Store, journal: Pending, operations: Operations) -> None:
+    """Take back a rollback that is done and waits for its reboot.
+
+    Raises KernelError if nothing was touched, UndoFailedError if it could not be finished.
+    """
+    # From here on it is under way again: the next run finishes what a crash leaves.
+    _write_journal(store, journal._replace(state=State.PREPARED))
+    take_back(store, journal.plan.steps, operations)
+
+
 def settle(store: Store, operations: Operations) -> str:
     """Finish or take back a rollback that was cut off; returns what was done, "" if nothing.
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
-from ..core import fstab, naming
+from ..core import fstab, naming, steps
 from ..core import layout as layouts
 from ..core.layout import Layout
 from ..core.mountinfo import is_within
@@ -66,12 +66,18 @@ def propose(
 
 
 def carry_out(
-    host: Host, store: Store, proposal: Proposal, user: str, observe: executor.Observer
+    host: Host,
+    store: Store,
+    proposal: Proposal,
+    user: str,
+    observe: executor.Observer = lambda *_: None,
+    operations: steps.Operations | None = None,
 ) -> None:
     """Carry the plan out and read the machine again; returns only if the next boot finds the root.
 
-    Raises what a failing step raised after taking everything back, UndoFailedError if that
-    failed, VerificationError if the machine reads otherwise than it should (taken back too).
+    `observe` is told of each step, `operations` are the host's own if none are given. Raises what
+    a failing step raised after taking everything back, UndoFailedError if that failed,
+    VerificationError if the machine reads otherwise than it should (taken back too).
     """
     situation = proposal.situation
     root = situation.layout.root
@@ -85,14 +91,14 @@ def carry_out(
         boot_id=window.boot_id(),
         plan=proposal.plan,
     )
-    operations = Operations(host)
+    operations = operations or Operations(host)
     with _no_transaction(host):
         executor.execute(store, journal, operations, observe)
         try:
             verify.verify(host.root, proposal)
-        except BaseException as error:
+        except BaseException:
             with executor.signals_held_back():
-                executor.take_back(store, proposal.plan.steps, operations, error)
+                executor.undo(store, journal, operations)
             raise
 
 

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines on loop files. All mounts are made in a namespace that ends with this process."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from tests.kernel.machine import LAYOUTS, Machine, run
+
+_CLONE_NEWNS = 0x20000  # linux/sched.h
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_mounts() -> None:
+    """Keep mounts out of the host's table: a killed run leaves nothing behind."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(_CLONE_NEWNS) == 0, "this needs root"
+    run("mount", "--make-rprivate", "/")
+
+
+MakeMachine = Callable[[str], Machine]
+
+
+@pytest.fixture
+def make_machine(tmp_path: Path) -> Iterator[MakeMachine]:
+    """Give a function that makes a machine of a layout; all are gone after the test."""
+    made: list[Machine] = []
+
+    def make(layout: str) -> Machine:
+        directory = tmp_path / f"machine{len(made)}"
+        directory.mkdir()
+        machine = Machine(directory, layout)
+        made.append(machine)
+        machine.create()
+        return machine
+
+    yield make
+    for machine in made:
+        machine.destroy()
+
+
+@pytest.fixture(params=LAYOUTS)
+def machine(request: pytest.FixtureRequest, make_machine: MakeMachine) -> Machine:
+    """Give a machine of each layout in turn."""
+    return make_machine(request.param)
+
+
+@pytest.fixture
+def named(make_machine: MakeMachine) -> Machine:
+    """Give a machine laid out as Fedora's."""
+    return make_machine("named")

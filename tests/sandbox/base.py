@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The base system of every sandbox: a small root made of the host's own distribution packages.
+
+It takes a minute and the network once, then lies in the cache, as a tar file and as images.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable
+
+from .layout import Layout, root_files
+from .namespace import Namespace
+
+# Change it when the recipe below changes: what lies in a cache is then built anew.
+_RECIPE = 1
+
+# Disk space is taken only by what is written.
+_IMAGE_BYTES = 1536 * 1024 * 1024
+
+# In the cached image; each copy gets one of its own.
+_BASE_UUID = "5a2db0c5-0000-4000-8000-000000000000"
+
+_DEBIAN_PACKAGES = (
+    "dnf", "python3-dnf", "rpm", "python3-btrfsutil", "python3-tabulate", "btrfs-progs",
+)  # fmt: skip
+_FEDORA_PACKAGES = (
+    "python3-dnf", "rpm", "python3-btrfsutil", "python3-tabulate", "btrfs-progs",
+    "coreutils", "diffutils", "findutils", "util-linux",
+)  # fmt: skip
+
+# Arguments: IMAGE MOUNT_POINT SUBVOLUME TARBALL FILES. An empty SUBVOLUME is the top level.
+_POPULATE = """
+set -eu
+mount -t btrfs -o loop,compress=zstd:1 "$1" "$2"
+root=$2
+if [ -n "$3" ]; then
+    btrfs --quiet subvolume create "$2/$3"
+    btrfs --quiet subvolume create "$2/home"
+    root=$2/$3
+fi
+tar --extract --file="$4" --directory="$root" --numeric-owner --xattrs --xattrs-include='*'
+cp -a "$5/." "$root/"
+[ -e "$root/usr/bin/dnf" ] || ln -s dnf-3 "$root/usr/bin/dnf"
+chroot "$root" rpm --initdb
+"""
+
+
+def _silent(_message: str) -> None:
+    """Say nothing."""
+
+
+def cache_directory() -> Path:
+    """Return where what is expensive to build is kept, the same place as in tests/setup.sh."""
+    explicit = os.environ.get("FS_ROLLBACK_CACHE")
+    if explicit:
+        return Path(explicit)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "fs-rollback")
+
+
+def base_tarball(cache: Path, *, say: Callable[[str], None] = _silent) -> Path:
+    """Return a tar file of a small root of the host's distribution; build it if it is not there.
+
+    Raises RuntimeError on a distribution this does not know, and CalledProcessError when the
+    distribution's own tool fails.
+    """
+    release = _os_release()
+    family = {release["ID"], *release.get("ID_LIKE", "").split()}
+    debian = "debian" in family
+    if not debian and not family & {"fedora", "rhel"}:
+        raise RuntimeError(f"no recipe for a sandbox on {release['ID']}")
+    version = release["VERSION_CODENAME"] if debian else release["VERSION_ID"]
+    packages = _DEBIAN_PACKAGES if debian else _FEDORA_PACKAGES
+    key = _digest(_RECIPE, packages, platform.machine())
+    path = cache / f"base-{release['ID']}-{version}-{key}.tar"
+    with _built_once(path) as unfinished:
+        if unfinished is not None:
+            say(f"building a small {release['ID']} {version} once, about a minute: {path}")
+            if debian:
+                _debian_tarball(unfinished, version, packages)
+            else:
+                _fedora_tarball(unfinished, version, packages)
+    return path
+
+
+def base_image(cache: Path, layout: Layout, *, say: Callable[[str], None] = _silent) -> Path:
+    """Return a sparse btrfs image with the base system in it; build it if it is not there."""
+    tarball = base_tarball(cache, say=say)
+    files = root_files(layout, _BASE_UUID, debian=tarball.name.startswith("base-debian"))
+    key = _digest(tarball.name, files, _POPULATE, _IMAGE_BYTES, _BASE_UUID)
+    path = cache / f"image-{layout.value}-{key}.img"
+    with _built_once(path) as unfinished:
+        if unfinished is not None:
+            say(f"building an image with the root in {layout.description} once: {path}")
+            _build_image(unfinished, layout, tarball, files)
+    return path
+
+
+def copy_image(image: Path, layout: Layout, copy: Path) -> str:
+    """Copy a base image to `copy` as a filesystem of its own; return its UUID.
+
+    Kernels before 6.7 mount only one of two filesystems with the same UUID, and a UUID that
+    leads to two disks is a machine nobody has.
+    """
+    command = ["cp", "--sparse=always", "--reflink=auto", os.fspath(image), os.fspath(copy)]
+    subprocess.run(command, check=True)
+    # -m changes the superblock only, -u every block. The cached image has another UUID than the
+    # file copied from it from here on, so nothing may rely on the two being alike.
+    subprocess.run(["btrfstune", "-m", os.fspath(copy)], check=True, stdout=subprocess.DEVNULL)
+    probe = ["blkid", "-p", "-s", "UUID", "-o", "value", os.fspath(copy)]
+    uuid = subprocess.run(probe, check=True, capture_output=True, text=True).stdout.strip()
+    old, new = (root_files(layout, value, debian=False) for value in (_BASE_UUID, uuid))
+    with tempfile.TemporaryDirectory(dir=copy.parent) as point, Namespace() as namespace:
+        namespace.run(["mount", "-t", "btrfs", "-o", "loop,subvolid=5", os.fspath(copy), point])
+        root = namespace.path(point) / layout.subvolume
+        for name, text in new.items():
+            if text != old[name]:
+                Path(root, name).write_text(text)
+    return uuid
+
+
+@contextmanager
+def _built_once(path: Path) -> Iterator[Path | None]:
+    """Give the name to build `path` under, or None if it is there; rename it if all went well.
+
+    Whoever comes while another builds waits for that one, and finds what it built.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        yield None
+        return
+    with Path(f"{path}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            yield None
+            return
+        unfinished = path.with_name(f"unfinished-{path.name}")
+        try:
+            yield unfinished
+            unfinished.rename(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _build_image(image: Path, layout: Layout, tarball: Path, files: dict[str, str]) -> None:
+    with image.open("wb") as file:
+        file.truncate(_IMAGE_BYTES)
+    mkfs = ["mkfs.btrfs", "--quiet", "--uuid", _BASE_UUID, os.fspath(image)]
+    # Before 6.3 it prints a note on its defaults even so.
+    subprocess.run(mkfs, check=True, stdout=subprocess.DEVNULL)
+    with tempfile.TemporaryDirectory(dir=image.parent) as directory, Namespace() as namespace:
+        tree = Path(directory, "files")
+        for name, text in files.items():
+            path = tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        # The directories of the tree are copied with their modes.
+        for path in (tree, *tree.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        point = Path(directory, "mnt")
+        point.mkdir()
+        arguments = (image, point, layout.subvolume, tarball, tree)
+        script = ["sh", "-c", _POPULATE, "populate", *map(os.fspath, arguments)]
+        namespace.run(script, timeout_s=600)
+
+
+def _debian_tarball(path: Path, suite: str, packages: tuple[str, ...]) -> None:
+    unread = ("doc", "info", "locale", "man")
+    subprocess.run(
+        [
+            "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar",
+            f"--include={','.join(packages)}",
+            *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in unread),
+            suite, os.fspath(path),
+        ],
+        check=True,
+    )  # fmt: skip
+
+
+def _fedora_tarball(path: Path, version: str, packages: tuple[str, ...]) -> None:
+    # Written from the documentation and the package lists; never run on Fedora or EL so far.
+    dnf = next(name for name in ("dnf-3", "dnf") if shutil.which(name))
+    with tempfile.TemporaryDirectory(dir=path.parent) as root:
+        subprocess.run(
+            [
+                dnf, "--assumeyes", "--quiet", f"--installroot={root}", f"--releasever={version}",
+                "--setopt=install_weak_deps=False", "--setopt=tsflags=nodocs",
+                "install", *packages,
+            ],
+            check=True,
+        )  # fmt: skip
+        archive = ["tar", "--create", "--numeric-owner", "--xattrs", "--xattrs-include=*"]
+        subprocess.run([*archive, f"--file={path}", f"--directory={root}", "."], check=True)
+
+
+def _os_release() -> dict[str, str]:
+    values: dict[str, str] = {}
+    for line in Path("/etc/os-release").read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            values[name] = value.strip("\"'")
+    return values
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]
