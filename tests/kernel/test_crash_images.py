@@ -65,6 +65,7 @@ def test_every_image_of_a_rollback_boots(machine: Machine, tmp_path: Path) -> No
     machine.upgrade()
     machine.use(1)
     name = machine.snapshots()[0].name
+    subprocess.run(("sync", "--file-system", str(machine.root)), check=True)
     camera = Camera(machine, tmp_path)
     machine.roll_back(name, lambda host: Faulty(host, observe=camera))
     camera("done")
@@ -78,6 +79,7 @@ def test_every_image_of_an_undo_boots(machine: Machine, tmp_path: Path) -> None:
     machine.upgrade()
     machine.use(1)
     name = machine.snapshots()[0].name
+    subprocess.run(("sync", "--file-system", str(machine.root)), check=True)
     camera = Camera(machine, tmp_path)
     machine.roll_back(name)
     machine.take_back(lambda host: Faulty(host, observe=camera))

@@ -2,7 +2,7 @@
 # What we use of libbtrfsutil's Python binding, with the names that 6.2 to 7 all have.
 from collections.abc import Iterator
 from types import TracebackType
-from typing import NamedTuple, Optional, Union
+from typing import Generic, Literal, NamedTuple, Optional, TypeVar, Union, overload
 
 class BtrfsUtilError(OSError):
     btrfsutilerror: int
@@ -25,18 +25,29 @@ class SubvolumeInfo(NamedTuple):
     stime: float
     rtime: float
 
-class SubvolumeIterator:
+Found = TypeVar("Found")
+
+class SubvolumeIterator(Generic[Found]):
+    @overload
     def __new__(
-        cls, path: Union[str, int], top: int = 0, info: bool = False, post_order: bool = False
-    ) -> SubvolumeIterator: ...
-    def __enter__(self) -> SubvolumeIterator: ...
+        cls, path: Union[str, int], top: int, info: Literal[True], post_order: bool = False
+    ) -> SubvolumeIterator[SubvolumeInfo]: ...
+    @overload
+    def __new__(
+        cls,
+        path: Union[str, int],
+        top: int = 0,
+        info: Literal[False] = False,
+        post_order: bool = False,
+    ) -> SubvolumeIterator[int]: ...
+    def __enter__(self) -> SubvolumeIterator[Found]: ...
     def __exit__(
         self,
         kind: Optional[type[BaseException]],
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None: ...
-    def __iter__(self) -> Iterator[tuple[str, SubvolumeInfo]]: ...
+    def __iter__(self) -> Iterator[tuple[str, Found]]: ...
 
 def is_subvolume(path: Union[str, int]) -> bool: ...
 def subvolume_id(path: Union[str, int]) -> int: ...

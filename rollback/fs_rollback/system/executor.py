@@ -78,6 +78,9 @@ def take_back(
         while left:
             left[-1].undo(operations)
             left.pop()
+        # Removing the journal is durable at once, ahead of all that has not been synced: without
+        # this a power cut would bring back the new root, and nothing would know it for a leftover.
+        operations.sync()
         files.remove_durably(store.directory, PENDING)
     except Error as error:
         commands = [f"mount -o subvolid=5 {store.host.mount.source} /mnt"]

@@ -66,7 +66,9 @@ class Store:
 
     def _entries(self) -> set[str]:
         try:
-            return set(os.listdir(self.directory))
+            # Opened anew each time: btrfs shows a directory that is open as it was when it was
+            # opened (Linux 6.5 and later), without the files that were created since.
+            return set(os.listdir(f"/proc/self/fd/{self.directory}"))
         except OSError as error:
             raise KernelError("list", f"/{STORE}", error) from error
 
