@@ -12,7 +12,7 @@ from typing import Any, Callable, NamedTuple
 from .core.retention import Policy
 from .errors import ConfigError
 
-PATH = "etc/fs-rollback.conf"
+PATH = "/etc/fs-rollback.conf"
 
 
 class Config(NamedTuple):
@@ -86,7 +86,7 @@ def parse(text: str, path: str) -> Config:
     """Read a configuration. Raises BrokenConfigError naming file, line, key and what is allowed."""
     values: dict[str, Any] = {}
     problems: list[tuple[str, str]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
@@ -110,19 +110,18 @@ def parse(text: str, path: str) -> Config:
     return config
 
 
-def read(root: str = "/") -> Config:
-    """Read the configuration of the machine at `root`; the defaults where it has none.
+def read() -> Config:
+    """Read the configuration of the running system; the defaults where it has none.
 
     Raises BrokenConfigError.
     """
-    path = os.path.join(root, PATH)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(PATH, encoding="utf-8") as file:
             text = file.read()
     except FileNotFoundError:
         return Config()
     except (OSError, UnicodeDecodeError) as error:
         raise BrokenConfigError(
-            f"{path} cannot be read: {error}", hint="Correct or remove it.", usable=Config()
+            f"{PATH} cannot be read: {error}", hint="Correct or remove it.", usable=Config()
         ) from error
-    return parse(text, path)
+    return parse(text, PATH)

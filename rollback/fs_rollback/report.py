@@ -33,7 +33,10 @@ def _escaped(character: str) -> str:
 
 def local_time(moment: datetime) -> str:
     """Return a time in the local time zone, to the minute."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    try:
+        return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError):
+        return format_time(moment)  # the first and the last day of all time
 
 
 def marks(snapshot: Snapshot, roots: Roots) -> list[str]:
@@ -98,20 +101,22 @@ def _table(
     """Return a table that fits `width`: the `flexible` columns give way, the first one first."""
     from tabulate import tabulate
 
-    widths = [max(len(h), *(len(row[i]) for row in rows)) for i, h in enumerate(headers)]
-    # tabulate's "simple" format puts two blanks between columns.
+    # tabulate's "simple" format makes a column two wider than its header, and puts two blanks
+    # between columns.
+    widths = [max(len(h) + 2, *(len(row[i]) for row in rows), 0) for i, h in enumerate(headers)]
     excess = sum(widths) + 2 * (len(widths) - 1) - width
     for column in flexible:
         less = min(max(excess, 0), max(widths[column] - _NARROWEST, 0))
         widths[column] -= less
         excess -= less
+    alignment = ("right" if headers[0] == "ID" else "left", *["left"] * (len(headers) - 1))
     cut = [[_shortened(text, widths[i]) for i, text in enumerate(row)] for row in rows]
     text = tabulate(
         cut,
         headers=headers,
         tablefmt="simple",
         disable_numparse=True,
-        colalign=("right" if headers[0] == "ID" else "left", *["left"] * (len(headers) - 1)),
+        colalign=alignment if rows else (),
     )
     return "\n".join(line.rstrip() for line in text.splitlines())
 

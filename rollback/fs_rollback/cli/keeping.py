@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from datetime import datetime
 
-from .. import config, report
+from .. import report
 from ..core.naming import resolve
 from ..core.record import Kind
 from ..core.retention import Action
@@ -19,7 +19,7 @@ from . import session
 
 def create(args: Namespace) -> int:
     """`create`: take a snapshot now."""
-    with session.writing(args.root) as (host, store):
+    with session.writing(args.root, create=True) as (host, store):
         now = datetime.now().astimezone()
         record = upkeep.take(host, store, Kind.MANUAL, now, description=args.message or "")
         store.write(record)
@@ -61,14 +61,15 @@ def delete(args: Namespace) -> int:
 
 def prune(args: Namespace) -> int:
     """`prune`: delete what retention says, or show its verdicts."""
-    policy = config.read(args.root).policy
     now = datetime.now().astimezone()
     if args.dry_run:
         with session.reading(args.root) as (host, store):
+            policy = session.configuration(host).policy
             verdicts = upkeep.judge(host, store, policy, now) if store else ()
         failures: list[tuple[Snapshot, Error]] = []
     else:
         with session.writing(args.root) as (host, store):
+            policy = session.configuration(host).policy
             verdicts = upkeep.judge(host, store, policy, now)
             failures = upkeep.prune(host, store, verdicts, _progress)
     if args.json:

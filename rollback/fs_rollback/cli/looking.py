@@ -11,7 +11,7 @@ from typing import Any
 from .. import report
 from ..core.naming import resolve
 from ..core.snapshot import Snapshot
-from ..errors import ConfigError, Error
+from ..errors import ConfigError, Error, StoreError
 from ..system import history, upkeep
 from ..system.host import Host
 from ..system.store import Store
@@ -59,7 +59,7 @@ def _load(host: Host, store: Store | None) -> list[Snapshot]:
 def status(args: Namespace) -> int:
     """`status`: how the machine stands; exit code 1 if something needs attention."""
     with session.reading(args.root) as (host, store):
-        facts, attention = _facts(host, store, args.root)
+        facts, attention = _facts(host, store)
     facts["attention"] = attention
     if args.json:
         session.print_json(facts)
@@ -68,8 +68,7 @@ def status(args: Namespace) -> int:
     return 1 if attention else 0
 
 
-def _facts(host: Host, store: Store | None, root: str) -> tuple[dict[str, Any], list[str]]:
-    from .. import config
+def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     from ..system import boot_sources, plugin_state
 
     attention: list[str] = []
@@ -81,7 +80,7 @@ def _facts(host: Host, store: Store | None, root: str) -> tuple[dict[str, Any], 
     if reason := host.unsupported():
         attention.append(f"{reason}: transactions take no snapshot, no rollback is possible")
     try:
-        config.read(root)
+        session.configuration(host)
     except ConfigError as error:
         attention.append(f"{error} {error.hint}")
     paths = {subvolume.id: "/" + subvolume.path for subvolume in host.subvolumes}
@@ -109,7 +108,10 @@ def _facts(host: Host, store: Store | None, root: str) -> tuple[dict[str, Any], 
 def _waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
     from ..system import window
 
-    found = window.look(host, store)
+    try:
+        found = window.look(host, store)
+    except StoreError as error:
+        return "unknown", [f"{error} {error.hint}"]
     if found.journal is None:
         return "nothing", []
     target = found.journal.target

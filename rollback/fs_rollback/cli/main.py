@@ -159,5 +159,7 @@ def _rolling(command: argparse.ArgumentParser) -> None:
         help="take this along from the present root, beside what the configuration keeps",
     )
     command.add_argument(
-        "--no-keep", action="store_true", help="take nothing along: /home and all go back too"
+        "--no-keep",
+        action="store_true",
+        help="do not take along what the configuration keeps: it goes back too",
     )

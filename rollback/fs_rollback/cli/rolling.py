@@ -7,7 +7,8 @@ import dataclasses
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -30,16 +31,14 @@ _SHOWN = 12
 
 def roll_back(args: Namespace) -> int:
     """`rollback`: make a snapshot the root of the next boot."""
-    keep = _keep_paths(args)
-    with session.writing(args.root) as (host, store):
+    with _opened(args) as (host, store):
         target = _target(args.snapshot, store.load())
-        return _propose_and_do(args, host, store, target, keep)
+        return _propose_and_do(args, host, store, target)
 
 
 def undo(args: Namespace) -> int:
     """`undo`: take back a rollback that waits for its reboot, or go back to the replaced root."""
-    keep = _keep_paths(args)
-    with session.writing(args.root) as (host, store):
+    with _opened(args) as (host, store):
         found = window.look(host, store)
         if found.waiting is window.Waiting.REBOOT and found.journal is not None:
             return _take_back(args, host, store, found)
@@ -48,14 +47,26 @@ def undo(args: Namespace) -> int:
             raise RefusedError(
                 "there is no rollback to undo", hint="'fs-rollback list' shows what there is."
             )
-        return _propose_and_do(args, host, store, replaced[-1], keep)
+        return _propose_and_do(args, host, store, replaced[-1])
 
 
-def _keep_paths(args: Namespace) -> tuple[str, ...]:
-    if args.no_keep:
-        return ()
+@contextmanager
+def _opened(args: Namespace) -> Iterator[tuple[Host, Store]]:
+    """Open the machine to change it, or for a dry run only to look."""
+    if not args.dry_run:
+        with session.writing(args.root) as writing:
+            yield writing.host, writing.store
+        return
+    with session.reading(args.root) as (host, store):
+        if store is None:
+            raise session.no_store()
+        yield host, store
+
+
+def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
+    configured = () if args.no_keep else session.configuration(host).keep
     try:
-        return (*config.read(args.root).keep, *(config.checked_path(p) for p in args.keep))
+        return (*configured, *(config.checked_path(path) for path in args.keep))
     except ValueError as error:
         raise UsageError(f"--keep takes an absolute path, not {error}") from error
 
@@ -72,9 +83,8 @@ def _target(reference: str | None, snapshots: Sequence[Snapshot]) -> Snapshot:
     return pre[-1]
 
 
-def _propose_and_do(
-    args: Namespace, host: Host, store: Store, target: Snapshot, keep: tuple[str, ...]
-) -> int:
+def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot) -> int:
+    keep = _keep_paths(args, host)
     proposal = rollback.propose(host, store, target, keep, datetime.now().astimezone())
     reverts = _reverts(host, proposal)
     answer: dict[str, Any] = {

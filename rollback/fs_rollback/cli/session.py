@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from .. import report
+from .. import config, report
 from ..errors import Error, UsageError
-from ..system import host, store
+from ..system import files, host, store
 from ..system.host import Host
 from ..system.store import Store
 
@@ -33,9 +33,23 @@ def reading(root: str) -> Iterator[tuple[Host, Store | None]]:
         yield machine, found
 
 
+def configuration(machine: Host) -> config.Config:
+    """Read the configuration of a machine, running or not. Raises BrokenConfigError."""
+    text = files.read_in_tree(machine.root_fd, config.PATH)
+    return config.parse(text or "", config.PATH)
+
+
+def no_store() -> UsageError:
+    """Return what to say where nothing was ever taken."""
+    return UsageError("there are no snapshots yet", hint="'fs-rollback create' takes one.")
+
+
 @contextmanager
-def writing(root: str) -> Iterator[Writing]:
-    """Open a machine to change its store; what an earlier run left is settled first."""
+def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
+    """Open a machine to change its store; what an earlier run left is settled first.
+
+    Raises UsageError where there is no store and `create` is false.
+    """
     from ..system import history, window
 
     with host.opened(root) as machine:
@@ -44,8 +58,9 @@ def writing(root: str) -> Iterator[Writing]:
                 f"the filesystem on {machine.mount.source} is read-only",
                 hint="'dmesg' may say why.",
             )
-        with store.opened(machine, create=True) as found:
-            assert found is not None, "opened with create"
+        with store.opened(machine, create=create) as found:
+            if found is None:
+                raise no_store()
             with found.locked():
                 said = window.settle(machine, found)[1]
                 if said:

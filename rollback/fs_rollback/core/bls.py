@@ -19,8 +19,8 @@ class BootEntry(NamedTuple):
 def parse(file: str, text: str) -> BootEntry:
     """Read one entry. Several `options` lines are joined, as the specification says."""
     values: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        key, _, rest = line.strip().partition(" ")
+    for line in text.split("\n"):
+        key, rest = [*line.split(maxsplit=1), "", ""][:2]
         if key and not key.startswith("#"):
             values.setdefault(key, []).append(rest.strip())
 

@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 
 class RootArguments(NamedTuple):
-    """`root=` and the options of the last `rootflags=` that the kernel and dracut(7) heed."""
+    """The last `root=`, and the options of every `rootflags=` in their order.
+
+    systemd-fstab-generator(8), which mounts the root in a dracut initramfs, joins them with commas.
+    """
 
     root: str
     flags: tuple[str, ...]
@@ -32,11 +35,11 @@ def words(line: str) -> list[str]:
 
 
 def root_arguments(line: str) -> RootArguments:
-    """Return what the line says about the root; the last of each counts."""
-    root, flags = "", ""
+    """Return what the line says about the root."""
+    root, flags = "", []
     for word in words(line):
         if word.startswith("root="):
             root = word[5:]
         elif word.startswith("rootflags="):
-            flags = word[10:]
-    return RootArguments(root, tuple(flag for flag in flags.split(",") if flag))
+            flags += word[10:].split(",")
+    return RootArguments(root, tuple(flag for flag in flags if flag))

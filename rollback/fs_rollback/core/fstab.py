@@ -8,9 +8,13 @@ from typing import NamedTuple, Optional
 
 from .mountinfo import unescape
 
+# Blanks and tabs separate fields, nothing else that Unicode counts as white space.
+_FIELD = re.compile(r"[^ \t]+")
+_OPTIONS = re.compile(r"([ \t]*(?:[^ \t]+[ \t]+){3})([^ \t\r]+)")
+
 
 class Entry(NamedTuple):
-    """One line of fstab. `line` counts from 1."""
+    """One line of fstab. `line` counts from 1; `text` is as written, the other fields are not."""
 
     line: int
     text: str
@@ -23,21 +27,23 @@ class Entry(NamedTuple):
 def parse(text: str) -> tuple[Entry, ...]:
     """Return the entries; comments, blank and short lines are passed over, as mount(8) does."""
     entries = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        fields = line.split()
+    for number, line in enumerate(text.split("\n"), start=1):
+        fields = _FIELD.findall(line.rstrip("\r"))
         if len(fields) < 3 or fields[0].startswith("#"):
             continue
         spec, point, fstype = (unescape(field) for field in fields[:3])
-        options = tuple(fields[3].split(",")) if len(fields) > 3 else ()
+        options = tuple(unescape(o) for o in fields[3].split(",")) if len(fields) > 3 else ()
         point = point.rstrip("/") or "/"
-        entries.append(Entry(number, line.strip(), spec, point, fstype, options))
+        entries.append(Entry(number, line.strip(" \t\r"), spec, point, fstype, options))
     return tuple(entries)
 
 
 def root_entry(entries: tuple[Entry, ...]) -> Optional[Entry]:
-    """Return the entry that mounts /, the last if there are several, as systemd takes it."""
-    found = [entry for entry in entries if entry.point == "/"]
-    return found[-1] if found else None
+    """Return the entry that mounts /, the first if there are several.
+
+    systemd-fstab-generator(8) makes a unit of the first and reports the others as duplicates.
+    """
+    return next((entry for entry in entries if entry.point == "/"), None)
 
 
 def with_root_subvolume(text: str, subvolume: Optional[str]) -> str:
@@ -46,20 +52,19 @@ def with_root_subvolume(text: str, subvolume: Optional[str]) -> str:
     Only the options field of that line changes. Text without a root line comes back as it is.
     """
     root = root_entry(parse(text))
-    if root is None or len(root.text.split()) < 4:
+    lines = text.split("\n")
+    match = _OPTIONS.match(lines[root.line - 1]) if root is not None else None
+    if root is None or match is None:
         return text
-    kept = [o for o in root.options if not o.startswith(("subvol=", "subvolid="))]
+    old = match.group(2).split(",")
+    kept = [o for o in old if not o.startswith(("subvol=", "subvolid="))]
     wanted = [f"subvol={escape(subvolume)}"] if subvolume is not None else []
-    options = ",".join(_keep_place(root.options, kept, wanted)) or "defaults"
-    lines = text.splitlines(keepends=True)
-    pattern = re.compile(r"^(\s*\S+\s+\S+\s+\S+\s+)(\S+)")
-    lines[root.line - 1] = pattern.sub(
-        lambda match: match.group(1) + options, lines[root.line - 1], count=1
-    )
-    return "".join(lines)
+    options = ",".join(_keep_place(old, kept, wanted)) or "defaults"
+    lines[root.line - 1] = match.group(1) + options + lines[root.line - 1][match.end() :]
+    return "\n".join(lines)
 
 
-def _keep_place(old: tuple[str, ...], kept: list[str], wanted: list[str]) -> list[str]:
+def _keep_place(old: list[str], kept: list[str], wanted: list[str]) -> list[str]:
     """Put the new option where the old one stood, or last."""
     for place, option in enumerate(old):
         if option.startswith(("subvol=", "subvolid=")):

@@ -66,7 +66,7 @@ def from_command_line(where: str, line: str, identities: Sequence[str]) -> Optio
     named = arguments.root.startswith(("UUID=", "/dev/"))
     if identities and named and arguments.root.strip('"') not in identities:
         return None
-    name, number = _subvolume(arguments.flags)
+    name, number = _subvolume(where, arguments.flags)
     return Statement(where, line.strip(), name, number, decides=True)
 
 
@@ -75,7 +75,7 @@ def from_fstab(where: str, text: str) -> Optional[Statement]:
     entry = fstab.root_entry(fstab.parse(text))
     if entry is None:
         return None
-    name, number = _subvolume(entry.options)
+    name, number = _subvolume(where, entry.options)
     return Statement(f"{where} line {entry.line}", entry.text, name, number, decides=False)
 
 
@@ -86,14 +86,21 @@ def from_boot_entry(entry: bls.BootEntry, identities: Sequence[str]) -> Optional
     return from_command_line(entry.file, entry.options, identities)
 
 
-def _subvolume(options: Sequence[str]) -> tuple[Optional[str], Optional[int]]:
+def _subvolume(where: str, options: Sequence[str]) -> tuple[Optional[str], Optional[int]]:
+    """Return name and ID. Where both are given the kernel mounts only what fits both."""
     name: Optional[str] = None
     number: Optional[int] = None
     for option in options:
         if option.startswith("subvol="):
-            name, number = option[7:].strip("/"), None
+            name = option[7:].strip("/")
         elif option.startswith("subvolid="):
-            name, number = None, int(option[9:], 0)
+            try:
+                number = int(option[9:], 0)
+            except ValueError as error:
+                raise RefusedError(
+                    f"{where} says {option!r}, which is no subvolume ID",
+                    hint=f"'btrfs subvolume list /' shows all; correct {where}.",
+                ) from error
     return name, number
 
 
@@ -111,6 +118,7 @@ def decide(
     by_id = {subvolume.id: subvolume for subvolume in subvolumes}
     by_path = {subvolume.path: subvolume for subvolume in subvolumes}
     _refuse_pins(statements, by_id)
+    _refuse_top_level(statements, default_id)
     explicit = [s for s in statements if s.subvolume is not None]
     _refuse_disagreement(explicit, statements, by_path, default_id, root_id)
     if explicit:
@@ -124,15 +132,33 @@ def _refuse_pins(statements: Sequence[Statement], by_id: dict[int, Subvolume]) -
         if number is None:
             continue
         pinned = by_id.get(number)
-        if pinned is not None and pinned.path:
+        if pinned is not None and pinned.path and not statement.subvolume:
             edit = f"replace 'subvolid={number}' by 'subvol={pinned.path}'"
         else:
             edit = f"remove 'subvolid={number}'"
         raise RefusedError(
             f"{statement.where} pins the root to a subvolume by its ID, which no rollback can"
             f" follow: {statement.text}",
-            hint=f"In {statement.where.split(' line ')[0]}, {edit}, reboot, and try again.",
+            hint=f"In {_file(statement)}, {edit}, reboot, and try again.",
         )
+
+
+def _refuse_top_level(statements: Sequence[Statement], default_id: int) -> None:
+    for statement in statements:
+        if statement.subvolume == "":
+            first = "" if default_id == TOP_LEVEL_ID else "'btrfs subvolume set-default 5 /', then "
+            raise RefusedError(
+                f"{statement.where} names the top level as the root, which can be neither moved nor"
+                f" renamed: {statement.text}",
+                hint=f"{first}in {_file(statement)}, remove 'subvol=/', reboot, and try again.",
+            )
+
+
+def _file(statement: Statement) -> str:
+    """Return the file that an administrator edits to change a statement."""
+    if statement.where == "/proc/cmdline":
+        return "the boot loader's configuration"
+    return statement.where.split(" line ")[0]
 
 
 def _refuse_disagreement(

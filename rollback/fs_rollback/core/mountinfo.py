@@ -35,7 +35,8 @@ class Mount(NamedTuple):
 
 def parse(text: str) -> tuple[Mount, ...]:
     """Return the mounts in the order of the file. Raises ValueError on a malformed line."""
-    return tuple(_line(line) for line in text.splitlines() if line)
+    # Not splitlines(): the kernel escapes the newline in a path, and nothing else that ends a line.
+    return tuple(_line(line) for line in text.split("\n") if line)
 
 
 def _line(line: str) -> Mount:

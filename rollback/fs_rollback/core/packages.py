@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
@@ -97,10 +97,16 @@ def between(now: Iterable[Item], then: Iterable[Item]) -> tuple[PackageChange, .
         goes[item.name, item.arch].append(item)
     for item in target - present:
         comes[item.name, item.arch].append(item)
+    several = {
+        key
+        for side in (present, target)
+        for key, count in Counter((item.name, item.arch) for item in side).items()
+        if count > 1
+    }
     found: list[PackageChange] = []
     for key in sorted(goes.keys() | comes.keys()):
         out, back = sorted(goes[key]), sorted(comes[key])
-        if len(out) == 1 and len(back) == 1:
+        if len(out) == 1 and len(back) == 1 and key not in several:
             found.append(PackageChange("goes back", *key, out[0].evr, back[0].evr))
             continue
         found += [PackageChange("goes away", *key, item.evr, None) for item in out]

@@ -7,7 +7,7 @@ import enum
 import json
 from typing import Any, NamedTuple
 
-from .plan import Plan, PlanError
+from .plan import Plan
 
 VERSION = 1
 
@@ -64,7 +64,14 @@ def parse(text: str) -> Pending:
             boot_id=data["boot_id"],
             plan=Plan.from_json(data["plan"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, PlanError) as error:
-        if isinstance(error, PendingError):
-            raise
+    except PendingError:
+        raise
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise PendingError(f"{type(error).__name__}: {error}") from error

@@ -10,9 +10,10 @@ from __future__ import annotations
 import enum
 import json
 from datetime import datetime, timezone
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, TypeVar
 
 VERSION = 1
+_T = TypeVar("_T")
 
 
 class RecordError(ValueError):
@@ -94,7 +95,9 @@ class Record(NamedTuple):
 
 def format_time(moment: datetime) -> str:
     """Return UTC time with whole seconds as RFC 3339, section 5.6, writes it."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    utc = moment.astimezone(timezone.utc).replace(tzinfo=None)
+    # Not strftime(): glibc's %Y writes the year 1 with one digit.
+    return utc.isoformat(timespec="seconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
@@ -156,7 +159,7 @@ def parse(text: str) -> Record:
         raise RecordError("not a JSON object")
     try:
         return _from_dict(data)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise RecordError(f"{type(error).__name__}: {error}") from error
 
 
@@ -168,12 +171,12 @@ def _from_dict(data: dict[str, Any]) -> Record:
         kind=Kind(data["kind"]),
         created=parse_time(data["created"]),
         uuid=_text(data.get("uuid", "")),
-        source=Source(_text(source["path"]), int(source["id"]), _text(source["uuid"])),
+        source=Source(_text(source["path"]), _number(source["id"]), _text(source["uuid"])),
         description=_text(data.get("description", "")),
-        pinned=data.get("pinned", False) is True,
-        kernels=tuple(_text(kernel) for kernel in data.get("kernels", [])),
+        pinned=_typed(data.get("pinned", False), bool),
+        kernels=tuple(_text(kernel) for kernel in _typed(data.get("kernels", []), list)),
         transaction=None if transaction is None else _transaction(transaction),
-        version=int(data["version"]),
+        version=_number(data["version"]),
         stored=data,
     )
 
@@ -182,7 +185,7 @@ def _transaction(data: dict[str, Any]) -> Transaction:
     history_id = data.get("history_id")
     return Transaction(
         tool=_text(data["tool"]),
-        command_line=tuple(_text(word) for word in data["command_line"]),
+        command_line=tuple(_text(word) for word in _typed(data["command_line"], list)),
         user=_text(data.get("user", "")),
         packages=tuple(
             PackageChange(
@@ -192,17 +195,27 @@ def _transaction(data: dict[str, Any]) -> Transaction:
                 _optional_text(p["from"]),
                 _optional_text(p["to"]),
             )
-            for p in data.get("packages", [])
+            for p in _typed(data.get("packages", []), list)
         ),
         outcome=Outcome(data["outcome"]),
-        history_id=None if history_id is None else int(history_id),
+        history_id=None if history_id is None else _number(history_id),
     )
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} where a text belongs")
+def _typed(value: Any, wanted: type[_T]) -> _T:
+    if not isinstance(value, wanted):
+        raise TypeError(f"{type(value).__name__} where {wanted.__name__} belongs")
     return value
+
+
+def _text(value: Any) -> str:
+    return _typed(value, str)
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError("bool where int belongs")
+    return _typed(value, int)
 
 
 def _optional_text(value: Any) -> Optional[str]:

@@ -51,6 +51,12 @@ def subvolume_uuid(path: str) -> str:
         return str(btrfsutil.subvolume_info(path).uuid.hex())
 
 
+def subvolume_path(path: str) -> str:
+    """Return the path from the top level of the subvolume at `path`, "" for the top level."""
+    with _kernel("find the subvolume of", path):
+        return str(btrfsutil.subvolume_path(path))
+
+
 def subvolumes(top: str) -> tuple[Subvolume, ...]:
     """Return all subvolumes of the filesystem whose top level is at `top`, that one included."""
     found = [_subvolume("", btrfsutil_info(top))]

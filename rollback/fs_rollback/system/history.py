@@ -34,7 +34,8 @@ def rpmdb_path(tree: int) -> str | None:
 def rpm_lock(host: Host) -> int | None:
     """Take rpm's transaction lock; a descriptor to close, -1 if the tree has none, None if taken.
 
-    While it is held no rpm transaction can start.
+    While it is held no rpm transaction can start. Never to be called where rpm's lock is held by
+    this very process: fcntl(2) drops all locks of a process on a file when it closes any of them.
     """
     for path in _RPMDB_PLACES:
         try:

@@ -16,6 +16,9 @@ from . import files, history, host, store, upkeep
 from .host import Host
 from .store import PENDING, Store
 
+# systemd.io/CONTAINER_INTERFACE, podman-run(1), Docker: the root of a container is not ours.
+_CONTAINER_MARKS = ("run/systemd/container", "run/.containerenv", ".dockerenv")
+
 
 class Taken(NamedTuple):
     """The snapshot that protects a transaction; `path` is as people read it."""
@@ -37,6 +40,8 @@ def unprotected(root: str = "/") -> Unprotected | None:
         return Unprotected(
             "this system was booted by ostree, which keeps its own deployments", True
         )
+    if any(os.path.exists(os.path.join(root, path)) for path in _CONTAINER_MARKS):
+        return Unprotected("this is a container", True)
     if not host.is_btrfs_root(root):
         return Unprotected("/ is not a btrfs subvolume", True)
     return None
@@ -113,6 +118,8 @@ def _finish(  # noqa: PLR0913, PLR0917 - the pieces of one event, from one calle
     if config.post_snapshot:
         found.write(upkeep.take(machine, found, Kind.POST, now, transaction=end))
     verdicts = upkeep.judge(machine, found, config.policy, now)
+    # Reclaiming an old root in the top level unlinks every file of a system: not inside dnf.
+    verdicts = tuple(v for v in verdicts if not v.snapshot.is_top_level)
     problems += [str(error) for _, error in upkeep.prune(machine, found, verdicts)]
 
 

@@ -43,13 +43,12 @@ def take(
     The record on disk has no UUID yet: the caller writes what is returned when it suits.
     """
     source = btrfs.btrfsutil_info(host.root)
-    path = host.mount.root.strip("/") if host.mount.point == host.root else ""
     record = Record(
         name=free_name(SNAPSHOT_PREFIX, now, store.names()),
         kind=kind,
         created=now,
         uuid="",
-        source=Source(path, source.id, source.uuid.hex()),
+        source=Source(btrfs.subvolume_path(host.root), source.id, source.uuid.hex()),
         description=description,
         kernels=kernels.with_modules(host.root_fd),
         transaction=transaction,
