@@ -33,10 +33,6 @@ _ACTIONS = {
     for name, value in vars(libdnf.transaction).items()
     if name.startswith("TransactionItemAction_")
 }
-_OUTCOMES = {
-    libdnf.transaction.TransactionState_DONE: Outcome.DONE,
-    libdnf.transaction.TransactionState_ERROR: Outcome.FAILED,
-}
 # Loaded now, because they may be gone when `transaction` runs.
 _LOADED = (history, reclaim, upkeep, window)
 
@@ -113,7 +109,8 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         taken, self._taken = self._taken, None
         try:
             row = self._base.history.last()
-            outcome = _OUTCOMES.get(row.return_code, Outcome.INTERRUPTED) if row else Outcome.DONE
+            # return_code is 0 where the whole transaction was done.
+            outcome = Outcome.FAILED if row and row.return_code else Outcome.DONE
             number = row.tid if row else None
             problems: Sequence[str] = transaction.after(taken, outcome, number, self._config)
         except Exception as error:  # noqa: BLE001 - see above
