@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The plugin where things go wrong, and where it has no business."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.dnf.scenes import LINE, app, dnf, installed, offer, records, snapshots
+from tests.sandbox.machine import Sandbox
+from tests.sandbox.rpms import Package, build, product_packages, publish
+
+_CHECKOUT = Path(__file__).parents[2]
+_PLUGIN = "python3-dnf-plugin-fs-snapshot"
+
+
+def _configure(box: Sandbox, text: str) -> None:
+    box.path("/etc/fs-rollback.conf").write_text(text)
+
+
+def _break_the_store(box: Sandbox) -> None:
+    """Put a file where the store should be: no snapshot can be taken."""
+    with box.top() as top:
+        (top / "fs-snapshots").write_text("in the way")
+
+
+def test_a_failing_snapshot_stops_dnf(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    _break_the_store(sandbox)
+    done = dnf(sandbox, "install", "app", code=1)
+    assert "fs-snapshots at the top level is not a directory" in done.stderr
+    assert "--disableplugin=fs-snapshot" in done.stderr
+    assert installed(sandbox) == ""
+    history = sandbox.output("dnf", "history").splitlines()
+    assert history[-1].startswith("-----"), "there is no row"
+
+
+def test_warn_carries_on(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    _break_the_store(sandbox)
+    _configure(sandbox, "on_failure = warn\n")
+    done = dnf(sandbox, "install", "app")
+    assert "without a way back" in done.stdout + done.stderr
+    assert installed(sandbox) == "1"
+
+
+def test_a_swap_file_in_the_root_stops_dnf(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    sandbox.run(
+        [
+            "sh",
+            "-c",
+            "touch /swap; chattr +C /swap; chmod 600 /swap; "
+            "dd if=/dev/zero of=/swap bs=1M count=8 status=none; mkswap -q /swap; swapon /swap",
+        ]
+    )
+    try:
+        done = dnf(sandbox, "install", "app", code=1)
+    finally:
+        sandbox.run(["swapoff", "/swap"])
+    assert "swap file" in done.stderr
+    assert installed(sandbox) == ""
+    assert records(sandbox) == {}
+
+
+def test_a_broken_configuration_breaks_no_other_command(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    _configure(sandbox, "on_failure = abort\nkeep_lats = 3\n")
+    assert "fs-rollback.conf" not in dnf(sandbox, "repolist").stderr
+    dnf(sandbox, "install", "--downloadonly", "app")
+    done = dnf(sandbox, "install", "app", code=1)
+    assert "/etc/fs-rollback.conf line 2: unknown key 'keep_lats'" in done.stderr
+    assert installed(sandbox) == ""
+    _configure(sandbox, "keep_lats = 3\non_failure = warn\n")
+    done = dnf(sandbox, "install", "app")
+    assert "line 1" in done.stdout + done.stderr
+    assert installed(sandbox) == "1"
+
+
+def test_a_waiting_rollback_stops_every_transaction(any_sandbox: Sandbox) -> None:
+    box = any_sandbox
+    offer(box, app("1"), app("2"))
+    dnf(box, "install", "app-1")
+    dnf(box, "upgrade")
+    _configure(box, "on_failure = warn\n")
+    box.run(["fs-rollback", "rollback", "--yes"])
+    done = dnf(box, "remove", "app", code=1)
+    assert "a rollback waits for a reboot" in done.stderr
+    assert "fs-rollback undo" in done.stderr
+    assert installed(box) == "2"
+    status = box.run(["fs-rollback", "status", "--json"], check=False)
+    assert status.returncode == 1
+    assert json.loads(status.stdout)["waiting"] == "reboot"
+    box.reboot()
+    assert installed(box) == "1"
+    dnf(box, "upgrade")
+    assert installed(box) == "2"
+    assert json.loads(box.output("fs-rollback", "list", "--json"))["snapshots"]
+
+
+def test_kill_9_in_the_middle_is_settled_at_the_next_run(sandbox: Sandbox) -> None:
+    wait = {"post": "touch /run/now; while [ -e /run/now ]; do sleep 0.1; done"}
+    offer(sandbox, app("1"), Package("slow", "1", scriptlets=wait))
+    process = sandbox.popen(["dnf", "--assumeyes", "install", "slow"])
+    deadline = time.monotonic() + 60
+    while not sandbox.path("/run/now").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (during,) = snapshots(sandbox)
+    assert during["marks"] == ["pending"], "its transaction runs: nothing to settle yet"
+    sandbox.signal(process, 9)
+    sandbox.path("/run/now").unlink()
+    process.communicate(timeout=60)
+    time.sleep(0.5)
+    (after,) = snapshots(sandbox)
+    assert after["transaction"]["outcome"] == "interrupted"
+    (record,) = records(sandbox).values()
+    assert record["transaction"]["outcome"] == "pending", "who only looks writes nothing"
+    sandbox.run(["rpm", "-e", "--noscripts", "slow"], check=False)
+    dnf(sandbox, "install", "app")
+    first, second = records(sandbox).values()
+    assert first["transaction"]["outcome"] == "interrupted"
+    assert first["transaction"]["history_id"] == 1
+    assert len(first["uuid"]) == 32
+    assert second["transaction"]["outcome"] == "done"
+
+
+@pytest.mark.parametrize("signal", [2, 15])
+def test_signals_leave_a_record_that_the_history_settles(sandbox: Sandbox, signal: int) -> None:
+    wait = {"post": "touch /run/now; sleep 2"}
+    offer(sandbox, app("1"), Package("slow", "1", scriptlets=wait))
+    process = sandbox.popen(["dnf", "--assumeyes", "install", "slow"])
+    deadline = time.monotonic() + 60
+    while not sandbox.path("/run/now").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    sandbox.signal(process, signal)
+    process.communicate(timeout=60)
+    sandbox.path("/run/now").unlink(missing_ok=True)
+    dnf(sandbox, "install", "app")
+    first = next(iter(records(sandbox).values()))
+    assert first["transaction"]["outcome"] in ("done", "interrupted", "failed")
+    rows = sandbox.output("dnf", "history", "info", "1")
+    success = "Return-Code    : Success" in rows
+    assert (first["transaction"]["outcome"] == "done") == success
+
+
+def test_removing_the_plugin_with_the_transaction(sandbox: Sandbox) -> None:
+    done = dnf(sandbox, "remove", _PLUGIN, "fs-rollback")
+    assert LINE in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "ModuleNotFound" not in done.stdout + done.stderr
+    (record,) = records(sandbox).values()
+    removed = {p["name"] for p in record["transaction"]["packages"]}
+    assert removed == {_PLUGIN, "fs-rollback"}
+    with sandbox.top() as top:
+        assert len(list((top / "fs-snapshots").glob("yum_*"))) == 2, "snapshot and record stay"
+
+
+def test_upgrading_the_plugin_in_its_own_transaction(sandbox: Sandbox) -> None:
+    newer = product_packages(_CHECKOUT, "1.1")
+    build(newer, sandbox.repository)
+    publish(sandbox.repository)
+    done = dnf(sandbox, "upgrade")
+    assert done.stdout.count(LINE) == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    (record,) = records(sandbox).values()
+    assert record["transaction"]["outcome"] == "done"
+    assert {(p["from"], p["to"]) for p in record["transaction"]["packages"]} == {("1.0-1", "1.1-1")}
+    assert installed(sandbox, _PLUGIN) == "1.1"
+
+
+def test_post_snapshot_and_pruning(sandbox: Sandbox) -> None:
+    _configure(sandbox, "post_snapshot = yes\nkeep_last = 3\nkeep_days = 0\n")
+    for number in ("1", "2", "3"):
+        offer(sandbox, app(number))
+        dnf(sandbox, "install", "app-" + number)
+    kinds = [s["kind"] for s in snapshots(sandbox)]
+    assert kinds == ["post", "pre", "post"]
+
+
+def test_a_failure_of_pruning_does_not_fail_the_transaction(sandbox: Sandbox) -> None:
+    _configure(sandbox, "keep_last = 1\nkeep_days = 0\n")
+    offer(sandbox, app("1"), app("2"))
+    dnf(sandbox, "install", "app-1")
+    name = snapshots(sandbox)[0]["name"]
+    with sandbox.top() as top:
+        # A file of this name is in the way of the first step of the deletion.
+        (top / "fs-snapshots" / f"deleted_{name}").mkdir()
+        (top / "fs-snapshots" / f"deleted_{name}" / "x").touch()
+        done = dnf(sandbox, "upgrade")
+    assert installed(sandbox) == "2"
+    assert "fs-snapshot: cannot delete" in done.stdout + done.stderr
+
+
+def test_ostree_and_containers_are_left_alone(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"), app("2"))
+    for mark, version in (("/run/ostree-booted", "1"), ("/run/.containerenv", "2")):
+        sandbox.path(mark).touch()
+        done = dnf(sandbox, "install", "app-" + version)
+        sandbox.path(mark).unlink()
+        assert "fs-snapshot" not in done.stdout + done.stderr
+    assert records(sandbox) == {}
+
+
+def test_a_root_that_is_not_btrfs(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    script = """
+    mount -t tmpfs none /mnt && cp -a --one-file-system /bin /etc /lib /lib64 /sbin /usr /var /mnt
+    mkdir -p /mnt/proc /mnt/dev /mnt/run /mnt/tmp && mount --bind /proc /mnt/proc
+    mount --rbind /run /mnt/run && mount --bind /dev /mnt/dev
+    exec chroot /mnt dnf --assumeyes install app
+    """
+    done = sandbox.run(["unshare", "--mount", "sh", "-c", script])
+    assert "fs-snapshot" not in done.stdout + done.stderr
+    assert "Complete!" in done.stdout
+    assert records(sandbox) == {}
+
+
+def test_an_rpmdb_outside_the_snapshot_is_said_and_not_protected(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    script = """
+    cp -a /var/lib/rpm /run/rpm && mount --bind /run/rpm /var/lib/rpm
+    exec dnf --assumeyes install app
+    """
+    done = sandbox.run(["unshare", "--mount", "sh", "-c", script])
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "fs-snapshot" in line]
+    assert said == [
+        "fs-snapshot: no snapshot: /var/lib/rpm is a subvolume or filesystem of its own"
+    ]
+    assert "Complete!" in done.stdout
+    assert records(sandbox) == {}
+
+
+def test_two_at_once_one_waits(sandbox: Sandbox) -> None:
+    """A command that has the store makes dnf wait, not fail."""
+    offer(sandbox, app("1"))
+    sandbox.run(["fs-rollback", "create"])
+    hold = (
+        "import sys; from fs_rollback.system import host, store\n"
+        "with host.opened() as h, store.opened(h) as s, s.locked():\n"
+        "    print('held', flush=True); sys.stdin.readline()"
+    )
+    process = sandbox.running.popen(["python3", "-c", hold], stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout.readline() == "held\n"
+    transaction = sandbox.popen(["dnf", "--assumeyes", "install", "app"])
+    time.sleep(2)
+    assert transaction.poll() is None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    output, _ = transaction.communicate(timeout=60)
+    process.communicate(timeout=60)
+    assert LINE in output
+    assert installed(sandbox) == "1"
