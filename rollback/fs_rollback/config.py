@@ -54,6 +54,8 @@ def _number(text: str) -> int:
 
 def _paths(text: str) -> tuple[str, ...]:
     paths = text.split()
+    if any(path.endswith(",") for path in paths):
+        raise ValueError(text)  # "/home, /root" would keep neither /home nor say so
     return tuple(checked_path(path) for path in paths)
 
 

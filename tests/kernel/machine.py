@@ -22,6 +22,7 @@ from fs_rollback.core.record import Kind, Outcome, PackageChange, Transaction
 from fs_rollback.core.snapshot import Snapshot
 from fs_rollback.core.steps import Operations
 from fs_rollback.system import executor, host, rollback, store, transaction, upkeep, window
+from fs_rollback.system import proposal as proposals
 from fs_rollback.system.operations import Operations as RealOperations
 
 KEEP = ("/home", "/root", "/var/log")
@@ -182,11 +183,11 @@ class Machine:
         name: str,
         make_operations: Callable[[host.Host], Operations] = RealOperations,
         keep: Sequence[str] = KEEP,
-    ) -> rollback.Proposal:
+    ) -> proposals.Proposal:
         with self.writing() as (machine, found):
             target = next(s for s in found.load() if s.name == name)
             now = datetime.now().astimezone()
-            proposal = rollback.propose(machine, found, target, keep, now)
+            proposal = proposals.propose(machine, found, target, keep, now)
             operations = make_operations(machine)
             rollback.carry_out(machine, found, proposal, "admin", operations=operations)
             return proposal

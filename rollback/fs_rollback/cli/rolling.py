@@ -20,6 +20,7 @@ from ..core.snapshot import Snapshot
 from ..core.steps import Step
 from ..errors import ProcessError, RefusedError, UsageError, VerificationError
 from ..system import boot_sources, changes, executor, rollback, window
+from ..system import proposal as proposals
 from ..system.host import Host
 from ..system.operations import Operations
 from ..system.store import Store
@@ -85,7 +86,7 @@ def _target(reference: str | None, snapshots: Sequence[Snapshot]) -> Snapshot:
 
 def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot) -> int:
     keep = _keep_paths(args, host)
-    proposal = rollback.propose(host, store, target, keep, datetime.now().astimezone())
+    proposal = proposals.propose(host, store, target, keep, datetime.now().astimezone())
     reverts = _reverts(host, proposal)
     answer: dict[str, Any] = {
         "target": target.name,
@@ -152,7 +153,7 @@ def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
     ]
 
 
-def _reverts(host: Host, proposal: rollback.Proposal) -> dict[str, Any]:
+def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:
     """Return what goes back, as data; None where it cannot be known."""
     packages: tuple[PackageChange, ...] | None
     written: list[str] | None
@@ -168,13 +169,13 @@ def _reverts(host: Host, proposal: rollback.Proposal) -> dict[str, Any]:
         written = None
     return {
         "packages": packages and [change._asdict() for change in packages],
-        "files": written and rollback.lost_files(proposal, written),
+        "files": written and proposals.lost_files(proposal, written),
         "kept": list(proposal.situation.keep),
         "carried": ["/" + path for path in proposal.carried],
     }
 
 
-def _print_proposal(proposal: rollback.Proposal, reverts: dict[str, Any]) -> None:
+def _print_proposal(proposal: proposals.Proposal, reverts: dict[str, Any]) -> None:
     target = proposal.target
     print(f"Roll back to {target.name}, {report.local_time(target.created)}", end="")
     print(f" ({report.what(target)})" if report.what(target) else "")

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from ..errors import KernelError
 from . import syscalls
@@ -71,11 +72,11 @@ def is_temporary(name: str) -> bool:
 
 
 def remove_durably(directory: int, name: str) -> None:
-    """Remove a file if it is there. Raises KernelError."""
+    """Remove a file if it is there; a directory of that name stays. Raises KernelError."""
     try:
         os.unlink(name, dir_fd=directory)
         os.fsync(directory)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return
     except OSError as error:
         raise KernelError("remove", name, error) from error
@@ -101,18 +102,25 @@ def read_in_tree(tree: int, path: str) -> str | None:
     not UTF-8 come as surrogates. Raises KernelError on anything but absence.
     """
     try:
-        descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_NONBLOCK)
+        file = _open_regular(tree, path, follow=True)
+        if file is None:
+            return None
+        with file:
+            return file.read(_READ_LIMIT_BYTES).decode("utf-8", "surrogateescape")
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
         raise KernelError("read", path, error) from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        try:
-            return file.read(_READ_LIMIT_BYTES).decode("utf-8", "surrogateescape")
-        except OSError as error:
-            raise KernelError("read", path, error) from error
+
+
+def _open_regular(tree: int, path: str, *, follow: bool) -> BinaryIO | None:
+    """Open a file of the tree; None if it is anything but a regular one. Raises OSError."""
+    flags = os.O_RDONLY | os.O_NONBLOCK
+    descriptor = syscalls.open_in_root(tree, path, flags, follow=follow)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return os.fdopen(descriptor, "rb")
 
 
 def list_in_tree(tree: int, path: str) -> list[str] | None:
@@ -153,11 +161,11 @@ def copy_from_tree(tree: int, path: str, destination: str) -> None:
     import shutil
 
     try:
-        descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_NONBLOCK, follow=False)
-        with os.fdopen(descriptor, "rb") as source:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                with open(destination, "xb") as copy:
-                    shutil.copyfileobj(source, copy, 1 << 20)
+        source = _open_regular(tree, path, follow=False)
+        if source is None:
+            return
+        with source, open(destination, "xb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise KernelError("copy", path, error) from error

@@ -65,7 +65,7 @@ def settle(host: Host, snapshots: Sequence[Snapshot], *, own_lock: bool = False)
     `own_lock` says that this very process holds rpm's lock, so no earlier transaction can be
     running. Nothing is written here. An unreadable history settles nothing.
     """
-    pending = [s for s in snapshots if s.pending and s.exists]
+    pending = [s for s in snapshots if s.pending and s.exists and s.record and s.record.writable]
     if not pending or (not own_lock and transaction_is_running(host)):
         return []
     rows = _dnf4_rows(host)

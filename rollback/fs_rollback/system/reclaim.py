@@ -7,7 +7,7 @@ import os
 
 from ..core.snapshot import STORE
 from ..errors import KernelError
-from . import btrfs
+from . import btrfs, syscalls
 from .host import Host
 
 # GRUB reads /boot by path from the top level, whatever the default subvolume is.
@@ -34,6 +34,16 @@ def remove(path: str) -> bool:
 
     Returns whether it is gone. No symbolic link is followed.
     """
+    try:
+        return _remove(path)
+    except PermissionError:
+        # Immutable or append-only, chattr(1): against changes, not against going with the tree.
+        if not syscalls.unprotect(path):
+            raise
+        return _remove(path)
+
+
+def _remove(path: str) -> bool:
     status = os.lstat(path)
     if status.st_ino == btrfs.SUBVOLUME_INODE:
         return False

@@ -7,7 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..core import record as records
 from ..core.record import Record
@@ -149,19 +149,21 @@ class Store:
     def delete(self, snapshot: Snapshot) -> None:
         """Delete a snapshot and its record, or what the record of a replaced top level stands for.
 
-        The names change first, so that what a killed process leaves is known as a leftover
-        and never taken for a whole root.
+        The names change first, the subvolume's before the record's, so that what a killed process
+        leaves is known as a leftover and never taken for a whole root.
         """
         doomed = _DELETED_PREFIX + snapshot.name
-        moved = snapshot.subvolume is not None and not snapshot.is_top_level
         try:
-            if snapshot.record is not None or snapshot.problem.startswith("broken"):
-                self._rename(snapshot.name + _RECORD_SUFFIX, doomed + _RECORD_SUFFIX)
-            if moved:
+            if snapshot.subvolume is not None and not snapshot.is_top_level:
                 self._rename(snapshot.name, doomed)
+            self._doom_record(snapshot.name)
         except OSError as error:
             raise KernelError("delete", snapshot.name, error) from error
         self._finish_deletion(doomed, top_level=snapshot.is_top_level)
+
+    def _doom_record(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._rename(name + _RECORD_SUFFIX, _DELETED_PREFIX + name + _RECORD_SUFFIX)
 
     def _rename(self, old: str, new: str) -> None:
         os.rename(old, new, src_dir_fd=self.directory, dst_dir_fd=self.directory)
@@ -189,7 +191,13 @@ class Store:
             if name.startswith(_DELETED_PREFIX) and not files.is_temporary(name)
         }
         for name in sorted(doomed):
-            self._finish_deletion(name, top_level=self._stands_for_top_level(name))
+            top_level = self._stands_for_top_level(name)
+            if top_level and TOP_LEVEL_ID in (self.host.root_id, self.host.default_id):
+                continue  # somebody went back to it by hand: nothing may take it away now
+            original = name[len(_DELETED_PREFIX) :]
+            if original not in entries:
+                self._doom_record(original)
+            self._finish_deletion(name, top_level=top_level)
         temporary = {name for name in entries if files.is_temporary(name)}
         never_taken = {s.name for s in self.load() if s.gone and s.record and not s.record.uuid}
         for name in temporary | {name + _RECORD_SUFFIX for name in never_taken}:

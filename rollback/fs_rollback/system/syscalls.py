@@ -8,10 +8,12 @@ calls this new; constants are from linux/mount.h, linux/openat2.h and linux/fs.h
 
 from __future__ import annotations
 
+import array
 import ctypes
 import errno
 import fcntl
 import os
+import stat
 
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 430, 431, 432, 437
 _FSOPEN_CLOEXEC = 1
@@ -21,6 +23,8 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x04, 0x10
 _SYNC_FILE_RANGE_WRITE_AND_WAIT = 1 | 2 | 4
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_FS_PROTECTED_FL = 0x10 | 0x20  # FS_IMMUTABLE_FL, FS_APPEND_FL
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -124,6 +128,27 @@ def try_record_lock(descriptor: int) -> bool:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             return False
         raise
+    return True
+
+
+def unprotect(path: str) -> bool:
+    """Take the immutable and append-only flags off, as chattr(1) does; False if there were none.
+
+    FS_IOC_GETFLAGS and FS_IOC_SETFLAGS, linux/fs.h: they take an int, whatever their numbers say.
+    """
+    mode = os.lstat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return False  # a device's driver would get the request
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        answer = array.array("i", [0, 0])
+        fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, answer)
+        flags = array.array("i", [answer[0] & ~_FS_PROTECTED_FL, 0])
+        if flags[0] == answer[0]:
+            return False
+        fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, flags)
+    finally:
+        os.close(descriptor)
     return True
 
 

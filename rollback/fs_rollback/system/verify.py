@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..core import layout as layouts
 from ..core.snapshot import STORE
 from ..errors import Error, VerificationError
 from . import boot_sources, btrfs, files, host, kernels
 from .host import Host
-
-if TYPE_CHECKING:
-    from .rollback import Proposal
+from .proposal import Proposal
 
 
 def verify(root: str, proposal: Proposal) -> None:

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a snapshot to a plan that may be carried out: gather, refuse, plan. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from ..core import fstab, naming
+from ..core.layout import Layout
+from ..core.mountinfo import is_within
+from ..core.plan import Plan, Situation, nested_subvolumes, plan_rollback, relative
+from ..core.record import format_time
+from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot
+from ..errors import RefusedError
+from . import boot_sources, btrfs, files, keep, refusals, window
+from .host import Host
+from .store import Store
+
+
+class Proposal(NamedTuple):
+    """A plan that may be carried out, with what to say before the question."""
+
+    target: Snapshot
+    situation: Situation
+    plan: Plan
+    carried: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def propose(
+    host: Host, store: Store, target: Snapshot, keep_paths: Sequence[str], now: datetime
+) -> Proposal:
+    """Return the plan that makes `target` the root. Changes nothing.
+
+    `now` is aware. Raises RefusedError with the way out where a rollback would not be safe.
+    """
+    if not target.exists:
+        raise RefusedError(
+            f"{target.name} has no subvolume any more",
+            hint="It was deleted by other means; 'fs-rollback list' shows what there is.",
+        )
+    window.refuse_while_waiting(window.look(host, store))
+    refusals.refuse_filesystem(host)
+    layout = boot_sources.read_layout(host)
+    refusals.refuse_other_root(host, layout, target)
+    situation = _situation(host, store, layout, target, keep.resolve(host, keep_paths), now)
+    nested = nested_subvolumes(situation)
+    refusals.refuse_swap(host, {layout.root.id, *(s.id for s in nested)})
+    with files.opened(host.path(target.path)) as tree:
+        refusals.refuse_other_layout(host, layout, target, tree)
+        warnings = refusals.compare_kernels(host, layout, tree)
+    return Proposal(
+        target,
+        situation,
+        plan_rollback(situation),
+        tuple(relative(layout.root, subvolume) for subvolume in nested),
+        tuple(warnings),
+    )
+
+
+def _situation(
+    host: Host,
+    store: Store,
+    layout: Layout,
+    target: Snapshot,
+    keep_paths: tuple[str, ...],
+    now: datetime,
+) -> Situation:
+    taken = store.names() | {subvolume.path for subvolume in host.subvolumes}
+    nested_paths = {
+        relative(layout.root, s)
+        for s in host.subvolumes
+        if s.id != layout.root.id and is_within("/" + s.path, "/" + layout.root.path)
+    }
+    candidates = nested_paths | {s.path for s in host.subvolumes}
+    tree = host.path(target.path)
+    with files.opened(tree) as directory:
+        text = files.read_in_tree(directory, "etc/fstab") or ""
+    return Situation(
+        layout=layout,
+        subvolumes=host.subvolumes,
+        default_id=host.default_id,
+        target=target,
+        target_from_top_level=_is_from_top_level(host, target),
+        target_fstab_subvolume=_root_subvolume(text),
+        spare=naming.free_name(naming.NEW_ROOT_PREFIX, now, taken),
+        replaced=naming.free_name(naming.REPLACED_PREFIX, now, taken),
+        created=format_time(now),
+        keep=keep_paths,
+        mounted_elsewhere=boot_sources.mounted_elsewhere(host),
+        stubs=frozenset(p for p in candidates if p and btrfs.is_stub(f"{tree}/{p}")),
+    )
+
+
+def _is_from_top_level(host: Host, target: Snapshot) -> bool:
+    """Whether the target is a copy of a root in the top level, and so has the store's stand-in."""
+    if target.is_top_level:
+        return True
+    if target.record is not None and target.record.source.id == TOP_LEVEL_ID:
+        return True
+    top = next(s for s in host.subvolumes if s.id == TOP_LEVEL_ID)
+    parent = target.subvolume.parent_uuid if target.subvolume else ""
+    return bool(parent.strip("0")) and parent == top.uuid
+
+
+def _root_subvolume(text: str) -> str:
+    """Return what a text of fstab says of the root's subvolume, "" if nothing."""
+    entry = fstab.root_entry(fstab.parse(text))
+    for option in entry.options if entry else ():
+        if option.startswith("subvol="):
+            return option[7:].strip("/")
+        if option.startswith("subvolid="):
+            return option
+    return ""
+
+
+def lost_files(proposal: Proposal, written: Sequence[str]) -> list[str]:
+    """Return which of the files written since the snapshot go back with the rollback.
+
+    Left out is what is kept or carried over, and what belongs to packages: those speak for it.
+    """
+    carried = ("/" + path for path in proposal.carried)
+    stays = (*proposal.situation.keep, *carried, f"/{STORE}")
+    return [
+        path
+        for path in written
+        if not any(is_within(path, place) for place in stays)
+        and (is_within(path, "/usr/local") or not is_within(path, "/usr"))
+    ]

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What cannot be made safe: refused before anything is touched, with the reason and the way out."""
+
+from __future__ import annotations
+
+import os
+
+from ..core import layout as layouts
+from ..core.layout import Layout
+from ..core.mountinfo import is_within
+from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot
+from ..errors import RefusedError
+from . import boot_sources, btrfs, files, history, kernels
+from .host import Host
+
+
+def refuse_filesystem(host: Host) -> None:
+    """Raise RefusedError where nothing can be written, or a snapshot does not hold the system."""
+    if host.mount.read_only:
+        raise RefusedError(
+            f"the filesystem on {host.mount.source} is read-only",
+            hint="'dmesg' may say why; a filesystem that has no errors can be remounted"
+            f" with 'mount -o remount,rw {host.root}'.",
+        )
+    if "degraded" in host.mount.super_options:
+        raise RefusedError(
+            f"the filesystem on {host.mount.source} runs with a device missing",
+            hint="Replace the device first: see btrfs-replace(8).",
+        )
+    reason = host.unsupported()
+    if reason:
+        raise RefusedError(
+            f"{reason}, so a snapshot of the root does not hold the whole system",
+            hint="What rpm owns must lie in the root subvolume for a rollback.",
+        )
+    if history.transaction_is_running(host):
+        raise RefusedError(
+            "a package transaction is running", hint="Wait until it has finished, then try again."
+        )
+
+
+def refuse_other_root(host: Host, layout: Layout, target: Snapshot) -> None:
+    """Raise RefusedError if the root here is not the one that would be replaced."""
+    if layout.root.id != host.root_id:
+        running = next((s.path for s in host.subvolumes if s.id == host.root_id), "?")
+        raise RefusedError(
+            f"/{running} is the root here, but the next boot uses /{layout.root.path}"
+            f" ({layout.describe()})",
+            hint="Reboot into the root that is to be replaced, then try again.",
+        )
+    if target.id == layout.root.id:
+        raise RefusedError(f"{target.name} is the root already")
+    inside = is_within(f"/{STORE}/", "/" + layout.root.path) and layout.root.id != TOP_LEVEL_ID
+    if inside:
+        raise RefusedError(f"the root /{layout.root.path} contains the snapshot store")
+
+
+def refuse_other_layout(host: Host, layout: Layout, target: Snapshot, tree: int) -> None:
+    """Raise RefusedError if files in the target would boot another root; fstab is mended."""
+    statements = [
+        statement
+        for statement in boot_sources.read_statements(host, tree, running=False)
+        if not statement.where.startswith("/etc/fstab")
+    ]
+    hint = "Choose a snapshot that was taken since, or correct the files after a manual rollback."
+    try:
+        found = layouts.decide(statements, host.subvolumes, host.default_id, 0)
+    except RefusedError as error:
+        raise RefusedError(f"in {target.name}, {error}", hint=hint) from error
+    if statements and found.root.id != layout.root.id:
+        raise RefusedError(
+            f"{target.name} was taken when this machine found its root otherwise:"
+            f" {statements[0].where} there says {statements[0].text}",
+            hint=hint,
+        )
+
+
+def refuse_swap(host: Host, subvolumes: set[int]) -> None:
+    """Raise RefusedError if an active swap file keeps one of the subvolumes from snapshots."""
+    if not host.is_running:
+        return
+    with open("/proc/swaps", encoding="utf-8", errors="surrogateescape") as file:
+        lines = file.read().splitlines()[1:]
+    for path in (line.split()[0] for line in lines if line.split()[1:2] == ["file"]):
+        if os.path.exists(path) and btrfs.is_on_btrfs(path):
+            ours = os.stat(path).st_dev in _devices(host, subvolumes)
+            if ours:
+                raise RefusedError(
+                    f"the swap file {path} is active, and a subvolume with one has no snapshots",
+                    hint=f"Turn it off first: swapoff {path}",
+                )
+
+
+def _devices(host: Host, subvolumes: set[int]) -> set[int]:
+    paths = (host.path(s.path) for s in host.subvolumes if s.id in subvolumes)
+    return {os.stat(path).st_dev for path in paths}
+
+
+def compare_kernels(host: Host, layout: Layout, tree: int) -> list[str]:
+    """Return what to say of kernels; raise RefusedError where none fits the restored root."""
+    bootable, modules = set(_kernels_that_stay(host, layout)), set(kernels.with_modules(tree))
+    if not bootable or not modules:
+        return []
+    fitting = sorted(bootable & modules)
+    if not fitting:
+        raise RefusedError(
+            f"no kernel in /boot ({', '.join(sorted(bootable))}) has its modules in the snapshot"
+            f" ({', '.join(sorted(modules))})",
+            hint="Install a kernel that the snapshot has modules for, or choose a later snapshot.",
+        )
+    misfits = sorted(bootable - modules)
+    if not misfits:
+        return []
+    return [
+        f"/boot does not go back: choose kernel {' or '.join(fitting)} in the boot menu;"
+        f" the restored root has no modules for {', '.join(misfits)}"
+    ]
+
+
+def _kernels_that_stay(host: Host, layout: Layout) -> tuple[str, ...]:
+    """Return the kernels that the boot loader reads from where no rollback changes them.
+
+    A /boot of its own; or, where no name leads to the root, the /boot in the top level: GRUB reads
+    that by path whatever the default subvolume is. Elsewhere /boot goes back with the root.
+    """
+    own = files.device_of(host.root_fd, "boot") != os.fstat(host.root_fd).st_dev
+    if own or "/boot" in boot_sources.mount_points(host):
+        return kernels.in_boot(host.root_fd)
+    return kernels.in_boot(host.top_fd) if layout.kind is layouts.Kind.DEFAULT else ()
