@@ -58,7 +58,7 @@ class Layout(NamedTuple):
 
 
 def from_command_line(where: str, line: str, identities: Sequence[str]) -> Optional[Statement]:
-    """Read one kernel command line; None if it boots another filesystem.
+    """Read the command line of the running kernel; None if it boots another filesystem.
 
     `identities` are the ways to name our filesystem in `root=`; empty means unknown.
     """
@@ -81,9 +81,14 @@ def from_fstab(where: str, text: str) -> Optional[Statement]:
 
 def from_boot_entry(entry: bls.BootEntry, identities: Sequence[str]) -> Optional[Statement]:
     """Read one boot entry; None if it boots another filesystem or says nothing of a root."""
-    if "root=" not in entry.options:
+    return from_file(entry.file, entry.options, identities)
+
+
+def from_file(where: str, line: str, identities: Sequence[str]) -> Optional[Statement]:
+    """Read a command line that a file has; None as above, and where it says nothing of a root."""
+    if not cmdline.root_arguments(line).root:
         return None
-    return from_command_line(entry.file, entry.options, identities)
+    return from_command_line(where, line, identities)
 
 
 def _subvolume(where: str, options: Sequence[str]) -> tuple[Optional[str], Optional[int]]:

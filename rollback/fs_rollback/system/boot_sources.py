@@ -7,7 +7,15 @@ import os
 import re
 
 from ..core import bls, cmdline, fstab
-from ..core.layout import Layout, Statement, decide, from_boot_entry, from_command_line, from_fstab
+from ..core.layout import (
+    Layout,
+    Statement,
+    decide,
+    from_boot_entry,
+    from_command_line,
+    from_file,
+    from_fstab,
+)
 from ..errors import KernelError
 from . import files, syscalls
 from .host import Host
@@ -33,7 +41,7 @@ def read_statements(host: Host, tree: int, *, running: bool = True) -> list[Stat
     found += [from_boot_entry(entry, identities) for entry in entries]
     text = files.read_in_tree(tree, "etc/kernel/cmdline")
     if text is not None:
-        found.append(from_command_line("/etc/kernel/cmdline", text, identities))
+        found.append(from_file("/etc/kernel/cmdline", text, identities))
     found += _grub_defaults(files.read_in_tree(tree, "etc/default/grub") or "", identities)
     text = files.read_in_tree(tree, "etc/fstab")
     if text is not None:

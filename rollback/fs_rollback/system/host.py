@@ -124,10 +124,13 @@ def opened(root: str = "/") -> Iterator[Host]:
         )
     with files.opened(path) as root_fd:
         try:
-            top_fd = syscalls.mount_top_level(mount.source, read_only=mount.read_only)
+            # Without an initramfs the kernel names its root /dev/root, which does not exist.
+            known = os.path.exists(mount.source)
+            source = mount.source if known else syscalls.device_path(root_fd)
+            top_fd = syscalls.mount_top_level(source, read_only=mount.read_only)
         except OSError as error:
             raise KernelError("reach the top level of", mount.source, error) from error
         try:
-            yield Host(path, mount, root_fd, top_fd)
+            yield Host(path, mount._replace(source=source), root_fd, top_fd)
         finally:
             os.close(top_fd)

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 430, 431, 432, 437
 _FSOPEN_CLOEXEC = 1
@@ -152,13 +153,36 @@ def unprotect(path: str) -> bool:
     return True
 
 
-def filesystem_uuid(descriptor: int) -> str:
-    """Return the UUID of a mounted btrfs as blkid(8) prints it, BTRFS_IOC_FS_INFO.
+def device_path(descriptor: int) -> str:
+    """Return the path of the first device of a mounted btrfs, BTRFS_IOC_DEV_INFO.
 
-    struct btrfs_ioctl_fs_info_args in linux/btrfs.h: 1024 bytes, the UUID after two 64-bit numbers.
+    struct btrfs_ioctl_dev_info_args in linux/btrfs.h: 4096 bytes, the device's number first, its
+    path in the last 1024. Numbers have gaps where devices were removed.
     """
-    import uuid
+    last = int.from_bytes(_filesystem_info(descriptor)[:8], sys.byteorder)
+    for number in range(1, last + 1):
+        answer = bytearray(number.to_bytes(8, sys.byteorder)) + bytearray(4088)
+        try:
+            fcntl.ioctl(descriptor, 0xD000941E, answer)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                continue
+            raise
+        return os.fsdecode(bytes(answer[3072:]).partition(b"\0")[0])
+    raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
+
+def filesystem_uuid(descriptor: int) -> str:
+    """Return the UUID of a mounted btrfs as blkid(8) prints it."""
+    digits = _filesystem_info(descriptor)[16:32].hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _filesystem_info(descriptor: int) -> bytes:
+    """Ask BTRFS_IOC_FS_INFO: the highest device number, the number of devices, the UUID.
+
+    struct btrfs_ioctl_fs_info_args in linux/btrfs.h: 1024 bytes.
+    """
     answer = bytearray(1024)
     fcntl.ioctl(descriptor, 0x8400941F, answer)
-    return str(uuid.UUID(bytes=bytes(answer[16:32])))
+    return bytes(answer)
