@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -114,7 +117,6 @@ def test_group_mark_has_an_empty_transaction(sandbox: Sandbox) -> None:
     </packagelist></group></comps>"""
     offer(sandbox, app("1"))
     (sandbox.repository / "comps.xml").write_text(comps)
-    import subprocess
 
     subprocess.run(
         ["createrepo_c", "--quiet", "--groupfile", "comps.xml", str(sandbox.repository)], check=True
@@ -174,3 +176,36 @@ base.close()
     assert record["transaction"]["command_line"] == ["-c"]
     assert record["transaction"]["outcome"] == "done"
     assert record["transaction"]["packages"][0]["name"] == "app"
+
+
+_ADVISORY = """<?xml version="1.0" encoding="UTF-8"?>
+<updates><update from="x" status="final" type="security" version="1"><id>TEST-2026-1</id>
+<title>app</title><severity>Critical</severity><issued date="2026-11-01 00:00:00"/>
+<description>d</description><references/><pkglist><collection short="t"><name>t</name>
+<package name="app" version="2" release="1" epoch="0" arch="noarch" src="app.src.rpm">
+<filename>app-2-1.noarch.rpm</filename></package></collection></pkglist></update></updates>
+"""
+
+
+def test_the_question_says_what_goes_back(sandbox: Sandbox, tmp_path: Path) -> None:
+    offer(sandbox, app("1"), app("2"), Package("late", "1"))
+    (tmp_path / "updateinfo.xml").write_text(_ADVISORY)
+    modify = ["modifyrepo_c", "--mdtype=updateinfo", str(tmp_path / "updateinfo.xml")]
+    repodata = str(sandbox.repository / "repodata")
+    subprocess.run([*modify, repodata], check=True, capture_output=True)
+    dnf(sandbox, "install", "app-1")
+    dnf(sandbox, "upgrade")
+    dnf(sandbox, "install", "late")
+    upgrade = snapshots(sandbox)[1]["name"]
+    sandbox.path("/etc/hosts").write_text("127.0.0.1 here\n")
+    answer = json.loads(sandbox.output("fs-rollback", "rollback", "--dry-run", "--json", upgrade))
+    assert [(p["name"], p["old"], p["new"]) for p in answer["reverts"]["packages"]] == [
+        ("app", "2-1", "1-1"),
+        ("late", "1-1", None),
+    ]
+    assert answer["reverts"]["advisories"] == ["TEST-2026-1 Critical/Sec. app-2-1.noarch"]
+    assert "/etc/hosts" in answer["reverts"]["files"]
+    assert answer["done"] is False
+    text = sandbox.output("fs-rollback", "rollback", "--dry-run", upgrade)
+    assert "TEST-2026-1" in text
+    assert "/etc/hosts, written since, goes back." in text

@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 from .. import config, report
 from ..core.naming import resolve
@@ -28,6 +28,7 @@ from ..system.transaction import requested_by
 from . import session
 
 _SHOWN = 12
+Found = TypeVar("Found")
 
 
 def roll_back(args: Namespace) -> int:
@@ -155,24 +156,26 @@ def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
 
 def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:
     """Return what goes back, as data; None where it cannot be known."""
-    packages: tuple[PackageChange, ...] | None
-    written: list[str] | None
-    try:
-        packages = changes.packages(host, proposal.target)
-    except ProcessError as error:
-        session.note(f"the packages cannot be compared: {error}")
-        packages = None
-    try:
-        written = changes.written_files(host, proposal.situation.layout.root, proposal.target)
-    except ProcessError as error:
-        session.note(f"the files cannot be compared: {error}")
-        written = None
+    target, root = proposal.target, proposal.situation.layout.root
+    packages = _known("packages", lambda: changes.packages(host, target))
+    advisories = _known("security advisories", lambda: changes.advisories(host, packages or ()))
+    written = _known("files", lambda: changes.written_files(host, root, target))
     return {
-        "packages": packages and [change._asdict() for change in packages],
-        "files": written and proposals.lost_files(proposal, written),
+        "packages": None if packages is None else [change._asdict() for change in packages],
+        "advisories": advisories,
+        "files": None if written is None else proposals.lost_files(proposal, written),
         "kept": list(proposal.situation.keep),
         "carried": ["/" + path for path in proposal.carried],
     }
+
+
+def _known(what: str, ask: Callable[[], Found | None]) -> Found | None:
+    """Return the answer, None where another program failed to give it."""
+    try:
+        return ask()
+    except ProcessError as error:
+        session.note(f"the {what} cannot be compared: {error}")
+        return None
 
 
 def _print_proposal(proposal: proposals.Proposal, reverts: dict[str, Any]) -> None:
@@ -184,6 +187,8 @@ def _print_proposal(proposal: proposals.Proposal, reverts: dict[str, Any]) -> No
         print(f" {number:2}. {report.clean(step.describe())}")
     print("\nWhat goes back:")
     _print_packages(reverts["packages"])
+    for advisory in reverts["advisories"] or []:
+        print(f"  Security: this applies again: {report.clean(advisory)}")
     _print_files(reverts["files"])
     for path in reverts["kept"]:
         print(f"  {report.clean(path)} stays as it is now.")

@@ -43,6 +43,22 @@ def _installed(tree: int) -> set[Item]:
     return {Item("", row[0], row[1], row[2]) for row in rows if len(row) == 3}
 
 
+def advisories(host: Host, reverted: Iterable[PackageChange]) -> list[str] | None:
+    """Return the security advisories that apply again when these packages have gone back.
+
+    One line each, as dnf words it, from the metadata it has in its cache. None where that cannot
+    be asked: dnf speaks of the running system only. Raises ProcessError.
+    """
+    wanted = {f"{p.name}-{p.old}.{p.arch}" for p in reverted if p.old}
+    if not host.is_running:
+        return None
+    if not wanted:
+        return []
+    arguments = ("dnf", "--cacheonly", "--quiet", "updateinfo", "list", "--security", "--installed")
+    lines = (" ".join(line.split()) for line in process.run(arguments).splitlines())
+    return [line for line in lines if wanted.intersection(line.split())]
+
+
 def written_files(host: Host, root: Subvolume, target: Snapshot) -> list[str] | None:
     """Return the files of `root` that were written since `target` was taken of it, sorted.
 
