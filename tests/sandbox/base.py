@@ -18,14 +18,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable
 
-from .layout import Layout, root_files
+from .layout import REPOSITORY_FILE, Layout, root_files
 from .namespace import Namespace
+from .rpms import Package, build
 
 # Change it when the recipe below changes: what lies in a cache is then built anew.
 _RECIPE = 1
 
 # Disk space is taken only by what is written.
 _IMAGE_BYTES = 1536 * 1024 * 1024
+
+_FAR_FUTURE = 2114380800  # 2037-01-01; libdnf keeps such times in 32 bits
 
 # In the cached image; each copy gets one of its own.
 _BASE_UUID = "5a2db0c5-0000-4000-8000-000000000000"
@@ -38,7 +41,12 @@ _FEDORA_PACKAGES = (
     "coreutils", "diffutils", "findutils", "util-linux",
 )  # fmt: skip
 
-# Arguments: IMAGE MOUNT_POINT SUBVOLUME TARBALL FILES. An empty SUBVOLUME is the top level.
+# What rpm and dnf have to find on a system whose own packages they do not know: a release, and the
+# interpreter of scriptlets.
+_RELEASE = Package("sandbox-release", "41", provides=("system-release(releasever) = 41", "/bin/sh"))
+
+# Arguments: IMAGE MOUNT_POINT SUBVOLUME TARBALL FILES RPM. An empty SUBVOLUME is the top level,
+# an empty RPM none.
 _POPULATE = """
 set -eu
 mount -t btrfs -o loop,compress=zstd:1 "$1" "$2"
@@ -52,6 +60,11 @@ tar --extract --file="$4" --directory="$root" --numeric-owner --xattrs --xattrs-
 cp -a "$5/." "$root/"
 [ -e "$root/usr/bin/dnf" ] || ln -s dnf-3 "$root/usr/bin/dnf"
 chroot "$root" rpm --initdb
+if [ -n "$6" ]; then
+    cp "$6" "$root/release.rpm"
+    chroot "$root" rpm --install /release.rpm
+    rm "$root/release.rpm"
+fi
 """
 
 
@@ -75,10 +88,7 @@ def base_tarball(cache: Path, *, say: Callable[[str], None] = _silent) -> Path:
     distribution's own tool fails.
     """
     release = _os_release()
-    family = {release["ID"], *release.get("ID_LIKE", "").split()}
-    debian = "debian" in family
-    if not debian and not family & {"fedora", "rhel"}:
-        raise RuntimeError(f"no recipe for a sandbox on {release['ID']}")
+    debian = _is_debian()
     version = release["VERSION_CODENAME"] if debian else release["VERSION_ID"]
     packages = _DEBIAN_PACKAGES if debian else _FEDORA_PACKAGES
     key = _digest(_RECIPE, packages, platform.machine())
@@ -96,8 +106,8 @@ def base_tarball(cache: Path, *, say: Callable[[str], None] = _silent) -> Path:
 def base_image(cache: Path, layout: Layout, *, say: Callable[[str], None] = _silent) -> Path:
     """Return a sparse btrfs image with the base system in it; build it if it is not there."""
     tarball = base_tarball(cache, say=say)
-    files = root_files(layout, _BASE_UUID, debian=tarball.name.startswith("base-debian"))
-    key = _digest(tarball.name, files, _POPULATE, _IMAGE_BYTES, _BASE_UUID)
+    files = root_files(layout, _BASE_UUID, debian=_is_debian())
+    key = _digest(tarball.name, files, _POPULATE, _RELEASE, _IMAGE_BYTES, _FAR_FUTURE)
     path = cache / f"image-{layout.value}-{key}.img"
     with _built_once(path) as unfinished:
         if unfinished is not None:
@@ -114,8 +124,7 @@ def copy_image(image: Path, layout: Layout, copy: Path) -> str:
     """
     command = ["cp", "--sparse=always", "--reflink=auto", os.fspath(image), os.fspath(copy)]
     subprocess.run(command, check=True)
-    # -m changes the superblock only, -u every block. The cached image has another UUID than the
-    # file copied from it from here on, so nothing may rely on the two being alike.
+    # -m changes the superblock only; -u would rewrite every block.
     subprocess.run(["btrfstune", "-m", os.fspath(copy)], check=True, stdout=subprocess.DEVNULL)
     probe = ["blkid", "-p", "-s", "UUID", "-o", "value", os.fspath(copy)]
     uuid = subprocess.run(probe, check=True, capture_output=True, text=True).stdout.strip()
@@ -167,10 +176,15 @@ def _build_image(image: Path, layout: Layout, tarball: Path, files: dict[str, st
         # The directories of the tree are copied with their modes.
         for path in (tree, *tree.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
+        # dnf takes "expired" to mean older by a whole second even with metadata_expire=0, and would
+        # miss what was published right after its last look. It asks anew if the file that names
+        # the repository is newer than what it knows: let it always be.
+        os.utime(tree / REPOSITORY_FILE, (_FAR_FUTURE, _FAR_FUTURE))
         point = Path(directory, "mnt")
         point.mkdir()
-        arguments = (image, point, layout.subvolume, tarball, tree)
-        script = ["sh", "-c", _POPULATE, "populate", *map(os.fspath, arguments)]
+        rpm = build([_RELEASE], Path(directory))[0] if _is_debian() else ""
+        arguments = (image, point, layout.subvolume, tarball, tree, rpm)
+        script = ["sh", "-c", _POPULATE, "populate", *(str(argument) for argument in arguments)]
         namespace.run(script, timeout_s=600)
 
 
@@ -201,6 +215,15 @@ def _fedora_tarball(path: Path, version: str, packages: tuple[str, ...]) -> None
         )  # fmt: skip
         archive = ["tar", "--create", "--numeric-owner", "--xattrs", "--xattrs-include=*"]
         subprocess.run([*archive, f"--file={path}", f"--directory={root}", "."], check=True)
+
+
+def _is_debian() -> bool:
+    """Tell Debian and its kin from Fedora and its kin; raises RuntimeError if it is neither."""
+    release = _os_release()
+    family = {release["ID"], *release.get("ID_LIKE", "").split()}
+    if not family & {"debian", "fedora", "rhel"}:
+        raise RuntimeError(f"no recipe for a sandbox on {release['ID']}")
+    return "debian" in family
 
 
 def _os_release() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 
+REPOSITORY_FILE = "etc/yum.repos.d/sandbox.repo"
 KERNEL = "6.11.4-301.fc41.x86_64"
 _MACHINE_ID = "7d1f0c0e5b3c4f5ab2b0c7f6f2f2b9a1"
 
@@ -51,12 +52,12 @@ def root_files(layout: Layout, uuid: str, *, debian: bool) -> dict[str, str]:
         "etc/fstab": _fstab(layout, uuid),
         "etc/kernel/cmdline": layout.options(uuid) + "\n",
         "etc/machine-id": _MACHINE_ID + "\n",
-        "etc/yum.repos.d/sandbox.repo": _REPO,
+        REPOSITORY_FILE: _REPO,
         "usr/lib/modules/" + KERNEL + "/modules.dep": "",
         "usr/lib/modules/" + KERNEL + "/vmlinuz": "not a kernel\n",
     }
     if debian:
-        # Debian's rpm keeps the database of root in /root/.rpmdb: dpkg is the one that counts there.
+        # Debian's rpm keeps the database of root in /root/.rpmdb, as its own is dpkg's.
         files["etc/rpm/macros"] = "%_dbpath /var/lib/rpm\n"
     return files
 

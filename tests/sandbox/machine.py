@@ -8,6 +8,7 @@ machines. Everything else is real: the filesystem, the mounts, dnf and rpm with 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -69,7 +70,7 @@ class Sandbox:
             point = stack.enter_context(tempfile.TemporaryDirectory(dir=self._directory))
             namespace = stack.enter_context(Namespace(own_processes=True))
             arguments = (self.image, self.uuid, point, self.repository, self.command_line)
-            namespace.run(["sh", os.fspath(_BOOT), *map(os.fspath, arguments)])
+            namespace.run(["sh", os.fspath(_BOOT), *(str(argument) for argument in arguments)])
             self._stack = stack.pop_all()
             self._namespace = namespace
 
@@ -102,6 +103,14 @@ class Sandbox:
     def output(self, *argv: str) -> str:
         """Return what a command prints on its standard output; it must succeed."""
         return self.run(argv).stdout
+
+    def install(self, rpms: Sequence[Path]) -> None:
+        """Install RPM files with rpm itself; what they need is there, but rpm does not know it."""
+        names = [f"/run/{rpm.name}" for rpm in rpms]
+        for rpm, name in zip(rpms, names):
+            shutil.copyfile(rpm, self.path(name))
+        self.run(["rpm", "--install", "--nodeps", *names])
+        self.run(["rm", *names])
 
     def popen(
         self, argv: Sequence[str], *, env: Optional[Mapping[str, str]] = None
@@ -158,7 +167,13 @@ class Sandbox:
     def _wait_until_detached(self, *, timeout_s: float = 10.0) -> None:
         """Return when no loop device has the image; raise TimeoutError if one keeps it."""
         deadline = time.monotonic() + timeout_s
-        command = ["losetup", "--noheadings", "--output=NAME", "--associated", os.fspath(self.image)]
+        command = [
+            "losetup",
+            "--noheadings",
+            "--output=NAME",
+            "--associated",
+            os.fspath(self.image),
+        ]
         while True:
             device = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             if not device:

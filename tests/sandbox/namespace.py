@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Optional, Union
 
@@ -60,14 +61,17 @@ class Namespace:
             [*unshare, "sh", "-c", _HOLDER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
         assert self._holder.stdout is not None
+        assert self._holder.stderr is not None
         line = self._holder.stdout.readline()
         if not line:
+            reason = self._holder.stderr.read().strip()
             self.close()
-            raise RuntimeError("unshare failed: mount namespaces need root")
+            raise RuntimeError(f"no mount namespace (root is needed): {reason}")
         self._pid = int(line)
         return self
 
@@ -86,7 +90,8 @@ class Namespace:
         # The holder ignores polite signals when it is PID 1 of its namespace.
         if self._pid and self._holder.poll() is None:
             os.kill(self._pid, signal.SIGKILL)
-        for pipe in (self._holder.stdin, self._holder.stdout):
+        # What unshare of util-linux 2.38 complains about when its child is killed goes unread.
+        for pipe in (self._holder.stdin, self._holder.stdout, self._holder.stderr):
             if pipe is not None:
                 pipe.close()
         self._holder.wait()
@@ -156,7 +161,8 @@ class Namespace:
         """
         if process.poll() is None:
             target = _only_child(process.pid) if self._own_processes else process.pid
-            os.kill(target, signum)
+            with suppress(ProcessLookupError):
+                os.kill(target, signum)
 
     def _require_pid(self) -> int:
         if not self._pid:

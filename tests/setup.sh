@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=sh
+# What tests/run and tests/demo need on a machine, installed where it is missing. To be sourced,
+# with `checkout` set to the root of the checkout; defines functions and does nothing else.
+#
+# A machine that has everything is not asked for the network.
+
+# What cannot be rebuilt in a second lies here: the virtual environment and the sandbox images.
+FS_ROLLBACK_CACHE=${FS_ROLLBACK_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/fs-rollback}
+export FS_ROLLBACK_CACHE
+
+debian_packages='btrfs-progs createrepo-c dnf mmdebstrap mount python3-btrfsutil python3-dnf
+    python3-tabulate python3-venv rpm util-linux'
+# On Fedora 41 and later the package dnf is dnf 5; dnf 4 is python3-dnf there as everywhere.
+fedora_packages='btrfs-progs createrepo_c python3-btrfsutil python3-dnf python3-pip
+    python3-tabulate rpm-build tar util-linux'
+
+is_root() {
+    [ "$(id -u)" -eq 0 ]
+}
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+# Prints those of the packages that are not installed.
+missing_packages() {
+    for package in "$@"; do
+        if command -v apt-get >/dev/null; then
+            status=$(dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null) || status=
+            [ "$status" = 'install ok installed' ] || echo "$package"
+        else
+            rpm --query --whatprovides "$package" >/dev/null 2>&1 || echo "$package"
+        fi
+    done
+}
+
+# Installs what the root tiers and the demo need from the distribution. For root.
+install_packages() {
+    module_tools=
+    has_btrfs || module_tools=kmod
+    if command -v apt-get >/dev/null; then
+        # shellcheck disable=SC2086 # a list of words, here and below
+        missing=$(missing_packages $debian_packages $module_tools)
+        [ -n "$missing" ] || return 0
+        printf 'installing:\n%s\n' "$missing"
+        apt-get update --quiet=2
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
+            --no-install-recommends $missing
+    elif command -v dnf >/dev/null; then
+        # Written from Fedora's package lists; not run there so far.
+        # shellcheck disable=SC2086
+        missing=$(missing_packages $fedora_packages $module_tools)
+        [ -n "$missing" ] || return 0
+        printf 'installing:\n%s\n' "$missing"
+        # shellcheck disable=SC2086
+        dnf --assumeyes --quiet install --setopt=install_weak_deps=False $missing
+    else
+        fail 'neither apt-get nor dnf: only Debian, Fedora and their kin are known here'
+    fi
+}
+
+has_btrfs() {
+    grep -qw btrfs /proc/filesystems
+}
+
+# Says what to do where the kernel or the container forbids what the root tiers do.
+check_kernel() {
+    has_btrfs || modprobe btrfs 2>/dev/null ||
+        fail 'this kernel has no btrfs: the tests of tiers other than unit cannot run here'
+    [ -e /dev/loop-control ] || modprobe loop 2>/dev/null ||
+        fail 'no loop devices here (a container without privileges?): run the tests on a machine'
+}
+
+# Makes the virtual environment with the pinned tools, or renews it when the pins have changed, and
+# sets `venv`. It sees the distribution's dnf, rpm and btrfsutil, so it is made of the
+# distribution's Python, whatever comes first in PATH.
+make_venv() {
+    requirements=${checkout:?}/tests/requirements.txt
+    venv=$FS_ROLLBACK_CACHE/venv
+    if cmp -s "$requirements" "$venv/requirements.txt" &&
+        "$venv/bin/python" -c '' 2>/dev/null; then
+        return 0
+    fi
+    [ -x /usr/bin/python3 ] || fail 'no /usr/bin/python3: install python3'
+    /usr/bin/python3 -c 'import ensurepip' 2>/dev/null ||
+        fail 'python3-venv is missing: as root, apt-get install python3-venv (or run as root once)'
+    echo "making $venv"
+    mkdir -p "$FS_ROLLBACK_CACHE"
+    rm -rf "$venv"
+    /usr/bin/python3 -m venv --system-site-packages "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --requirement "$requirements"
+    # Last: an environment that was not finished is made again.
+    cp "$requirements" "$venv/requirements.txt"
+}
