@@ -22,6 +22,13 @@ def _configure(box: Sandbox, text: str) -> None:
     box.path("/etc/fs-rollback.conf").write_text(text)
 
 
+def _wait_for(path: Path, *, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.05)
+
+
 def _break_the_store(box: Sandbox) -> None:
     """Put a file where the store should be: no snapshot can be taken."""
     with box.top() as top:
@@ -105,16 +112,13 @@ def test_a_waiting_rollback_stops_every_transaction(any_sandbox: Sandbox) -> Non
 def test_kill_9_in_the_middle_is_settled_at_the_next_run(sandbox: Sandbox) -> None:
     wait = {"post": "touch /run/now; while [ -e /run/now ]; do sleep 0.1; done"}
     offer(sandbox, app("1"), Package("slow", "1", scriptlets=wait))
-    process = sandbox.popen(["dnf", "--assumeyes", "install", "slow"])
-    deadline = time.monotonic() + 60
-    while not sandbox.path("/run/now").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    (during,) = snapshots(sandbox)
-    assert during["marks"] == ["pending"], "its transaction runs: nothing to settle yet"
-    sandbox.signal(process, 9)
-    sandbox.path("/run/now").unlink()
-    process.communicate(timeout=60)
+    with sandbox.popen(["dnf", "--assumeyes", "install", "slow"]) as process:
+        _wait_for(sandbox.path("/run/now"))
+        (during,) = snapshots(sandbox)
+        assert during["marks"] == ["pending"], "its transaction runs: nothing to settle yet"
+        sandbox.signal(process, 9)
+        sandbox.path("/run/now").unlink()
+        process.communicate(timeout=60)
     time.sleep(0.5)
     (after,) = snapshots(sandbox)
     assert after["transaction"]["outcome"] == "interrupted"
@@ -133,13 +137,10 @@ def test_kill_9_in_the_middle_is_settled_at_the_next_run(sandbox: Sandbox) -> No
 def test_signals_leave_a_record_that_the_history_settles(sandbox: Sandbox, signal: int) -> None:
     wait = {"post": "touch /run/now; sleep 2"}
     offer(sandbox, app("1"), Package("slow", "1", scriptlets=wait))
-    process = sandbox.popen(["dnf", "--assumeyes", "install", "slow"])
-    deadline = time.monotonic() + 60
-    while not sandbox.path("/run/now").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    sandbox.signal(process, signal)
-    process.communicate(timeout=60)
+    with sandbox.popen(["dnf", "--assumeyes", "install", "slow"]) as process:
+        _wait_for(sandbox.path("/run/now"))
+        sandbox.signal(process, signal)
+        process.communicate(timeout=60)
     sandbox.path("/run/now").unlink(missing_ok=True)
     dnf(sandbox, "install", "app")
     first = next(iter(records(sandbox).values()))
@@ -245,16 +246,13 @@ def test_two_at_once_one_waits(sandbox: Sandbox) -> None:
         "with host.opened() as h, store.opened(h) as s, s.locked():\n"
         "    print('held', flush=True); sys.stdin.readline()"
     )
-    process = sandbox.running.popen(["python3", "-c", hold], stdin=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdin is not None
-    assert process.stdout.readline() == "held\n"
-    transaction = sandbox.popen(["dnf", "--assumeyes", "install", "app"])
-    time.sleep(2)
-    assert transaction.poll() is None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    output, _ = transaction.communicate(timeout=60)
-    process.communicate(timeout=60)
+    with sandbox.running.popen(["python3", "-c", hold], stdin=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with sandbox.popen(["dnf", "--assumeyes", "install", "app"]) as transaction:
+            time.sleep(2)
+            assert transaction.poll() is None
+            holder.communicate("go\n", timeout=60)
+            output, _ = transaction.communicate(timeout=60)
     assert LINE in output
     assert installed(sandbox) == "1"
