@@ -92,5 +92,9 @@ class UndoFailedError(Error):
     exit_code = 4
 
     def __init__(self, message: str, *, commands: Sequence[str]) -> None:
-        super().__init__(message, hint="To finish by hand, as root:\n  " + "\n  ".join(commands))
+        super().__init__(
+            message,
+            hint="The next run of fs-rollback tries again. To finish by hand, as root:\n  "
+            + "\n  ".join(commands),
+        )
         self.commands = tuple(commands)

@@ -41,11 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     try:
         code = _run(args)
+    except BrokenPipeError:
+        code = 1
+    try:
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader went away; nothing more can be said to it, not at exit either.
+        # The reader went away; nothing more can be said to it, not at exit either. What was done
+        # is done all the same: the code stays.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     return code
 
 

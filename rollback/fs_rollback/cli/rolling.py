@@ -8,7 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Callable, TypeVar
 
@@ -18,8 +18,8 @@ from ..core.packages import summary
 from ..core.record import Kind, PackageChange
 from ..core.snapshot import Snapshot
 from ..core.steps import Step
-from ..errors import ProcessError, RefusedError, UsageError, VerificationError
-from ..system import boot_sources, changes, executor, rollback, window
+from ..errors import ProcessError, RefusedError, UsageError
+from ..system import changes, executor, rollback, verify, window
 from ..system import proposal as proposals
 from ..system.host import Host
 from ..system.operations import Operations
@@ -102,14 +102,15 @@ def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot)
         return _answer(args, answer, "This was a dry run: nothing was changed.")
     if not session.confirm(f"Roll back to {target.name}?", yes=args.yes):
         return _answer(args, answer, "Nothing was changed.", code=1)
-    rollback.carry_out(host, store, proposal, requested_by(dict(os.environ)), _progress)
-    answer.update(done=True, replaced=proposal.situation.replaced, next_step="reboot")
-    return _answer(
-        args,
-        answer,
-        f"Rolled back: the next boot uses {target.name}. The old root is kept, whole, as"
-        f" {proposal.situation.replaced}.\nNow: reboot   (or take it back: fs-rollback undo)",
-    )
+    with executor.finishing():
+        rollback.carry_out(host, store, proposal, requested_by(dict(os.environ)), _progress)
+        answer.update(done=True, replaced=proposal.situation.replaced, next_step="reboot")
+        return _answer(
+            args,
+            answer,
+            f"Rolled back: the next boot uses {target.name}. The old root is kept, whole, as"
+            f" {proposal.situation.replaced}.\nNow: reboot   (or take it back: fs-rollback undo)",
+        )
 
 
 def _take_back(args: Namespace, host: Host, store: Store, found: window.Window) -> int:
@@ -123,23 +124,20 @@ def _take_back(args: Namespace, host: Host, store: Store, found: window.Window) 
         return _answer(args, answer, "This was a dry run: nothing was changed.")
     if not session.confirm("Take the rollback back?", yes=args.yes):
         return _answer(args, answer, "Nothing was changed.", code=1)
-    with executor.signals_held_back():
+    with executor.finishing():
         executor.undo(store, journal, Operations(host))
-    root = boot_sources.read_layout(host).root
-    if root.id != journal.old_id:
-        raise VerificationError(
-            f"the next boot would use /{root.path} (ID {root.id}), not the root from before",
-            hint="'fs-rollback status' tells how the machine stands.",
-        )
-    answer["done"] = True
-    return _answer(args, answer, "Taken back: the machine is as before the rollback.")
+        verify.verify_taken_back(host.root, journal.old_id)
+        answer["done"] = True
+        return _answer(args, answer, "Taken back: the machine is as before the rollback.")
 
 
 def _answer(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
-    if args.json:
-        session.print_json(answer)
-    else:
-        print(text)
+    # Whether or not anybody reads it, the code says what became of the machine.
+    with suppress(BrokenPipeError):
+        if args.json:
+            session.print_json(answer)
+        else:
+            print(text)
     return code
 
 

@@ -7,11 +7,11 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from .. import config, report
-from ..errors import Error, UsageError
+from ..errors import KernelError, RefusedError, UsageError
 from ..system import files, host, store
 from ..system.host import Host
 from ..system.store import Store
@@ -48,13 +48,14 @@ def no_store() -> UsageError:
 def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
     """Open a machine to change its store; what an earlier run left is settled first.
 
-    Raises UsageError where there is no store and `create` is false.
+    Raises UsageError where there is no store and `create` is false, RefusedError where nothing can
+    be written.
     """
     from ..system import history, window
 
     with host.opened(root) as machine:
         if machine.mount.read_only:
-            raise Error(
+            raise RefusedError(
                 f"the filesystem on {machine.mount.source} is read-only",
                 hint="'dmesg' may say why.",
             )
@@ -67,7 +68,9 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
                     note(said)
                 found.tidy()
                 for record in history.settle(machine, found.load()):
-                    found.write(record)
+                    # 'list' tells the same without it, and a full disk must not stop 'delete'.
+                    with suppress(KernelError):
+                        found.write(record)
                 yield Writing(machine, found)
 
 

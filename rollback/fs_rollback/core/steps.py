@@ -259,7 +259,14 @@ class Exchange:
             operations.exchange(self.root, self.spare)
 
     def by_hand(self) -> tuple[str, ...]:
-        return (f"mv --exchange --no-target-directory /mnt/{self.root} /mnt/{self.spare}",)
+        uuid = "-".join(
+            self.old_uuid[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
+        )
+        swap = f"renameat2(-100, b'/mnt/{self.root}', -100, b'/mnt/{self.spare}', 2)"
+        return (
+            f"btrfs subvolume show /mnt/{self.root}   # unless this shows UUID {uuid}:",
+            f'python3 -c "import ctypes; ctypes.CDLL(None).{swap}"',
+        )
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,10 @@ def execute(store: Store, journal: Pending, operations: Operations, observe: Obs
     try:
         _write_journal(store, journal)
         for reached, step in enumerate(plan.steps):
-            observe(Moment.BEFORE, reached, step)
-            step.apply(operations)
-            observe(Moment.AFTER, reached, step)
+            with _signals_let_through():
+                observe(Moment.BEFORE, reached, step)
+                step.apply(operations)
+                observe(Moment.AFTER, reached, step)
         _write_journal(store, journal._replace(state=State.COMMITTED))
     except BaseException as error:
         with signals_held_back():
@@ -136,6 +137,28 @@ def clear_journal(store: Store) -> None:
 
 def _write_journal(store: Store, journal: Pending) -> None:
     files.write_durably(store.directory, PENDING, journals.dump(journal))
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """Let signals in only where a plan's step runs; what arrives elsewhere is forgotten.
+
+    Between the last step and the last word to the user an interruption would come too late to be
+    true: the machine is no longer as before.
+    """
+    with signals_held_back():
+        yield
+        while signal.sigtimedwait(_SIGNALS, 0) is not None:
+            pass
+
+
+@contextmanager
+def _signals_let_through() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def _real_path(host: Host, path: str) -> str | None:
         absolute = os.readlink(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
-    return absolute if host.is_running else "/" + os.path.relpath(absolute, host.root).lstrip("./")
+    return os.path.normpath("/" + os.path.relpath(absolute, host.root))
 
 
 def _refuse_packages(host: Host, path: str, real: str) -> None:

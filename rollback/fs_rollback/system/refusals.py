@@ -7,7 +7,7 @@ import os
 
 from ..core import layout as layouts
 from ..core.layout import Layout
-from ..core.mountinfo import is_within
+from ..core.mountinfo import is_within, unescape
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot
 from ..errors import RefusedError
 from . import boot_sources, btrfs, files, history, kernels
@@ -77,11 +77,10 @@ def refuse_other_layout(host: Host, layout: Layout, target: Snapshot, tree: int)
 
 def refuse_swap(host: Host, subvolumes: set[int]) -> None:
     """Raise RefusedError if an active swap file keeps one of the subvolumes from snapshots."""
-    if not host.is_running:
-        return
     with open("/proc/swaps", encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read().splitlines()[1:]
-    for path in (line.split()[0] for line in lines if line.split()[1:2] == ["file"]):
+        rows = [line.split() for line in file.read().split("\n")[1:]]
+    # The kernel writes blanks in these paths as it does in mountinfo.
+    for path in (unescape(row[0]) for row in rows if row[1:2] == ["file"]):
         if os.path.exists(path) and btrfs.is_on_btrfs(path):
             ours = os.stat(path).st_dev in _devices(host, subvolumes)
             if ours:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from ..core import steps
 from ..core.pending import Pending, State
-from ..errors import RefusedError
+from ..errors import RefusedError, UndoFailedError
 from . import executor, history, verify, window
 from .host import Host
 from .operations import Operations
@@ -45,12 +45,16 @@ def carry_out(
     )
     operations = operations or Operations(host)
     with _no_transaction(host):
-        executor.execute(store, journal, operations, observe)
         try:
+            executor.execute(store, journal, operations, observe)
             verify.verify(host.root, proposal)
+        except UndoFailedError:
+            raise
         except BaseException:
-            with executor.signals_held_back():
-                executor.undo(store, journal, operations)
+            # Whatever it was, a signal too: if the rollback still stands, it is taken back.
+            if executor.read_journal(store) is not None:
+                with executor.signals_held_back():
+                    executor.undo(store, journal, operations)
             raise
 
 

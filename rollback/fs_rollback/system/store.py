@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -158,8 +159,23 @@ class Store:
                 self._rename(snapshot.name, doomed)
             self._doom_record(snapshot.name)
         except OSError as error:
-            raise KernelError("delete", snapshot.name, error) from error
-        self._finish_deletion(doomed, top_level=snapshot.is_top_level)
+            if error.errno != errno.ENOSPC or snapshot.is_top_level:
+                raise KernelError("delete", snapshot.name, error) from error
+            self._delete_in_place(snapshot.name)
+        else:
+            self._finish_deletion(doomed, top_level=snapshot.is_top_level)
+
+    def _delete_in_place(self, name: str) -> None:
+        """Delete where a full filesystem has no room for another name: what makes room must work.
+
+        The record goes first: what a killed process leaves is incomplete.
+        """
+        files.remove_durably(self.directory, name + _RECORD_SUFFIX)
+        for place in (name, _DELETED_PREFIX + name):
+            path = self.host.path(f"{STORE}/{place}")
+            if btrfs.is_subvolume(path):
+                btrfs.delete_subvolume(path, recursive=True)
+        self.host.forget()
 
     def _doom_record(self, name: str) -> None:
         with suppress(FileNotFoundError):

@@ -23,6 +23,17 @@ def verify(root: str, proposal: Proposal) -> None:
         raise VerificationError(f"the machine cannot be read again: {error}") from error
 
 
+def verify_taken_back(root: str, old_id: int) -> None:
+    """Return if the next boot finds the old root again; raise VerificationError if not."""
+    with host.opened(root) as machine:
+        found = boot_sources.read_layout(machine).root
+    if found.id != old_id:
+        raise VerificationError(
+            f"the next boot would use /{found.path} (ID {found.id}), not the root from before",
+            hint="'fs-rollback status' tells how the machine stands.",
+        )
+
+
 def _verify_root(machine: Host, proposal: Proposal) -> None:
     old = proposal.situation.layout.root
     layout = layouts.decide(
