@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=sh
 # What tests/run and tests/demo need on a machine, installed where it is missing. To be sourced,
-# with `checkout` set to the root of the checkout; defines functions and does nothing else.
+# with `checkout` set to the root of the checkout; defines functions and sets FS_ROLLBACK_CACHE.
 #
 # A machine that has everything is not asked for the network.
-
-# What cannot be rebuilt in a second lies here: the virtual environment and the sandbox images.
-FS_ROLLBACK_CACHE=${FS_ROLLBACK_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/fs-rollback}
-export FS_ROLLBACK_CACHE
 
 debian_packages='btrfs-progs createrepo-c dnf mmdebstrap mount python3-btrfsutil python3-dnf
     python3-tabulate python3-venv rpm util-linux'
@@ -23,6 +19,15 @@ fail() {
     echo "$*" >&2
     exit 1
 }
+
+# What cannot be rebuilt in a second lies here: the virtual environment and the sandbox images.
+if [ -z "${FS_ROLLBACK_CACHE:-}" ]; then
+    cache=${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}
+    [ -n "$cache" ] ||
+        fail 'HOME is not set: say where tools and images may be kept with FS_ROLLBACK_CACHE=DIR'
+    FS_ROLLBACK_CACHE=$cache/fs-rollback
+fi
+export FS_ROLLBACK_CACHE
 
 # Prints those of the packages that are not installed.
 missing_packages() {
@@ -69,9 +74,9 @@ has_btrfs() {
 # Says what to do where the kernel or the container forbids what the root tiers do.
 check_kernel() {
     has_btrfs || modprobe btrfs 2>/dev/null ||
-        fail 'this kernel has no btrfs: the tests of tiers other than unit cannot run here'
+        fail 'this kernel has no btrfs: only tests/run unit can run here'
     [ -e /dev/loop-control ] || modprobe loop 2>/dev/null ||
-        fail 'no loop devices here (a container without privileges?): run the tests on a machine'
+        fail 'no loop devices here (a container without privileges?): run this on a machine'
 }
 
 # Makes the virtual environment with the pinned tools, or renews it when the pins have changed, and

@@ -15,6 +15,7 @@ from ..core.snapshot import STORE, Snapshot
 from ..errors import Error, StoreError
 from ..system import upkeep
 from . import session
+from .terminal import columns
 
 
 def create(args: Namespace) -> int:
@@ -48,10 +49,11 @@ def delete(args: Namespace) -> int:
     with session.writing(args.root) as (host, store):
         snapshots = store.load()
         chosen = list(dict.fromkeys(resolve(ref, snapshots).name for ref in args.snapshot))
+        in_use = upkeep.roots(host)
         by_name = {snapshot.name: snapshot for snapshot in snapshots}
         for name in chosen:
             try:
-                upkeep.delete(host, store, by_name[name])
+                upkeep.delete(host, store, by_name[name], in_use)
                 session.note(f"deleted {name}")
             except Error as error:
                 failures.append(error)
@@ -77,7 +79,7 @@ def prune(args: Namespace) -> int:
         failed = [{"name": snapshot.name, "error": str(error)} for snapshot, error in failures]
         session.print_json({"verdicts": rows, "failures": failed})
     elif args.dry_run:
-        print(report.verdict_table(verdicts, session.width()))
+        print(report.verdict_table(verdicts, columns()))
     else:
         count = sum(verdict.action is Action.DELETE for verdict in verdicts) - len(failures)
         session.note(f"deleted {count} of {len(verdicts)} snapshots")

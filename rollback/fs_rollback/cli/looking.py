@@ -16,6 +16,7 @@ from ..system import history, upkeep
 from ..system.host import Host
 from ..system.store import Store
 from . import session
+from .terminal import columns
 
 _LOW_SPACE = 0.05
 
@@ -29,7 +30,7 @@ def list_snapshots(args: Namespace) -> int:
         rows = [report.snapshot_json(snapshot, roots) for snapshot in snapshots]
         session.print_json({"snapshots": rows})
     elif snapshots:
-        print(report.snapshot_table(snapshots, roots, session.width()))
+        print(report.snapshot_table(snapshots, roots, columns()))
     else:
         session.note("no snapshots yet; the next dnf transaction or 'fs-rollback create' takes one")
     return 0

@@ -1,39 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The entry point: arguments, and the one place where an error becomes a message and a code.
+"""The entry point, and the one place where an error becomes a message and a code.
 
 Commands are imported when they are called: start-up time is a feature.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..errors import Error, InterruptedRunError, UndoFailedError
 
-_EPILOG = """\
-SNAPSHOT is an ID, a name, the beginning of a name that fits only one, or 'latest'.
-
-after a bad upgrade:
-  fs-rollback list              see what there is to go back to
-  fs-rollback rollback          go back to before the last transaction (asks first)
-  reboot
-  fs-rollback undo              if it was no help: come back
-
-exit codes: 0 done; 1 failed, machine as before (status: something needs attention);
-2 usage or configuration; 3 refused, nothing touched; 4 needs hands; 130 interrupted and undone.
-"""
+if TYPE_CHECKING:
+    import argparse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    args = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if list(given) == ["--version"]:
+        # Before the parser is made, which takes longer than all the rest.
+        print(f"fs-rollback {__version__}")
+        return 0
+    from .arguments import parser
+
+    args = parser().parse_args(given)
     for name in ("stdout", "stderr"):
         # A terminal in the C locale must not turn a message into a traceback.
         getattr(sys, name).reconfigure(errors="backslashreplace")
@@ -59,7 +56,8 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if args.debug:
             raise
-        return _complain(InterruptedRunError("interrupted; the machine is as before"))
+        undone = "; the machine is as before" if module == "rolling" else ""
+        return _complain(InterruptedRunError(f"interrupted{undone}"))
     except Error as error:
         if args.debug:
             raise
@@ -85,84 +83,3 @@ def _complain(error: Error) -> int:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fs-rollback",
-        description="Go back to the system as it was before a bad upgrade.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"fs-rollback {__version__}")
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    common.add_argument(
-        "--root",
-        metavar="DIR",
-        default="/",
-        help="work on the system whose root is mounted on DIR, not on the running one",
-    )
-    common.add_argument("--debug", action="store_true", help="show tracebacks")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def add(name: str, where: str, text: str, **defaults: object) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common],
-            allow_abbrev=False,
-        )  # fmt: skip
-        command.set_defaults(command=tuple(where.split(".")), **defaults)
-        return command
-
-    _json(add("status", "looking.status", "how this machine stands; exit code 1: look at it"))
-    _json(add("list", "looking.list_snapshots", "all snapshots, the newest last"))
-    show = add("show", "looking.show", "everything about one snapshot")
-    _json(show)
-    show.add_argument("snapshot", metavar="SNAPSHOT")
-    create = add("create", "keeping.create", "take a snapshot now")
-    create.add_argument("-m", "--message", metavar="TEXT", help="what it is for")
-    for name, pinned, text in (
-        ("pin", True, "keep snapshots until they are unpinned"),
-        ("unpin", False, "leave snapshots to retention again"),
-    ):
-        add(name, "keeping.pin", text, pinned=pinned).add_argument(
-            "snapshot", metavar="SNAPSHOT", nargs="+"
-        )
-    add("delete", "keeping.delete", "delete snapshots, or old roots").add_argument(
-        "snapshot", metavar="SNAPSHOT", nargs="+"
-    )
-    prune = add("prune", "keeping.prune", "delete the snapshots that are no longer kept")
-    _json(prune)
-    prune.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
-    rollback = add("rollback", "rolling.roll_back", "go back to a snapshot with the next boot")
-    rollback.add_argument(
-        "snapshot",
-        metavar="SNAPSHOT",
-        nargs="?",
-        help="default: the newest from before a transaction",
-    )
-    _rolling(rollback)
-    _rolling(add("undo", "rolling.undo", "take back the last rollback"))
-    return parser
-
-
-def _json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="answer in JSON, for scripts")
-
-
-def _rolling(command: argparse.ArgumentParser) -> None:
-    _json(command)
-    command.add_argument("--dry-run", action="store_true", help="show the plan, change nothing")
-    command.add_argument("-y", "--yes", action="store_true", help="do it without asking")
-    command.add_argument(
-        "--keep",
-        metavar="PATH",
-        action="append",
-        default=[],
-        help="take this along from the present root, beside what the configuration keeps",
-    )
-    command.add_argument(
-        "--no-keep",
-        action="store_true",
-        help="do not take along what the configuration keeps: it goes back too",
-    )

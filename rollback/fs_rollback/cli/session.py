@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +14,6 @@ from ..errors import KernelError, RefusedError, UsageError
 from ..system import files, host, store
 from ..system.host import Host
 from ..system.store import Store
-
-_DEFAULT_COLUMNS = 80
 
 
 class Writing(NamedTuple):
@@ -83,11 +80,6 @@ def print_json(data: dict[str, Any]) -> None:
 def note(text: str) -> None:
     """Say something to people; scripts do not read it."""
     print(f"fs-rollback: {text}", file=sys.stderr)
-
-
-def width() -> int:
-    """Return how many columns there are to use."""
-    return shutil.get_terminal_size((_DEFAULT_COLUMNS, 24)).columns
 
 
 def confirm(question: str, *, yes: bool) -> bool:

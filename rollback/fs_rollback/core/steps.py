@@ -9,6 +9,8 @@ serves a failing step, a killed process, a power cut and `fs-rollback undo`.
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -161,7 +163,9 @@ class CarrySubvolume:
         operations.delete(join(self.spare, self.path))
 
     def by_hand(self) -> tuple[str, ...]:
-        return (f"btrfs subvolume delete /mnt/{join(self.spare, self.path)}   # if it is there",)
+        return (
+            f"btrfs subvolume delete {mounted(join(self.spare, self.path))}   # if it is there",
+        )
 
 
 @dataclass(frozen=True)
@@ -262,10 +266,13 @@ class Exchange:
         uuid = "-".join(
             self.old_uuid[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
         )
-        swap = f"renameat2(-100, b'/mnt/{self.root}', -100, b'/mnt/{self.spare}', 2)"
+        swap = (
+            "import ctypes, os, sys; one, other = map(os.fsencode, sys.argv[1:]); sys.exit("
+            'ctypes.CDLL(None).renameat2(-100, one, -100, other, 2) and "not exchanged")'
+        )
         return (
-            f"btrfs subvolume show /mnt/{self.root}   # unless this shows UUID {uuid}:",
-            f'python3 -c "import ctypes; ctypes.CDLL(None).{swap}"',
+            f"btrfs subvolume show {mounted(self.root)}   # unless this shows UUID {uuid}:",
+            f"python3 -c '{swap}' {mounted(self.root)} {mounted(self.spare)}",
         )
 
 
@@ -368,6 +375,17 @@ class SetAside:
 def join(tree: str, path: str) -> str:
     """Join two paths of the top level, either of which may be ""."""
     return f"{tree}/{path}".strip("/")
+
+
+def mounted(path: str) -> str:
+    """Return a path of the top level on /mnt as one word of a shell.
+
+    Any user may name a subvolume; a command for root to copy must not obey that name.
+    """
+    full = f"/mnt/{path}"
+    if full.isprintable():
+        return shlex.quote(full)
+    return "$'" + "".join(f"\\x{byte:02x}" for byte in os.fsencode(full)) + "'"
 
 
 def named(path: str) -> str:

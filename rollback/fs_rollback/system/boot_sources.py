@@ -53,7 +53,8 @@ def mounted_elsewhere(host: Host) -> frozenset[str]:
     """Return the subvolumes that the tree's fstab mounts by name elsewhere than on /."""
     entries = fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or "")
     options = (o for e in entries if e.fstype == "btrfs" and e.point != "/" for o in e.options)
-    return frozenset(o[7:].strip("/") for o in options if o.startswith("subvol=") and o[7:] != "/")
+    names = (o[7:].strip("/") for o in options if o.startswith("subvol="))
+    return frozenset(name for name in names if name)
 
 
 def mount_points(host: Host) -> frozenset[str]:

@@ -18,6 +18,7 @@ from ..core.snapshot import TOP_LEVEL_ID, Subvolume
 from ..errors import KernelError
 
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
+_READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
 STUB_INODE = 2  # BTRFS_EMPTY_SUBVOL_DIR_OBJECTID: where a snapshot has no nested subvolume
 
 
@@ -81,7 +82,7 @@ def _subvolume(path: str, info: btrfsutil.SubvolumeInfo) -> Subvolume:
         uuid=info.uuid.hex(),
         parent_id=info.parent_id,
         parent_uuid=info.parent_uuid.hex(),
-        read_only=bool(info.flags & 1),  # BTRFS_ROOT_SUBVOL_RDONLY
+        read_only=bool(info.flags & _READ_ONLY),
         created=datetime.fromtimestamp(int(info.otime), timezone.utc),
         born=info.otransid,
     )
@@ -102,7 +103,22 @@ def set_read_only(path: str, *, read_only: bool) -> None:
 def delete_subvolume(path: str, *, recursive: bool) -> None:
     """Delete a subvolume, with the nested ones if `recursive`."""
     with _kernel("delete the subvolume", path):
-        btrfsutil.delete_subvolume(path, recursive=recursive)
+        try:
+            btrfsutil.delete_subvolume(path, recursive=recursive)
+        except OSError as error:
+            if not (recursive and error.errno == errno.EROFS):
+                raise
+            # What is nested in a read-only subvolume cannot be taken out of it.
+            _make_writable(path)
+            btrfsutil.delete_subvolume(path, recursive=True)
+
+
+def _make_writable(path: str) -> None:
+    """Clear the read-only flag of a subvolume and of all that are nested in it. Raises OSError."""
+    with btrfsutil.SubvolumeIterator(path, btrfsutil.subvolume_id(path), info=True) as iterator:
+        nested = [name for name, info in iterator if info.flags & _READ_ONLY]
+    for name in ("", *nested):
+        btrfsutil.set_subvolume_read_only(os.path.join(path, name), False)
 
 
 def default_subvolume(top: str) -> int:

@@ -19,12 +19,21 @@ _RPMDB_PLACES = ("var/lib/rpm", "usr/lib/sysimage/rpm")
 class Host:
     """What is known of a machine; everything is read at most once, when first asked for.
 
-    `root` is the directory of its root, "/" for the running system. `top` is a path to the top
-    level that lives as long as the descriptor behind it.
+    `root` is the directory of its root, "/" for the running system; `mounts` is what this process
+    saw mounted when it was opened, `mount` the one of these that has the root. `top` is a path to
+    the top level that lives as long as the descriptor behind it.
     """
 
-    def __init__(self, root: str, mount: mountinfo.Mount, root_fd: int, top_fd: int) -> None:
+    def __init__(
+        self,
+        root: str,
+        mounts: tuple[mountinfo.Mount, ...],
+        mount: mountinfo.Mount,
+        root_fd: int,
+        top_fd: int,
+    ) -> None:
         self.root = root
+        self.mounts = mounts
         self.mount = mount
         self.root_fd = root_fd
         self.top_fd = top_fd
@@ -51,11 +60,6 @@ class Host:
         return btrfs.default_subvolume(self.top)
 
     @cached_property
-    def mounts(self) -> tuple[mountinfo.Mount, ...]:
-        """What is mounted where this process can see it."""
-        return read_mounts()
-
-    @cached_property
     def mounted_ids(self) -> frozenset[int]:
         """The IDs of the subvolumes of this filesystem that are mounted anywhere."""
         ours = (m for m in self.mounts if m.device == self.mount.device)
@@ -67,7 +71,7 @@ class Host:
 
     def forget(self) -> None:
         """Drop what was read: something on the filesystem has changed."""
-        for name in ("subvolumes", "default_id", "mounts", "mounted_ids"):
+        for name in ("subvolumes", "default_id"):
             with suppress(KeyError):
                 del self.__dict__[name]
 
@@ -89,7 +93,7 @@ def read_mounts() -> tuple[mountinfo.Mount, ...]:
     """Return the mounts of this process. Raises KernelError."""
     path = "/proc/self/mountinfo"
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return mountinfo.parse(file.read())
     except OSError as error:
         raise KernelError("read", path, error) from error
@@ -111,7 +115,8 @@ def opened(root: str = "/") -> Iterator[Host]:
     path = os.path.realpath(root)
     if not os.path.isdir(path):
         raise RefusedError(f"{root} is not a directory", hint="Give the mounted root of a system.")
-    mount = mountinfo.containing(read_mounts(), path)
+    mounts = read_mounts()
+    mount = mountinfo.containing(mounts, path)
     if mount is None or mount.fstype != "btrfs":
         kind = mount.fstype if mount else "not mounted"
         raise RefusedError(
@@ -131,6 +136,6 @@ def opened(root: str = "/") -> Iterator[Host]:
         except OSError as error:
             raise KernelError("reach the top level of", mount.source, error) from error
         try:
-            yield Host(path, mount._replace(source=source), root_fd, top_fd)
+            yield Host(path, mounts, mount._replace(source=source), root_fd, top_fd)
         finally:
             os.close(top_fd)

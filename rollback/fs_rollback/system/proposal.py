@@ -106,14 +106,12 @@ def _is_from_top_level(host: Host, target: Snapshot) -> bool:
 
 
 def _root_subvolume(text: str) -> str:
-    """Return what a text of fstab says of the root's subvolume, "" if nothing."""
+    """Return what a text of fstab says of the root's subvolume, an ID above all; "" if nothing."""
     entry = fstab.root_entry(fstab.parse(text))
-    for option in entry.options if entry else ():
-        if option.startswith("subvol="):
-            return option[7:].strip("/")
-        if option.startswith("subvolid="):
-            return option
-    return ""
+    options = sorted(o for o in (entry.options if entry else ()) if o.startswith("subvol"))
+    pinned = [option for option in options if option.startswith("subvolid=")]
+    named = [option[7:].strip("/") for option in options if option.startswith("subvol=")]
+    return (pinned or named or [""])[0]
 
 
 def lost_files(proposal: Proposal, written: Sequence[str]) -> list[str]:

@@ -88,13 +88,13 @@ class Store:
         entries = self._entries()
         names = in_store.keys() | {n[: -len(_RECORD_SUFFIX)] for n in entries if _is_record(n)}
         found = [
-            self._snapshot(name, in_store.get(name), name + _RECORD_SUFFIX in entries)
+            self._snapshot(name, in_store.get(name), has_record=name + _RECORD_SUFFIX in entries)
             for name in names
             if not name.startswith(_DELETED_PREFIX)
         ]
         return _by_age([s for s in found if s.exists or s.record])
 
-    def _snapshot(self, name: str, subvolume: Subvolume | None, has_record: bool) -> Snapshot:
+    def _snapshot(self, name: str, subvolume: Subvolume | None, *, has_record: bool) -> Snapshot:
         if not has_record:
             return Snapshot(name, subvolume, None, "no record")
         try:
@@ -110,7 +110,7 @@ class Store:
 
     def _read_record(self, name: str) -> Record:
         try:
-            text = files.read_in_tree(self.directory, name + _RECORD_SUFFIX)
+            text = files.read_entry(self.directory, name + _RECORD_SUFFIX)
         except UnicodeError as error:
             raise records.RecordError(str(error)) from error
         if text is None:
@@ -137,15 +137,20 @@ class Store:
         self.host.forget()
         return record._replace(uuid=btrfs.subvolume_uuid(path))
 
-    def write(self, record: Record) -> None:
-        """Write a record durably. Raises StoreError if a newer version of this program wrote it."""
+    def write(self, record: Record, *, durable: bool = True) -> None:
+        """Write a record; it is whole, old or new, at any time.
+
+        If not `durable` it may take until the filesystem's next commit: right for what the next
+        run would find out again. Raises StoreError if a newer version of this program wrote it.
+        """
         if not record.writable:
             raise StoreError(
                 f"the record of {record.name} has version {record.version}, this program knows"
                 f" version {records.VERSION}",
                 hint="Update fs-rollback to change it; going back to the snapshot works.",
             )
-        files.write_durably(self.directory, record.name + _RECORD_SUFFIX, records.dump(record))
+        write = files.write_durably if durable else files.write_for_next_commit
+        write(self.directory, record.name + _RECORD_SUFFIX, records.dump(record))
 
     def delete(self, snapshot: Snapshot) -> None:
         """Delete a snapshot and its record, or what the record of a replaced top level stands for.
@@ -192,8 +197,9 @@ class Store:
             btrfs.delete_subvolume(path, recursive=True)
         if top_level:
             reclaim.reclaim_top_level(self.host)
-        files.remove_durably(self.directory, name + _RECORD_SUFFIX)
-        self.host.forget()
+        # Not durably: the next run would know this record for a leftover.
+        with suppress(FileNotFoundError, IsADirectoryError):
+            os.unlink(name + _RECORD_SUFFIX, dir_fd=self.directory)
 
     def tidy(self) -> list[str]:
         """Remove what killed processes left: half deleted snapshots, unfinished files.
@@ -215,10 +221,18 @@ class Store:
                 self._doom_record(original)
             self._finish_deletion(name, top_level=top_level)
         temporary = {name for name in entries if files.is_temporary(name)}
-        never_taken = {s.name for s in self.load() if s.gone and s.record and not s.record.uuid}
+        never_taken = self._never_taken(entries)
         for name in temporary | {name + _RECORD_SUFFIX for name in never_taken}:
             files.remove_durably(self.directory, name)
+        if doomed:
+            self.host.forget()
         return sorted(doomed | temporary | never_taken)
+
+    def _never_taken(self, entries: set[str]) -> set[str]:
+        """Return the names of the records whose snapshots a crash kept from being."""
+        names = {name[: -len(_RECORD_SUFFIX)] for name in entries if _is_record(name)} - entries
+        alone = (self._snapshot(name, None, has_record=True) for name in names)
+        return {s.name for s in alone if s.gone and s.record and not s.record.uuid}
 
     def _stands_for_top_level(self, name: str) -> bool:
         text = files.read_in_tree(self.directory, name + _RECORD_SUFFIX)

@@ -111,7 +111,8 @@ def _finish(  # noqa: PLR0913, PLR0917 - the pieces of one event, from one calle
     if taken.record.transaction is None:
         return
     end = taken.record.transaction._replace(outcome=outcome, history_id=history_id)
-    found.write(taken.record._replace(transaction=end))
+    # If a crash loses this, the next run learns it from dnf's history.
+    found.write(taken.record._replace(transaction=end), durable=False)
     if outcome is not Outcome.DONE:
         return
     now = datetime.now().astimezone()

@@ -56,12 +56,13 @@ def take(
     return store.take(record, host.root)
 
 
-def delete(host: Host, store: Store, snapshot: Snapshot) -> None:
+def delete(host: Host, store: Store, snapshot: Snapshot, in_use: Roots) -> None:
     """Delete one snapshot, with what is nested in it. Needs the lock.
 
-    Raises RefusedError if it, or anything inside it, is in use or pinned.
+    `in_use` is what `roots` says. Raises RefusedError if the snapshot, or anything inside it, is in
+    use or pinned.
     """
-    reason = protection(snapshot, roots(host)) or _nested_in_use(host, snapshot)
+    reason = protection(snapshot, in_use) or _nested_in_use(host, snapshot)
     if reason:
         hint = "'fs-rollback unpin' first." if snapshot.pinned else ""
         raise RefusedError(f"{snapshot.name} is not deleted: {reason}", hint=hint)
@@ -95,11 +96,13 @@ def prune(
 ) -> list[tuple[Snapshot, Error]]:
     """Delete what the verdicts say; returns the failures, after all were tried. Needs the lock."""
     failures: list[tuple[Snapshot, Error]] = []
+    in_use = roots(host)
     for verdict in verdicts:
         if verdict.action is Action.DELETE:
             progress(verdict.snapshot)
             try:
-                delete(host, store, verdict.snapshot)
+                delete(host, store, verdict.snapshot, in_use)
             except Error as error:
                 failures.append((verdict.snapshot, error))
+    host.forget()
     return failures

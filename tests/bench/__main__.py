@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The options of tests/bench/run, which starts this."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any, Optional
+
+from tests.bench import listing, startup, transactions
+from tests.bench.installation import Installation
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tests/bench/run", description="Measure the promises about time."
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="the same number for each part")
+    parser.add_argument(
+        "--only", choices="ABC", help="A: a transaction, B: list with many snapshots, C: start-up"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, in seconds")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    options = _options()
+    results: dict[str, Any] = {"kernel": platform.release(), "python": platform.python_version()}
+    print(f"Linux {results['kernel']}, Python {results['python']}, {os.cpu_count()} processors")
+    with tempfile.TemporaryDirectory(prefix="fs-bench-") as name:
+        directory = Path(name)
+        installation = Installation(directory / "installation")
+        results.update(_parts(directory, installation, options.rounds, options.only))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="ascii")
+
+
+def _parts(
+    directory: Path, installation: Installation, rounds: Optional[int], only: Optional[str]
+) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    if only in (None, "A"):
+        hooks, imports = transactions.run(directory, installation, rounds or transactions.ROUNDS)
+        results["A"] = {**hooks.seconds, **imports.seconds}
+    if only in (None, "B"):
+        sizes = listing.run(directory, installation, rounds or listing.ROUNDS)
+        results["B"] = {size: samples.seconds for size, samples in sizes.items()}
+    if only in (None, "C"):
+        results["C"] = startup.run(directory, installation, rounds or startup.ROUNDS).seconds
+    return results
+
+
+if __name__ == "__main__":
+    main()

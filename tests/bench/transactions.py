@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Part A: what the plugin adds to a transaction, against the bare ioctl and the plugin of 2010."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import struct
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import btrfsutil
+
+from fs_rollback.config import Config
+from fs_rollback.core.record import Kind, Outcome, Transaction
+from fs_rollback.system import history, host, reclaim, store, transaction, upkeep, window
+from tests.bench import filling
+from tests.bench.installation import PYTHON, Installation
+from tests.bench.measure import Case, Promise, Samples, commands_in_turns, in_turns, promises, table
+from tests.kernel.machine import Machine
+
+ROUNDS = 60
+_BARE = "1 bare ioctl"
+_TAKE = "2 our snapshot and record"
+_PLUGIN = "3 all of the plugin"
+_PRUNING = "3 all of it, one pruned"
+_OLD = "4 btrfs sync; btrfs snapshot"
+_MANY = 300
+_MADE = (Promise(_TAKE, _BARE, 1.25), Promise(_PLUGIN, _OLD, 1), Promise(_PRUNING, _OLD, 1))
+
+# struct btrfs_ioctl_vol_args_v2 in linux/btrfs.h: fd, transid, flags, 32 unused bytes, name[4040].
+_SNAP_CREATE_V2 = 0x50009417
+_ARGUMENTS = struct.Struct("=qQQ32x4040s")
+_SUBVOL_RDONLY = 2
+
+_STORED = 20  # what retention leaves by default
+_KEEP_ALL = Config(keep_last=1000)
+
+# As the plugin does when dnf loads it: no import is left for the first hook.
+_LOADED = (history, reclaim, window)
+
+
+class Transactions:
+    """One machine, and the cases that are measured on it."""
+
+    def __init__(self, machine: Machine, samples: Samples) -> None:
+        self.machine = machine
+        self.samples = samples
+        self.root = str(machine.root)
+        self.store = filling.make_store(machine)
+        self._stored: set[str] = set()
+        self._made = 0
+        self._random = random.Random(1)  # noqa: S311 - the same in each run
+
+    def prepare(self) -> None:
+        """Bring the filesystem into the state in which every case begins.
+
+        The same number of snapshots, nothing for the cleaner to do, everything committed, and
+        then the same small write to the root.
+        """
+        for path in self.store.iterdir():
+            if path.suffix != ".json" and path.name not in self._stored:
+                btrfsutil.delete_subvolume(str(path))
+        self._stored &= set(os.listdir(self.store))
+        for path in self.store.glob("*.json"):
+            if path.stem not in self._stored:
+                path.unlink()
+        while len(self._stored) < _STORED:
+            self._made += 1
+            name = filling.add_snapshot(
+                self.store, self.machine.root, self._made, filling.utc_now()
+            )
+            self._stored.add(name)
+        filling.settle(self.machine.top)
+        for number in range(3):
+            (self.machine.root / f"var/data{number}").write_bytes(self._random.randbytes(3000))
+
+    def bare(self) -> None:
+        """Time the system call that makes a read-only snapshot, and nothing else."""
+        self.prepare()
+        source = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        target = os.open(self.store, os.O_RDONLY | os.O_DIRECTORY)
+        arguments = bytearray(_ARGUMENTS.pack(source, 0, _SUBVOL_RDONLY, b"bare"))
+        with self.samples.time(_BARE):
+            fcntl.ioctl(target, _SNAP_CREATE_V2, arguments)
+        os.close(source)
+        os.close(target)
+
+    def take(self, line: str, change: Transaction) -> None:
+        """Time the snapshot with its record, and the lock."""
+        self.prepare()
+        now = filling.utc_now()
+        with host.opened(self.root) as machine, store.opened(machine) as found:
+            assert found is not None
+            with self.samples.time(line), found.locked():
+                upkeep.take(machine, found, Kind.PRE, now, transaction=change)
+
+    def plugin(self, line: str, change: Transaction, config: Config, pruned: int) -> None:
+        """Time both hooks, together and each alone."""
+        self.prepare()
+        with self.samples.time(line):
+            with self.samples.time(f"{line}: before"):
+                taken = transaction.before(change, self.root)
+            assert isinstance(taken, transaction.Taken), taken
+            with self.samples.time(f"{line}: after"):
+                problems = transaction.after(taken, Outcome.DONE, 1, config, self.root)
+        assert problems == []
+        assert len(os.listdir(self.store)) == 2 * (_STORED + 1 - pruned)
+
+    def old(self) -> None:
+        """Time what yum-plugin-fs-snapshot did."""
+        self.prepare()
+        snapshot = ("btrfs", "subvolume", "snapshot", self.root, str(self.store / "old"))
+        with self.samples.time(_OLD):
+            subprocess.run(
+                ("btrfs", "filesystem", "sync", self.root), check=True, capture_output=True
+            )
+            subprocess.run(snapshot, check=True, capture_output=True)
+
+
+def run(directory: Path, installation: Installation, rounds: int) -> tuple[Samples, Samples]:
+    """Measure part A and print it."""
+    samples = Samples()
+    one, many = filling.transaction(1), filling.transaction(_MANY)
+    packages = f" ({_MANY} packages)"
+    with filling.machine(directory / "transactions") as machine:
+        bench = Transactions(machine, samples)
+        cases: list[Case] = [
+            bench.bare,
+            partial(bench.take, _TAKE, one),
+            partial(bench.take, _TAKE + packages, many),
+            partial(bench.plugin, _PLUGIN, one, _KEEP_ALL, 0),
+            partial(bench.plugin, _PRUNING, one, Config(), 1),
+            partial(bench.plugin, _PLUGIN + packages, many, _KEEP_ALL, 0),
+            bench.old,
+        ]
+        in_turns(cases, rounds, samples)
+    print(table(f"A. A transaction ({rounds} rounds)", samples, _BARE))
+    print(promises(samples, _MADE))
+    return samples, _imports(installation, max(rounds // 4, 1))
+
+
+def _imports(installation: Installation, rounds: int) -> Samples:
+    """Measure what loading the plugin adds to a start of dnf."""
+    first = "import dnf"
+    commands = {
+        line: (PYTHON, "-s", "-c", line)
+        for line in (
+            first,
+            "import dnf, fs_snapshot",
+            "import dnf.cli.main",
+            "import dnf.cli.main, fs_snapshot",
+        )
+    }
+    samples = commands_in_turns(commands, installation.environment, rounds)
+    print(table(f"A. Loading the plugin ({rounds} rounds)", samples, first))
+    return samples

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs the command as its users do: a process of its own, with or without a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+_CHECKOUT = Path(__file__).parents[2]
+_LAUNCHER = "import sys; from fs_rollback.cli.main import main; sys.exit(main())"
+_TIMEOUT_S = 120.0
+
+
+class Done(NamedTuple):
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on its standard output."""
+        data = json.loads(self.out)
+        assert isinstance(data, dict)
+        return data
+
+    @property
+    def sentence(self) -> str:
+        """The first line of a complaint, without the program's name."""
+        return self.err.partition("\n")[0].partition("fs-rollback: ")[2]
+
+
+def arguments(root: Path, words: Sequence[str]) -> list[str]:
+    """Return what starts the command; a warning in it is an error."""
+    options = ("-W", "error", "-c", _LAUNCHER)
+    return [sys.executable, *options, words[0], "--root", str(root), *words[1:]]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Return a small one, the same wherever the tests run."""
+    names = ("PATH", "HOME", "TMPDIR")
+    found = {name: os.environ[name] for name in names if name in os.environ}
+    found["PATH"] = f"{found.get('PATH', '')}:/usr/sbin:/sbin"
+    found["PYTHONPATH"] = str(_CHECKOUT / "rollback")
+    return {**found, "LC_ALL": "C.UTF-8", "TZ": "UTC", **extra}
+
+
+def start(
+    root: Path, *words: str, env: Optional[Mapping[str, str]] = None
+) -> subprocess.Popen[str]:
+    """Start the command without a terminal and leave it to the caller."""
+    return subprocess.Popen(
+        arguments(root, words),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**(env or {})),
+        cwd="/",
+    )
+
+
+def fs_rollback(root: Path, *words: str, env: Optional[Mapping[str, str]] = None) -> Done:
+    """Run the command without a terminal."""
+    process = start(root, *words, env=env)
+    out, err = process.communicate(timeout=_TIMEOUT_S)
+    assert "Traceback" not in err, err
+    return Done(process.returncode, out, err)
+
+
+def done(root: Path, *words: str) -> Done:
+    """Run a command that has to succeed."""
+    ended = fs_rollback(root, *words)
+    assert ended.code == 0, ended
+    return ended
+
+
+class Terminal:
+    """The command on a terminal of its own, which it controls: Ctrl-C is a signal there."""
+
+    def __init__(self, root: Path, *words: str, env: Optional[Mapping[str, str]] = None) -> None:
+        command = arguments(root, words)
+        self.process, self._terminal = pty.fork()
+        if self.process == 0:
+            os.chdir("/")
+            variables = environment(TERM="dumb", **(env or {}))
+            os.execve(command[0], command, variables)  # noqa: S606 - what pty.fork() is for
+        self.text = ""
+        self._deadline = time.monotonic() + _TIMEOUT_S
+
+    def read_until(self, pattern: str) -> None:
+        """Read what the command prints until it has printed `pattern`."""
+        while not re.search(pattern, self.text):
+            assert self._read(), f"no {pattern!r} in {self.text!r}"
+
+    def type(self, text: str) -> None:
+        """Type it; "\\x03" is Ctrl-C."""
+        os.write(self._terminal, text.encode())
+
+    def end(self) -> int:
+        """Read what is left and return the exit code."""
+        while self._read():
+            pass
+        os.close(self._terminal)
+        status = os.waitpid(self.process, 0)[1]
+        assert "Traceback" not in self.text, self.text
+        return os.waitstatus_to_exitcode(status)
+
+    def _read(self) -> bool:
+        left = self._deadline - time.monotonic()
+        ready = select.select([self._terminal], [], [], max(left, 0))[0]
+        assert ready, f"the command hangs: {self.text!r}"
+        try:
+            data = os.read(self._terminal, 65536)
+        except OSError:  # EIO: the other end is closed
+            return False
+        self.text += data.decode("utf-8", "replace").replace("\r\n", "\n")
+        return bool(data)

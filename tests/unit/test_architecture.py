@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads the source and fails on any import, size or call that the design does not allow."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+PACKAGE = CHECKOUT / "rollback/fs_rollback"
+PLUGIN = CHECKOUT / "plugin"
+FILES = sorted([*PACKAGE.rglob("*.py"), *PLUGIN.rglob("*.py")])
+MOST_LINES = 400
+MOST_FUNCTION_LINES = 60
+
+# plugin, cli -> report, config, system -> core -> errors
+LAYERS = {
+    "plugin": {"report", "config", "system", "core", "errors"},
+    "cli": {"cli", "", "report", "config", "system", "core", "errors"},
+    "report": {"core", "errors"},
+    "config": {"core", "errors"},
+    "system": {"system", "config", "core", "errors"},
+    "core": {"core", "errors"},
+    "errors": set(),
+    "": set(),
+}
+# Who may import what is not ours; everything else comes from Python itself.
+ONLY = {
+    "btrfsutil": {"system/syscalls.py", "system/btrfs.py"},
+    "ctypes": {"system/syscalls.py", "system/btrfs.py"},
+    "fcntl": {"system/syscalls.py", "system/btrfs.py"},
+    "subprocess": {"system/process.py"},
+    "tabulate": {"report.py"},
+    "dnf": {"dnf4/fs_snapshot.py"},
+    "libdnf": {"dnf4/fs_snapshot.py"},
+    "rpm": {"dnf4/fs_snapshot.py"},
+}
+NO_IO_IN_CORE = {"time", "io", "pathlib", "shutil", "socket", "tempfile", "glob", "random", "sys"}
+PURE_OS = {"os.fsencode", "os.fsdecode"}
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
+CLOCKS = {"now", "utcnow", "today"}
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(PACKAGE if PACKAGE in path.parents else PLUGIN))
+
+
+def _layer(path: Path) -> str:
+    if PACKAGE not in path.parents:
+        return "plugin"
+    first = path.relative_to(PACKAGE).parts[0]
+    return "" if first == "__init__.py" else first.removesuffix(".py")
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Give the absolute name of everything that a file imports, wherever in it."""
+    parts = ["fs_rollback", *path.relative_to(PACKAGE).parts] if PACKAGE in path.parents else []
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(parts[: len(parts) - node.level]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _layer_of(imported: str) -> str:
+    """Return the layer of a name in our package; what is defined beside them all is ""."""
+    second = imported.split(".")[1]
+    return second if second in LAYERS else ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_imports_point_down_only(path: Path) -> None:
+    ours = [name for name in _imports(path) if name.split(".")[0] == "fs_rollback"]
+    wrong = [name for name in ours if _layer_of(name) not in LAYERS[_layer(path)]]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_what_is_foreign_is_imported_in_one_place(path: Path) -> None:
+    known = getattr(sys, "stdlib_module_names", None)  # Python 3.10 and later
+    for name in _imports(path):
+        first = name.split(".")[0]
+        if first in ONLY:
+            assert _name(path) in ONLY[first], f"{_name(path)} imports {name}"
+        elif known is not None:
+            assert first in {*known, "fs_rollback"}, f"{_name(path)} imports {name}"
+
+
+CORE = [path for path in FILES if _layer(path) == "core"]
+
+
+@pytest.mark.parametrize("path", CORE, ids=_name)
+def test_the_core_is_pure(path: Path) -> None:
+    imported = {name.split(".")[0] for name in _imports(path)}
+    assert imported & NO_IO_IN_CORE == set()
+    assert not any(name.startswith("os.") for name in _imports(path)), "from os import ..."
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Attribute):
+            spelled = ast.unparse(node)
+            assert not spelled.startswith("os.") or spelled in PURE_OS, spelled
+            assert node.attr not in CLOCKS, spelled
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in IMPURE_CALLS, node.func.id
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_only_the_command_line_prints_and_exits(path: Path) -> None:
+    if _layer(path) in ("cli", "plugin"):
+        return
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("print", "input", "sys.exit", "os._exit", "exit", "quit"), called
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_no_shell(path: Path) -> None:
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in ("os.system", "os.popen"), path
+            assert not any(keyword.arg == "shell" for keyword in node.keywords), path
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_sizes(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= MOST_FUNCTION_LINES, f"{node.name} has {length} lines"
+
+
+def test_tests_are_modules_of_the_same_size() -> None:
+    for path in (CHECKOUT / "tests").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= MOST_LINES, path
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_every_file_names_its_licence_and_says_what_it_is(path: Path) -> None:
+    assert path.read_text().startswith("# SPDX-License-Identifier: GPL-2.0-or-later\n")
+    assert ast.get_docstring(_tree(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_nothing_happens_at_import(path: Path) -> None:
+    for node in _tree(path).body:
+        assert not isinstance(node, (ast.For, ast.While, ast.With)), ast.unparse(node)
+        is_call = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+        assert not is_call, ast.unparse(node)
+
+
+def test_the_rules_see_what_they_should() -> None:
+    # A rule that finds no file, or no import, keeps nobody from anything.
+    names = {_name(path) for path in FILES}
+    allowed = {name for places in ONLY.values() for name in places}
+    assert allowed <= names
+    assert {"fs_rollback.core.record.Record", "tabulate.tabulate"} <= set(
+        _imports(PACKAGE / "report.py")
+    )
+    assert {_layer(path) for path in FILES} == set(LAYERS)
+    assert len(CORE) >= 10

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fs_rollback import __version__
+from fs_rollback.cli.main import main
+
+PACKAGE = Path(__file__).parents[2] / "rollback"
+COMMON = {"--help", "--root", "--debug"}
+_ROLLING = {"--json", "--dry-run", "--yes", "--keep", "--no-keep"}
+# The command line is an interface: scripts and fingers know it.
+COMMANDS: dict[str, set[str]] = {
+    "status": {"--json"},
+    "list": {"--json"},
+    "show": {"--json"},
+    "create": {"--message"},
+    "pin": set(),
+    "unpin": set(),
+    "delete": set(),
+    "prune": {"--json", "--dry-run"},
+    "rollback": _ROLLING,
+    "undo": _ROLLING,
+}
+
+
+def _exit(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        sys.exit(main(arguments))
+    captured = capsys.readouterr()
+    return caught.value.code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = _exit([command, "--help"], capsys)
+    assert (code, err) == (0, "")
+    assert set(re.findall(r"--[a-z-]+", out)) >= COMMON | COMMANDS[command]
+    assert f"fs-rollback {command}" in out
+    assert ("SNAPSHOT" in out) == (command in ("show", "pin", "unpin", "delete", "rollback"))
+
+
+def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _exit(["--help"], capsys)
+    assert code == 0
+    listed = re.findall(r"^    (\w+) ", out, re.MULTILINE)
+    assert listed == list(COMMANDS)
+    codes = out.partition("exit codes:")[2]
+    assert re.findall(r"(?:^|[ \n])(\d+) ", codes) == ["0", "1", "2", "3", "4", "130"]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _exit(["--version"], capsys)
+    assert (code, out) == (0, f"fs-rollback {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["frobnicate"],
+        ["lis"],
+        ["list", "extra"],
+        ["list", "--jso"],
+        ["list", "--yes"],
+        ["show"],
+        ["show", "1", "2"],
+        ["pin"],
+        ["delete"],
+        ["create", "-m"],
+        ["rollback", "1", "2"],
+        ["rollback", "--keep"],
+        ["undo", "1"],
+        ["prune", "--yes"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = _exit(arguments, capsys)
+    assert (code, out) == (2, "")
+    assert "usage: fs-rollback" in err
+
+
+_HEAVY = (
+    "btrfsutil",
+    "ctypes",
+    "dnf",
+    "libdnf",
+    "rpm",
+    "subprocess",
+    "tabulate",
+    "fs_rollback.report",
+)
+
+
+def test_the_command_starts_light() -> None:
+    # In a fresh interpreter that sees the site's packages, as the installed command does.
+    program = (
+        f"import sys; sys.path.insert(0, {str(PACKAGE)!r});"
+        " from fs_rollback.cli.main import main\n"
+        "try: main(['frobnicate'])\n"
+        "except SystemExit: pass\n"
+        f"print(*[name for name in {_HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        (sys.executable, "-c", program), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["list", "--help"]], ids=" ".join)
+def test_help_needs_nothing_but_python(arguments: list[str]) -> None:
+    # -S: no installed packages at all, neither btrfsutil nor tabulate.
+    program = (
+        f"import sys; sys.path.insert(0, {str(PACKAGE)!r});"
+        f" from fs_rollback.cli.main import main; sys.exit(main({arguments!r}))"
+    )
+    command = (sys.executable, "-I", "-S", "-c", program)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
