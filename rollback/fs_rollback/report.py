@@ -86,7 +86,12 @@ def snapshot_table(snapshots: Sequence[Snapshot], roots: Roots, width: int) -> s
         ]
         for s in snapshots
     ]
-    return _table(rows, ["ID", "Date", "Kind", "Packages", "Marks", "For"], width, (-1, 3))
+    headers = ["ID", "Date", "Kind", "Packages", "Marks", "For"]
+    # An empty column would only take room from the last one.
+    used = [i for i in range(6) if i not in (3, 4) or any(row[i] for row in rows)]
+    packages = (used.index(3),) if 3 in used else ()
+    shown = [[row[i] for i in used] for row in rows]
+    return _table(shown, [headers[i] for i in used], width, (-1, *packages))
 
 
 def _size(record: Optional[Record]) -> str:

@@ -121,7 +121,8 @@ class Story:
         said = self._console.root_answers("fs-rollback rollback", "y")
         self._proof.says(
             "it says so, and the way back", said,
-            f"Rolled back: the next boot uses {self._target}.", "Now: reboot", "fs-rollback undo",
+            f"Rolled back: the next boot uses a copy of {self._target}.",
+            "Now: reboot", "fs-rollback undo",
         )  # fmt: skip
         status = self._status()
         self._proof.equal("running: the old root", status["running"]["id"], old)

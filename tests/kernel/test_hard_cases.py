@@ -126,6 +126,23 @@ def test_no_link_in_a_snapshot_leads_out_of_it(named: Machine, outside: Path, pa
         assert manifest(outside) == contents
 
 
+def test_no_stub_is_looked_for_behind_a_link(named: Machine, tmp_path: Path) -> None:
+    """The root of an ext4 filesystem has the inode number of a stub."""
+    (named.top / "data").mkdir()
+    btrfsutil.create_subvolume(str(named.top / "data/nested"))
+    image, place = tmp_path / "ext4.img", tmp_path / "elsewhere/nested"
+    place.mkdir(parents=True)
+    run("mkfs.ext4", "-q", str(image), "8M")
+    run("mount", "-o", "loop,ro", str(image), str(place))
+    try:
+        (named.root / "data").symlink_to(place.parent)
+        named.upgrade()
+        plan = done(named.root, "rollback", "--yes", "--json").json
+    finally:
+        run("umount", str(place))
+    assert "RemoveStubs" not in {step["step"] for step in plan["steps"]}
+
+
 @pytest.mark.parametrize("path", ["etc/fs-rollback.conf", "etc/kernel/cmdline", "root", "var/log"])
 def test_no_link_in_an_offered_root_leads_out_of_it(
     named: Machine, outside: Path, path: str

@@ -192,6 +192,9 @@ def _debian_tarball(path: Path, suite: str, packages: tuple[str, ...]) -> None:
     unread = ("doc", "info", "locale", "man")
     subprocess.run(
         [
+            # Killed with us: it would go on writing to a file that the next run writes too.
+            "setpriv", "--pdeathsig", "KILL",
+            "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
             "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar",
             f"--include={','.join(packages)}",
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in unread),

@@ -54,7 +54,7 @@ class Filesystem:
 
     def subvolumes(self) -> tuple[Subvolume, ...]:
         return tuple(
-            Subvolume(tree.id, path, uuid_of(tree.id), 5, "", tree.read_only, NOW, tree.id)
+            Subvolume(tree.id, path, uuid_of(tree.id), 5, "", tree.read_only, NOW, tree.id, tree.id)
             for path, tree in self.trees.items()
         )
 
@@ -94,9 +94,10 @@ class Filesystem:
         for doomed in [*self._nested(path), path]:
             del self.trees[doomed]
 
-    def set_read_only(self, path: str) -> None:
+    def set_read_only(self, path: str, *, read_only: bool) -> None:
         self._change()
-        self.trees[path] = self._tree(path)._replace(read_only=True)
+        if path in self.trees:
+            self.trees[path] = self._tree(path)._replace(read_only=read_only)
 
     def subvolume(self, path: str) -> tuple[int, str]:
         tree = self.trees.get(path)

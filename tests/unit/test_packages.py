@@ -123,9 +123,9 @@ def test_between_is_from_now_to_then() -> None:
     now = _installed(("vim", X, "2"), ("same", X, "1"), ("new", X, "1"))
     then = _installed(("vim", X, "1"), ("same", X, "1"), ("old", X, "1"))
     assert between(now, then) == (
-        PackageChange("goes away", "new", X, "1", None),
-        PackageChange("comes back", "old", X, None, "1"),
-        PackageChange("goes back", "vim", X, "2", "1"),
+        PackageChange("remove", "new", X, "1", None),
+        PackageChange("restore", "old", X, None, "1"),
+        PackageChange("revert", "vim", X, "2", "1"),
     )
     assert between(now, now) == ()
     assert between([], []) == ()
@@ -135,8 +135,8 @@ def test_between_tells_architectures_apart() -> None:
     now = _installed(("data", "noarch", "2"))
     then = _installed(("data", X, "1"))
     assert set(between(now, then)) == {
-        PackageChange("goes away", "data", "noarch", "2", None),
-        PackageChange("comes back", "data", X, None, "1"),
+        PackageChange("remove", "data", "noarch", "2", None),
+        PackageChange("restore", "data", X, None, "1"),
     }
 
 
@@ -145,6 +145,6 @@ def test_between_never_turns_one_kernel_into_another() -> None:
     now = _installed(("kernel", X, "6.2"), ("kernel", X, "6.3"))
     then = _installed(("kernel", X, "6.1"), ("kernel", X, "6.2"))
     assert between(now, then) == (
-        PackageChange("goes away", "kernel", X, "6.3", None),
-        PackageChange("comes back", "kernel", X, None, "6.1"),
+        PackageChange("remove", "kernel", X, "6.3", None),
+        PackageChange("restore", "kernel", X, None, "6.1"),
     )

@@ -26,11 +26,14 @@ def list_snapshots(args: Namespace) -> int:
     with session.reading(args.root) as (host, store):
         snapshots = _load(host, store)
         roots = upkeep.roots(host)
+        waiting = _waiting(host, store)[1] if store and store.has_journal() else []
     if args.json:
         rows = [report.snapshot_json(snapshot, roots) for snapshot in snapshots]
         session.print_json({"snapshots": rows})
     elif snapshots:
         print(report.snapshot_table(snapshots, roots, columns()))
+        for line in waiting:
+            session.note(line)
     else:
         session.note("no snapshots yet; the next dnf transaction or 'fs-rollback create' takes one")
     return 0

@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, Callable, TypeVar
 
 from .. import config, report
@@ -35,7 +36,7 @@ def roll_back(args: Namespace) -> int:
     """`rollback`: make a snapshot the root of the next boot."""
     with _opened(args) as (host, store):
         target = _target(args.snapshot, store.load())
-        return _propose_and_do(args, host, store, target)
+        return _propose_and_do(args, host, store, target, "Roll back")
 
 
 def undo(args: Namespace) -> int:
@@ -49,7 +50,7 @@ def undo(args: Namespace) -> int:
             raise RefusedError(
                 "there is no rollback to undo", hint="'fs-rollback list' shows what there is."
             )
-        return _propose_and_do(args, host, store, replaced[-1])
+        return _propose_and_do(args, host, store, replaced[-1], "Undo the rollback: go back")
 
 
 @contextmanager
@@ -85,10 +86,10 @@ def _target(reference: str | None, snapshots: Sequence[Snapshot]) -> Snapshot:
     return pre[-1]
 
 
-def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot) -> int:
+def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot, verb: str) -> int:
     keep = _keep_paths(args, host)
     proposal = proposals.propose(host, store, target, keep, datetime.now().astimezone())
-    reverts = _reverts(host, proposal)
+    reverts = _reverts(host, store, proposal)
     answer: dict[str, Any] = {
         "target": target.name,
         "steps": _steps_json(proposal.plan.steps),
@@ -97,19 +98,21 @@ def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot)
         "done": False,
     }
     if not args.json:
-        _print_proposal(proposal, reverts)
+        _print_proposal(verb, proposal, reverts)
     if args.dry_run:
         return _answer(args, answer, "This was a dry run: nothing was changed.")
-    if not session.confirm(f"Roll back to {target.name}?", yes=args.yes):
+    if not session.confirm(f"{verb} to {target.name}?", yes=args.yes):
         return _answer(args, answer, "Nothing was changed.", code=1)
+    observe = partial(_progress, len(proposal.plan.steps))
     with executor.finishing():
-        rollback.carry_out(host, store, proposal, requested_by(dict(os.environ)), _progress)
+        rollback.carry_out(host, store, proposal, requested_by(dict(os.environ)), observe)
         answer.update(done=True, replaced=proposal.situation.replaced, next_step="reboot")
         return _answer(
             args,
             answer,
-            f"Rolled back: the next boot uses {target.name}. The old root is kept, whole, as"
-            f" {proposal.situation.replaced}.\nNow: reboot   (or take it back: fs-rollback undo)",
+            f"Rolled back: the next boot uses a copy of {target.name}.\n"
+            f"The old root is kept, whole, as {proposal.situation.replaced}.\n"
+            "Now: reboot   (or take it back: fs-rollback undo)",
         )
 
 
@@ -152,12 +155,12 @@ def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
     ]
 
 
-def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:
+def _reverts(host: Host, store: Store, proposal: proposals.Proposal) -> dict[str, Any]:
     """Return what goes back, as data; None where it cannot be known."""
     target, root = proposal.target, proposal.situation.layout.root
     packages = _known("packages", lambda: changes.packages(host, target))
     advisories = _known("security advisories", lambda: changes.advisories(host, packages or ()))
-    written = _known("files", lambda: changes.written_files(host, root, target))
+    written = _known("files", lambda: changes.written_files(host, root, store, target))
     return {
         "packages": None if packages is None else [change._asdict() for change in packages],
         "advisories": advisories,
@@ -176,9 +179,9 @@ def _known(what: str, ask: Callable[[], Found | None]) -> Found | None:
         return None
 
 
-def _print_proposal(proposal: proposals.Proposal, reverts: dict[str, Any]) -> None:
+def _print_proposal(verb: str, proposal: proposals.Proposal, reverts: dict[str, Any]) -> None:
     target = proposal.target
-    print(f"Roll back to {target.name}, {report.local_time(target.created)}", end="")
+    print(f"{verb} to {target.name}, {report.local_time(target.created)}", end="")
     print(f" ({report.what(target)})" if report.what(target) else "")
     print("\nWhat is done:")
     for number, step in enumerate(proposal.plan.steps, start=1):
@@ -212,7 +215,7 @@ def _print_packages(rows: list[dict[str, Any]] | None) -> None:
 
 def _print_files(paths: list[str] | None) -> None:
     if paths is None:
-        print("  Files: the snapshot was taken of another root, so they were not compared.")
+        print("  Files: they could not be compared.")
         return
     etc = [path for path in paths if path.startswith("/etc/")]
     others = changes.grouped(path for path in paths if not path.startswith("/etc/"))
@@ -226,6 +229,6 @@ def _print_files(paths: list[str] | None) -> None:
         print(f"  {report.clean(path)}: {count} {'file' if count == 1 else 'files'} written since.")
 
 
-def _progress(moment: executor.Moment, index: int, step: Step) -> None:
+def _progress(count: int, moment: executor.Moment, index: int, step: Step) -> None:
     if moment is executor.Moment.BEFORE and sys.stderr.isatty():
-        session.note(f"step {index + 1}: {report.clean(step.describe())}")
+        session.note(f"step {index + 1} of {count}: {report.clean(step.describe())}")

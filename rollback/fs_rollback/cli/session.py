@@ -38,7 +38,10 @@ def configuration(machine: Host) -> config.Config:
 
 def no_store() -> UsageError:
     """Return what to say where nothing was ever taken."""
-    return UsageError("there are no snapshots yet", hint="'fs-rollback create' takes one.")
+    return UsageError(
+        "there are no snapshots yet, and nothing to go back to",
+        hint="The next dnf transaction or 'fs-rollback create' takes the first one.",
+    )
 
 
 @contextmanager
@@ -79,6 +82,7 @@ def print_json(data: dict[str, Any]) -> None:
 
 def note(text: str) -> None:
     """Say something to people; scripts do not read it."""
+    sys.stdout.flush()  # what was said before comes before
     print(f"fs-rollback: {text}", file=sys.stderr)
 
 
@@ -88,5 +92,6 @@ def confirm(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise UsageError("nobody is there to answer the question", hint="Use --yes in scripts.")
+    sys.stdout.flush()
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

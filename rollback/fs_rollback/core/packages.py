@@ -15,6 +15,8 @@ _WORDS = {
     "downgrade": "downgraded",
     "install": "new",
     "remove": "removed",
+    "revert": "reverted",
+    "restore": "restored",
     "obsolete": "replaced",
     "reinstall": "reinstalled",
     "reason": "reason changed",
@@ -107,8 +109,8 @@ def between(now: Iterable[Item], then: Iterable[Item]) -> tuple[PackageChange, .
     for key in sorted(goes.keys() | comes.keys()):
         out, back = sorted(goes[key]), sorted(comes[key])
         if len(out) == 1 and len(back) == 1 and key not in several:
-            found.append(PackageChange("goes back", *key, out[0].evr, back[0].evr))
+            found.append(PackageChange("revert", *key, out[0].evr, back[0].evr))
             continue
-        found += [PackageChange("goes away", *key, item.evr, None) for item in out]
-        found += [PackageChange("comes back", *key, None, item.evr) for item in back]
+        found += [PackageChange("remove", *key, item.evr, None) for item in out]
+        found += [PackageChange("restore", *key, None, item.evr) for item in back]
     return tuple(found)

@@ -122,7 +122,7 @@ def plan_rollback(situation: Situation) -> Plan:
         old_id=root.id,
         old_uuid=root.uuid,
         created=situation.created,
-        description=f"the root before the rollback to {situation.target.name}",
+        description=f"replaced by {situation.target.name}",
     )
     return Plan((*prepare, *commit, aside, steps.Sync()), len(prepare))
 

@@ -15,7 +15,8 @@ STORE = "fs-snapshots"
 class Subvolume(NamedTuple):
     """A subvolume; `path` is from the top level, "" for the top level itself.
 
-    `born` is the filesystem generation (transaction number) it was made in.
+    `born` and `changed` are the generations (transaction numbers of the filesystem) it was made in
+    and last written in.
     """
 
     id: int
@@ -26,6 +27,7 @@ class Subvolume(NamedTuple):
     read_only: bool
     created: datetime
     born: int
+    changed: int
 
 
 class Snapshot(NamedTuple):

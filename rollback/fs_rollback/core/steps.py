@@ -29,8 +29,8 @@ class Operations(Protocol):
     def delete(self, path: str) -> None:
         """Delete a subvolume and all that are nested in it; nothing to do if there is none."""
 
-    def set_read_only(self, path: str) -> None:
-        """Make a subvolume read-only."""
+    def set_read_only(self, path: str, *, read_only: bool) -> None:
+        """Make a subvolume read-only or writable; nothing to do if there is none."""
 
     def subvolume(self, path: str) -> tuple[int, str]:
         """Return ID and UUID of the subvolume at `path`, or (0, "") if there is none."""
@@ -180,10 +180,12 @@ class SealSubvolumes:
 
     def apply(self, operations: Operations) -> None:
         for path in self.paths:
-            operations.set_read_only(join(self.spare, path))
+            operations.set_read_only(join(self.spare, path), read_only=True)
 
     def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
+        # What is nested in a read-only subvolume could not be deleted.
+        for path in self.paths:
+            operations.set_read_only(join(self.spare, path), read_only=False)
 
     def by_hand(self) -> tuple[str, ...]:
         return ()

@@ -12,6 +12,7 @@ from ..core.record import PackageChange
 from ..core.snapshot import Snapshot, Subvolume
 from . import files, history, process
 from .host import Host
+from .store import Store
 
 _QUERY = "%{NAME}\\t%{ARCH}\\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n"
 
@@ -59,23 +60,32 @@ def advisories(host: Host, reverted: Iterable[PackageChange]) -> list[str] | Non
     return [line for line in lines if wanted.intersection(line.split())]
 
 
-def written_files(host: Host, root: Subvolume, target: Snapshot) -> list[str] | None:
-    """Return the files of `root` that were written since `target` was taken of it, sorted.
+def written_files(host: Host, root: Subvolume, store: Store, target: Snapshot) -> list[str]:
+    """Return the files of `root` that were written since `target` was what the machine used.
 
-    From the generations in the filesystem (btrfs-subvolume(8), find-new), so it costs what has
-    changed and not what is there; deletions and changes of mode or owner do not show. None where
-    `target` was not taken of this root. Raises ProcessError.
+    From the generations in the filesystem (btrfs-subvolume(8), find-new), which a snapshot keeps:
+    so it costs what has changed, not what is there, and looks through earlier rollbacks. Deletions
+    and changes of mode or owner do not show. Raises ProcessError.
     """
-    if target.subvolume is None or target.subvolume.parent_uuid != root.uuid:
-        return None
+    # The target was last written in the transaction that ended its time: what came later is newer.
+    since = str(_last_change(root, store, target) + 1)
     path = host.path(root.path)
-    # The snapshot ended the transaction it was born in: what came later is at least one newer.
-    since = str(target.subvolume.born + 1)
     arguments = ("btrfs", "subvolume", "find-new", path, since)
     lines = process.run(arguments, pass_fds=(host.top_fd,)).splitlines()
     # "inode N file offset N len N disk start N offset N gen N flags F PATH"
     found = {line.split(" ", 16)[16] for line in lines if line.startswith("inode ")}
     return sorted("/" + path for path in found)
+
+
+def _last_change(root: Subvolume, store: Store, target: Snapshot) -> int:
+    """Return the generation in which the target was last written as somebody's root."""
+    if target.subvolume is None:
+        return 0
+    if not target.is_top_level:
+        return target.subvolume.changed
+    # The top level changes with the store. Its time ended when the first of its successors began.
+    replaced = (s.subvolume for s in store.load() if s.is_replaced and not s.is_top_level)
+    return min(s.born for s in (root, *replaced) if s is not None)
 
 
 def grouped(paths: Iterable[str], depth: int = 2) -> dict[str, int]:

@@ -162,14 +162,27 @@ def list_in_tree(tree: int, path: str) -> list[str] | None:
 
 def device_of(tree: int, path: str) -> int | None:
     """Return st_dev of a path in the tree, None if there is none: each subvolume has its own."""
+    status = _status(tree, path, follow=True)
+    return status.st_dev if status else None
+
+
+def inode_of(tree: int, path: str) -> int | None:
+    """Return st_ino of a path in the tree, None if there is none or a symbolic link is on it."""
+    status = _status(tree, path, follow=False)
+    return status.st_ino if status else None
+
+
+def _status(tree: int, path: str, *, follow: bool) -> os.stat_result | None:
     try:
-        descriptor = syscalls.open_in_root(tree, path, os.O_PATH)
+        descriptor = syscalls.open_in_root(tree, path, os.O_PATH, follow=follow)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR) or (
+            error.errno == errno.ELOOP and not follow
+        ):
             return None
         raise KernelError("look at", path, error) from error
     try:
-        return os.fstat(descriptor).st_dev
+        return os.fstat(descriptor)
     finally:
         os.close(descriptor)
 

@@ -29,9 +29,10 @@ class Operations:
         if btrfs.is_subvolume(self._path(path)):
             btrfs.delete_subvolume(self._path(path), recursive=True)
 
-    def set_read_only(self, path: str) -> None:
-        """Make a subvolume read-only."""
-        btrfs.set_read_only(self._path(path), read_only=True)
+    def set_read_only(self, path: str, *, read_only: bool) -> None:
+        """Make a subvolume read-only or writable; nothing to do if there is none."""
+        if btrfs.is_subvolume(self._path(path)):
+            btrfs.set_read_only(self._path(path), read_only=read_only)
 
     def subvolume(self, path: str) -> tuple[int, str]:
         """Return ID and UUID of the subvolume at `path`, or (0, "") if there is none."""

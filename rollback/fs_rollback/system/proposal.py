@@ -75,9 +75,9 @@ def _situation(
         if s.id != layout.root.id and is_within("/" + s.path, "/" + layout.root.path)
     }
     candidates = nested_paths | {s.path for s in host.subvolumes}
-    tree = host.path(target.path)
-    with files.opened(tree) as directory:
-        text = files.read_in_tree(directory, "etc/fstab") or ""
+    with files.opened(host.path(target.path)) as tree:
+        text = files.read_in_tree(tree, "etc/fstab") or ""
+        inodes = {path: files.inode_of(tree, path) for path in candidates if path}
     return Situation(
         layout=layout,
         subvolumes=host.subvolumes,
@@ -90,7 +90,7 @@ def _situation(
         created=format_time(now),
         keep=keep_paths,
         mounted_elsewhere=boot_sources.mounted_elsewhere(host),
-        stubs=frozenset(p for p in candidates if p and btrfs.is_stub(f"{tree}/{p}")),
+        stubs=frozenset(p for p, inode in inodes.items() if inode == btrfs.STUB_INODE),
     )
 
 

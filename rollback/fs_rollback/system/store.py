@@ -60,6 +60,10 @@ class Store:
                     return f"process {process} ({_command_name(process)})"
         return "another process"
 
+    def has_journal(self) -> bool:
+        """Whether a rollback is under way, or waits for its reboot."""
+        return PENDING in self._entries()
+
     def names(self) -> set[str]:
         """Return every name in the store that a new snapshot cannot have."""
         entries = self._entries()

@@ -12,9 +12,9 @@ from ..config import Config
 from ..core.record import Kind, Outcome, Record, Transaction
 from ..core.snapshot import STORE
 from ..errors import Error, StoreError
-from . import files, history, host, store, upkeep
+from . import history, host, store, upkeep
 from .host import Host
-from .store import PENDING, Store
+from .store import Store
 
 # systemd.io/CONTAINER_INTERFACE, podman-run(1), Docker: the root of a container is not ours.
 _CONTAINER_MARKS = ("run/systemd/container", "run/.containerenv", ".dockerenv")
@@ -68,7 +68,7 @@ def before(transaction: Transaction, root: str = "/") -> Taken | Unprotected:
 
 
 def _take(machine: Host, found: Store, transaction: Transaction) -> Taken:
-    if files.device_of(found.directory, PENDING) is not None:
+    if found.has_journal():
         from . import window
 
         window.refuse_while_waiting(window.settle(machine, found)[0])
