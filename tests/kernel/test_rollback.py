@@ -48,13 +48,13 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(machine: Machine) -> None:
     assert "/etc/app.conf" in text
 
 
-def test_a_dry_run_leaves_what_a_kill_left(machine: Machine) -> None:
-    name = machine.upgrade()
-    assert in_child(lambda: machine.roll_back(name, faulty(3, Fault.KILL_AFTER))) == 9
-    before = state(machine)
-    fs_rollback(machine.root, "rollback", "--dry-run")
-    fs_rollback(machine.root, "undo", "--dry-run")
-    assert state(machine) == before
+def test_a_dry_run_leaves_what_a_kill_left(named: Machine) -> None:
+    name = named.upgrade()
+    assert in_child(lambda: named.roll_back(name, faulty(3, Fault.KILL_AFTER))) == 9
+    before = state(named)
+    fs_rollback(named.root, "rollback", "--dry-run")
+    fs_rollback(named.root, "undo", "--dry-run")
+    assert state(named) == before
 
 
 def test_rollback_goes_to_the_newest_pre_snapshot(machine: Machine) -> None:
@@ -64,7 +64,8 @@ def test_rollback_goes_to_the_newest_pre_snapshot(machine: Machine) -> None:
     machine.use(1)
     old = btrfsutil.subvolume_id(str(machine.root))
     ended = done(machine.root, "rollback", "--yes")
-    assert f"Rolled back: the next boot uses {newest}" in ended.out
+    assert "Rolled back" in ended.out
+    assert newest in ended.out
     assert "reboot" in ended.out
     assert _parent(machine.next_root()) == machine.uuid_of(store_of(machine) / newest)
     assert btrfsutil.subvolume_id(str(machine.root)) == old, "the running root is untouched"
@@ -187,7 +188,7 @@ def _slow(machine: Machine) -> None:
     """Give the machine much to copy, so that there is a middle to interrupt."""
     many = machine.root / "root/many"
     many.mkdir()
-    for number in range(8_000):
+    for number in range(5_000):
         (many / str(number)).write_bytes(b"x")
     os.sync()
 
@@ -234,6 +235,20 @@ def test_a_reader_that_goes_away_does_not_change_what_is_done(
     rolled_back = _parent(named.next_root()) == named.uuid_of(store_of(named) / name)
     assert rolled_back == (process.returncode == 0)
     assert err == ""
+
+
+def test_nohup_is_respected(named: Machine) -> None:
+    _slow(named)
+    named.upgrade()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited by what is started
+    try:
+        process = start(named.root, "rollback", "--yes")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    _wait_for_the_copy(named)
+    process.send_signal(signal.SIGHUP)
+    assert "Rolled back" in process.communicate(timeout=60)[0]
+    assert process.returncode == 0
 
 
 def test_keep_and_no_keep(named: Machine) -> None:

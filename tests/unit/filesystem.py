@@ -54,7 +54,7 @@ class Filesystem:
 
     def subvolumes(self) -> tuple[Subvolume, ...]:
         return tuple(
-            Subvolume(tree.id, path, uuid_of(tree.id), 5, "", tree.read_only, NOW, tree.id, tree.id)
+            Subvolume(tree.id, path, uuid_of(tree.id), 5, "", tree.read_only, NOW, tree.id)
             for path, tree in self.trees.items()
         )
 

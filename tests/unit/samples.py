@@ -24,9 +24,7 @@ def subvolume(
     read_only: bool = False,
     parent_uuid: str = "",
 ) -> Subvolume:
-    return Subvolume(
-        number, path, uuid_of(number), 5, parent_uuid, read_only, created, number, number
-    )
+    return Subvolume(number, path, uuid_of(number), 5, parent_uuid, read_only, created, number)
 
 
 TOP = subvolume(5, "")

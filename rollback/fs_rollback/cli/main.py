@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal in the C locale must not turn a message into a traceback.
         getattr(sys, name).reconfigure(errors="backslashreplace")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
+            signal.signal(number, _interrupt)
     try:
         code = _run(args)
     except BrokenPipeError:

@@ -89,7 +89,7 @@ def _target(reference: str | None, snapshots: Sequence[Snapshot]) -> Snapshot:
 def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot, verb: str) -> int:
     keep = _keep_paths(args, host)
     proposal = proposals.propose(host, store, target, keep, datetime.now().astimezone())
-    reverts = _reverts(host, store, proposal)
+    reverts = _reverts(host, proposal)
     answer: dict[str, Any] = {
         "target": target.name,
         "steps": _steps_json(proposal.plan.steps),
@@ -155,12 +155,12 @@ def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
     ]
 
 
-def _reverts(host: Host, store: Store, proposal: proposals.Proposal) -> dict[str, Any]:
+def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:
     """Return what goes back, as data; None where it cannot be known."""
     target, root = proposal.target, proposal.situation.layout.root
     packages = _known("packages", lambda: changes.packages(host, target))
     advisories = _known("security advisories", lambda: changes.advisories(host, packages or ()))
-    written = _known("files", lambda: changes.written_files(host, root, store, target))
+    written = _known("files", lambda: changes.written_files(host, root, target))
     return {
         "packages": None if packages is None else [change._asdict() for change in packages],
         "advisories": advisories,

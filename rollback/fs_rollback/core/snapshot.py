@@ -15,8 +15,7 @@ STORE = "fs-snapshots"
 class Subvolume(NamedTuple):
     """A subvolume; `path` is from the top level, "" for the top level itself.
 
-    `born` and `changed` are the generations (transaction numbers of the filesystem) it was made in
-    and last written in.
+    `born` is the generation (transaction number of the filesystem) it was made in.
     """
 
     id: int
@@ -27,7 +26,6 @@ class Subvolume(NamedTuple):
     read_only: bool
     created: datetime
     born: int
-    changed: int
 
 
 class Snapshot(NamedTuple):

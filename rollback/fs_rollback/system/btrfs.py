@@ -85,7 +85,6 @@ def _subvolume(path: str, info: btrfsutil.SubvolumeInfo) -> Subvolume:
         read_only=bool(info.flags & _READ_ONLY),
         created=datetime.fromtimestamp(int(info.otime), timezone.utc),
         born=info.otransid,
-        changed=info.generation,
     )
 
 

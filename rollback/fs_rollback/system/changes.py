@@ -12,7 +12,6 @@ from ..core.record import PackageChange
 from ..core.snapshot import Snapshot, Subvolume
 from . import files, history, process
 from .host import Host
-from .store import Store
 
 _QUERY = "%{NAME}\\t%{ARCH}\\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n"
 
@@ -60,15 +59,15 @@ def advisories(host: Host, reverted: Iterable[PackageChange]) -> list[str] | Non
     return [line for line in lines if wanted.intersection(line.split())]
 
 
-def written_files(host: Host, root: Subvolume, store: Store, target: Snapshot) -> list[str]:
+def written_files(host: Host, root: Subvolume, target: Snapshot) -> list[str]:
     """Return the files of `root` that were written since `target` was what the machine used.
 
     From the generations in the filesystem (btrfs-subvolume(8), find-new), which a snapshot keeps:
     so it costs what has changed, not what is there, and looks through earlier rollbacks. Deletions
     and changes of mode or owner do not show. Raises ProcessError.
     """
-    # The target was last written in the transaction that ended its time: what came later is newer.
-    since = str(_last_change(root, store, target) + 1)
+    # The snapshot ended the transaction it was born in: what came later is at least one newer.
+    since = str(_end_of_its_time(host, target) + 1)
     path = host.path(root.path)
     arguments = ("btrfs", "subvolume", "find-new", path, since)
     lines = process.run(arguments, pass_fds=(host.top_fd,)).splitlines()
@@ -77,15 +76,16 @@ def written_files(host: Host, root: Subvolume, store: Store, target: Snapshot) -
     return sorted("/" + path for path in found)
 
 
-def _last_change(root: Subvolume, store: Store, target: Snapshot) -> int:
-    """Return the generation in which the target was last written as somebody's root."""
-    if target.subvolume is None:
-        return 0
-    if not target.is_top_level:
-        return target.subvolume.changed
-    # The top level changes with the store. Its time ended when the first of its successors began.
-    replaced = (s.subvolume for s in store.load() if s.is_replaced and not s.is_top_level)
-    return min(s.born for s in (root, *replaced) if s is not None)
+def _end_of_its_time(host: Host, target: Snapshot) -> int:
+    """Return the generation after which the target was no longer what the machine used.
+
+    A replaced root was used until it was set aside; the youngest subvolume that is not younger than
+    that tells the generation of then, or an earlier one. Its own last generation does not: a later
+    boot removes the files that were open and deleted in it, as it does in a read-only snapshot.
+    """
+    if target.subvolume is not None and not target.is_replaced:
+        return target.subvolume.born
+    return max((s.born for s in host.subvolumes if s.created <= target.created), default=0)
 
 
 def grouped(paths: Iterable[str], depth: int = 2) -> dict[str, int]:
