@@ -6,10 +6,10 @@
 # A machine that has everything is not asked for the network.
 
 debian_packages='btrfs-progs createrepo-c dnf mmdebstrap mount python3-btrfsutil python3-dnf
-    python3-tabulate python3-venv rpm util-linux'
+    python3-tabulate python3-venv rpm shellcheck util-linux'
 # On Fedora 41 and later the package dnf is dnf 5; dnf 4 is python3-dnf there as everywhere.
 fedora_packages='btrfs-progs createrepo_c python3-btrfsutil python3-dnf python3-pip
-    python3-tabulate rpm-build tar util-linux'
+    python3-tabulate rpm-build ShellCheck tar util-linux'
 
 is_root() {
     [ "$(id -u)" -eq 0 ]

@@ -233,7 +233,7 @@ class Story:
         # That of a rollback that had its reboot stays until the next command that writes.
         store = [name for name in store if name != "pending.json"]
         status = self._status()
-        del status["space"]
+        del status["space"], status["device"]  # a reboot may get another loop device
         return {"subvolumes": self._sandbox.subvolumes(), "store": store, "status": status}
 
     def _leftovers(self) -> Sequence[str]:

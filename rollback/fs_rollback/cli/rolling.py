@@ -19,7 +19,7 @@ from ..core.packages import summary
 from ..core.record import Kind, PackageChange
 from ..core.snapshot import Snapshot
 from ..core.steps import Step
-from ..errors import ProcessError, RefusedError, UsageError
+from ..errors import KernelError, ProcessError, RefusedError, UsageError
 from ..system import changes, executor, rollback, verify, window
 from ..system import proposal as proposals
 from ..system.host import Host
@@ -171,10 +171,10 @@ def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:
 
 
 def _known(what: str, ask: Callable[[], Found | None]) -> Found | None:
-    """Return the answer, None where another program failed to give it."""
+    """Return the answer, None where it could not be had, which is no reason to refuse."""
     try:
         return ask()
-    except ProcessError as error:
+    except (ProcessError, KernelError) as error:
         session.note(f"the {what} cannot be compared: {error}")
         return None
 

@@ -66,7 +66,8 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
                 said = window.settle(machine, found)[1]
                 if said:
                     note(said)
-                found.tidy()
+                for problem in found.tidy():
+                    note(str(problem))
                 for record in history.settle(machine, found.load()):
                     # 'list' tells the same without it, and a full disk must not stop 'delete'.
                     with suppress(KernelError):

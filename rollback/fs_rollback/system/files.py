@@ -129,7 +129,7 @@ def read_entry(directory: int, name: str) -> str | None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP):
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
             return None
         raise KernelError("read", name, error) from error
 

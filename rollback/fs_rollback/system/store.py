@@ -205,11 +205,13 @@ class Store:
         with suppress(FileNotFoundError, IsADirectoryError):
             os.unlink(name + _RECORD_SUFFIX, dir_fd=self.directory)
 
-    def tidy(self) -> list[str]:
+    def tidy(self) -> list[KernelError]:
         """Remove what killed processes left: half deleted snapshots, unfinished files.
 
-        Returns what was removed. Needs the lock.
+        Returns why some of it could not be removed: a leftover is in nobody's way, so that stops
+        nothing. Needs the lock.
         """
+        problems: list[KernelError] = []
         entries = self._entries()
         doomed = {
             name[: -len(_RECORD_SUFFIX)] if _is_record(name) else name
@@ -217,20 +219,26 @@ class Store:
             if name.startswith(_DELETED_PREFIX) and not files.is_temporary(name)
         }
         for name in sorted(doomed):
-            top_level = self._stands_for_top_level(name)
-            if top_level and TOP_LEVEL_ID in (self.host.root_id, self.host.default_id):
-                continue  # somebody went back to it by hand: nothing may take it away now
-            original = name[len(_DELETED_PREFIX) :]
-            if original not in entries:
-                self._doom_record(original)
-            self._finish_deletion(name, top_level=top_level)
+            try:
+                self._tidy_deletion(name, entries)
+            except KernelError as error:
+                problems.append(error)
         temporary = {name for name in entries if files.is_temporary(name)}
-        never_taken = self._never_taken(entries)
-        for name in temporary | {name + _RECORD_SUFFIX for name in never_taken}:
+        for name in temporary | {name + _RECORD_SUFFIX for name in self._never_taken(entries)}:
             files.remove_durably(self.directory, name)
         if doomed:
             self.host.forget()
-        return sorted(doomed | temporary | never_taken)
+        return problems
+
+    def _tidy_deletion(self, name: str, entries: set[str]) -> None:
+        """Finish a deletion that was cut off."""
+        top_level = self._stands_for_top_level(name)
+        if top_level and TOP_LEVEL_ID in (self.host.root_id, self.host.default_id):
+            return  # somebody went back to it by hand: nothing may take it away now
+        original = name[len(_DELETED_PREFIX) :]
+        if original not in entries:
+            self._doom_record(original)
+        self._finish_deletion(name, top_level=top_level)
 
     def _never_taken(self, entries: set[str]) -> set[str]:
         """Return the names of the records whose snapshots a crash kept from being."""

@@ -72,7 +72,7 @@ def _take(machine: Host, found: Store, transaction: Transaction) -> Taken:
         from . import window
 
         window.refuse_while_waiting(window.settle(machine, found)[0])
-    found.tidy()
+    found.tidy()  # what cannot be removed is said by the next command
     for record in history.settle(machine, found.load(), own_lock=True):
         found.write(record)
     now = datetime.now().astimezone()
