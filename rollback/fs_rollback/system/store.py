@@ -98,6 +98,14 @@ class Store:
         ]
         return _by_age([s for s in found if s.exists or s.record])
 
+    def may_have_pending(self) -> bool:
+        """Whether a record may have a transaction without a known end: cheaper than `load`."""
+        for name in filter(_is_record, self._entries()):
+            with suppress(UnicodeError):
+                if '"pending"' in (files.read_entry(self.directory, name) or ""):
+                    return True
+        return False
+
     def _snapshot(self, name: str, subvolume: Subvolume | None, *, has_record: bool) -> Snapshot:
         if not has_record:
             return Snapshot(name, subvolume, None, "no record")

@@ -73,8 +73,9 @@ def _take(machine: Host, found: Store, transaction: Transaction) -> Taken:
 
         window.refuse_while_waiting(window.settle(machine, found)[0])
     found.tidy()  # what cannot be removed is said by the next command
-    for record in history.settle(machine, found.load(), own_lock=True):
-        found.write(record)
+    if found.may_have_pending():
+        for record in history.settle(machine, found.load(), own_lock=True):
+            found.write(record)
     now = datetime.now().astimezone()
     record = upkeep.take(machine, found, Kind.PRE, now, transaction=transaction)
     return Taken(record, f"/{STORE}/{record.name}")

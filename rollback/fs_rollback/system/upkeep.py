@@ -96,13 +96,15 @@ def prune(
 ) -> list[tuple[Snapshot, Error]]:
     """Delete what the verdicts say; returns the failures, after all were tried. Needs the lock."""
     failures: list[tuple[Snapshot, Error]] = []
+    doomed = [verdict.snapshot for verdict in verdicts if verdict.action is Action.DELETE]
+    if not doomed:
+        return failures
     in_use = roots(host)
-    for verdict in verdicts:
-        if verdict.action is Action.DELETE:
-            progress(verdict.snapshot)
-            try:
-                delete(host, store, verdict.snapshot, in_use)
-            except Error as error:
-                failures.append((verdict.snapshot, error))
+    for snapshot in doomed:
+        progress(snapshot)
+        try:
+            delete(host, store, snapshot, in_use)
+        except Error as error:
+            failures.append((snapshot, error))
     host.forget()
     return failures
