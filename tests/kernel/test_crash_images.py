@@ -52,7 +52,11 @@ def _boots_old_or_new(machine: Machine, image: Path) -> str:
         pass
     machine.reboot()
     assert machine.read("usr/bin/app") == version, "settling changed what boots"
-    spare = [p for p in machine.subvolume_paths() if p.startswith("fs-root_") and "/" not in p]
+    spare = [
+        p
+        for p in machine.subvolume_paths()
+        if p.startswith("fs-snapshots/root_") and p.count("/") == 1
+    ]
     top_level_is_replaced = machine.layout == "top-level" and version == "version 1\n"
     assert len(spare) == (1 if top_level_is_replaced else 0), "a leftover"
     replaced = [s for s in machine.snapshots() if s.is_replaced]

@@ -65,7 +65,9 @@ def _is_finished(machine: Machine) -> bool:
     assert len(replaced) == 1
     assert replaced[0].id == journal.old_id
     assert (machine.top / replaced[0].path / "usr/bin/app").read_text() == "version 2\n"
-    spare = [path for path in paths if path.startswith("fs-root_") and "/" not in path]
+    spare = [
+        path for path in paths if path.startswith("fs-snapshots/root_") and path.count("/") == 1
+    ]
     assert len(spare) == (1 if machine.layout == "top-level" else 0)
     return True
 
@@ -169,7 +171,7 @@ def test_the_old_root_is_never_touched(upgraded: Machine) -> None:
     replaced = next(s for s in upgraded.snapshots() if s.is_replaced)
     tree = upgraded.top / (replaced.path if replaced.id != 5 else "")
     found = manifest(tree)
-    extra = {p for p in found if p.split("/")[0].startswith(("fs-snapshots", "fs-root_"))}
+    extra = {p for p in found if p.split("/")[0] == "fs-snapshots"}
     old_extra = {p for p in old if p.startswith("fs-snapshots")}
     assert {p: v for p, v in found.items() if p not in extra} == {
         p: v for p, v in old.items() if p not in old_extra

@@ -195,7 +195,7 @@ def _slow(machine: Machine) -> None:
 
 def _wait_for_the_copy(machine: Machine) -> None:
     deadline = time.monotonic() + 30
-    while not any(machine.top.glob("fs-root_*/root/many/*")):
+    while not any(machine.top.glob("fs-snapshots/root_*/root/many/*")):
         assert time.monotonic() < deadline
         time.sleep(0.005)
 

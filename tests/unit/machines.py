@@ -14,7 +14,7 @@ from tests.unit.filesystem import Filesystem
 from tests.unit.samples import NOW, uuid_of
 
 LAYOUTS = ("fedora", "oracle", "opensuse", "2011")
-SPARE = "fs-root_20261123132957"
+SPARE = "fs-snapshots/root_20261123132957"
 REPLACED = "replaced_20261123132957"
 NAME = "yum_20261122080000"
 _ROOT = {"fedora": "root", "oracle": "root", "opensuse": "@/.snapshots/1/snapshot", "2011": ""}

@@ -130,8 +130,8 @@ def test_what_stays_in_the_top_level() -> None:
     stays = [
         STORE + "/yum_20200101000000",
         STORE + "/replaced_20200101000000/nested",
-        "fs-root_20200101000000",
-        "fs-root_20200101000000/var/lib/machines",
+        "fs-snapshots/root_20200101000000",
+        "fs-snapshots/root_20200101000000/var/lib/machines",
         "ext2_saved",
         "home",
         "home/.snapshots",

@@ -11,7 +11,7 @@ from .snapshot import Snapshot
 
 SNAPSHOT_PREFIX = "yum_"
 REPLACED_PREFIX = "replaced_"
-NEW_ROOT_PREFIX = "fs-root_"
+NEW_ROOT_PREFIX = "root_"
 _FORMAT = "%Y%m%d%H%M%S"
 
 

@@ -159,11 +159,11 @@ def nested_subvolumes(situation: Situation) -> list[Subvolume]:
 def _stays_in_top_level(subvolume: Subvolume, situation: Situation) -> bool:
     """Whether a subvolume is no part of a root that lies in the top level.
 
-    The store, roots of ours, the image that btrfs-convert(8) leaves, and what fstab mounts by a
+    The store with roots of ours, the image that btrfs-convert(8) leaves, and what fstab mounts by a
     path that does not change.
     """
     path = "/" + subvolume.path
-    if subvolume.path.startswith("fs-root_") or mountinfo.is_within(path, f"/{STORE}"):
+    if mountinfo.is_within(path, f"/{STORE}"):
         return True
     mounted = situation.mounted_elsewhere
     return subvolume.path == "ext2_saved" or any(

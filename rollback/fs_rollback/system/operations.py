@@ -22,7 +22,15 @@ class Operations:
 
     def snapshot(self, source: str, destination: str, *, read_only: bool) -> None:
         """Make a snapshot of a subvolume."""
-        btrfs.create_snapshot(self._path(source), self._path(destination), read_only=read_only)
+        # Parts of both paths may belong to users, who could put a link where a directory was.
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        with _kernel("open", f"/{source}"):
+            origin = syscalls.open_in_root(self._host.top_fd, source or ".", flags, follow=False)
+        try:
+            with self._parent("", destination) as place:
+                btrfs.create_snapshot(f"/proc/self/fd/{origin}", place, read_only=read_only)
+        finally:
+            os.close(origin)
 
     def delete(self, path: str) -> None:
         """Delete a subvolume and all that are nested in it; nothing to do if there is none."""

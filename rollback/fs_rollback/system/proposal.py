@@ -85,7 +85,8 @@ def _situation(
         target=target,
         target_from_top_level=_is_from_top_level(host, target),
         target_fstab_subvolume=_root_subvolume(text),
-        spare=naming.free_name(naming.NEW_ROOT_PREFIX, now, taken),
+        # In the store, whose mode keeps everyone else out while the new root is being made.
+        spare=f"{STORE}/{naming.free_name(naming.NEW_ROOT_PREFIX, now, taken)}",
         replaced=naming.free_name(naming.REPLACED_PREFIX, now, taken),
         created=format_time(now),
         keep=keep_paths,

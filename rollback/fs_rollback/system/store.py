@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ..core import record as records
+from ..core.naming import NEW_ROOT_PREFIX
 from ..core.record import Record
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import KernelError, LockedError, StoreError
@@ -94,7 +95,7 @@ class Store:
         found = [
             self._snapshot(name, in_store.get(name), has_record=name + _RECORD_SUFFIX in entries)
             for name in names
-            if not name.startswith(_DELETED_PREFIX)
+            if not name.startswith((_DELETED_PREFIX, NEW_ROOT_PREFIX))
         ]
         return _by_age([s for s in found if s.exists or s.record])
 
