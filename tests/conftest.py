@@ -9,6 +9,7 @@ that is meant to run everything cannot pass by running little.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional, Union
@@ -17,6 +18,10 @@ import pytest
 
 _TESTS = Path(__file__).parent
 _REASON = "needs root; only tests/unit does not"
+
+
+# A shell starts background jobs with SIGINT ignored, and so would everything the tests start be.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _WithheldModule(pytest.Module):

@@ -54,6 +54,9 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
 
     def pre_transaction(self) -> None:
         """Take the snapshot, or stop dnf: only its own errors do that."""
+        if self._taken is not None:  # of an earlier transaction that never reached its end
+            self._taken.held.close()
+            self._taken = None
         if not self._concerns_us():
             return
         try:

@@ -55,6 +55,10 @@ class RefusedError(Error):
     exit_code = 3
 
 
+class UnsupportedRootError(RefusedError):
+    """The root is none that snapshots can be taken of: not btrfs, not a subvolume, not mounted."""
+
+
 class StoreError(Error):
     """The store, or a record in it, is not what it should be."""
 

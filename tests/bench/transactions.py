@@ -105,7 +105,7 @@ class Transactions:
                 taken = transaction.before(change, self.root)
             assert isinstance(taken, transaction.Taken), taken
             with self.samples.time(f"{line}: after"):
-                problems = transaction.after(taken, Outcome.DONE, 1, config, self.root)
+                problems = transaction.after(taken, Outcome.DONE, 1, config)
         assert problems == []
         assert len(os.listdir(self.store)) == 2 * (_STORED + 1 - pruned)
 

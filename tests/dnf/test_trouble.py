@@ -256,3 +256,37 @@ def test_two_at_once_one_waits(sandbox: Sandbox) -> None:
             output, _ = transaction.communicate(timeout=60)
     assert LINE in output
     assert installed(sandbox) == "1"
+
+
+def test_a_rollback_waits_for_a_running_transaction(sandbox: Sandbox) -> None:
+    """From the snapshot to the end: dnf itself does not hold rpm's lock all that time."""
+    wait = {"pre": "touch /run/now; while [ -e /run/now ]; do sleep 0.1; done"}
+    offer(sandbox, app("1"), Package("slow", "1", scriptlets=wait))
+    dnf(sandbox, "install", "app")
+    with sandbox.popen(["dnf", "--assumeyes", "install", "slow"]) as transaction:
+        _wait_for(sandbox.path("/run/now"))
+        with sandbox.popen(["fs-rollback", "rollback", "--yes"]) as rollback:
+            time.sleep(1.5)
+            assert rollback.poll() is None, "it waits"
+            sandbox.path("/run/now").unlink()
+            said, _ = transaction.communicate(timeout=60)
+            assert "Complete!" in said
+            said, _ = rollback.communicate(timeout=60)
+            assert rollback.returncode == 0
+    assert "Rolled back" in said
+    sandbox.reboot()
+    assert installed(sandbox, "slow") == "", "it was part of the root that was replaced"
+    assert installed(sandbox) == "1"
+
+
+def test_a_plain_chroot_into_a_subvolume_is_left_alone(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    script = """
+    btrfs -q subvolume snapshot / /inner 2>/dev/null || btrfs subvolume snapshot / /inner
+    for d in proc dev run; do mount --rbind /$d /inner/$d; done
+    exec chroot /inner dnf --assumeyes install app
+    """
+    done = sandbox.run(["unshare", "--mount", "sh", "-c", script])
+    assert "Complete!" in done.stdout
+    assert "fs-snapshot" not in done.stdout + done.stderr
+    assert records(sandbox) == {}

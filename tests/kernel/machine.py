@@ -134,7 +134,7 @@ class Machine:
         (self.root / "usr/bin/app").write_text(f"version {version}\n")
         for path in ("etc/app.conf", "var/data"):
             (self.root / path).write_text(f"{version}\n")
-        problems = transaction.after(taken, Outcome.DONE, version, Config(), str(self.root))
+        problems = transaction.after(taken, Outcome.DONE, version, Config())
         assert problems == []
         return taken.record.name
 

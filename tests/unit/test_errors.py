@@ -13,6 +13,7 @@ CODES = {
     "UsageError": 2,
     "ConfigError": 2,
     "RefusedError": 3,
+    "UnsupportedRootError": 3,
     "UndoFailedError": 4,
     "InterruptedRunError": 130,
 }

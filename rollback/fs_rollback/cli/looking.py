@@ -56,6 +56,8 @@ def _load(host: Host, store: Store | None) -> list[Snapshot]:
     if store is None:
         return []
     snapshots = store.load()
+    if store.is_busy():
+        return snapshots
     settled = {record.name: record for record in history.settle(host, snapshots)}
     return [s._replace(record=settled.get(s.name, s.record)) for s in snapshots]
 
@@ -73,7 +75,7 @@ def status(args: Namespace) -> int:
 
 
 def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
-    from ..system import boot_sources, plugin_state
+    from ..system import boot_sources, plugin_state, transaction
 
     attention: list[str] = []
     layout = None
@@ -81,6 +83,8 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         layout = boot_sources.read_layout(host)
     except Error as error:
         attention.append(f"no rollback is possible: {error} {error.hint}".strip())
+    if host.is_running and (unprotected := transaction.unprotected()) is not None:
+        attention.append(f"{unprotected.reason}: transactions take no snapshot")
     if reason := host.unsupported():
         attention.append(f"{reason}: transactions take no snapshot, no rollback is possible")
     try:

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .arguments import parser
 
     args = parser().parse_args(given)
+    _replace_closed_streams()
     for name in ("stdout", "stderr"):
         # A terminal in the C locale must not turn a message into a traceback.
         getattr(sys, name).reconfigure(errors="backslashreplace")
@@ -43,11 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = 1
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         # The reader went away; nothing more can be said to it, not at exit either. What was done
         # is done all the same: the code stays.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
+
+
+def _replace_closed_streams() -> None:
+    """Give a process that was started without standard streams something to write to."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from ..core.record import Kind, PackageChange
 from ..core.snapshot import Snapshot
 from ..core.steps import Step
 from ..errors import KernelError, ProcessError, RefusedError, UsageError
-from ..system import changes, executor, rollback, verify, window
+from ..system import changes, executor, files, refusals, rollback, verify, window
 from ..system import proposal as proposals
 from ..system.host import Host
 from ..system.operations import Operations
@@ -35,7 +35,7 @@ Found = TypeVar("Found")
 def roll_back(args: Namespace) -> int:
     """`rollback`: make a snapshot the root of the next boot."""
     with _opened(args) as (host, store):
-        target = _target(args.snapshot, store.load())
+        target = _target(args.snapshot, host, store.load())
         return _propose_and_do(args, host, store, target, "Roll back")
 
 
@@ -44,8 +44,17 @@ def undo(args: Namespace) -> int:
     with _opened(args) as (host, store):
         found = window.look(host, store)
         if found.waiting is window.Waiting.REBOOT and found.journal is not None:
+            if host.root_id != found.journal.old_id:
+                raise RefusedError(
+                    f"{args.root} is not the root that the waiting rollback has replaced",
+                    hint="Run this without --root on the machine itself, or reboot it.",
+                )
             return _take_back(args, host, store, found)
-        replaced = [s for s in store.load() if s.exists and s.is_replaced]
+        replaced = [
+            s
+            for s in store.load()
+            if s.exists and s.is_replaced and not refusals.of_stranger(host, s)
+        ]
         if not replaced:
             raise RefusedError(
                 "there is no rollback to undo", hint="'fs-rollback list' shows what there is."
@@ -68,22 +77,26 @@ def _opened(args: Namespace) -> Iterator[tuple[Host, Store]]:
 
 def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
     configured = () if args.no_keep else session.configuration(host).keep
+    for path in args.keep:
+        if files.device_of(host.root_fd, path) is None:
+            raise UsageError(f"--keep: there is no {path}", hint="Nothing was changed.")
     try:
         return (*configured, *(config.checked_path(path) for path in args.keep))
     except ValueError as error:
         raise UsageError(f"--keep takes an absolute path, not {error}") from error
 
 
-def _target(reference: str | None, snapshots: Sequence[Snapshot]) -> Snapshot:
+def _target(reference: str | None, host: Host, snapshots: Sequence[Snapshot]) -> Snapshot:
     if reference is not None:
         return resolve(reference, snapshots)
-    pre = [s for s in snapshots if s.exists and s.kind is Kind.PRE]
-    if not pre:
+    pre = (s for s in reversed(snapshots) if s.exists and s.kind is Kind.PRE)
+    newest = next((s for s in pre if not refusals.of_stranger(host, s)), None)
+    if newest is None:
         raise UsageError(
             "there is no snapshot from before a transaction",
             hint="'fs-rollback list' shows what there is; name one.",
         )
-    return pre[-1]
+    return newest
 
 
 def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot, verb: str) -> int:
@@ -119,9 +132,10 @@ def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot,
 def _take_back(args: Namespace, host: Host, store: Store, found: window.Window) -> int:
     journal = found.journal
     assert journal is not None, "a rollback waits"
-    text = f"The rollback to {journal.target} waits for its reboot. It is taken back entirely."
     if not args.json:
-        print(text)
+        print(
+            f"The rollback to {journal.target} waits for its reboot: it can be taken back entirely."
+        )
     answer: dict[str, Any] = {"target": journal.target, "taken_back": True, "done": False}
     if args.dry_run:
         return _answer(args, answer, "This was a dry run: nothing was changed.")
@@ -136,7 +150,7 @@ def _take_back(args: Namespace, host: Host, store: Store, found: window.Window) 
 
 def _answer(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
     # Whether or not anybody reads it, the code says what became of the machine.
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         if args.json:
             session.print_json(answer)
         else:
@@ -174,7 +188,7 @@ def _known(what: str, ask: Callable[[], Found | None]) -> Found | None:
     """Return the answer, None where it could not be had, which is no reason to refuse."""
     try:
         return ask()
-    except (ProcessError, KernelError) as error:
+    except (ProcessError, KernelError, OSError) as error:
         session.note(f"the {what} cannot be compared: {error}")
         return None
 

@@ -11,6 +11,7 @@ from typing import Any, Union
 from . import layout as layouts
 from . import mountinfo, steps
 from .snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
+from .steps import Operations, SetAside
 
 CommitStep = Union[steps.Exchange, steps.SetDefault]
 _STEPS: dict[str, Any] = {
@@ -47,6 +48,12 @@ class Plan:
         step = self.steps[self.commit]
         assert isinstance(step, (steps.Exchange, steps.SetDefault)), "plans commit with one of two"
         return step
+
+    def is_foreign(self, operations: Operations) -> bool:
+        """Whether the old root is at none of the places where this plan could have left it."""
+        aside = next(step for step in self.steps if isinstance(step, SetAside))
+        places = (aside.old_path, aside.spare, f"{STORE}/{aside.name}")
+        return all(operations.subvolume(place)[1] != aside.old_uuid for place in places)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON has it; `from_json` reads it back."""

@@ -88,7 +88,10 @@ class Step(Protocol):
         """Take it back, or what there is of it."""
 
     def by_hand(self) -> tuple[str, ...]:
-        """Return the commands that take it back, with the top level mounted on /mnt."""
+        """Return the commands that take it back, with the top level mounted on /mnt.
+
+        Only what decides which root boots: the next run clears away the rest.
+        """
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class CreateRoot:
         operations.delete(self.spare)
 
     def by_hand(self) -> tuple[str, ...]:
-        return (f"btrfs subvolume delete /mnt/{self.spare}",)
+        return ()  # a leftover harms nobody, and no hand should delete what may be the old root
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class KeepPaths:
         operations.delete(self.frozen)
 
     def by_hand(self) -> tuple[str, ...]:
-        return (f"btrfs subvolume delete /mnt/{self.frozen}   # if it is there",)
+        return ()
 
 
 @dataclass(frozen=True)
@@ -163,9 +166,7 @@ class CarrySubvolume:
         operations.delete(join(self.spare, self.path))
 
     def by_hand(self) -> tuple[str, ...]:
-        return (
-            f"btrfs subvolume delete {mounted(join(self.spare, self.path))}   # if it is there",
-        )
+        return ()
 
 
 @dataclass(frozen=True)

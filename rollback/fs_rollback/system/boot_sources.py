@@ -57,6 +57,14 @@ def mounted_elsewhere(host: Host) -> frozenset[str]:
     return frozenset(name for name in names if name)
 
 
+def mounted_by_id(host: Host) -> frozenset[int]:
+    """Return the subvolumes that the tree's fstab mounts by their ID."""
+    entries = fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or "")
+    options = (o for e in entries if e.fstype == "btrfs" for o in e.options)
+    numbers = (o[9:] for o in options if o.startswith("subvolid="))
+    return frozenset(int(number) for number in numbers if number.isdigit())
+
+
 def mount_points(host: Host) -> frozenset[str]:
     """Return where the tree's fstab, and the running system, mount something in the root."""
     entries = fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or "")

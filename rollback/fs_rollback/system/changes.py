@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 
@@ -13,6 +14,11 @@ from ..core.snapshot import Snapshot, Subvolume
 from . import files, history, process
 from .host import Host
 
+# A name may hold anything, a newline and what looks like another line too.
+_FOUND = re.compile(
+    r"^inode \d+ file offset \d+ len \d+ disk start \d+ offset \d+ gen \d+ flags \S+ (.+)$",
+    re.MULTILINE,
+)
 _QUERY = "%{NAME}\\t%{ARCH}\\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n"
 
 
@@ -34,7 +40,9 @@ def _installed(tree: int) -> set[Item]:
     place = history.rpmdb_path(tree)
     if place is None:
         return set()
-    with tempfile.TemporaryDirectory(prefix="fs-rollback-") as copy:
+    # In /run, which has room where the disk is full: a good reason to roll back.
+    memory = "/run" if os.access("/run", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="fs-rollback-", dir=memory) as copy:
         for name in files.list_in_tree(tree, place) or []:
             files.copy_from_tree(tree, f"{place}/{name}", os.path.join(copy, name))
         arguments = ("rpm", "--dbpath", copy, "--query", "--all", "--queryformat", _QUERY)
@@ -70,10 +78,8 @@ def written_files(host: Host, root: Subvolume, target: Snapshot) -> list[str]:
     since = str(_end_of_its_time(host, target) + 1)
     path = host.path(root.path)
     arguments = ("btrfs", "subvolume", "find-new", path, since)
-    lines = process.run(arguments, pass_fds=(host.top_fd,)).splitlines()
-    # "inode N file offset N len N disk start N offset N gen N flags F PATH"
-    found = {line.split(" ", 16)[16] for line in lines if line.startswith("inode ")}
-    return sorted("/" + path for path in found)
+    found = _FOUND.findall(process.run(arguments, pass_fds=(host.top_fd,)))
+    return sorted({"/" + path for path in found})
 
 
 def _end_of_its_time(host: Host, target: Snapshot) -> int:

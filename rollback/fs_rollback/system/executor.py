@@ -8,6 +8,7 @@ plan it was. One mechanism serves errors, signals, kills, power cuts and `undo`.
 from __future__ import annotations
 
 import enum
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +18,11 @@ from ..core import pending as journals
 from ..core.pending import Pending, State
 from ..core.plan import Plan
 from ..core.steps import Operations, Step
-from ..errors import Error, StoreError, UndoFailedError
+from ..errors import Error, KernelError, StoreError, UndoFailedError
 from . import files
 from .store import PENDING, Store
 
+_STALE = PENDING + ".stale"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -86,7 +88,7 @@ def take_back(
     except Error as error:
         commands = [f"mount -o subvolid=5 {store.host.mount.source} /mnt"]
         commands += [line for step in reversed(left) for line in step.by_hand()]
-        commands += [f"rm /mnt/fs-snapshots/{PENDING}", "umount /mnt"]
+        commands += ["umount /mnt", "fs-rollback status   # the next command clears away the rest"]
         reason = f" after: {cause}" if cause is not None else ""
         raise UndoFailedError(
             f"taking the rollback back failed: {error}{reason}", commands=commands
@@ -114,6 +116,10 @@ def settle(store: Store, operations: Operations) -> str:
     if journal is None or journal.state is State.COMMITTED:
         return ""
     plan = journal.plan
+    if plan.is_foreign(operations):
+        # Somebody repaired the machine by hand: nothing of this is ours to finish or take back.
+        _set_journal_aside(store)
+        return f"a rollback was interrupted and repaired by hand; its journal is now {_STALE}"
     with signals_held_back():
         if not plan.commit_step.done(operations):
             take_back(store, plan.steps, operations)
@@ -128,6 +134,13 @@ def finish(store: Store, plan: Plan, operations: Operations) -> None:
     for step in plan.steps[plan.commit + 1 :]:
         step.apply(operations)
     store.host.forget()
+
+
+def _set_journal_aside(store: Store) -> None:
+    try:
+        os.rename(PENDING, _STALE, src_dir_fd=store.directory, dst_dir_fd=store.directory)
+    except OSError as error:
+        raise KernelError("set aside", PENDING, error) from error
 
 
 def clear_journal(store: Store) -> None:

@@ -59,14 +59,14 @@ def transaction_is_running(host: Host) -> bool:
     return False
 
 
-def settle(host: Host, snapshots: Sequence[Snapshot], *, own_lock: bool = False) -> list[Record]:
+def settle(host: Host, snapshots: Sequence[Snapshot]) -> list[Record]:
     """Return the pending records as they should be, the end of their transactions filled in.
 
-    `own_lock` says that this very process holds rpm's lock, so no earlier transaction can be
-    running. Nothing is written here. An unreadable history settles nothing.
+    For a caller who has the store's lock, or saw that nobody has it: a transaction holds it from
+    its snapshot to its end. Nothing is written here. An unreadable history settles nothing.
     """
     pending = [s for s in snapshots if s.pending and s.exists and s.record and s.record.writable]
-    if not pending or (not own_lock and transaction_is_running(host)):
+    if not pending:
         return []
     rows = _dnf4_rows(host)
     if rows is None:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from ..core import mountinfo
 from ..core.snapshot import Subvolume
-from ..errors import Error, KernelError, RefusedError
+from ..errors import Error, KernelError, RefusedError, UnsupportedRootError
 from . import btrfs, files, syscalls
 
 _RPMDB_PLACES = ("var/lib/rpm", "usr/lib/sysimage/rpm")
@@ -104,6 +104,16 @@ def is_btrfs_root(root: str) -> bool:
     return btrfs.is_subvolume(root)
 
 
+def _refuse_what_is_no_system(root: str, source: str, root_fd: int) -> None:
+    for name in ("usr", "etc"):
+        if files.device_of(root_fd, name) is None:
+            raise UnsupportedRootError(
+                f"{root} holds no system: there is no /{name} in it",
+                hint=f"Mount the root subvolume itself, for instance: mount -o subvol=root {source}"
+                " DIR",
+            )
+
+
 @contextmanager
 def opened(root: str = "/") -> Iterator[Host]:
     """Open the machine whose root is the directory `root`.
@@ -111,7 +121,7 @@ def opened(root: str = "/") -> Iterator[Host]:
     Raises RefusedError where that is no root of a btrfs subvolume, Error without root's rights.
     """
     if os.geteuid() != 0:
-        raise Error("fs-rollback needs root's rights", hint="Try again with sudo.")
+        raise Error("this needs root's rights", hint="Try again with sudo.")
     path = os.path.realpath(root)
     if not os.path.isdir(path):
         raise RefusedError(f"{root} is not a directory", hint="Give the mounted root of a system.")
@@ -119,15 +129,16 @@ def opened(root: str = "/") -> Iterator[Host]:
     mount = mountinfo.containing(mounts, path)
     if mount is None or mount.fstype != "btrfs":
         kind = mount.fstype if mount else "not mounted"
-        raise RefusedError(
+        raise UnsupportedRootError(
             f"{root} is {kind}, not btrfs", hint="Snapshots and rollbacks need a btrfs root."
         )
     if not btrfs.is_subvolume(path):
-        raise RefusedError(
+        raise UnsupportedRootError(
             f"{root} is not the root of a btrfs subvolume",
             hint="Give the directory on which the root subvolume is mounted.",
         )
     with files.opened(path) as root_fd:
+        _refuse_what_is_no_system(root, mount.source, root_fd)
         try:
             # Without an initramfs the kernel names its root /dev/root, which does not exist.
             known = os.path.exists(mount.source)

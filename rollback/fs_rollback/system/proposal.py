@@ -43,13 +43,17 @@ def propose(
         )
     window.refuse_while_waiting(window.look(host, store))
     refusals.refuse_filesystem(host)
+    refusals.refuse_what_is_not_mounted(host)
     layout = boot_sources.read_layout(host)
     refusals.refuse_other_root(host, layout, target)
     situation = _situation(host, store, layout, target, keep.resolve(host, keep_paths), now)
     nested = nested_subvolumes(situation)
+    refusals.refuse_mounts_by_id(host, nested)
     refusals.refuse_swap(host, {layout.root.id, *(s.id for s in nested)})
     with files.opened(host.path(target.path)) as tree:
+        refusals.refuse_stranger(host, target, tree)
         refusals.refuse_other_layout(host, layout, target, tree)
+        refusals.refuse_fstab_of_target(host, target, tree)
         warnings = refusals.compare_kernels(host, layout, tree)
     return Proposal(
         target,

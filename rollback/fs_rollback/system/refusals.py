@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
+from ..core import fstab
 from ..core import layout as layouts
 from ..core.layout import Layout
 from ..core.mountinfo import is_within, unescape
-from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot
+from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
-from . import boot_sources, btrfs, files, history, kernels
+from . import boot_sources, btrfs, files, history, kernels, syscalls
 from .host import Host
 
 
@@ -37,6 +39,88 @@ def refuse_filesystem(host: Host) -> None:
         raise RefusedError(
             "a package transaction is running", hint="Wait until it has finished, then try again."
         )
+
+
+def refuse_what_is_not_mounted(host: Host) -> None:
+    """Raise RefusedError if fstab mounts something here that decides, and it is not mounted.
+
+    On a system that is not running, only the root may be: /boot, or what has the rpm database,
+    cannot be looked at then.
+    """
+    wanted = {"/usr", "/etc", "/boot"}
+    if history.rpmdb_path(host.root_fd) is None:
+        wanted |= {"/var", "/var/lib", "/var/lib/rpm"}
+    entries = fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or "")
+    device = os.fstat(host.root_fd).st_dev
+    for entry in entries:
+        if entry.point in wanted and files.device_of(host.root_fd, entry.point) in (None, device):
+            raise RefusedError(
+                f"/etc/fstab mounts {entry.spec} on {entry.point}, and it is not mounted here",
+                hint=f"Mount it first: mount {entry.spec} {host.root.rstrip('/')}{entry.point}",
+            )
+
+
+def refuse_mounts_by_id(host: Host, nested: Sequence[Subvolume]) -> None:
+    """Raise RefusedError if fstab mounts a nested subvolume by its ID: its copy has another one."""
+    ids = {subvolume.id: subvolume for subvolume in nested}
+    for entry in fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or ""):
+        for option in entry.options:
+            number = option[9:] if option.startswith("subvolid=") else ""
+            if number.isdigit() and int(number) in ids and entry.point != "/":
+                raise RefusedError(
+                    f"/etc/fstab line {entry.line} mounts a subvolume inside the root by its ID:"
+                    f" {entry.text}",
+                    hint=f"In /etc/fstab, put 'subvol={ids[int(number)].path}' there without"
+                    " the subvolid, and try again.",
+                )
+
+
+def refuse_stranger(host: Host, target: Snapshot, tree: int) -> None:
+    """Raise RefusedError if the target is no system, or that of another machine.
+
+    Two systems may share a filesystem, and its store; machine-id(5) tells them apart.
+    """
+    for path in ("usr", "etc"):
+        if files.list_in_tree(tree, path) is None:
+            raise RefusedError(
+                f"{target.name} holds no system: it has no /{path}",
+                hint="'fs-rollback list' shows what else there is.",
+            )
+    if is_stranger(host, tree):
+        raise RefusedError(
+            f"{target.name} is of another system on this filesystem",
+            hint="Its /etc/machine-id is not the one here. Choose another snapshot.",
+        )
+
+
+def is_stranger(host: Host, tree: int) -> bool:
+    """Whether a tree is of another machine than the one here, as far as both say."""
+    ours, theirs = (
+        (files.read_in_tree(place, "etc/machine-id") or "").strip()
+        for place in (host.root_fd, tree)
+    )
+    return len(ours) == len(theirs) == 32 and ours != theirs
+
+
+def of_stranger(host: Host, snapshot: Snapshot) -> bool:
+    """Whether a snapshot is of another machine that shares this filesystem."""
+    with files.opened(host.path(snapshot.path)) as tree:
+        return is_stranger(host, tree)
+
+
+def refuse_fstab_of_target(host: Host, target: Snapshot, tree: int) -> None:
+    """Raise RefusedError if the target's fstab mounts a subvolume that is no longer there."""
+    paths = {subvolume.path for subvolume in host.subvolumes}
+    ours = f"UUID={syscalls.filesystem_uuid(host.top_fd)}"
+    for entry in fstab.parse(files.read_in_tree(tree, "etc/fstab") or ""):
+        names = [o[7:].strip("/") for o in entry.options if o.startswith("subvol=")]
+        optional = {"noauto", "nofail"} & set(entry.options)
+        missing = [name for name in names if name not in paths]
+        if missing and entry.spec == ours and entry.point != "/" and not optional:
+            raise RefusedError(
+                f"/etc/fstab in {target.name} mounts a subvolume that does not exist: {entry.text}",
+                hint=f"Give it its name back ({missing[0]}), or choose another snapshot.",
+            )
 
 
 def refuse_other_root(host: Host, layout: Layout, target: Snapshot) -> None:

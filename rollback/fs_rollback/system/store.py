@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ..core import record as records
-from ..core.naming import NEW_ROOT_PREFIX
+from ..core.naming import NEW_ROOT_PREFIX, REPLACED_PREFIX, SNAPSHOT_PREFIX
 from ..core.record import Record
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import KernelError, LockedError, StoreError
@@ -60,6 +61,13 @@ class Store:
                     process = fields[fields.index(wanted) - 1]
                     return f"process {process} ({_command_name(process)})"
         return "another process"
+
+    def is_busy(self) -> bool:
+        """Whether another process has the lock: a command, or a transaction that is running."""
+        if not syscalls.try_lock(self.directory):
+            return True
+        syscalls.unlock(self.directory)
+        return False
 
     def has_journal(self) -> bool:
         """Whether a rollback is under way, or waits for its reboot."""
@@ -225,14 +233,14 @@ class Store:
         doomed = {
             name[: -len(_RECORD_SUFFIX)] if _is_record(name) else name
             for name in entries
-            if name.startswith(_DELETED_PREFIX) and not files.is_temporary(name)
+            if _OUR_DELETED.fullmatch(name)
         }
         for name in sorted(doomed):
             try:
                 self._tidy_deletion(name, entries)
             except KernelError as error:
                 problems.append(error)
-        temporary = {name for name in entries if files.is_temporary(name)}
+        temporary = {name for name in entries if _OUR_TEMPORARY.fullmatch(name)}
         for name in temporary | {name + _RECORD_SUFFIX for name in self._never_taken(entries)}:
             files.remove_durably(self.directory, name)
         if doomed:
@@ -266,6 +274,10 @@ class Store:
         return record.kind is _REPLACED and record.source.id == TOP_LEVEL_ID
 
 
+# Only what has a name of our own shape is a leftover of ours.
+_OUR_NAME = rf"(?:{SNAPSHOT_PREFIX}|{REPLACED_PREFIX})\d{{14}}"
+_OUR_DELETED = re.compile(rf"{_DELETED_PREFIX}{_OUR_NAME}(?:\.json)?")
+_OUR_TEMPORARY = re.compile(rf"(?:{_OUR_NAME}|pending)\.json\.new")
 _REPLACED = records.Kind.REPLACED
 
 

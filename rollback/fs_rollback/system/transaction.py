@@ -3,28 +3,38 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from typing import NamedTuple
 
 from ..config import Config
 from ..core.record import Kind, Outcome, Record, Transaction
 from ..core.snapshot import STORE
-from ..errors import Error, StoreError
+from ..errors import Error, KernelError, StoreError, UnsupportedRootError
 from . import history, host, store, upkeep
 from .host import Host
 from .store import Store
 
-# systemd.io/CONTAINER_INTERFACE, podman-run(1), Docker: the root of a container is not ours.
-_CONTAINER_MARKS = ("run/systemd/container", "run/.containerenv", ".dockerenv")
+# systemd.io/CONTAINER_INTERFACE, podman-run(1): the root of a container is not ours.
+# Not Docker's /.dockerenv: an image of a machine that was made from a container may have it.
+_CONTAINER_MARKS = ("run/systemd/container", "run/.containerenv")
 
 
 class Taken(NamedTuple):
-    """The snapshot that protects a transaction; `path` is as people read it."""
+    """The snapshot that protects a transaction; `path` is as people read it.
+
+    It holds the store's lock until `after`, or until the process ends: a rollback in between would
+    leave the transaction in the root that it has just set aside.
+    """
 
     record: Record
     path: str
+    machine: Host
+    store: Store
+    held: ExitStack
 
 
 class Unprotected(NamedTuple):
@@ -48,7 +58,7 @@ def unprotected(root: str = "/") -> Unprotected | None:
 
 
 def before(transaction: Transaction, root: str = "/") -> Taken | Unprotected:
-    """Take the snapshot before a transaction. The caller holds rpm's lock.
+    """Take the snapshot before a transaction, and hold the store until `after`.
 
     Raises RefusedError while a rollback waits for its reboot, and Error where the snapshot
     fails: the transaction should not run then.
@@ -56,59 +66,59 @@ def before(transaction: Transaction, root: str = "/") -> Taken | Unprotected:
     reason = unprotected(root)
     if reason is not None:
         return reason
-    with host.opened(root) as machine:
+    with ExitStack() as stack:
+        try:
+            machine = stack.enter_context(host.opened(root))
+        except UnsupportedRootError as error:
+            return Unprotected(str(error), True)
         unsupported = machine.unsupported()
         if unsupported:
             return Unprotected(f"no snapshot: {unsupported}", False)
-        with store.opened(machine, create=True) as found:
-            if found is None:
-                raise StoreError(f"/{STORE} vanished while it was opened")
-            with found.locked():
-                return _take(machine, found, transaction)
+        found = stack.enter_context(store.opened(machine, create=True))
+        if found is None:
+            raise StoreError(f"/{STORE} vanished while it was opened")
+        stack.enter_context(found.locked())
+        record = _take(machine, found, transaction)
+        held = stack.pop_all()
+        # Where dnf never comes to its last hook, the end of the process closes it in order.
+        atexit.register(held.close)
+        return Taken(record, f"/{STORE}/{record.name}", machine, found, held)
 
 
-def _take(machine: Host, found: Store, transaction: Transaction) -> Taken:
+def _take(machine: Host, found: Store, transaction: Transaction) -> Record:
     if found.has_journal():
         from . import window
 
         window.refuse_while_waiting(window.settle(machine, found)[0])
     found.tidy()  # what cannot be removed is said by the next command
     if found.may_have_pending():
-        for record in history.settle(machine, found.load(), own_lock=True):
-            found.write(record)
+        with suppress(KernelError):  # what is not settled now is settled by the next run
+            for settled in history.settle(machine, found.load()):
+                found.write(settled)
     now = datetime.now().astimezone()
-    record = upkeep.take(machine, found, Kind.PRE, now, transaction=transaction)
-    return Taken(record, f"/{STORE}/{record.name}")
+    return upkeep.take(machine, found, Kind.PRE, now, transaction=transaction)
 
 
-def after(
-    taken: Taken, outcome: Outcome, history_id: int | None, config: Config, root: str = "/"
-) -> list[str]:
+def after(taken: Taken, outcome: Outcome, history_id: int | None, config: Config) -> list[str]:
     """Record how the transaction ended, take the post snapshot if wanted, prune.
 
     Returns what went wrong in words: nothing here may fail a transaction that has run.
     """
     problems: list[str] = []
-    try:
-        with host.opened(root) as machine, store.opened(machine) as found:
-            if found is None:
-                return [f"/{STORE} is gone"]
-            with found.locked():
-                _finish(machine, found, taken, outcome, history_id, config, problems)
-    except (Error, OSError) as error:
-        problems.append(str(error))
+    with taken.held:
+        try:
+            taken.machine.forget()
+            _finish(taken, outcome, history_id, config, problems)
+        except (Error, OSError) as error:
+            problems.append(str(error))
+    atexit.unregister(taken.held.close)
     return problems
 
 
-def _finish(  # noqa: PLR0913, PLR0917 - the pieces of one event, from one caller
-    machine: Host,
-    found: Store,
-    taken: Taken,
-    outcome: Outcome,
-    history_id: int | None,
-    config: Config,
-    problems: list[str],
+def _finish(
+    taken: Taken, outcome: Outcome, history_id: int | None, config: Config, problems: list[str]
 ) -> None:
+    machine, found = taken.machine, taken.store
     if taken.record.transaction is None:
         return
     end = taken.record.transaction._replace(outcome=outcome, history_id=history_id)

@@ -75,10 +75,11 @@ def _nested_in_use(host: Host, snapshot: Snapshot) -> str:
         return ""
     inside = [s for s in host.subvolumes if s.path.startswith(snapshot.path + "/")]
     by_name = boot_sources.mounted_elsewhere(host)
+    by_id = boot_sources.mounted_by_id(host)
     for subvolume in inside:
         if subvolume.id in host.mounted_ids | {host.default_id}:
             return f"the subvolume /{subvolume.path} in it is in use"
-        if subvolume.path in by_name:
+        if subvolume.path in by_name or subvolume.id in by_id:
             return f"/etc/fstab mounts the subvolume /{subvolume.path} in it"
     return ""
 

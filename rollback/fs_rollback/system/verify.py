@@ -52,8 +52,8 @@ def _verify_root(machine: Host, proposal: Proposal) -> None:
         for path in ("usr", "etc"):
             found = files.list_in_tree(tree, path) is not None
             _expect(found, f"the next root has no /{path}")
-        recorded = proposal.target.record.kernels if proposal.target.record else ()
-        missing = set(recorded) - set(kernels.with_modules(tree))
+        with files.opened(machine.path(proposal.target.path)) as target:
+            missing = set(kernels.with_modules(target)) - set(kernels.with_modules(tree))
         _expect(not missing, f"the next root lacks the modules of {', '.join(sorted(missing))}")
     for path in proposal.carried:
         carried = btrfs.is_subvolume(machine.path(f"{layout.root.path}/{path}"))
