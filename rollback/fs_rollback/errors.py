@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 _HINTS = {
     errno.ENOSPC: "Free space: 'fs-rollback prune' or 'fs-rollback delete ID'; then see"
@@ -74,6 +75,15 @@ class KernelError(Error):
         self.errno = cause.errno or 0
         reason = os.strerror(self.errno) if self.errno else str(cause)
         super().__init__(f"cannot {doing} {path}: {reason}", hint=_HINTS.get(self.errno, ""))
+
+
+@contextmanager
+def kernel_errors(doing: str, path: str) -> Iterator[None]:
+    """Turn an OSError of what is done inside into a KernelError."""
+    try:
+        yield
+    except OSError as error:
+        raise KernelError(doing, path, error) from error
 
 
 class ProcessError(Error):

@@ -111,3 +111,47 @@ def test_a_tree_deeper_than_any_path_goes_with_the_rest(named: Machine) -> None:
     named.roll_back(taken, keep=("/home",))
     named.take_back()
     named.roll_back(name, keep=("/home",))
+
+
+@pytest.mark.parametrize("depth", [15, 17], ids=["near PATH_MAX", "beyond PATH_MAX"])
+def test_a_subvolume_that_no_path_leads_to_stops_nobody(named: Machine, depth: int) -> None:
+    here = os.open(named.root / "root", os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d" * 250, dir_fd=here)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    btrfsutil.create_subvolume(f"/proc/self/fd/{here}/{'s' * 200}")
+    os.close(here)
+    name = named.upgrade()
+    assert main(["list", "--root", str(named.root)]) == 0
+    named.roll_back(name, keep=())
+    named.reboot()
+    assert named.read("usr/bin/app") == "version 1\n"
+
+
+def test_what_fstab_binds_to_a_kept_path_is_kept(named: Machine) -> None:
+    fstab = named.root / "etc/fstab"
+    lines = [line for line in fstab.read_text().splitlines() if "/home" not in line]
+    fstab.write_text("\n".join([*lines, "/data/home /home none bind 0 0", ""]))
+    named.write(named.root, "data/home/user/letter", "early\n")
+    name = named.upgrade()
+    named.write(named.root, "data/home/user/letter", "late\n")
+    named.roll_back(name)
+    named.reboot()
+    assert named.read("data/home/user/letter") == "late\n"
+
+
+def test_undo_goes_by_the_order_of_roots_and_not_by_the_clock(named: Machine) -> None:
+    name = named.upgrade()
+    for number in range(2):
+        named.roll_back(name)
+        named.reboot()
+        (named.root / "usr/bin/app").write_text(f"root {number}\n")
+    record = next(s.record for s in named.snapshots() if s.is_replaced and s.id == 256)
+    assert record is not None
+    with named.writing() as (_, store):
+        store.write(record._replace(created=record.created.replace(year=2099)))
+    assert main(["undo", "--yes", "--root", str(named.root)]) == 0
+    named.reboot()
+    assert named.read("usr/bin/app") == "root 0\n"

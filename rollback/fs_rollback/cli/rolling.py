@@ -59,7 +59,9 @@ def undo(args: Namespace) -> int:
             raise RefusedError(
                 "there is no rollback to undo", hint="'fs-rollback list' shows what there is."
             )
-        return _propose_and_do(args, host, store, replaced[-1], "Undo the rollback: go back")
+        # Roots are replaced in the order in which they were made, whatever the clock said.
+        last = max(replaced, key=lambda snapshot: snapshot.id)
+        return _propose_and_do(args, host, store, last, "Undo the rollback: go back")
 
 
 @contextmanager

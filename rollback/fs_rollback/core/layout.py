@@ -63,6 +63,8 @@ def from_command_line(where: str, line: str, identities: Sequence[str]) -> Optio
     `identities` are the ways to name our filesystem in `root=`; empty means unknown.
     """
     arguments = cmdline.root_arguments(line)
+    if not arguments.root.startswith("/") and ":" in arguments.root:
+        return None  # live:, nfs: and the like, dracut.cmdline(7): no filesystem on our device
     named = arguments.root.startswith(("UUID=", "/dev/"))
     if identities and named and arguments.root.strip('"') not in identities:
         return None

@@ -8,26 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 
 import btrfsutil
 
 from ..core.snapshot import TOP_LEVEL_ID, Subvolume
-from ..errors import KernelError
+from ..errors import KernelError, kernel_errors
 
+_LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is made
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
 _READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
 STUB_INODE = 2  # BTRFS_EMPTY_SUBVOL_DIR_OBJECTID: where a snapshot has no nested subvolume
-
-
-@contextmanager
-def _kernel(doing: str, path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise KernelError(doing, path, error) from error
 
 
 def is_subvolume(path: str) -> bool:
@@ -35,43 +26,56 @@ def is_subvolume(path: str) -> bool:
     try:
         return bool(btrfsutil.is_subvolume(path))
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return False
         raise KernelError("look at", path, error) from error
 
 
 def subvolume_id(path: str) -> int:
     """Return the ID of the subvolume that `path` (a file, a directory) lies in."""
-    with _kernel("find the subvolume of", path):
+    with kernel_errors("find the subvolume of", path):
         return int(btrfsutil.subvolume_id(path))
 
 
 def subvolume_uuid(path: str) -> str:
     """Return the UUID of the subvolume at `path` as 32 hexadecimal digits."""
-    with _kernel("read the subvolume", path):
+    with kernel_errors("read the subvolume", path):
         return str(btrfsutil.subvolume_info(path).uuid.hex())
 
 
 def subvolume_path(path: str) -> str:
     """Return the path from the top level of the subvolume at `path`, "" for the top level."""
-    with _kernel("find the subvolume of", path):
+    with kernel_errors("find the subvolume of", path):
         return str(btrfsutil.subvolume_path(path))
 
 
 def subvolumes(top: str) -> tuple[Subvolume, ...]:
-    """Return all subvolumes of the filesystem whose top level is at `top`, that one included."""
+    """Return all subvolumes of the filesystem whose top level is at `top`, that one included.
+
+    Left out is what lies so deep that no path leads there (PATH_MAX): any user can make such a
+    subvolume, and nobody may be kept from a rollback by it.
+    """
     found = [_subvolume("", btrfsutil_info(top))]
     with (
-        _kernel("list the subvolumes of", top),
+        kernel_errors("list the subvolumes of", top),
         btrfsutil.SubvolumeIterator(top, TOP_LEVEL_ID, info=True) as iterator,
     ):
-        found += [_subvolume(path, info) for path, info in iterator]
-    return tuple(found)
+        while True:
+            try:
+                path, info = next(iterator)
+            except StopIteration:
+                return tuple(found)
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                continue  # the iterator goes on behind it
+            if len(os.fsencode(path)) < _LONGEST_PATH:
+                found.append(_subvolume(path, info))
 
 
 def btrfsutil_info(path: str) -> btrfsutil.SubvolumeInfo:
     """Return what the kernel knows of the subvolume at `path`."""
-    with _kernel("read the subvolume", path):
+    with kernel_errors("read the subvolume", path):
         return btrfsutil.subvolume_info(path)
 
 
@@ -90,19 +94,19 @@ def _subvolume(path: str, info: btrfsutil.SubvolumeInfo) -> Subvolume:
 
 def create_snapshot(source: str, destination: str, *, read_only: bool) -> None:
     """Make a snapshot. The ioctl commits the filesystem: what it returns from is on disk."""
-    with _kernel("make the snapshot", destination):
+    with kernel_errors("make the snapshot", destination):
         btrfsutil.create_snapshot(source, destination, read_only=read_only)
 
 
 def set_read_only(path: str, *, read_only: bool) -> None:
     """Change the read-only flag of a subvolume."""
-    with _kernel("change the read-only flag of", path):
+    with kernel_errors("change the read-only flag of", path):
         btrfsutil.set_subvolume_read_only(path, read_only)
 
 
 def delete_subvolume(path: str, *, recursive: bool) -> None:
     """Delete a subvolume, with the nested ones if `recursive`."""
-    with _kernel("delete the subvolume", path):
+    with kernel_errors("delete the subvolume", path):
         try:
             btrfsutil.delete_subvolume(path, recursive=recursive)
         except OSError as error:
@@ -123,13 +127,13 @@ def _make_writable(path: str) -> None:
 
 def default_subvolume(top: str) -> int:
     """Return the ID of the default subvolume."""
-    with _kernel("read the default subvolume of", top):
+    with kernel_errors("read the default subvolume of", top):
         return int(btrfsutil.get_default_subvolume(top))
 
 
 def set_default_subvolume(top: str, subvolume: int) -> None:
     """Make the subvolume with this ID the default."""
-    with _kernel("set the default subvolume of", top):
+    with kernel_errors("set the default subvolume of", top):
         btrfsutil.set_default_subvolume(top, subvolume)
 
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 
+from ..core import fstab
 from ..core.mountinfo import is_within
 from ..errors import RefusedError
 from . import boot_sources, files, history, syscalls
@@ -15,7 +16,7 @@ from .host import Host
 _OWNED_BY_PACKAGES = ("/usr", "/etc", "/boot")
 
 
-def resolve(host: Host, wanted: Iterable[str]) -> tuple[str, ...]:
+def resolve(host: Host, wanted: Sequence[str]) -> tuple[str, ...]:
     """Return the real paths, from the root, of what lies inside the root subvolume, sorted.
 
     Left out is what does not exist, what is mounted there, what lies in a nested subvolume (that
@@ -24,13 +25,26 @@ def resolve(host: Host, wanted: Iterable[str]) -> tuple[str, ...]:
     device = os.fstat(host.root_fd).st_dev
     mounted = boot_sources.mount_points(host)
     found: set[str] = set()
-    for path in wanted:
+    for path in (*wanted, *_bound(host, wanted)):
         real = _real_path(host, path)
         _refuse_packages(host, path, real or path)
         outside = any(is_within(path, m) or (real and is_within(real, m)) for m in mounted)
         if real is not None and not outside and files.device_of(host.root_fd, real) == device:
             found.add(real)
     return tuple(sorted(p for p in found if not any(p != q and is_within(p, q) for q in found)))
+
+
+def _bound(host: Host, wanted: Sequence[str]) -> list[str]:
+    """Return where the data of the wanted paths is that fstab binds there from elsewhere."""
+    found = []
+    for entry in fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or ""):
+        if {"bind", "rbind"} & set(entry.options):
+            for path in wanted:
+                if is_within(path, entry.point):
+                    found.append(entry.spec.rstrip("/") + path[len(entry.point.rstrip("/")) :])
+                elif is_within(entry.point, path):
+                    found.append(entry.spec)
+    return found
 
 
 def _real_path(host: Host, path: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..core.snapshot import STORE
-from ..errors import KernelError
+from ..errors import KernelError, kernel_errors
 from . import btrfs, files, kernels, process, reclaim, syscalls
 from .host import Host
 
@@ -24,7 +24,7 @@ class Operations:
         """Make a snapshot of a subvolume."""
         # Parts of both paths may belong to users, who could put a link where a directory was.
         flags = os.O_RDONLY | os.O_DIRECTORY
-        with _kernel("open", f"/{source}"):
+        with kernel_errors("open", f"/{source}"):
             origin = syscalls.open_in_root(self._host.top_fd, source or ".", flags, follow=False)
         try:
             with self._parent("", destination) as place:
@@ -81,7 +81,7 @@ class Operations:
     def make_room(self, model: str, tree: str, path: str) -> None:
         """Free the place `path` in `tree`; directories above it that it lacks are as in `model`."""
         self._make_parents(model, tree, path)
-        with self._parent(tree, path) as place, _kernel("make room at", f"/{tree}/{path}"):
+        with self._parent(tree, path) as place, kernel_errors("make room at", f"/{tree}/{path}"):
             if os.path.lexists(place):
                 reclaim.remove(place)
 
@@ -116,7 +116,7 @@ class Operations:
 
         In place, not by rename: the tree is a new root that nothing boots before the sync.
         """
-        with files.opened(self._path(tree)) as root, _kernel("write", f"/{tree}/{path}"):
+        with files.opened(self._path(tree)) as root, kernel_errors("write", f"/{tree}/{path}"):
             descriptor = syscalls.open_in_root(root, path, os.O_WRONLY | os.O_TRUNC, follow=False)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(text.encode("utf-8", "surrogateescape"))
@@ -144,7 +144,7 @@ class Operations:
         """Give a path whose directory is pinned by a descriptor: no link was followed to it."""
         head, tail = os.path.split(path)
         with files.opened(self._path(tree)) as root:
-            with _kernel("open", f"/{tree}/{head}"):
+            with kernel_errors("open", f"/{tree}/{head}"):
                 flags = os.O_RDONLY | os.O_DIRECTORY
                 directory = syscalls.open_in_root(root, head or ".", flags, follow=False)
             try:
@@ -159,7 +159,7 @@ class Operations:
 
     def _make_like(self, model: str, tree: str, path: str) -> None:
         """Make the directory `path` in `tree`, if it lacks it, as it is in `model`."""
-        with self._parent(tree, path) as place, _kernel("make", f"/{tree}/{path}"):
+        with self._parent(tree, path) as place, kernel_errors("make", f"/{tree}/{path}"):
             if os.path.lexists(place) and not btrfs.is_stub(place):
                 return
             if os.path.lexists(place):
@@ -174,11 +174,3 @@ class Operations:
                 for name in os.listxattr(original, follow_symlinks=False):
                     value = os.getxattr(original, name, follow_symlinks=False)
                     os.setxattr(place, name, value, follow_symlinks=False)
-
-
-@contextmanager
-def _kernel(doing: str, path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise KernelError(doing, path, error) from error
