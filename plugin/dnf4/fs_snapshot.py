@@ -17,11 +17,19 @@ import dnf
 import dnf.exceptions
 import libdnf.transaction
 
-from fs_rollback import config as configuration
-from fs_rollback.core import packages
-from fs_rollback.core.record import Outcome, Transaction
-from fs_rollback.errors import Error, RefusedError
-from fs_rollback.system import history, reclaim, transaction, upkeep, window
+try:
+    from fs_rollback import config as configuration
+    from fs_rollback.core import packages
+    from fs_rollback.core.record import Outcome, Transaction
+    from fs_rollback.errors import Error, RefusedError
+
+    # history to window: loaded now, because they may be gone when `transaction` runs.
+    from fs_rollback.system import history, reclaim, transaction, upkeep, window  # noqa: F401
+except ImportError as error:
+    # dnf would say so in one line and go on without a snapshot.
+    _missing: Optional[ImportError] = error
+else:
+    _missing = None
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +41,6 @@ _ACTIONS = {
     for name, value in vars(libdnf.transaction).items()
     if name.startswith("TransactionItemAction_")
 }
-# Loaded now, because they may be gone when `transaction` runs.
-_LOADED = (history, reclaim, upkeep, window)
 
 
 class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
@@ -47,6 +53,8 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         self._base = base
         self._taken: Optional[transaction.Taken] = None
         self._broken: Optional[configuration.BrokenConfigError] = None
+        if _missing is not None:
+            return
         try:
             self._config = configuration.read()
         except configuration.BrokenConfigError as error:
@@ -54,6 +62,9 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
 
     def pre_transaction(self) -> None:
         """Take the snapshot, or stop dnf: only its own errors do that."""
+        if _missing is not None:
+            self._refuse_without_library(_missing)
+            return
         if self._taken is not None:  # of an earlier transaction that never reached its end
             self._taken.held.close()
             self._taken = None
@@ -67,6 +78,11 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
             if self._config.on_failure == "abort":
                 raise dnf.exceptions.Error(f"{_sentence(error)} {_HOW_TO_GO_ON}") from error
             logger.warning("%s The transaction goes on without a way back.", _sentence(error))
+
+    def _refuse_without_library(self, reason: ImportError) -> None:
+        # The root of a btrfs subvolume has inode 256, whatever cannot be imported.
+        if self._concerns_us() and os.stat("/").st_ino == 256:
+            raise dnf.exceptions.Error(f"fs-snapshot cannot be loaded: {reason}. {_HOW_TO_GO_ON}")
 
     def _concerns_us(self) -> bool:
         # `group mark` runs the hooks with an empty transaction.

@@ -290,3 +290,13 @@ def test_a_plain_chroot_into_a_subvolume_is_left_alone(sandbox: Sandbox) -> None
     assert "Complete!" in done.stdout
     assert "fs-snapshot" not in done.stdout + done.stderr
     assert records(sandbox) == {}
+
+
+def test_a_library_that_cannot_be_loaded_stops_dnf(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    sandbox.run(["sh", "-c", "mkdir /away; mv /usr/lib/python3/dist-packages/btrfsutil* /away"])
+    done = dnf(sandbox, "install", "app", code=1)
+    assert "fs-snapshot cannot be loaded" in done.stderr
+    assert "--disableplugin=fs-snapshot" in done.stderr
+    assert installed(sandbox) == ""
+    dnf(sandbox, "--disableplugin=fs-snapshot", "install", "app")
