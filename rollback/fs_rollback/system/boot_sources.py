@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 from ..core import bls, cmdline, fstab
 from ..core.layout import (
@@ -33,11 +34,11 @@ def read_layout(host: Host) -> Layout:
 
 def read_statements(host: Host, tree: int, *, running: bool = True) -> list[Statement]:
     """Return what the files of a tree say and, if it is the running system, its command line."""
-    identities = _identities(host, tree)
+    entries = [bls.parse("/" + name, content) for name, content in _boot_entries(tree)]
+    identities = _identities(host, entries)
     found: list[Statement | None] = []
     if running and host.is_running:
         found.append(from_command_line("/proc/cmdline", _read_running(), identities))
-    entries = (bls.parse("/" + name, content) for name, content in _boot_entries(tree))
     found += [from_boot_entry(entry, identities) for entry in entries]
     text = files.read_in_tree(tree, "etc/kernel/cmdline")
     if text is not None:
@@ -91,12 +92,12 @@ def _grub_defaults(text: str, identities: tuple[str, ...]) -> list[Statement]:
     return [statement for statement in found if statement is not None and not statement.silent]
 
 
-def _identities(host: Host, tree: int) -> tuple[str, ...]:
+def _identities(host: Host, entries: Sequence[bls.BootEntry]) -> tuple[str, ...]:
     """Return the ways to name our filesystem in `root=`."""
     uuid = syscalls.filesystem_uuid(host.top_fd)
     source = host.mount.source
     found = [f"UUID={uuid}", f"/dev/disk/by-uuid/{uuid}", source]
-    lines = [bls.parse(name, text).options for name, text in _boot_entries(tree)]
+    lines = [entry.options for entry in entries]
     if host.is_running:
         lines.append(_read_running())
     for line in lines:

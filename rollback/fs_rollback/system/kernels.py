@@ -11,7 +11,7 @@ _BOOT_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-")
 def with_modules(tree: int) -> tuple[str, ...]:
     """Return the versions in usr/lib/modules of a tree (an open directory), sorted."""
     names = files.list_in_tree(tree, "usr/lib/modules") or []
-    return tuple(n for n in names if files.list_in_tree(tree, f"usr/lib/modules/{n}") is not None)
+    return tuple(n for n in names if files.device_of(tree, f"usr/lib/modules/{n}/.") is not None)
 
 
 def in_boot(tree: int) -> tuple[str, ...]:

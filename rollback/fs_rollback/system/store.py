@@ -73,6 +73,11 @@ class Store:
         """Whether a rollback is under way, or waits for its reboot."""
         return PENDING in self._entries()
 
+    def __contains__(self, name: object) -> bool:
+        """Whether a new snapshot cannot have this name: what `names` says, one name at a time."""
+        paths = (f"{name}", f"{name}{_RECORD_SUFFIX}")
+        return any(os.path.lexists(f"/proc/self/fd/{self.directory}/{path}") for path in paths)
+
     def names(self) -> set[str]:
         """Return every name in the store that a new snapshot cannot have."""
         entries = self._entries()

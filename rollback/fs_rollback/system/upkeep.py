@@ -44,7 +44,7 @@ def take(
     """
     source = btrfs.btrfsutil_info(host.root)
     record = Record(
-        name=free_name(SNAPSHOT_PREFIX, now, store.names()),
+        name=free_name(SNAPSHOT_PREFIX, now, store),
         kind=kind,
         created=now,
         uuid="",
