@@ -26,6 +26,12 @@ def test_the_snapshots_of_another_system_are_refused(named: Machine) -> None:
     assert main(["rollback", "--yes", "--root", str(named.root)]) == 0
     named.reboot()
     assert named.read("usr/bin/app") == "version 1\n", ours
+    (named.root / "etc/fs-rollback.conf").write_text("keep_last = 0\nkeep_days = 0\n")
+    named.take()
+    assert main(["prune", "--root", str(named.root)]) == 0
+    left = {s.name for s in named.snapshots() if not s.is_replaced}
+    assert theirs in left
+    assert ours not in left
 
 
 def test_a_repair_by_hand_after_a_crash_is_respected(named: Machine) -> None:
@@ -155,3 +161,17 @@ def test_undo_goes_by_the_order_of_roots_and_not_by_the_clock(named: Machine) ->
     assert main(["undo", "--yes", "--root", str(named.root)]) == 0
     named.reboot()
     assert named.read("usr/bin/app") == "root 0\n"
+
+
+def test_an_immutable_root_directory_ends_in_order(named: Machine) -> None:
+    """What cannot be done is undone, code 1, and nothing is left; never code 4."""
+    name = named.upgrade()
+    before = named.subvolume_paths()
+    run("chattr", "+i", str(named.root))
+    assert main(["rollback", "--yes", name, "--root", str(named.root)]) in (0, 1)
+    run("chattr", "-i", str(named.root))
+    if named.next_root().joinpath("usr/bin/app").read_text() == "version 2\n":
+        assert named.subvolume_paths() == before
+    else:
+        assert main(["undo", "--yes", "--root", str(named.root)]) == 0
+        assert named.subvolume_paths() == before

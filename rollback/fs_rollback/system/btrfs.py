@@ -14,6 +14,7 @@ import btrfsutil
 
 from ..core.snapshot import TOP_LEVEL_ID, Subvolume
 from ..errors import KernelError, kernel_errors
+from . import syscalls
 
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is made
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
@@ -110,10 +111,12 @@ def delete_subvolume(path: str, *, recursive: bool) -> None:
         try:
             btrfsutil.delete_subvolume(path, recursive=recursive)
         except OSError as error:
-            if not (recursive and error.errno == errno.EROFS):
+            if not (recursive and error.errno in (errno.EROFS, errno.EPERM)):
                 raise
-            # What is nested in a read-only subvolume cannot be taken out of it.
+            # What is nested in a read-only subvolume cannot be taken out of it, and a subvolume
+            # whose directory is immutable (chattr(1)) cannot go.
             _make_writable(path)
+            syscalls.unprotect(path)
             btrfsutil.delete_subvolume(path, recursive=True)
 
 

@@ -13,7 +13,7 @@ from ..core.record import Kind, Record, Source, Transaction
 from ..core.retention import Action, Policy, Verdict, protection, retention
 from ..core.snapshot import Roots, Snapshot
 from ..errors import Error, RefusedError
-from . import boot_sources, btrfs, kernels
+from . import boot_sources, btrfs, kernels, refusals
 from .host import Host
 from .store import Store
 
@@ -85,8 +85,17 @@ def _nested_in_use(host: Host, snapshot: Snapshot) -> str:
 
 
 def judge(host: Host, store: Store, policy: Policy, now: datetime) -> tuple[Verdict, ...]:
-    """Return retention's verdict on every snapshot."""
-    return retention(store.load(), policy, roots(host), now)
+    """Return retention's verdict on every snapshot; one of another system is not ours to delete."""
+    verdicts = retention(store.load(), policy, roots(host), now)
+    return tuple(_spare_a_stranger(host, verdict) for verdict in verdicts)
+
+
+def _spare_a_stranger(host: Host, verdict: Verdict) -> Verdict:
+    snapshot = verdict.snapshot
+    doomed = verdict.action is Action.DELETE and snapshot.exists
+    if doomed and refusals.of_stranger(host, snapshot):
+        return Verdict(snapshot, Action.KEEP, "it is of another system on this filesystem")
+    return verdict
 
 
 def prune(
