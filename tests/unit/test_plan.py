@@ -18,7 +18,6 @@ from fs_rollback.core.plan import (
     Plan,
     PlanError,
     Situation,
-    describe,
     nested_subvolumes,
     plan_rollback,
 )
@@ -263,7 +262,7 @@ def test_an_unknown_step_is_named() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_step_is_one_whole_sentence(layout: str) -> None:
     for plan in (_plan(layout), Plan(EVERY_STEP, 7)):
-        sentences = describe(plan.steps)
+        sentences = [step.describe() for step in plan.steps]
         assert len(sentences) == len(plan.steps)
         for sentence in sentences:
             assert re.fullmatch(r"[A-Z].*[^ ]\.", sentence), sentence

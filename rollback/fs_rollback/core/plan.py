@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -205,8 +204,3 @@ def _mend(situation: Situation, carried: set[str]) -> list[steps.Step]:
 def relative(root: Subvolume, subvolume: Subvolume) -> str:
     """Return the path of a nested subvolume from its root."""
     return subvolume.path[len(root.path) :].strip("/")
-
-
-def describe(steps_in_order: Sequence[steps.Step]) -> list[str]:
-    """Return the plan as sentences."""
-    return [step.describe() for step in steps_in_order]

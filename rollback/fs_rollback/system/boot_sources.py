@@ -50,9 +50,14 @@ def read_statements(host: Host, tree: int, *, running: bool = True) -> list[Stat
     return [statement for statement in found if statement is not None]
 
 
+def fstab_entries(tree: int) -> tuple[fstab.Entry, ...]:
+    """Return what the fstab of a tree (an open directory) mounts; nothing where it has none."""
+    return fstab.parse(files.read_in_tree(tree, "etc/fstab") or "")
+
+
 def mounted_elsewhere(host: Host) -> frozenset[str]:
     """Return the subvolumes that the tree's fstab mounts by name elsewhere than on /."""
-    entries = fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or "")
+    entries = fstab_entries(host.root_fd)
     options = (o for e in entries if e.fstype == "btrfs" and e.point != "/" for o in e.options)
     names = (o[7:].strip("/") for o in options if o.startswith("subvol="))
     return frozenset(name for name in names if name)
@@ -60,7 +65,7 @@ def mounted_elsewhere(host: Host) -> frozenset[str]:
 
 def mounted_by_id(host: Host) -> frozenset[int]:
     """Return the subvolumes that the tree's fstab mounts by their ID."""
-    entries = fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or "")
+    entries = fstab_entries(host.root_fd)
     options = (o for e in entries if e.fstype == "btrfs" for o in e.options)
     numbers = (o[9:] for o in options if o.startswith("subvolid="))
     return frozenset(int(number) for number in numbers if number.isdigit())
@@ -68,7 +73,7 @@ def mounted_by_id(host: Host) -> frozenset[int]:
 
 def mount_points(host: Host) -> frozenset[str]:
     """Return where the tree's fstab, and the running system, mount something in the root."""
-    entries = fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or "")
+    entries = fstab_entries(host.root_fd)
     points = {entry.point for entry in entries if entry.point not in ("/", "none", "swap")}
     if host.is_running:
         points |= {mount.point for mount in host.mounts if mount.point != "/"}

@@ -148,12 +148,3 @@ def is_stub(path: str) -> bool:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return False
         raise KernelError("look at", path, error) from error
-
-
-def is_on_btrfs(path: str) -> bool:
-    """Whether a file lies on a btrfs filesystem."""
-    try:
-        btrfsutil.subvolume_id(path)
-    except btrfsutil.BtrfsUtilError:
-        return False
-    return True

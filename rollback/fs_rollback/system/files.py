@@ -66,11 +66,6 @@ def _write_temporary(directory: int, name: str, text: str, *, mode: int, durable
         os.close(descriptor)
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file is one that a killed process was writing."""
-    return name.endswith(_TEMPORARY)
-
-
 def remove_durably(directory: int, name: str) -> None:
     """Remove a file if it is there; a directory of that name stays. Raises KernelError."""
     try:

@@ -13,7 +13,7 @@ from ..core.snapshot import Subvolume
 from ..errors import Error, KernelError, RefusedError, UnsupportedRootError
 from . import btrfs, files, syscalls
 
-_RPMDB_PLACES = ("var/lib/rpm", "usr/lib/sysimage/rpm")
+RPMDB_PLACES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 
 
 class Host:
@@ -82,7 +82,7 @@ class Host:
         a broken machine.
         """
         device = os.fstat(self.root_fd).st_dev
-        for path in ("usr", "etc", *_RPMDB_PLACES):
+        for path in ("usr", "etc", *RPMDB_PLACES):
             other = files.device_of(self.root_fd, path)
             if other is not None and other != device:
                 return f"/{path} is a subvolume or filesystem of its own"

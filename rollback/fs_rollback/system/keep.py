@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..core import fstab
 from ..core.mountinfo import is_within
 from ..errors import RefusedError
 from . import boot_sources, files, history, syscalls
@@ -37,7 +36,7 @@ def resolve(host: Host, wanted: Sequence[str]) -> tuple[str, ...]:
 def _bound(host: Host, wanted: Sequence[str]) -> list[str]:
     """Return where the data of the wanted paths is that fstab binds there from elsewhere."""
     found = []
-    for entry in fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or ""):
+    for entry in boot_sources.fstab_entries(host.root_fd):
         if {"bind", "rbind"} & set(entry.options):
             for path in wanted:
                 if is_within(path, entry.point):

@@ -72,7 +72,6 @@ def _situation(
     keep_paths: tuple[str, ...],
     now: datetime,
 ) -> Situation:
-    taken = store.names() | {subvolume.path for subvolume in host.subvolumes}
     nested_paths = {
         relative(layout.root, s)
         for s in host.subvolumes
@@ -90,8 +89,8 @@ def _situation(
         target_from_top_level=_is_from_top_level(host, target),
         target_fstab_subvolume=_root_subvolume(text),
         # In the store, whose mode keeps everyone else out while the new root is being made.
-        spare=f"{STORE}/{naming.free_name(naming.NEW_ROOT_PREFIX, now, taken)}",
-        replaced=naming.free_name(naming.REPLACED_PREFIX, now, taken),
+        spare=f"{STORE}/{naming.free_name(naming.NEW_ROOT_PREFIX, now, store)}",
+        replaced=naming.free_name(naming.REPLACED_PREFIX, now, store),
         created=format_time(now),
         keep=keep_paths,
         mounted_elsewhere=boot_sources.mounted_elsewhere(host),

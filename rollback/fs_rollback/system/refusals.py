@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..core import fstab
 from ..core import layout as layouts
 from ..core.layout import Layout
 from ..core.mountinfo import is_within, unescape
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
-from . import boot_sources, btrfs, files, history, kernels, syscalls
+from . import boot_sources, files, history, kernels, syscalls
 from .host import Host
 
 
@@ -50,7 +49,7 @@ def refuse_what_is_not_mounted(host: Host) -> None:
     wanted = {"/usr", "/etc", "/boot"}
     if history.rpmdb_path(host.root_fd) is None:
         wanted |= {"/var", "/var/lib", "/var/lib/rpm"}
-    entries = fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or "")
+    entries = boot_sources.fstab_entries(host.root_fd)
     device = os.fstat(host.root_fd).st_dev
     for entry in entries:
         if entry.point in wanted and files.device_of(host.root_fd, entry.point) in (None, device):
@@ -63,7 +62,7 @@ def refuse_what_is_not_mounted(host: Host) -> None:
 def refuse_mounts_by_id(host: Host, nested: Sequence[Subvolume]) -> None:
     """Raise RefusedError if fstab mounts a nested subvolume by its ID: its copy has another one."""
     ids = {subvolume.id: subvolume for subvolume in nested}
-    for entry in fstab.parse(files.read_in_tree(host.root_fd, "etc/fstab") or ""):
+    for entry in boot_sources.fstab_entries(host.root_fd):
         for option in entry.options:
             number = option[9:] if option.startswith("subvolid=") else ""
             if number.isdigit() and int(number) in ids and entry.point != "/":
@@ -112,7 +111,7 @@ def refuse_fstab_of_target(host: Host, target: Snapshot, tree: int) -> None:
     """Raise RefusedError if the target's fstab mounts a subvolume that is no longer there."""
     paths = {subvolume.path for subvolume in host.subvolumes}
     ours = f"UUID={syscalls.filesystem_uuid(host.top_fd)}"
-    for entry in fstab.parse(files.read_in_tree(tree, "etc/fstab") or ""):
+    for entry in boot_sources.fstab_entries(tree):
         names = [o[7:].strip("/") for o in entry.options if o.startswith("subvol=")]
         optional = {"noauto", "nofail"} & set(entry.options)
         missing = [name for name in names if name not in paths]
@@ -163,20 +162,14 @@ def refuse_swap(host: Host, subvolumes: set[int]) -> None:
     """Raise RefusedError if an active swap file keeps one of the subvolumes from snapshots."""
     with open("/proc/swaps", encoding="utf-8", errors="surrogateescape") as file:
         rows = [line.split() for line in file.read().split("\n")[1:]]
+    devices = {os.stat(host.path(s.path)).st_dev for s in host.subvolumes if s.id in subvolumes}
     # The kernel writes blanks in these paths as it does in mountinfo.
     for path in (unescape(row[0]) for row in rows if row[1:2] == ["file"]):
-        if os.path.exists(path) and btrfs.is_on_btrfs(path):
-            ours = os.stat(path).st_dev in _devices(host, subvolumes)
-            if ours:
-                raise RefusedError(
-                    f"the swap file {path} is active, and a subvolume with one has no snapshots",
-                    hint=f"Turn it off first: swapoff {path}",
-                )
-
-
-def _devices(host: Host, subvolumes: set[int]) -> set[int]:
-    paths = (host.path(s.path) for s in host.subvolumes if s.id in subvolumes)
-    return {os.stat(path).st_dev for path in paths}
+        if os.path.exists(path) and os.stat(path).st_dev in devices:
+            raise RefusedError(
+                f"the swap file {path} is active, and a subvolume with one has no snapshots",
+                hint=f"Turn it off first: swapoff {path}",
+            )
 
 
 def compare_kernels(host: Host, layout: Layout, tree: int) -> list[str]:

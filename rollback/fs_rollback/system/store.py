@@ -74,14 +74,9 @@ class Store:
         return PENDING in self._entries()
 
     def __contains__(self, name: object) -> bool:
-        """Whether a new snapshot cannot have this name: what `names` says, one name at a time."""
+        """Whether a new snapshot cannot have this name: a subvolume or a record has it."""
         paths = (f"{name}", f"{name}{_RECORD_SUFFIX}")
         return any(os.path.lexists(f"/proc/self/fd/{self.directory}/{path}") for path in paths)
-
-    def names(self) -> set[str]:
-        """Return every name in the store that a new snapshot cannot have."""
-        entries = self._entries()
-        return {name[: -len(_RECORD_SUFFIX)] for name in entries if _is_record(name)} | entries
 
     def _entries(self) -> set[str]:
         try:
@@ -104,7 +99,7 @@ class Store:
             if s.path.startswith(STORE + "/") and "/" not in s.path[len(STORE) + 1 :]
         }
         entries = self._entries()
-        names = in_store.keys() | {n[: -len(_RECORD_SUFFIX)] for n in entries if _is_record(n)}
+        names = in_store.keys() | _recorded(entries)
         found = [
             self._snapshot(name, in_store.get(name), has_record=name + _RECORD_SUFFIX in entries)
             for name in names
@@ -127,7 +122,7 @@ class Store:
             record = self._read_record(name)
         except records.RecordError as error:
             return Snapshot(name, subvolume, None, f"broken record: {error}")
-        if subvolume is None and record.source.id == TOP_LEVEL_ID and record.kind is _REPLACED:
+        if subvolume is None and _is_of_top_level(record):
             top = (s for s in self.host.subvolumes if s.id == TOP_LEVEL_ID)
             return Snapshot(name, next(top), record)
         if subvolume is not None and record.uuid not in ("", subvolume.uuid):
@@ -264,7 +259,7 @@ class Store:
 
     def _never_taken(self, entries: set[str]) -> set[str]:
         """Return the names of the records whose snapshots a crash kept from being."""
-        names = {name[: -len(_RECORD_SUFFIX)] for name in entries if _is_record(name)} - entries
+        names = _recorded(entries) - entries
         alone = (self._snapshot(name, None, has_record=True) for name in names)
         return {s.name for s in alone if s.gone and s.record and not s.record.uuid}
 
@@ -276,18 +271,27 @@ class Store:
             record = records.parse(text)
         except records.RecordError:
             return False
-        return record.kind is _REPLACED and record.source.id == TOP_LEVEL_ID
+        return _is_of_top_level(record)
 
 
 # Only what has a name of our own shape is a leftover of ours.
 _OUR_NAME = rf"(?:{SNAPSHOT_PREFIX}|{REPLACED_PREFIX})\d{{14}}"
 _OUR_DELETED = re.compile(rf"{_DELETED_PREFIX}{_OUR_NAME}(?:\.json)?")
 _OUR_TEMPORARY = re.compile(rf"(?:{_OUR_NAME}|pending)\.json\.new")
-_REPLACED = records.Kind.REPLACED
 
 
 def _is_record(name: str) -> bool:
     return name.endswith(_RECORD_SUFFIX) and name != PENDING
+
+
+def _is_of_top_level(record: Record) -> bool:
+    """Whether a record stands for a replaced root that could not be moved."""
+    return record.kind is records.Kind.REPLACED and record.source.id == TOP_LEVEL_ID
+
+
+def _recorded(entries: set[str]) -> set[str]:
+    """Return the names that have a record among the entries of the store."""
+    return {name[: -len(_RECORD_SUFFIX)] for name in entries if _is_record(name)}
 
 
 def _by_age(snapshots: list[Snapshot]) -> list[Snapshot]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Callable
 
-from ..core.layout import Layout
 from ..core.naming import SNAPSHOT_PREFIX, free_name
 from ..core.record import Kind, Record, Source, Transaction
 from ..core.retention import Action, Policy, Verdict, protection, retention
@@ -18,14 +17,12 @@ from .host import Host
 from .store import Store
 
 
-def roots(host: Host, layout: Layout | None = None) -> Roots:
+def roots(host: Host) -> Roots:
     """Return which subvolumes are in use; `next` is 0 where the machine's files do not tell."""
-    if layout is None:
-        try:
-            layout = boot_sources.read_layout(host)
-        except RefusedError:
-            layout = None
-    next_id = layout.root.id if layout else 0
+    try:
+        next_id = boot_sources.read_layout(host).root.id
+    except RefusedError:
+        next_id = 0
     return Roots(host.root_id, next_id, host.default_id, host.mounted_ids)
 
 
