@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.cmdline import root_arguments, words
+from fs_rollback.core.cmdline import root_arguments, with_root_subvolume, words
 
 
 def test_fedora() -> None:
@@ -48,3 +48,52 @@ def test_a_quoted_argument_inside_another_is_none() -> None:
         == "UUID=1"
     )
     assert words('a="b c" d "" e') == ["a=b c", "d", "e"]
+
+
+NEW = "fs-snapshots/x"
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("root=UUID=1 ro rootflags=subvol=root rhgb", "root=UUID=1 ro rootflags=subvol={} rhgb"),
+        ("rootflags=subvol=root,compress=zstd ro", "rootflags=subvol={},compress=zstd ro"),
+        ("rootflags=noatime,subvolid=256,ssd", "rootflags=noatime,subvol={},ssd"),
+        ("rootflags=subvolid=5,ssd,subvol=/root", "rootflags=subvol={},ssd"),
+        ("rootflags=noatime", "rootflags=noatime,subvol={}"),
+        ("rootflags=", "rootflags=subvol={}"),
+        ("root=UUID=1 ro", "root=UUID=1 rootflags=subvol={} ro"),
+        ("root=/dev/a root=UUID=1 ro", "root=/dev/a root=UUID=1 rootflags=subvol={} ro"),
+        ('root="LABEL=my disk" ro', 'root="LABEL=my disk" rootflags=subvol={} ro'),
+        ("root=UUID=1", "root=UUID=1 rootflags=subvol={}"),
+        ("", "rootflags=subvol={}"),
+        # GRUB puts in what $kernelopts holds; the last rootflags= counts, and btrfs' last subvol=.
+        ("$kernelopts $tuned_params", "$kernelopts $tuned_params rootflags=subvol={}"),
+        ("ro  quiet\t", "ro  quiet rootflags=subvol={}\t"),
+        # Whoever joins them and whoever takes the last has to find it once.
+        ("rootflags=subvol=a  rootflags=ssd ro", "rootflags=ssd,subvol={} ro"),
+        ("ro rootflags=ssd,subvol=a rootflags=subvol=b", "ro rootflags=ssd rootflags=subvol={}"),
+        ("a\trootflags=subvol=a \t root=1", "a\trootflags=subvol={} \t root=1"),
+        ('rootflags="subvol=my root,ro" x', "rootflags=subvol={},ro x"),
+        ('"rootflags=subvol=my root" x', "rootflags=subvol={} x"),
+        ('a="x rootflags=subvol=b" root=1', 'a="x rootflags=subvol=b" root=1 rootflags=subvol={}'),
+        ("xrootflags=subvol=b root=1", "xrootflags=subvol=b root=1 rootflags=subvol={}"),
+    ],
+)
+def test_with_root_subvolume(line: str, changed: str) -> None:
+    assert with_root_subvolume(line, NEW) == changed.format(NEW)
+    assert with_root_subvolume(changed.format(NEW), NEW) == changed.format(NEW)
+    flags = root_arguments(with_root_subvolume(line, NEW)).flags
+    assert [flag for flag in flags if "subvol" in flag] == [f"subvol={NEW}"]
+
+
+def test_a_subvolume_with_blanks_is_quoted() -> None:
+    line = with_root_subvolume("root=UUID=1 ro", "my root")
+    assert line == 'root=UUID=1 "rootflags=subvol=my root" ro'
+    assert root_arguments(line).flags == ("subvol=my root",)
+
+
+@pytest.mark.parametrize("subvolume", ["", 'a"b', "a,b", "a\nb", "$a", "a\\b"])
+def test_what_no_command_line_can_hold(subvolume: str) -> None:
+    with pytest.raises(ValueError, match="cannot be written into a kernel command line"):
+        with_root_subvolume("root=UUID=1", subvolume)

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads a kernel command line: which filesystem and which subvolume it makes the root.
+"""Reads and changes a kernel command line: which filesystem and which subvolume it makes the root.
 
 Quotation as in the kernel's next_arg() (lib/cmdline.c): double quotes keep blanks together.
 """
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+# One argument with its quotation marks; the last may lack its second mark.
+_WORD = re.compile(r'(?:[^\s"]|"[^"]*(?:"|$))+')
 
 
 class RootArguments(NamedTuple):
@@ -43,3 +47,53 @@ def root_arguments(line: str) -> RootArguments:
         elif word.startswith("rootflags="):
             flags += word[10:].split(",")
     return RootArguments(root, tuple(flag for flag in flags if flag))
+
+
+def with_root_subvolume(options: str, subvolume: str) -> str:
+    """Return a kernel command line that makes `subvolume` (a path from the top level) the root.
+
+    The kernel (init/do_mounts.c), dracut (getarg) and initramfs-tools take the last `rootflags=`;
+    systemd-fstab-generator(8) joins all of them. So `subvol=` and `subvolid=` leave every one, and
+    the last gets the new `subvol=`, where an old one stood or at its end. Without any there is a
+    new one behind the last `root=`, or at the end of the line: $kernelopts of older GRUB entries
+    may bring a `rootflags=` that has to come first. All else stays byte for byte.
+
+    Raises ValueError for a subvolume that cannot be written there.
+    """
+    if not subvolume or any(c in '",$\\' or not c.isprintable() for c in subvolume):
+        raise ValueError(f"{subvolume!r} cannot be written into a kernel command line")
+    wanted = f"subvol={subvolume}"
+    found = list(_WORD.finditer(options))
+    flags = [word for word in found if _is(word, "rootflags=")]
+    if not flags:
+        roots = [word for word in found if _is(word, "root=")]
+        end = roots[-1].end() if roots else len(options.rstrip())
+        new = " " * bool(options[:end].strip()) + _quoted("rootflags=" + wanted)
+        return options[:end] + new + options[end:]
+    for word in reversed(flags):
+        old = word.group().replace('"', "")[len("rootflags=") :].split(",")
+        new = ",".join(_replaced(old, [wanted] if word is flags[-1] else []))
+        if new == ",".join(old):
+            continue
+        if new:
+            options = options[: word.start()] + _quoted("rootflags=" + new) + options[word.end() :]
+        else:
+            options = options[: word.start()] + options[word.end() :].lstrip()
+    return options
+
+
+def _is(word: re.Match[str], start: str) -> bool:
+    return word.group().replace('"', "").startswith(start)
+
+
+def _quoted(word: str) -> str:
+    return f'"{word}"' if any(c.isspace() for c in word) else word
+
+
+def _replaced(old: list[str], wanted: list[str]) -> list[str]:
+    """Return the mount options with what names a subvolume replaced by `wanted`, at its place."""
+    named = [option.startswith(("subvol=", "subvolid=")) for option in old]
+    place = named.index(True) if True in named else len(old)
+    kept = [option for option, names in zip(old, named) if not names and option]
+    before = [option for option in old[:place] if option]
+    return before + wanted + kept[len(before) :]

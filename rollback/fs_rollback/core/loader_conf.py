@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads and changes the default entry in systemd-boot's loader.conf(5)."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+_DEFAULT = re.compile(r"([ \t]*default[ \t]+)([^\r]*?)([ \t]*\r?)")
+
+
+def default_pattern(text: str) -> str:
+    """Return the pattern of the default entry, "" if there is none.
+
+    The last `default` line counts; one with an @ name other than @saved is passed over
+    (config_defaults_load_from_file in systemd's src/boot/boot.c).
+    """
+    found = ""
+    for line in text.split("\n"):
+        match = _DEFAULT.fullmatch(line)
+        value = _unquoted(match.group(2)) if match else ""
+        if value and (not value.startswith("@") or value.lower() == "@saved"):
+            found = value
+    return found
+
+
+def with_default(text: str, entry_id: Optional[str]) -> str:
+    """Return the text with `entry_id` as the default entry, with none where it is None.
+
+    It is written as it is: patterns are matched against file names with their suffix
+    (loader.conf(5)). The first `default` line gets the value, others go, all else stays. Raises
+    ValueError for what is not one word.
+    """
+    if entry_id is not None and len(entry_id.split()) != 1:
+        raise ValueError(f"{entry_id!r} cannot be the default entry of systemd-boot")
+    lines, kept, written = text.split("\n"), [], False
+    for line in lines:
+        match = _DEFAULT.fullmatch(line)
+        if match is None:
+            kept.append(line)
+        elif entry_id is not None and not written:
+            written = True
+            kept.append(match.group(1) + entry_id + match.group(3))
+    if entry_id is not None and not written:
+        at_end = len(kept) - (kept[-1] == "")
+        kept[at_end:] = [f"default {entry_id}", ""]
+    return "\n".join(kept)
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) > 1 and value.startswith('"') and value.endswith('"')
+    return value[1:-1] if quoted else value
