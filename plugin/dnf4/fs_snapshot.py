@@ -93,7 +93,7 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         if reason is None:
             if self._broken is not None:
                 raise self._broken
-            result = transaction.before(self._describe())
+            result = transaction.before(self._describe(), config=self._config)
         else:
             result = reason
         if isinstance(result, transaction.Unprotected):
@@ -103,6 +103,8 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
             return
         self._taken = result
         logger.info("fs-snapshot: snapshotting /: %s", result.path)
+        for problem in (*result.warnings, *result.menu.problems):
+            logger.warning("fs-snapshot: %s", problem)
 
     def _describe(self) -> Transaction:
         # API users (dnf-automatic, Ansible) have no command line of dnf's.

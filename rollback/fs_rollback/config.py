@@ -24,6 +24,8 @@ class Config(NamedTuple):
     keep_days: int = 30
     keep_replaced_days: int = 14
     keep: tuple[str, ...] = ("/home", "/root", "/srv", "/var/log")
+    boot_entries: int = 2
+    check_before: bool = False
 
     @property
     def policy(self) -> Policy:
@@ -73,6 +75,8 @@ SETTINGS = {
     "keep_days": _Setting("a whole number of days, 0 or more", _number),
     "keep_replaced_days": _Setting("a whole number of days, 0 or more", _number),
     "keep": _Setting("absolute paths with blanks between them, or nothing", _paths),
+    "boot_entries": _Setting("a whole number of snapshots, 0 or more", _number),
+    "check_before": _Setting("yes or no", _boolean),
 }
 
 

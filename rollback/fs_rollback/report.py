@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Optional
 
+from .core.chain import Grade, Link, verdict
 from .core.packages import summary
 from .core.record import PackageChange, Record, format_time, transaction_dict
 from .core.retention import Verdict
@@ -220,6 +221,24 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.action.value,
         "reason": verdict.reason,
     }
+
+
+_VERDICTS = {
+    Grade.OK: "The next boot finds everything it needs.",
+    Grade.WARNING: "The next boot finds what it needs as far as can be known; see the warnings.",
+    Grade.BROKEN: "This machine would not boot as it should.",
+}
+
+
+def chain_text(links: Sequence[Link]) -> str:
+    """Return the chain of a boot: a line a link, what to do below it, and the verdict last."""
+    width = max((len(link.name) for link in links), default=0)
+    lines = []
+    for link in links:
+        lines.append(f"{link.grade.value:7}  {link.name:{width}}  {clean(link.text)}")
+        if link.grade is not Grade.OK and link.advice:
+            lines.append(f"{'':{width + 11}}{clean(link.advice)}")
+    return "\n".join([*lines, "", _VERDICTS[verdict(links)]])
 
 
 def size(count: int) -> str:

@@ -55,6 +55,24 @@ def test_warn_carries_on(sandbox: Sandbox) -> None:
     assert installed(sandbox) == "1"
 
 
+def test_check_before_stops_dnf_on_a_machine_that_would_not_boot(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    _configure(sandbox, "check_before = yes\n")
+    fstab = sandbox.path("/etc/fstab")
+    before = fstab.read_text()
+    fstab.write_text(before + "UUID=0123-4567 /data ext4 defaults 0 0\n")
+    done = dnf(sandbox, "install", "app", code=1)
+    assert "this machine would not boot" in done.stderr
+    assert "'fs-rollback check' tells all" in done.stderr
+    assert installed(sandbox) == ""
+    assert records(sandbox) == {}
+    _configure(sandbox, "check_before = yes\non_failure = warn\n")
+    done = dnf(sandbox, "install", "app")
+    assert "/etc/fstab line" in done.stdout + done.stderr
+    assert installed(sandbox) == "1"
+    assert len(records(sandbox)) == 1, "it is protected all the same"
+
+
 def test_a_swap_file_in_the_root_stops_dnf(sandbox: Sandbox) -> None:
     offer(sandbox, app("1"))
     sandbox.run(

@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import btrfsutil
 
-from fs_rollback.core.steps import Operations
+from fs_rollback.core.operations import Operations
 from fs_rollback.errors import KernelError
 from fs_rollback.system.host import Host
 from fs_rollback.system.operations import Operations as RealOperations
@@ -33,6 +33,9 @@ _CHANGING = frozenset(
         "write_file",
         "write_record",
         "remove_record",
+        "put_file",
+        "remove_copy",
+        "write_setting",
     ]
 )
 

@@ -18,9 +18,9 @@ from typing import Callable
 import btrfsutil
 
 from fs_rollback.config import Config
+from fs_rollback.core.operations import Operations
 from fs_rollback.core.record import Kind, Outcome, PackageChange, Transaction
 from fs_rollback.core.snapshot import Snapshot
-from fs_rollback.core.steps import Operations
 from fs_rollback.system import executor, host, rollback, store, transaction, upkeep, window
 from fs_rollback.system import proposal as proposals
 from fs_rollback.system.operations import Operations as RealOperations
@@ -70,6 +70,7 @@ class Machine:
         named = self.layout.startswith("named")
         flags = " rootflags=subvol=root" if named else ""
         options = "subvol=root,compress=zstd:1" if named else "defaults"
+        prefix = f"/{self.root_name}" if self.root_name else ""  # GRUB reads from the top level
         line = f"root=UUID={self.uuid} ro{flags} quiet\n"
         fstab = f"# made by a test\nUUID={self.uuid} /      btrfs   {options} 0 0\n"
         if self.root_name:
@@ -78,7 +79,7 @@ class Machine:
             "etc/fstab": fstab,
             "etc/kernel/cmdline": line,
             f"boot/loader/entries/abc-{KERNEL}.conf": f"title Test\nversion {KERNEL}\n"
-            f"linux /vmlinuz-{KERNEL}\noptions {line}",
+            f"linux {prefix}/boot/vmlinuz-{KERNEL}\noptions {line}",
             f"boot/vmlinuz-{KERNEL}": "kernel\n",
             f"usr/lib/modules/{KERNEL}/modules.dep": "",
             "usr/bin/app": "version 1\n",

@@ -12,11 +12,12 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
+from fs_rollback.core.naming import trial_name
 from tests.kernel.commands import done, fs_rollback, start
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.faults import Fault, faulty, in_child, manifest, state
 from tests.kernel.machine import Machine, run
-from tests.kernel.test_store import edit_record, listed, read_record, store_of
+from tests.kernel.test_store import edit_record, listed, read_record, saved_lists, store_of
 
 TEXTS = [
     "",
@@ -173,7 +174,9 @@ def test_delete_a_replaced_root(machine: Machine) -> None:
     assert list(listed(machine)) == [name]
     roots = {p for p in os.listdir(store_of(machine)) if p.startswith("root_")}
     assert len(roots) == (1 if machine.layout == "top-level" else 0)
-    assert set(os.listdir(store_of(machine))) == {name, f"{name}.json", *roots}
+    kept = {name, f"{name}.json", trial_name(name)}
+    assert set(os.listdir(store_of(machine))) - {"boot"} == {*kept, *roots}
+    assert saved_lists(machine) <= {read_record(machine, name)["boot_files"]}
     assert not any("replaced" in path or "deleted" in path for path in machine.subvolume_paths())
     assert manifest(machine.root) == new_root
     machine.reboot()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -239,12 +240,21 @@ def test_a_rollback_waits(upgraded: Machine) -> None:
     done(upgraded.root, "undo", "--yes")
 
 
+def _add_entry(boot: Path, kernel: str, uuid: str) -> None:
+    """Write the boot entry of a kernel into a /boot that is the subvolume "boot"."""
+    (boot / f"loader/entries/abc-{kernel}.conf").write_text(
+        f"title Test {kernel}\nversion {kernel}\nlinux /boot/vmlinuz-{kernel}\n"
+        f"options root=UUID={uuid} ro rootflags=subvol=root quiet\n"
+    )
+
+
 @contextmanager
 def _own_boot(machine: Machine) -> Iterator[Path]:
     """Give the machine a /boot that is a subvolume at the top level, as Oracle Linux has it."""
     boot = machine.top / "boot"
     btrfsutil.create_subvolume(str(boot))
     run("cp", "-a", f"{machine.root}/boot/.", str(boot))
+    _add_entry(boot, KERNEL, machine.uuid)  # GRUB finds its image elsewhere now
     with (machine.root / "etc/fstab").open("a") as file:
         file.write(f"UUID={machine.uuid} /boot btrfs subvol=boot 0 0\n")
     run("mount", "-o", "loop,subvol=boot", str(machine.image), str(machine.root / "boot"))
@@ -258,9 +268,13 @@ def test_a_boot_of_its_own_without_a_kernel_that_fits(named: Machine) -> None:
     with _own_boot(named) as boot:
         name = named.upgrade()
         (boot / "vmlinuz-6.9.0-1").write_text("newer")
+        _add_entry(boot, "6.9.0-1", named.uuid)
         warnings = done(named.root, "rollback", "--dry-run", "--json").json["warnings"]
-        assert [KERNEL in warnings[0], "6.9.0-1" in warnings[0]] == [True, True]
+        # No loader is set up there, so nobody but its user can choose.
+        assert any(KERNEL in w and "in the boot menu" in w for w in warnings)
+        assert any("6.9.0-1" in w and "no modules" in w for w in warnings)
         (boot / f"vmlinuz-{KERNEL}").unlink()
+        shutil.rmtree(named.top / "fs-snapshots/boot")  # else it comes back from there
         ended = _refused(named, "rollback", "--yes")
         assert KERNEL in ended.sentence
         assert "6.9.0-1" in ended.sentence
@@ -268,12 +282,31 @@ def test_a_boot_of_its_own_without_a_kernel_that_fits(named: Machine) -> None:
         done(named.root, "rollback", name, "--yes")
 
 
+@contextmanager
+def _writable(snapshot: Path) -> Iterator[None]:
+    """Let a test write into a snapshot."""
+    btrfsutil.set_subvolume_read_only(str(snapshot), False)
+    yield
+    btrfsutil.set_subvolume_read_only(str(snapshot), True)
+
+
 def test_the_top_level_keeps_its_boot(make_machine: MakeMachine) -> None:
     """GRUB reads /boot from the top level there, whatever the default subvolume is."""
     machine = make_machine("top-level")
-    machine.upgrade()
-    (machine.root / f"boot/vmlinuz-{KERNEL}").rename(machine.root / "boot/vmlinuz-6.9.0-1")
+    name = machine.upgrade()
+    image = machine.root / f"boot/vmlinuz-{KERNEL}"
+    image.rename(machine.root / "boot/vmlinuz-6.9.0-1")
+    tree = machine.top / "fs-snapshots" / name
+    with _writable(tree):
+        (tree / f"boot/vmlinuz-{KERNEL}").rename(tree / "boot/elsewhere")
     assert "no kernel in /boot" in _refused(machine, "rollback", "--yes").sentence
+    with _writable(tree):
+        (tree / "boot/elsewhere").rename(tree / f"boot/vmlinuz-{KERNEL}")
+    done(machine.root, "rollback", "--yes")
+    # The snapshot holds its own /boot: the kernel comes back from there.
+    assert (machine.top / f"boot/vmlinuz-{KERNEL}").read_text() == "kernel\n"
+    done(machine.root, "undo", "--yes")
+    assert not image.exists()
 
 
 @pytest.mark.parametrize(

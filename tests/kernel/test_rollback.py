@@ -11,10 +11,11 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
+from fs_rollback.core.naming import trial_name
 from tests.kernel.commands import Terminal, done, fs_rollback, start
 from tests.kernel.faults import Fault, faulty, in_child, state
 from tests.kernel.machine import Machine, run
-from tests.kernel.test_store import listed, store_of
+from tests.kernel.test_store import listed, read_record, saved_lists, store_of
 
 PATHS_OF_USERS = ("root/.profile", "var/log/messages", "var/lib/machines/guest")
 
@@ -132,7 +133,8 @@ def test_ten_rollbacks_to_one_snapshot_then_every_old_root_is_deleted(machine: M
     run("mount", "-o", "loop,subvolid=5", str(machine.image), str(machine.top))
     assert list(listed(machine)) == [name]
     left = {n for n in os.listdir(store_of(machine)) if not n.startswith("root_")}
-    assert left == {name, f"{name}.json"}
+    assert left - {"boot"} == {name, f"{name}.json", trial_name(name)}
+    assert saved_lists(machine) <= {read_record(machine, name)["boot_files"]}
     machine.reboot()
     assert machine.read("var/lib/machines/inner/file") == "inner 1\n"
     roots = {p for p in machine.subvolume_paths() if "/" not in p}

@@ -17,6 +17,7 @@ from typing import Any, Callable
 import btrfsutil
 import pytest
 
+from fs_rollback.core.naming import trial_name
 from fs_rollback.errors import LockedError
 from fs_rollback.system import btrfs, files, host, store
 from tests.kernel.commands import done, fs_rollback, start
@@ -28,6 +29,12 @@ PRUNES_ALL = "keep_last = 1\nkeep_days = 0\nkeep_replaced_days = 0\n"
 
 def store_of(machine: Machine) -> Path:
     return machine.top / "fs-snapshots"
+
+
+def saved_lists(machine: Machine) -> set[str]:
+    """Return the names of the lists of saved boot files, without their suffix."""
+    place = store_of(machine) / "boot"
+    return {path.stem for path in place.glob("*.json")}
 
 
 def read_record(machine: Machine, name: str) -> dict[str, Any]:
@@ -164,8 +171,12 @@ def test_eight_processes_at_once_lose_nothing(named: Machine) -> None:
     with ThreadPoolExecutor(8) as pool:
         made = [item for names in pool.map(five, range(8)) for item in names.items()]
     assert len(dict(made)) == 40, "a name was used twice"
+    newest = sorted(
+        dict(made), key=lambda name: btrfsutil.subvolume_id(str(store_of(named) / name))
+    )
+    menu = {trial_name(name) for name in newest[-2:]}
     entries = set(os.listdir(store_of(named)))
-    assert entries == {n for n, _ in made} | {f"{n}.json" for n, _ in made}
+    assert entries == {n for n, _ in made} | {f"{n}.json" for n, _ in made} | menu
     for name, text in made:
         data = read_record(named, name)
         info = btrfsutil.subvolume_info(str(store_of(named) / name))
@@ -285,7 +296,7 @@ def test_a_deletion_survives_a_kill_at_every_point(
             assert not [e for e in os.listdir(store_of(named)) if name in e], f"point {point}"
         else:
             done(named.root, "delete", name)
-        assert set(os.listdir(store_of(named))) == {other, f"{other}.json"}
+        assert set(os.listdir(store_of(named))) == {other, f"{other}.json", trial_name(other)}
         if not killed:
             assert point >= 3
             return

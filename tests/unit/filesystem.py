@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A model of a btrfs filesystem: names, IDs, UUIDs, read-only flags, files and stand-ins.
 
-It is core.steps.Operations as a real filesystem answers: what the kernel refuses is refused here.
+It is core.operations.Operations as a real filesystem answers: what the kernel refuses is refused
+here.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from fs_rollback.core.snapshot import TOP_LEVEL_ID, Subvolume
 from fs_rollback.errors import KernelError
@@ -36,6 +37,8 @@ class Filesystem:
     def __init__(self) -> None:
         self.trees: dict[str, Tree] = {"": Tree(TOP_LEVEL_ID, False, {})}
         self.records: dict[str, str] = {}
+        self.boot: dict[str, str] = {}
+        self.settings: dict[tuple[str, str], Optional[str]] = {}
         self.default = TOP_LEVEL_ID
         self.changes_left = 10**9
         self.synced: State = self.state()
@@ -171,6 +174,23 @@ class Filesystem:
         prefix = "usr/lib/modules/"
         files = (name for name in self._tree(path).files if name.startswith(prefix))
         return tuple(sorted({name[len(prefix) :].split("/")[0] for name in files}))
+
+    def put_file(self, source: str, destination: str) -> None:
+        if destination not in self.boot:
+            self._change()
+            self.boot[destination] = source
+
+    def remove_copy(self, source: str, destination: str) -> None:
+        self._change()
+        if self.boot.get(destination) == source:
+            del self.boot[destination]
+
+    def setting(self, file: str, key: str) -> Optional[str]:
+        return self.settings.get((file, key))
+
+    def write_setting(self, file: str, key: str, value: Optional[str]) -> None:
+        self._change()
+        self.settings[file, key] = value
 
     def _change(self) -> None:
         if self.changes_left <= 0:

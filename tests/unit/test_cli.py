@@ -17,6 +17,7 @@ _ROLLING = {"--json", "--dry-run", "--yes", "--keep", "--no-keep"}
 # The command line is an interface: scripts and fingers know it.
 COMMANDS: dict[str, set[str]] = {
     "status": {"--json"},
+    "check": {"--json"},
     "list": {"--json"},
     "show": {"--json"},
     "create": {"--message"},
@@ -25,7 +26,9 @@ COMMANDS: dict[str, set[str]] = {
     "delete": set(),
     "prune": {"--json", "--dry-run"},
     "rollback": _ROLLING,
+    "try": set(),
     "undo": _ROLLING,
+    "settle": {"--json", "--at-boot", "--missed"},
 }
 
 
@@ -42,7 +45,8 @@ def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert (code, err) == (0, "")
     assert set(re.findall(r"--[a-z-]+", out)) >= COMMON | COMMANDS[command]
     assert f"fs-rollback {command}" in out
-    assert ("SNAPSHOT" in out) == (command in ("show", "pin", "unpin", "delete", "rollback"))
+    named = command in ("show", "pin", "unpin", "delete", "rollback", "try")
+    assert ("SNAPSHOT" in out) == named
 
 
 def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

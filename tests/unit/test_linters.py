@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-SHELL_FILES = ("tests/run", "tests/demo", "tests/setup.sh", ".ci/run")
+SHELL_FILES = ("tests/vm/prepare.sh", "tests/run", "tests/demo", "tests/setup.sh", ".ci/run")
 
 
 def _run(tool: str, *arguments: str) -> None:

@@ -35,6 +35,7 @@ STORED: dict[str, Any] = {
     "description": "",
     "pinned": True,
     "kernels": ["6.11.4-301.fc41.x86_64"],
+    "boot_files": "0f2c" * 16,
     "transaction": {
         "tool": "dnf4",
         "command_line": ["dnf", "upgrade", "--enablerepo", "a b"],
@@ -123,6 +124,7 @@ def test_what_may_be_missing() -> None:
     needed = ("version", "name", "kind", "created", "source")
     record = parse(json.dumps({key: STORED[key] for key in needed}))
     assert (record.description, record.pinned, record.kernels) == ("", False, ())
+    assert record.boot_files == "", "records have it since there are saved kernels"
     assert record.transaction is None
     assert not record.pending
     for key in needed:
@@ -167,11 +169,12 @@ def test_what_is_no_record(text: str) -> None:
 
 
 WRONG: list[Any] = [None, True, 1, 1.5, "x", [], {}, [[]], {"a": 1}, float("nan"), float("inf"), -1]
-_TEXTS = ("name", "kind", "created", "uuid", "description")
+_TEXTS = ("name", "kind", "created", "uuid", "description", "boot_files")
 _FITTING: dict[str, tuple[Any, ...]] = {
     "name": ("x",),
     "uuid": ("x",),
     "description": ("x",),
+    "boot_files": ("x",),
     "pinned": (True,),
     "kernels": ([],),
     "version": (1, -1),

@@ -17,8 +17,9 @@ after a bad upgrade:
   reboot
   fs-rollback undo              if it was no help: come back
 
-exit codes: 0 done; 1 failed, machine as before (status: something needs attention);
-2 usage or configuration; 3 refused, nothing touched; 4 needs hands; 130 interrupted and undone.
+exit codes: 0 done; 1 failed, machine as before (status, check: something needs attention);
+2 usage or configuration; 3 refused, nothing touched (check: would not boot); 4 needs hands;
+130 interrupted and undone.
 """
 
 
@@ -39,14 +40,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     found.add_argument("--version", action="version", version=f"fs-rollback {__version__}")
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    common.add_argument(
-        "--root",
-        metavar="DIR",
-        default="/",
-        help="work on the system whose root is mounted on DIR, not on the running one",
-    )
-    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    common = _common()
     commands = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, where: str, text: str, **defaults: object) -> argparse.ArgumentParser:
@@ -58,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
         return command
 
     _json(add("status", "looking.status", "how this machine stands; exit code 1: look at it"))
+    _json(
+        add("check", "checking.check", "whether the next boot finds all it needs; exit code 3: no")
+    )
     _json(add("list", "looking.list_snapshots", "all snapshots, the newest last"))
     show = add("show", "looking.show", "everything about one snapshot")
     _json(show)
@@ -85,12 +82,53 @@ def parser() -> argparse.ArgumentParser:
         help="default: the newest from before a transaction",
     )
     _rolling(rollback)
+    add("try", "trying.try_snapshot", "boot a snapshot once, to look at it").add_argument(
+        "snapshot", metavar="SNAPSHOT"
+    )
     _rolling(add("undo", "rolling.undo", "take back the last rollback"))
+    _settling(add("settle", "settling.settle", "finish or take back what was cut off"))
+    return found
+
+
+def _common() -> argparse.ArgumentParser:
+    """Return what every command takes: which system it works on."""
+    found = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    system = found.add_mutually_exclusive_group()
+    system.add_argument(
+        "--root",
+        metavar="DIR",
+        default="/",
+        help="work on the system whose root is mounted on DIR, not on the running one",
+    )
+    system.add_argument(
+        "--device",
+        metavar="DEV",
+        help="work on the system that is on this btrfs device (or UUID=..., LABEL=...) and does"
+        " not run; its root and /boot are found and mounted for this command only",
+    )
+    found.add_argument("--debug", action="store_true", help="show tracebacks")
     return found
 
 
 def _json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="answer in JSON, for scripts")
+
+
+def _settling(command: argparse.ArgumentParser) -> None:
+    _json(command)
+    moment = command.add_mutually_exclusive_group()
+    moment.add_argument(
+        "--at-boot",
+        action="store_true",
+        help="at the first boot of a new root, also bring over what the old one wrote to what was"
+        " kept after the rollback (for fs-rollback-boot.service)",
+    )
+    moment.add_argument(
+        "--missed",
+        action="store_true",
+        help="say so if --at-boot was stopped in the middle, and leave what it has not brought over"
+        " where it is (for fs-rollback-boot.service)",
+    )
 
 
 def _rolling(command: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from ..core.record import Kind
 from ..core.retention import Action
 from ..core.snapshot import STORE, Snapshot
 from ..errors import Error, StoreError
-from ..system import upkeep
+from ..system import menu, saved_kernels, upkeep
 from . import session
 from .terminal import columns
 
@@ -24,6 +24,9 @@ def create(args: Namespace) -> int:
         now = datetime.now().astimezone()
         record = upkeep.take(host, store, Kind.MANUAL, now, description=args.message or "")
         store.write(record)
+        entries = session.usable_configuration(host).boot_entries
+        for problem in menu.update(host, store, entries).problems:
+            session.note(problem)
     print(f"/{STORE}/{record.name}")
     return 0
 
@@ -58,6 +61,8 @@ def delete(args: Namespace) -> int:
             except Error as error:
                 failures.append(error)
                 session.note(f"{error}. {error.hint}".rstrip())
+        host.forget()
+        saved_kernels.collect(store, store.load())
     return max((failure.exit_code for failure in failures), default=0)
 
 
@@ -74,6 +79,7 @@ def prune(args: Namespace) -> int:
             policy = session.configuration(host).policy
             verdicts = upkeep.judge(host, store, policy, now)
             failures = upkeep.prune(host, store, verdicts, _progress)
+            saved_kernels.collect(store, store.load())
     if args.json:
         rows = [report.verdict_json(verdict) for verdict in verdicts]
         failed = [{"name": snapshot.name, "error": str(error)} for snapshot, error in failures]

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import report
 from ..core.naming import resolve
+from ..core.record import format_time, parse_time
 from ..core.snapshot import Snapshot
 from ..errors import ConfigError, Error, StoreError
 from ..system import history, upkeep
@@ -66,6 +67,7 @@ def status(args: Namespace) -> int:
     """`status`: how the machine stands; exit code 1 if something needs attention."""
     with session.reading(args.root) as (host, store):
         facts, attention = _facts(host, store)
+    facts["trial"] = args.trial or None
     facts["attention"] = attention
     if args.json:
         session.print_json(facts)
@@ -107,6 +109,7 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "running": {"id": host.root_id, "path": paths.get(host.root_id)},
         "next": {"id": layout.root.id, "path": "/" + layout.root.path} if layout else None,
         "waiting": waiting,
+        "last_rollback": _last_rollback(snapshots),
         "snapshots": len(snapshots),
         "newest": ordinary[-1].name if ordinary else None,
         "space": {"total_bytes": total, "free_bytes": free},
@@ -127,8 +130,10 @@ def _waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
         said = f"the rollback to {target} waits for a reboot; 'fs-rollback undo' takes it back"
         return "reboot", [said]
     if found.waiting is window.Waiting.ELSEWHERE:
+        why = window.explain(host, found)
         return "elsewhere", [
-            f"the machine was rolled back to {target}, but this boot did not use that root"
+            f"the machine was rolled back to {target}, but this boot did not use that root:"
+            f" {why.sentence}. {why.hint}"
         ]
     if found.journal.state.value == "prepared":
         return "interrupted", [
@@ -138,12 +143,27 @@ def _waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
     return "nothing", []
 
 
+def _last_rollback(snapshots: list[Snapshot]) -> dict[str, Any] | None:
+    """Return what the record of the root that was replaced last says; None without one."""
+    records = [s.record for s in snapshots if s.is_replaced and s.record is not None]
+    last = max(records, key=lambda record: (record.created, record.name), default=None)
+    if last is None:
+        return None
+    created = format_time(last.created)
+    return {"replaced": last.name, "created": created, "description": last.description}
+
+
 def _space(host: Host) -> tuple[int, int]:
     found = os.statvfs(host.top)
     return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
 def _print_status(facts: dict[str, Any]) -> None:
+    if facts["trial"]:
+        print(
+            f"This machine runs a trial of {facts['trial']}: 'fs-rollback rollback' makes that the"
+            " root.\nWhat is written to the trial goes with it."
+        )
     following = facts["next"]
     space = facts["space"]
     rows = {
@@ -151,13 +171,21 @@ def _print_status(facts: dict[str, Any]) -> None:
         "Running": _root(facts["running"]),
         "Next boot": _root(following) if following else "unknown",
         "Waiting": facts["waiting"],
+        "Last rollback": _told(facts["last_rollback"]),
         "Snapshots": f"{facts['snapshots']}, newest {facts['newest'] or '-'}",
         "Space": f"{report.size(space['free_bytes'])} free of {report.size(space['total_bytes'])}",
     }
     for label, value in rows.items():
-        print(f"{label + ':':11}{report.clean(value)}")
+        print(f"{label + ':':15}{report.clean(value)}")
     for line in facts["attention"]:
         sys.stdout.write(f"Attention: {report.clean(line)}\n")
+
+
+def _told(rollback: dict[str, Any] | None) -> str:
+    if rollback is None:
+        return "-"
+    moment = report.local_time(parse_time(rollback["created"]))
+    return f"{moment}, {rollback['replaced']} {rollback['description']}"
 
 
 def _root(place: dict[str, Any]) -> str:

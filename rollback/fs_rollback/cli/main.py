@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -62,7 +63,8 @@ def _replace_closed_streams() -> None:
 def _run(args: argparse.Namespace) -> int:
     module, function = args.command
     try:
-        return int(getattr(import_module(f"fs_rollback.cli.{module}"), function)(args))
+        with _on_device(args):
+            return int(getattr(import_module(f"fs_rollback.cli.{module}"), function)(args))
     except KeyboardInterrupt:
         if args.debug:
             raise
@@ -76,6 +78,28 @@ def _run(args: argparse.Namespace) -> int:
         if args.debug or isinstance(error, BrokenPipeError):
             raise
         return _complain(Error(f"{error}", hint="--debug shows where this happened."))
+
+
+@contextmanager
+def _on_device(args: argparse.Namespace) -> Iterator[None]:
+    """Mount what is to be worked on where it does not run, and make it the --root.
+
+    That is the system that --device names, or this machine's own root if it runs a trial.
+    """
+    from ..system import host
+
+    args.trial = host.trial_of() if args.device is None and args.root == "/" else ""
+    if args.command[0] == "settling" and args.trial:
+        args.trial = ""  # early at boot, and about the boot that this is: nothing to mount for it
+    if args.device is None and (not args.trial or os.geteuid() != 0):
+        yield
+        return
+    from ..system import rescue, trial
+    from .session import note
+
+    with trial.system(note) if args.trial else rescue.mounted(args.device, note) as root:
+        args.root = root
+        yield
 
 
 def _complain(error: Error) -> int:

@@ -35,7 +35,7 @@ Found = TypeVar("Found")
 def roll_back(args: Namespace) -> int:
     """`rollback`: make a snapshot the root of the next boot."""
     with _opened(args) as (host, store):
-        target = _target(args.snapshot, host, store.load())
+        target = _target(args.snapshot or args.trial or None, host, store.load())
         return _propose_and_do(args, host, store, target, "Roll back")
 
 

@@ -36,6 +36,14 @@ def configuration(machine: Host) -> config.Config:
     return config.parse(text or "", config.PATH)
 
 
+def usable_configuration(machine: Host) -> config.Config:
+    """Return what can be used of a configuration, for what must not fail over a typing error."""
+    try:
+        return configuration(machine)
+    except config.BrokenConfigError as error:
+        return error.usable
+
+
 def no_store() -> UsageError:
     """Return what to say where nothing was ever taken."""
     return UsageError(
@@ -51,7 +59,7 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
     Raises UsageError where there is no store and `create` is false, RefusedError where nothing can
     be written.
     """
-    from ..system import history, window
+    from ..system import history, menu, window
 
     with host.opened(root) as machine:
         if machine.mount.read_only:
@@ -66,8 +74,9 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
                 said = window.settle(machine, found)[1]
                 if said:
                     note(said)
-                for problem in found.tidy():
-                    note(str(problem))
+                leftovers = [str(problem) for problem in found.tidy()]
+                for problem in (*leftovers, *menu.remove_orphans(machine)):
+                    note(problem)
                 for record in history.settle(machine, found.load()):
                     # 'list' tells the same without it, and a full disk must not stop 'delete'.
                     with suppress(KernelError):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, Optional
 
-from .mountinfo import unescape
+from .mountinfo import is_within, unescape
 
 # Blanks and tabs separate fields, nothing else that Unicode counts as white space.
 _FIELD = re.compile(r"[^ \t]+")
@@ -61,6 +61,19 @@ def with_root_subvolume(text: str, subvolume: Optional[str]) -> str:
     wanted = [f"subvol={escape(subvolume)}"] if subvolume is not None else []
     options = ",".join(_keep_place(old, kept, wanted)) or "defaults"
     lines[root.line - 1] = match.group(1) + options + lines[root.line - 1][match.end() :]
+    return "\n".join(lines)
+
+
+def without_subvolumes_of(text: str, root: str) -> str:
+    """Return `text` with the lines commented out that mount what lies inside the subvolume `root`.
+
+    `root` is a path from the top level; the line for / is not one of them.
+    """
+    lines = text.split("\n")
+    for entry in parse(text):
+        names = [o[7:].strip("/") for o in entry.options if o.startswith("subvol=")]
+        if entry.point != "/" and any(is_within("/" + n, "/" + root) for n in names if root):
+            lines[entry.line - 1] = "#" + lines[entry.line - 1]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from .snapshot import Snapshot
 SNAPSHOT_PREFIX = "yum_"
 REPLACED_PREFIX = "replaced_"
 NEW_ROOT_PREFIX = "root_"
+TRIAL_PREFIX = "try_"  # a writable copy of a snapshot, for its entry in the boot menu
 _FORMAT = "%Y%m%d%H%M%S"
 
 
@@ -24,6 +25,11 @@ def free_name(prefix: str, now: datetime, taken: Container[str]) -> str:
     while (name := prefix + moment.strftime(_FORMAT)) in taken:
         moment += timedelta(seconds=1)
     return name
+
+
+def trial_name(snapshot: str) -> str:
+    """Return the name of the writable copy of a snapshot."""
+    return TRIAL_PREFIX + snapshot.partition("_")[2]
 
 
 def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:

@@ -23,7 +23,9 @@ class Pending(NamedTuple):
     """The journal of one rollback: what it is doing, for whom, in which boot of the machine.
 
     `old_id` and `old_uuid` are the root that goes; `boot_id` (/proc/sys/kernel/random/boot_id) is
-    the boot it was done in: as long as that lasts, the new root cannot have run.
+    the boot it was done in: as long as that lasts, the new root cannot have run. `generation` is
+    the transaction number of the filesystem right before the commit: whatever is newer in the new
+    root, the new root has written; 0 is unknown.
     """
 
     state: State
@@ -34,6 +36,7 @@ class Pending(NamedTuple):
     old_uuid: str
     boot_id: str
     plan: Plan
+    generation: int = 0
 
 
 class PendingError(ValueError):
@@ -63,6 +66,7 @@ def parse(text: str) -> Pending:
             old_uuid=data["old_uuid"],
             boot_id=data["boot_id"],
             plan=Plan.from_json(data["plan"]),
+            generation=int(data.get("generation", 0)),
         )
     except PendingError:
         raise

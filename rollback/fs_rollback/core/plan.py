@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Optional, Union
 
+from . import boot_steps, mountinfo, steps
 from . import layout as layouts
-from . import mountinfo, steps
+from .boot_steps import PutBackKernel, SetDefaultEntry
+from .operations import Operations
 from .snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
-from .steps import Operations, SetAside
+from .steps import SetAside
 
 CommitStep = Union[steps.Exchange, steps.SetDefault]
 _STEPS: dict[str, Any] = {
@@ -26,6 +28,10 @@ _STEPS: dict[str, Any] = {
         steps.SetDefault,
         steps.Sync,
         steps.SetAside,
+        boot_steps.PutBackKernel,
+        boot_steps.SetDefaultEntry,
+        boot_steps.LendModules,
+        boot_steps.ReturnModules,
     )
 }
 
@@ -47,6 +53,14 @@ class Plan:
         step = self.steps[self.commit]
         assert isinstance(step, (steps.Exchange, steps.SetDefault)), "plans commit with one of two"
         return step
+
+    def with_saved_kernels(self, boot_files: str) -> Plan:
+        """Return the same plan, whose replaced root has this list of saved kernels."""
+        named = (
+            dataclasses.replace(step, boot_files=boot_files) if isinstance(step, SetAside) else step
+            for step in self.steps
+        )
+        return dataclasses.replace(self, steps=tuple(named))
 
     def is_foreign(self, operations: Operations) -> bool:
         """Whether the old root is at none of the places where this plan could have left it."""
@@ -83,6 +97,20 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class KernelPlan:
+    """What has to change for a kernel to meet its modules.
+
+    `default_first`: the default entry is changed before the commit. If it is not, `lend` is the
+    kernel that needs its modules in the new root until then, "" for none.
+    """
+
+    put_back: Optional[PutBackKernel] = None
+    default: Optional[SetDefaultEntry] = None
+    default_first: bool = True
+    lend: str = ""
+
+
+@dataclass(frozen=True)
 class Situation:
     """All that a plan is made from.
 
@@ -103,6 +131,7 @@ class Situation:
     keep: tuple[str, ...]
     mounted_elsewhere: frozenset[str]
     stubs: frozenset[str]
+    kernels: KernelPlan = KernelPlan()
 
 
 def plan_rollback(situation: Situation) -> Plan:
@@ -111,7 +140,12 @@ def plan_rollback(situation: Situation) -> Plan:
     Nothing that exists is changed before the commit; nothing that boots depends on what follows.
     """
     root, spare = situation.layout.root, situation.spare
-    prepare: list[steps.Step] = [steps.CreateRoot(situation.target.path, spare, root.uuid)]
+    kernels = situation.kernels
+    # First, so that a /boot nested in the root is carried over with it.
+    prepare: list[steps.Step] = [kernels.put_back] if kernels.put_back else []
+    first, last = _default_entry(kernels)
+    prepare += first
+    prepare.append(steps.CreateRoot(situation.target.path, spare, root.uuid))
     if situation.keep:
         prepare.append(steps.KeepPaths(root.path, spare, spare + ".keep", situation.keep))
     nested = nested_subvolumes(situation)
@@ -119,6 +153,10 @@ def plan_rollback(situation: Situation) -> Plan:
     sealed = tuple(relative(root, s) for s in nested if s.read_only)
     prepare += [steps.SealSubvolumes(spare, sealed)] if sealed else []
     prepare += _mend(situation, {relative(root, s) for s in nested})
+    if kernels.lend:
+        prepare.append(boot_steps.LendModules(root.path, spare, kernels.lend))
+        # Synced in between for the way back: lent before the old default is told.
+        last += [steps.Sync(), _return_modules(situation)]
     prepare.append(steps.Sync())
     commit = _commit(situation)
     aside = steps.SetAside(
@@ -130,7 +168,26 @@ def plan_rollback(situation: Situation) -> Plan:
         created=situation.created,
         description=f"replaced by {situation.target.name}",
     )
-    return Plan((*prepare, *commit, aside, steps.Sync()), len(prepare))
+    return Plan((*prepare, *commit, *last, aside, steps.Sync()), len(prepare))
+
+
+def _return_modules(situation: Situation) -> boot_steps.ReturnModules:
+    """Return the step that follows the commit, when the roots may have exchanged their names."""
+    root, spare, kernel = situation.layout.root, situation.spare, situation.kernels.lend
+    top = situation.layout.in_top_level
+    old, new = (root.path, spare) if top else (spare, root.path)
+    return boot_steps.ReturnModules(old, new, kernel, root.uuid)
+
+
+def _default_entry(kernels: KernelPlan) -> tuple[list[steps.Step], list[steps.Step]]:
+    """Return what is done before the commit and after it, design.md section 5.
+
+    Before it where the old root has that kernel's modules too: a power cut between the two then
+    boots either way.
+    """
+    if kernels.default is None:
+        return [], []
+    return ([kernels.default], []) if kernels.default_first else ([], [kernels.default])
 
 
 def _commit(situation: Situation) -> list[steps.Step]:

@@ -81,6 +81,7 @@ class Record(NamedTuple):
     description: str = ""
     pinned: bool = False
     kernels: tuple[str, ...] = ()
+    boot_files: str = ""  # the name of the list of its saved kernels, boot_files.py
     transaction: Optional[Transaction] = None
     version: int = VERSION
     stored: Any = None  # the JSON it was read from, for the keys that we do not know
@@ -123,6 +124,7 @@ def dump(record: Record) -> str:
         "description": record.description,
         "pinned": record.pinned,
         "kernels": list(record.kernels),
+        "boot_files": record.boot_files,
         "transaction": transaction_dict(record.transaction),
     }
     # Without indentation json uses its C encoder: 7 times as fast for 300 packages.
@@ -182,6 +184,7 @@ def _from_dict(data: dict[str, Any]) -> Record:
         description=_text(data.get("description", "")),
         pinned=_typed(data.get("pinned", False), bool),
         kernels=tuple(_text(kernel) for kernel in _typed(data.get("kernels", []), list)),
+        boot_files=_text(data.get("boot_files", "")),
         transaction=None if transaction is None else _transaction(transaction),
         version=_number(data["version"]),
         stored=data,

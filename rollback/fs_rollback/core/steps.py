@@ -16,63 +16,9 @@ from typing import Protocol
 
 from ..errors import StoreError
 from . import fstab
+from .operations import Operations
 from .record import Kind, Record, Source, dump, parse_time
 from .snapshot import STORE
-
-
-class Operations(Protocol):
-    """What steps ask of a filesystem. Every method raises errors.Error where it fails."""
-
-    def snapshot(self, source: str, destination: str, *, read_only: bool) -> None:
-        """Make a snapshot of a subvolume."""
-
-    def delete(self, path: str) -> None:
-        """Delete a subvolume and all that are nested in it; nothing to do if there is none."""
-
-    def set_read_only(self, path: str, *, read_only: bool) -> None:
-        """Make a subvolume read-only or writable; nothing to do if there is none."""
-
-    def subvolume(self, path: str) -> tuple[int, str]:
-        """Return ID and UUID of the subvolume at `path`, or (0, "") if there is none."""
-
-    def exchange(self, one: str, other: str) -> None:
-        """Exchange two names in one atomic step."""
-
-    def rename(self, old: str, new: str) -> None:
-        """Give a subvolume a name that is free."""
-
-    def default_id(self) -> int:
-        """Return the ID of the default subvolume."""
-
-    def set_default(self, subvolume_id: int) -> None:
-        """Make a subvolume the default one."""
-
-    def sync(self) -> None:
-        """Bring everything to the disk."""
-
-    def make_room(self, model: str, tree: str, path: str) -> None:
-        """Free the place `path` in `tree`; directories above it that it lacks are as in `model`."""
-
-    def make_directory(self, model: str, tree: str, path: str) -> None:
-        """Put an empty directory at `path` in `tree`, with the mode and owner it has in `model`."""
-
-    def copy(self, source: str, tree: str, path: str) -> None:
-        """Replace what is at `path` in `tree` by a copy of what `source` has there."""
-
-    def read_file(self, tree: str, path: str) -> str:
-        """Return a text file of a tree, "" if there is none."""
-
-    def write_file(self, tree: str, path: str, text: str) -> None:
-        """Replace a file durably; owner, mode and extended attributes stay."""
-
-    def write_record(self, name: str, text: str) -> None:
-        """Write a record into the store durably."""
-
-    def remove_record(self, name: str) -> None:
-        """Remove a record from the store; nothing to do if there is none."""
-
-    def kernels(self, path: str) -> tuple[str, ...]:
-        """Return the kernel versions that have modules in the subvolume at `path`."""
 
 
 class Step(Protocol):
@@ -333,6 +279,7 @@ class SetAside:
     old_uuid: str
     created: str
     description: str
+    boot_files: str = ""
 
     @property
     def in_top_level(self) -> bool:
@@ -358,6 +305,7 @@ class SetAside:
             source=Source(self.old_path, self.old_id, self.old_uuid),
             description=self.description,
             kernels=operations.kernels(place),
+            boot_files=self.boot_files,
         )
         operations.write_record(self.name, dump(record))
 

@@ -17,6 +17,7 @@ from ..core.layout import (
     from_file,
     from_fstab,
 )
+from ..core.loaders import is_snapshot_entry
 from ..errors import KernelError
 from . import files, syscalls
 from .host import Host
@@ -34,16 +35,18 @@ def read_layout(host: Host) -> Layout:
 
 def read_statements(host: Host, tree: int, *, running: bool = True) -> list[Statement]:
     """Return what the files of a tree say and, if it is the running system, its command line."""
-    entries = [bls.parse("/" + name, content) for name, content in _boot_entries(tree)]
-    identities = _identities(host, entries)
+    parsed = [bls.parse("/" + name, content) for name, content in _boot_entries(tree)]
+    # The entries of snapshots lead elsewhere on purpose.
+    entries = [entry for entry in parsed if not is_snapshot_entry(entry)]
+    known = identities(host, entries)
     found: list[Statement | None] = []
     if running and host.is_running:
-        found.append(from_command_line("/proc/cmdline", _read_running(), identities))
-    found += [from_boot_entry(entry, identities) for entry in entries]
+        found.append(from_command_line("/proc/cmdline", _read_running(), known))
+    found += [from_boot_entry(entry, known) for entry in entries]
     text = files.read_in_tree(tree, "etc/kernel/cmdline")
     if text is not None:
-        found.append(from_file("/etc/kernel/cmdline", text, identities))
-    found += _grub_defaults(files.read_in_tree(tree, "etc/default/grub") or "", identities)
+        found.append(from_file("/etc/kernel/cmdline", text, known))
+    found += _grub_defaults(files.read_in_tree(tree, "etc/default/grub") or "", known)
     text = files.read_in_tree(tree, "etc/fstab")
     if text is not None:
         found.append(from_fstab("/etc/fstab", text))
@@ -97,7 +100,7 @@ def _grub_defaults(text: str, identities: tuple[str, ...]) -> list[Statement]:
     return [statement for statement in found if statement is not None and not statement.silent]
 
 
-def _identities(host: Host, entries: Sequence[bls.BootEntry]) -> tuple[str, ...]:
+def identities(host: Host, entries: Sequence[bls.BootEntry]) -> tuple[str, ...]:
     """Return the ways to name our filesystem in `root=`."""
     uuid = syscalls.filesystem_uuid(host.top_fd)
     source = host.mount.source

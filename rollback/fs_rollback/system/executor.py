@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from typing import Callable
 
 from ..core import pending as journals
+from ..core.operations import Operations
 from ..core.pending import Pending, State
 from ..core.plan import Plan
-from ..core.steps import Operations, Step
-from ..errors import Error, KernelError, StoreError, UndoFailedError
-from . import files
+from ..core.steps import Step
+from ..errors import Error, KernelError, StoreError, UndoFailedError, kernel_errors
+from . import files, syscalls
 from .store import PENDING, Store
 
 _STALE = PENDING + ".stale"
@@ -59,8 +60,14 @@ def execute(store: Store, journal: Pending, operations: Operations, observe: Obs
     plan = journal.plan
     reached = -1
     try:
+        # What is dirty gets its generation before the new root has its own: at the next boot all
+        # that is newer was written after it was copied (arrival.py).
+        _sync(store)
         _write_journal(store, journal)
         for reached, step in enumerate(plan.steps):
+            if reached == plan.commit:
+                journal = journal._replace(generation=_generation(store))
+                _write_journal(store, journal)
             with _signals_let_through():
                 observe(Moment.BEFORE, reached, step)
                 step.apply(operations)
@@ -134,6 +141,16 @@ def finish(store: Store, plan: Plan, operations: Operations) -> None:
     for step in plan.steps[plan.commit + 1 :]:
         step.apply(operations)
     store.host.forget()
+
+
+def _sync(store: Store) -> None:
+    with kernel_errors("sync", store.host.mount.source):
+        syscalls.sync_filesystem(store.host.top_fd)
+
+
+def _generation(store: Store) -> int:
+    with kernel_errors("read the generation of", store.host.mount.source):
+        return syscalls.filesystem_generation(store.host.top_fd)
 
 
 def _set_journal_aside(store: Store) -> None:

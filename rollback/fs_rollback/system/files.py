@@ -7,11 +7,11 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from ..errors import KernelError
+from ..errors import KernelError, kernel_errors
 from . import syscalls
 
 _TEMPORARY = ".new"
@@ -24,7 +24,7 @@ def write_durably(directory: int, name: str, text: str, *, mode: int = 0o600) ->
     After a crash it holds the old text or the new one. Raises KernelError.
     """
     try:
-        _write_temporary(directory, name, text, mode=mode, durable=True)
+        _write_temporary(directory, name, _encoded(text), mode=mode, durable=True)
         os.rename(name + _TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)
     except OSError as error:
@@ -42,7 +42,7 @@ def write_for_next_commit(directory: int, name: str, text: str) -> None:
     this against crash images. Raises KernelError.
     """
     try:
-        _write_temporary(directory, name, text, mode=0o600, durable=len(text) >= 2048)
+        _write_temporary(directory, name, _encoded(text), mode=0o600, durable=len(text) >= 2048)
         os.rename(name + _TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -50,20 +50,37 @@ def write_for_next_commit(directory: int, name: str, text: str) -> None:
         raise KernelError("write", name, error) from error
 
 
-def _write_temporary(directory: int, name: str, text: str, *, mode: int, durable: bool) -> None:
+def _write_temporary(
+    directory: int, name: str, data: Iterable[bytes], *, mode: int, durable: bool
+) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(name + _TEMPORARY, flags, mode, dir_fd=directory)
     try:
-        os.fchmod(descriptor, mode)
-        data = text.encode("utf-8", "surrogateescape")
-        while data:
-            data = data[os.write(descriptor, data) :]
+        with _left_where_vfat_refuses():
+            os.fchmod(descriptor, mode)
+        for chunk in data:
+            left = chunk
+            while left:
+                left = left[os.write(descriptor, left) :]
         if durable:
             os.fsync(descriptor)
         else:
             syscalls.write_out(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _left_where_vfat_refuses() -> Iterator[None]:
+    """Pass over EPERM: vfat has no modes or owners but those that it was mounted with."""
+    try:
+        yield
+    except PermissionError:
+        return
+
+
+def _encoded(text: str) -> tuple[bytes]:
+    return (text.encode("utf-8", "surrogateescape"),)
 
 
 def remove_durably(directory: int, name: str) -> None:
@@ -103,7 +120,8 @@ def read_in_tree(tree: int, path: str) -> str | None:
         with file:
             return file.read(_READ_LIMIT_BYTES).decode("utf-8", "surrogateescape")
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        # A link in a circle leads to nothing, as a dangling one does.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
         raise KernelError("read", path, error) from error
 
@@ -157,29 +175,105 @@ def list_in_tree(tree: int, path: str) -> list[str] | None:
 
 def device_of(tree: int, path: str) -> int | None:
     """Return st_dev of a path in the tree, None if there is none: each subvolume has its own."""
-    status = _status(tree, path, follow=True)
+    status = status_of(tree, path)
     return status.st_dev if status else None
 
 
 def inode_of(tree: int, path: str) -> int | None:
     """Return st_ino of a path in the tree, None if there is none or a symbolic link is on it."""
-    status = _status(tree, path, follow=False)
+    status = status_of(tree, path, follow=False)
     return status.st_ino if status else None
 
 
-def _status(tree: int, path: str, *, follow: bool) -> os.stat_result | None:
+def status_of(tree: int, path: str, *, follow: bool = True) -> os.stat_result | None:
+    """Return what stat(2) says of a path in the tree, None if there is none.
+
+    Without `follow` a symbolic link anywhere on the path counts as nothing there, and one that
+    leads in a circle always does.
+    """
     try:
         descriptor = syscalls.open_in_root(tree, path, os.O_PATH, follow=follow)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR) or (
-            error.errno == errno.ELOOP and not follow
-        ):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
         raise KernelError("look at", path, error) from error
     try:
         return os.fstat(descriptor)
     finally:
         os.close(descriptor)
+
+
+def real_path(tree: int, path: str) -> str | None:
+    """Return the absolute path of something in the tree without symbolic links; None if absent.
+
+    Resolved as if the tree were /: what is returned lies in it, or on what is mounted in it.
+    """
+    try:
+        descriptor = syscalls.open_in_root(tree, path, os.O_PATH)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise KernelError("look at", path, error) from error
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def replace(
+    directory: int,
+    name: str,
+    data: Iterable[bytes],
+    *,
+    mode: int = 0o600,
+    for_loader: bool = False,
+) -> None:
+    """Write a file durably; it is whole, old or new, at any time, and absent or whole if new.
+
+    The mode of one that is there stays, `mode` is for a new one. For the boot loader's filesystems:
+    on vfat a file has the mode that the mount gives it. With `for_loader` that is true for GRUB as
+    well, which replays no journal: fsync leaves the change in that of ext4, syncfs brings it to
+    its place. Raises KernelError.
+    """
+    try:
+        before = status_of(directory, name, follow=False)
+        wanted = stat.S_IMODE(before.st_mode) if before else mode
+        _write_temporary(directory, name, data, mode=wanted, durable=True)
+        if for_loader:  # before its name, or that would lead to what was there before
+            syscalls.sync_filesystem(directory)
+        os.rename(name + _TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.fsync(directory)
+        if for_loader:
+            syscalls.sync_filesystem(directory)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(name + _TEMPORARY, dir_fd=directory)
+        raise KernelError("write", name, error) from error
+
+
+def temporary(name: str) -> str:
+    """Return what a file is called while it is written."""
+    return name + _TEMPORARY
+
+
+def chunks(path: str, *, size_bytes: int = 1 << 20) -> Iterator[bytes]:
+    """Give the bytes of a file piece by piece. Raises KernelError, also where it is no file."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with kernel_errors("read", path):
+        descriptor = os.open(path, flags)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            while chunk := file.read(size_bytes):
+                yield chunk
+
+
+def are_equal(one: str, other: str) -> bool:
+    """Whether two files have the same content. Raises KernelError."""
+    with kernel_errors("compare", other):
+        if os.stat(one).st_size != os.stat(other).st_size:
+            return False
+    return all(a == b for a, b in zip(chunks(one), chunks(other)))
 
 
 def copy_from_tree(tree: int, path: str, destination: str) -> None:

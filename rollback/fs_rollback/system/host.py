@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from ..core import mountinfo
-from ..core.snapshot import Subvolume
+from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX
+from ..core.snapshot import STORE, Subvolume
 from ..errors import Error, KernelError, RefusedError, UnsupportedRootError
 from . import btrfs, files, syscalls
 
@@ -48,6 +49,23 @@ class Host:
     def root_id(self) -> int:
         """The ID of the subvolume that `root` is."""
         return btrfs.subvolume_id(self.root)
+
+    @cached_property
+    def running_id(self) -> int:
+        """The ID of the subvolume that this process runs on, 0 if that is another filesystem.
+
+        Another one than `root_id` where the system was booted from a copy of a snapshot.
+        """
+        if self.is_running:
+            return self.root_id
+        mount = mountinfo.containing(self.mounts, "/")
+        ours = mount is not None and mount.device == self.mount.device
+        return btrfs.subvolume_id("/") if ours else 0
+
+    @property
+    def is_beside_trial(self) -> bool:
+        """Whether this is the own root of a machine that runs a copy of a snapshot (trial.py)."""
+        return not self.is_running and self.running_id != 0 and bool(trial_of())
 
     @cached_property
     def subvolumes(self) -> tuple[Subvolume, ...]:
@@ -97,6 +115,15 @@ def read_mounts() -> tuple[mountinfo.Mount, ...]:
             return mountinfo.parse(file.read())
     except OSError as error:
         raise KernelError("read", path, error) from error
+
+
+def trial_of() -> str:
+    """Return the name of the snapshot that this machine runs a copy of, "" if it does not."""
+    mount = mountinfo.containing(read_mounts(), "/")
+    prefix = f"/{STORE}/{TRIAL_PREFIX}"
+    if mount is None or mount.fstype != "btrfs" or not mount.root.startswith(prefix):
+        return ""
+    return SNAPSHOT_PREFIX + mount.root[len(prefix) :]
 
 
 def is_btrfs_root(root: str) -> bool:

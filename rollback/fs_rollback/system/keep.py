@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..core.mountinfo import is_within
 from ..errors import RefusedError
-from . import boot_sources, files, history, syscalls
+from . import boot_sources, files, history
 from .host import Host
 
 # What packages own goes back as a whole or not at all.
@@ -48,13 +48,9 @@ def _bound(host: Host, wanted: Sequence[str]) -> list[str]:
 
 def _real_path(host: Host, path: str) -> str | None:
     """Return a path without symbolic links, resolved inside the root; None if there is none."""
-    if files.device_of(host.root_fd, path) is None:
+    absolute = files.real_path(host.root_fd, path)
+    if absolute is None:
         return None
-    descriptor = syscalls.open_in_root(host.root_fd, path, os.O_PATH)
-    try:
-        absolute = os.readlink(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
     return os.path.normpath("/" + os.path.relpath(absolute, host.root))
 
 

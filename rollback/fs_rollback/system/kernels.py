@@ -5,13 +5,24 @@ from __future__ import annotations
 
 from . import files
 
+# depmod(8) makes the first, the kernel's own package has the second.
+_LISTS = ("modules.dep", "modules.builtin")
 _BOOT_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-")
 
 
 def with_modules(tree: int) -> tuple[str, ...]:
-    """Return the versions in usr/lib/modules of a tree (an open directory), sorted."""
+    """Return the versions in usr/lib/modules of a tree (an open directory), sorted.
+
+    A directory without a list of modules is what a package that was removed has left behind.
+    """
     names = files.list_in_tree(tree, "usr/lib/modules") or []
-    return tuple(n for n in names if files.device_of(tree, f"usr/lib/modules/{n}/.") is not None)
+    return tuple(
+        name
+        for name in names
+        if any(
+            files.status_of(tree, f"usr/lib/modules/{name}/{file}") is not None for file in _LISTS
+        )
+    )
 
 
 def in_boot(tree: int) -> tuple[str, ...]:

@@ -10,12 +10,21 @@ from contextlib import contextmanager
 
 from ..core.snapshot import STORE
 from ..errors import KernelError, kernel_errors
-from . import btrfs, files, kernels, process, reclaim, syscalls
+from . import (
+    btrfs,
+    files,
+    kernels,
+    loader_settings,
+    places,
+    process,
+    reclaim,
+    syscalls,
+)
 from .host import Host
 
 
 class Operations:
-    """core.steps.Operations on the filesystem of a host."""
+    """core.operations.Operations on the filesystem of a host."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -114,12 +123,14 @@ class Operations:
     def write_file(self, tree: str, path: str, text: str) -> None:
         """Replace the text of a file; owner, mode and extended attributes stay.
 
-        In place, not by rename: the tree is a new root that nothing boots before the sync.
+        In place, not by rename: the tree is one that nothing boots yet.
         """
         with files.opened(self._path(tree)) as root, kernel_errors("write", f"/{tree}/{path}"):
             descriptor = syscalls.open_in_root(root, path, os.O_WRONLY | os.O_TRUNC, follow=False)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(text.encode("utf-8", "surrogateescape"))
+                file.flush()
+                os.fsync(file.fileno())
 
     def write_record(self, name: str, text: str) -> None:
         """Write a record into the store durably."""
@@ -135,6 +146,40 @@ class Operations:
         """Return the kernel versions that have modules in the subvolume at `path`."""
         with files.opened(self._path(path)) as tree:
             return kernels.with_modules(tree)
+
+    def put_file(self, source: str, destination: str) -> None:
+        """Copy a file durably to where there is none; both as boot.py names them."""
+        origin, place = (places.path_of(self._host, where) for where in (source, destination))
+        if os.path.lexists(place) and os.lstat(place).st_size:
+            return
+        with kernel_errors("make", destination):
+            _make_directories(os.path.dirname(place))
+            mode = stat.S_IMODE(os.lstat(origin).st_mode)
+        with files.opened(os.path.dirname(place)) as directory:
+            name, data = os.path.basename(place), files.chunks(origin)
+            files.replace(directory, name, data, mode=mode, for_loader=True)
+
+    def remove_copy(self, source: str, destination: str) -> None:
+        """Remove what `put_file` made; anything else there, or nothing, is left."""
+        origin, place = (places.path_of(self._host, where) for where in (source, destination))
+        if os.path.isfile(place) and files.are_equal(origin, place):
+            self.remove_file(destination)
+        self.remove_file(files.temporary(destination))  # what a power cut left of a copy
+
+    def remove_file(self, where: str) -> None:
+        """Remove a file; nothing to do if there is none."""
+        directory, name = os.path.split(places.path_of(self._host, where))
+        if os.path.isdir(directory):
+            with files.opened(directory) as opened:
+                files.remove_durably(opened, name)
+
+    def setting(self, file: str, key: str) -> str | None:
+        """Return what a boot loader is told by its default entry's `key`, None if nothing."""
+        return loader_settings.setting_value(self._host, file, key)
+
+    def write_setting(self, file: str, key: str, value: str | None) -> None:
+        """Tell it something else, durably."""
+        loader_settings.write_setting(self._host, file, key, value)
 
     def _path(self, relative: str) -> str:
         return self._host.path(relative)
@@ -174,3 +219,12 @@ class Operations:
                 for name in os.listxattr(original, follow_symlinks=False):
                     value = os.getxattr(original, name, follow_symlinks=False)
                     os.setxattr(place, name, value, follow_symlinks=False)
+
+
+def _make_directories(path: str) -> None:
+    """Make the directories of a path that are not there, with the mode of the one above them."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    _make_directories(above)
+    os.mkdir(path, stat.S_IMODE(os.stat(above).st_mode) & 0o777)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from ..core.plan import Plan, Situation, nested_subvolumes, plan_rollback, relat
 from ..core.record import format_time
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot
 from ..errors import RefusedError
-from . import boot_sources, btrfs, files, keep, refusals, window
+from . import boot_sources, btrfs, files, keep, kernel_plan, refusals, window
 from .host import Host
 from .store import Store
 
@@ -41,7 +42,7 @@ def propose(
             f"{target.name} has no subvolume any more",
             hint="It was deleted by other means; 'fs-rollback list' shows what there is.",
         )
-    window.refuse_while_waiting(window.look(host, store))
+    window.refuse_while_waiting(window.look(host, store), beside_trial=host.is_beside_trial)
     refusals.refuse_filesystem(host)
     refusals.refuse_what_is_not_mounted(host)
     layout = boot_sources.read_layout(host)
@@ -54,13 +55,14 @@ def propose(
         refusals.refuse_stranger(host, target, tree)
         refusals.refuse_other_layout(host, layout, target, tree)
         refusals.refuse_fstab_of_target(host, target, tree)
-        warnings = refusals.compare_kernels(host, layout, tree)
+        pairing = kernel_plan.pair(host, store, layout, target, tree)
+    situation = replace(situation, kernels=pairing.plan)
     return Proposal(
         target,
         situation,
         plan_rollback(situation),
         tuple(relative(layout.root, subvolume) for subvolume in nested),
-        tuple(warnings),
+        pairing.warnings,
     )
 
 

@@ -11,7 +11,7 @@ from ..core.layout import Layout
 from ..core.mountinfo import is_within, unescape
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
-from . import boot_sources, files, history, kernels, syscalls
+from . import boot_sources, files, history, syscalls
 from .host import Host
 
 
@@ -170,36 +170,3 @@ def refuse_swap(host: Host, subvolumes: set[int]) -> None:
                 f"the swap file {path} is active, and a subvolume with one has no snapshots",
                 hint=f"Turn it off first: swapoff {path}",
             )
-
-
-def compare_kernels(host: Host, layout: Layout, tree: int) -> list[str]:
-    """Return what to say of kernels; raise RefusedError where none fits the restored root."""
-    bootable, modules = set(_kernels_that_stay(host, layout)), set(kernels.with_modules(tree))
-    if not bootable or not modules:
-        return []
-    fitting = sorted(bootable & modules)
-    if not fitting:
-        raise RefusedError(
-            f"no kernel in /boot ({', '.join(sorted(bootable))}) has its modules in the snapshot"
-            f" ({', '.join(sorted(modules))})",
-            hint="Install a kernel that the snapshot has modules for, or choose a later snapshot.",
-        )
-    misfits = sorted(bootable - modules)
-    if not misfits:
-        return []
-    return [
-        f"/boot does not go back: choose kernel {' or '.join(fitting)} in the boot menu;"
-        f" the restored root has no modules for {', '.join(misfits)}"
-    ]
-
-
-def _kernels_that_stay(host: Host, layout: Layout) -> tuple[str, ...]:
-    """Return the kernels that the boot loader reads from where no rollback changes them.
-
-    A /boot of its own; or, where no name leads to the root, the /boot in the top level: GRUB reads
-    that by path whatever the default subvolume is. Elsewhere /boot goes back with the root.
-    """
-    own = files.device_of(host.root_fd, "boot") != os.fstat(host.root_fd).st_dev
-    if own or "/boot" in boot_sources.mount_points(host):
-        return kernels.in_boot(host.root_fd)
-    return kernels.in_boot(host.top_fd) if layout.kind is layouts.Kind.DEFAULT else ()

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..core import steps
+from ..core import operations as core_operations
 from ..core.pending import Pending, State
-from ..errors import RefusedError, UndoFailedError
-from . import executor, history, verify, window
+from ..errors import Error, RefusedError, UndoFailedError
+from . import boot_chain, executor, history, saved_kernels, verify, window
 from .host import Host
 from .operations import Operations
 from .proposal import Proposal
@@ -23,7 +23,7 @@ def carry_out(
     proposal: Proposal,
     user: str,
     observe: executor.Observer = lambda *_: None,
-    operations: steps.Operations | None = None,
+    operations: core_operations.Operations | None = None,
 ) -> None:
     """Carry the plan out and read the machine again; returns only if the next boot finds the root.
 
@@ -41,13 +41,14 @@ def carry_out(
         old_id=root.id,
         old_uuid=root.uuid,
         boot_id=window.boot_id(),
-        plan=proposal.plan,
+        plan=proposal.plan.with_saved_kernels(_save_kernels(host, store)),
     )
     operations = operations or Operations(host)
     with _no_transaction(host):
         try:
+            before = boot_chain.links(host)
             executor.execute(store, journal, operations, observe)
-            verify.verify(host.root, proposal)
+            verify.verify(host.root, proposal, before)
         except UndoFailedError:
             raise
         except BaseException:
@@ -56,6 +57,17 @@ def carry_out(
                 with executor.signals_held_back():
                     executor.undo(store, journal, operations)
             raise
+
+
+def _save_kernels(host: Host, store: Store) -> str:
+    """Save the kernels of the root that goes; return the list's name, "" where that fails.
+
+    They lie in /boot still: a full disk is no reason to stay with a broken system.
+    """
+    try:
+        return saved_kernels.save_outside(host, store)
+    except Error:
+        return ""
 
 
 @contextmanager

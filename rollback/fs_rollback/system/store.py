@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ..core import record as records
-from ..core.naming import NEW_ROOT_PREFIX, REPLACED_PREFIX, SNAPSHOT_PREFIX
+from ..core.naming import NEW_ROOT_PREFIX, REPLACED_PREFIX, SNAPSHOT_PREFIX, TRIAL_PREFIX
 from ..core.record import Record
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import KernelError, LockedError, StoreError
@@ -103,7 +103,7 @@ class Store:
         found = [
             self._snapshot(name, in_store.get(name), has_record=name + _RECORD_SUFFIX in entries)
             for name in names
-            if not name.startswith((_DELETED_PREFIX, NEW_ROOT_PREFIX))
+            if not name.startswith((_DELETED_PREFIX, NEW_ROOT_PREFIX, TRIAL_PREFIX))
         ]
         return _by_age([s for s in found if s.exists or s.record])
 
@@ -114,6 +114,12 @@ class Store:
                 if '"pending"' in (files.read_entry(self.directory, name) or ""):
                     return True
         return False
+
+    def snapshot_of(self, subvolume: Subvolume) -> Snapshot:
+        """Return the snapshot that a subvolume in the store is, with its record."""
+        name = subvolume.path[len(STORE) + 1 :]
+        has_record = os.path.lexists(f"/proc/self/fd/{self.directory}/{name}{_RECORD_SUFFIX}")
+        return self._snapshot(name, subvolume, has_record=has_record)
 
     def _snapshot(self, name: str, subvolume: Subvolume | None, *, has_record: bool) -> Snapshot:
         if not has_record:

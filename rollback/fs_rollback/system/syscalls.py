@@ -14,12 +14,20 @@ import errno
 import fcntl
 import os
 import stat
+import struct
 import sys
+from collections.abc import Iterator
 
+from ..core.snapshot import TOP_LEVEL_ID
+
+_SYS_MOVE_MOUNT = 429
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 430, 431, 432, 437
 _FSOPEN_CLOEXEC = 1
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _FSMOUNT_CLOEXEC = 1
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
+_CLONE_NEWNS = 0x20000  # linux/sched.h
+_MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x4000, 0x40000, 2
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x04, 0x10
@@ -51,21 +59,52 @@ def mount_top_level(source: str, *, read_only: bool) -> int:
     The mount is detached (fsopen(2), fsmount(2)): it shows in no mount table and ends with the
     last descriptor, so a killed process leaves nothing behind.
     """
-    context = _check(_libc.syscall(_SYS_FSOPEN, b"btrfs", _FSOPEN_CLOEXEC), source)
-    try:
-        for key, value in ((b"source", os.fsencode(source)), (b"subvolid", b"5")):
-            _fsconfig(context, _FSCONFIG_SET_STRING, key, value, source)
-        if read_only:
-            _fsconfig(context, _FSCONFIG_SET_FLAG, b"ro", None, source)
-        _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, source)
-        mount = _check(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0), source)
-    finally:
-        os.close(context)
+    mount = _detached_mount(source, TOP_LEVEL_ID, read_only=read_only)
     try:
         # fsmount gives an O_PATH descriptor; listing and ioctls need a real one.
         return os.open(f"/proc/self/fd/{mount}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     finally:
         os.close(mount)
+
+
+def mount_subvolume(source: str, subvolume_id: int, directory: int, *, read_only: bool) -> None:
+    """Mount a subvolume of the btrfs on `source` on an open directory, move_mount(2)."""
+    mount = _detached_mount(source, subvolume_id, read_only=read_only)
+    try:
+        flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+        _check(_libc.syscall(_SYS_MOVE_MOUNT, mount, b"", directory, b"", flags), source)
+    finally:
+        os.close(mount)
+
+
+def _detached_mount(source: str, subvolume_id: int, *, read_only: bool) -> int:
+    """Return an O_PATH descriptor of a subvolume of the btrfs on `source`, mounted nowhere."""
+    context = _check(_libc.syscall(_SYS_FSOPEN, b"btrfs", _FSOPEN_CLOEXEC), source)
+    try:
+        number = str(subvolume_id).encode()
+        for key, value in ((b"source", os.fsencode(source)), (b"subvolid", number)):
+            _fsconfig(context, _FSCONFIG_SET_STRING, key, value, source)
+        if read_only:
+            _fsconfig(context, _FSCONFIG_SET_FLAG, b"ro", None, source)
+        _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, source)
+        return _check(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0), source)
+    finally:
+        os.close(context)
+
+
+def unshare_mounts() -> None:
+    """Give this process a mount table of its own, unshare(2): what it mounts nobody else sees.
+
+    Never in a process that is not ours, as dnf's: there is no way back.
+    """
+    _check(_libc.unshare(_CLONE_NEWNS), "/")
+    flags = ctypes.c_ulong(_MS_REC | _MS_PRIVATE)
+    _check(_libc.mount(b"none", b"/", None, flags, None), "/")
+
+
+def detach(directory: str) -> None:
+    """Unmount what is mounted on a directory and all below it, umount2(2) with MNT_DETACH."""
+    _check(_libc.umount2(os.fsencode(directory), _MNT_DETACH), directory)
 
 
 def _fsconfig(
@@ -186,3 +225,67 @@ def _filesystem_info(descriptor: int) -> bytes:
     answer = bytearray(1024)
     fcntl.ioctl(descriptor, 0x8400941F, answer)
     return bytes(answer)
+
+
+def filesystem_generation(descriptor: int) -> int:
+    """Return the number of the transaction that a mounted btrfs is in, or was in last.
+
+    BTRFS_IOC_FS_INFO with BTRFS_FS_INFO_FLAG_GENERATION (Linux 5.10): in struct
+    btrfs_ioctl_fs_info_args the flags are at offset 48 and the answer at 56.
+    """
+    answer = bytearray(1024)
+    struct.pack_into("=Q", answer, 48, 1 << 1)
+    fcntl.ioctl(descriptor, 0x8400941F, answer)
+    return int(struct.unpack_from("=Q", answer, 56)[0])
+
+
+def touched_inodes(descriptor: int, since: int) -> Iterator[tuple[int, int]]:
+    """Give the inodes of the subvolume of `descriptor` changed after the generation `since`.
+
+    With each comes the time of its last change (ctime) in seconds since 1970.
+
+    From BTRFS_IOC_TREE_SEARCH_V2 (linux/btrfs.h), which passes over every part of the tree that is
+    older, so it costs what has changed and not what is there. An inode's item has the transaction
+    of its last change (btrfs_inode_item.transid): of data, size, mode, owner, attributes, links,
+    and of a directory's entries, so that of a deleted file the directory shows. A new time of
+    access counts too, but leaves the ctime. What is not on the disk yet does not show: sync first.
+    """
+    size, inode = 1 << 17, 256
+    while True:
+        answer = bytearray(112 + size)
+        key = (0, inode, 2**64 - 257, 0, 2**64 - 1, since + 1, 2**64 - 1)
+        struct.pack_into("=7Q4I4QQ", answer, 0, *key, 1, 1, 4096, 0, 0, 0, 0, 0, size)
+        fcntl.ioctl(descriptor, 0xC0709411, answer)
+        count, offset = struct.unpack_from("=I", answer, 64)[0], 112
+        for _ in range(count):
+            # struct btrfs_ioctl_search_header; items are little-endian as on the disk.
+            _, inode, _, kind, length = struct.unpack_from("=3Q2I", answer, offset)
+            offset += 32
+            if kind == 1 and struct.unpack_from("<Q", answer, offset + 8)[0] > since:
+                yield inode, struct.unpack_from("<q", answer, offset + 124)[0]
+            offset += length
+        if not count:
+            return
+        inode += 1
+
+
+def inode_paths(descriptor: int, inode: int) -> list[str] | None:
+    """Return the paths of an inode from the root of its subvolume; None if not all can be told.
+
+    BTRFS_IOC_INO_PATHS: struct btrfs_data_container begins with four numbers of 32 bits, the third
+    and fourth say how many paths there are and how many found no room. Deleted: no paths.
+    """
+    room = 4096  # the kernel takes no more
+    answer = ctypes.create_string_buffer(room)
+    arguments = bytearray(struct.pack("=7Q", inode, room, 0, 0, 0, 0, ctypes.addressof(answer)))
+    try:
+        fcntl.ioctl(descriptor, 0xC0389423, arguments)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return []
+        raise
+    _, _, count, missed = struct.unpack_from("=4I", answer, 0)
+    if missed:
+        return None
+    starts = struct.unpack_from(f"={count}Q", answer, 16)
+    return [os.fsdecode(answer.raw[16 + start :].partition(b"\0")[0]) for start in starts]

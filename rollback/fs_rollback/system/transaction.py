@@ -14,20 +14,23 @@ from ..config import Config
 from ..core.record import Kind, Outcome, Record, Transaction
 from ..core.snapshot import STORE
 from ..errors import Error, KernelError, StoreError, UnsupportedRootError
-from . import history, host, store, upkeep
+from . import history, host, menu, store, upkeep
 from .host import Host
+from .menu import Menu
 from .store import Store
 
 # systemd.io/CONTAINER_INTERFACE, podman-run(1): the root of a container is not ours.
 # Not Docker's /.dockerenv: an image of a machine that was made from a container may have it.
+_DEFAULTS = Config()
 _CONTAINER_MARKS = ("run/systemd/container", "run/.containerenv")
 
 
 class Taken(NamedTuple):
     """The snapshot that protects a transaction; `path` is as people read it.
 
-    It holds the store's lock until `after`, or until the process ends: a rollback in between would
-    leave the transaction in the root that it has just set aside.
+    `menu` is what became of its entry in the boot menu, `warnings` is what `check_before` found and
+    the administrator wants only said. It holds the store's lock until `after`, or until the process
+    ends: a rollback in between would leave the transaction in the root that it has just set aside.
     """
 
     record: Record
@@ -35,6 +38,8 @@ class Taken(NamedTuple):
     machine: Host
     store: Store
     held: ExitStack
+    menu: Menu
+    warnings: tuple[str, ...] = ()
 
 
 class Unprotected(NamedTuple):
@@ -57,11 +62,17 @@ def unprotected(root: str = "/") -> Unprotected | None:
     return None
 
 
-def before(transaction: Transaction, root: str = "/") -> Taken | Unprotected:
+def before(
+    transaction: Transaction, root: str = "/", config: Config = _DEFAULTS
+) -> Taken | Unprotected:
     """Take the snapshot before a transaction, and hold the store until `after`.
 
+    The newest snapshots get their entries in the boot menu: if the machine does not come up after
+    this transaction, or loses its power in it, the way back is there.
+
     Raises RefusedError while a rollback waits for its reboot, and Error where the snapshot
-    fails: the transaction should not run then.
+    fails, or where `check_before` finds that this machine would not boot: the transaction should
+    not run then.
     """
     reason = unprotected(root)
     if reason is not None:
@@ -78,18 +89,42 @@ def before(transaction: Transaction, root: str = "/") -> Taken | Unprotected:
         if found is None:
             raise StoreError(f"/{STORE} vanished while it was opened")
         stack.enter_context(found.locked())
+        _refuse_while_waiting(machine, found)
+        warnings = _check(machine, config) if config.check_before else ()
         record = _take(machine, found, transaction)
+        updated = menu.update(machine, found, config.boot_entries)
         held = stack.pop_all()
         # Where dnf never comes to its last hook, the end of the process closes it in order.
         atexit.register(held.close)
-        return Taken(record, f"/{STORE}/{record.name}", machine, found, held)
+        path = f"/{STORE}/{record.name}"
+        return Taken(record, path, machine, found, held, updated, warnings)
 
 
-def _take(machine: Host, found: Store, transaction: Transaction) -> Record:
+def _check(machine: Host, config: Config) -> tuple[str, ...]:
+    """Return what is broken in the chain of the next boot, in words.
+
+    Raises Error with the first of it unless `on_failure` is "warn".
+    """
+    from ..core.chain import Grade
+    from . import boot_chain
+
+    broken = [link for link in boot_chain.links(machine) if link.grade is Grade.BROKEN]
+    if broken and config.on_failure == "abort":
+        raise Error(
+            f"this machine would not boot: {broken[0].name}: {broken[0].text}",
+            hint=f"{broken[0].advice} 'fs-rollback check' tells all.",
+        )
+    return tuple(f"this machine would not boot: {b.name}: {b.text}. {b.advice}" for b in broken)
+
+
+def _refuse_while_waiting(machine: Host, found: Store) -> None:
     if found.has_journal():
         from . import window
 
         window.refuse_while_waiting(window.settle(machine, found)[0])
+
+
+def _take(machine: Host, found: Store, transaction: Transaction) -> Record:
     found.tidy()  # what cannot be removed is said by the next command
     if found.may_have_pending():
         with suppress(KernelError):  # what is not settled now is settled by the next run
@@ -105,10 +140,13 @@ def after(taken: Taken, outcome: Outcome, history_id: int | None, config: Config
     Returns what went wrong in words: nothing here may fail a transaction that has run.
     """
     problems: list[str] = []
+    machine = taken.machine
     with taken.held:
         try:
-            taken.machine.forget()
+            machine.forget()
             _finish(taken, outcome, history_id, config, problems)
+            if config.post_snapshot or not taken.menu.is_whole():
+                problems += menu.update(machine, taken.store, config.boot_entries).problems
         except (Error, OSError) as error:
             problems.append(str(error))
     atexit.unregister(taken.held.close)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Callable
 
-from ..core.naming import SNAPSHOT_PREFIX, free_name
+from ..core.naming import SNAPSHOT_PREFIX, free_name, trial_name
 from ..core.record import Kind, Record, Source, Transaction
 from ..core.retention import Action, Policy, Verdict, protection, retention
-from ..core.snapshot import Roots, Snapshot
+from ..core.snapshot import STORE, Roots, Snapshot
 from ..errors import Error, RefusedError
-from . import boot_sources, btrfs, kernels, refusals
+from . import boot_sources, btrfs, kernels, menu, refusals, saved_kernels
 from .host import Host
 from .store import Store
 
@@ -35,7 +35,9 @@ def take(
     description: str = "",
     transaction: Transaction | None = None,
 ) -> Record:
-    """Take a snapshot of the root. `now` is aware. Needs the lock. Raises KernelError.
+    """Take a snapshot of the root, and save the kernels that it does not hold.
+
+    `now` is aware. Needs the lock. Raises KernelError.
 
     The record on disk has no UUID yet: the caller writes what is returned when it suits.
     """
@@ -48,6 +50,7 @@ def take(
         source=Source(btrfs.subvolume_path(host.root), source.id, source.uuid.hex()),
         description=description,
         kernels=kernels.with_modules(host.root_fd),
+        boot_files=saved_kernels.save_outside(host, store),
         transaction=transaction,
     )
     return store.take(record, host.root)
@@ -63,7 +66,24 @@ def delete(host: Host, store: Store, snapshot: Snapshot, in_use: Roots) -> None:
     if reason:
         hint = "'fs-rollback unpin' first." if snapshot.pinned else ""
         raise RefusedError(f"{snapshot.name} is not deleted: {reason}", hint=hint)
+    _delete_trial(host, snapshot, in_use)
     store.delete(snapshot)
+
+
+def _delete_trial(host: Host, snapshot: Snapshot, in_use: Roots) -> None:
+    """Delete the writable copy of a snapshot, and its boot entry before that."""
+    path = f"{STORE}/{trial_name(snapshot.name)}"
+    trial = next((s for s in host.subvolumes if s.path == path), None)
+    if trial is None or snapshot.is_replaced:
+        return
+    if trial.id in {in_use.running, host.running_id, in_use.next, in_use.default, *in_use.mounted}:
+        raise RefusedError(
+            f"{snapshot.name} is not deleted: this machine runs a copy of it",
+            hint="Reboot into the usual boot entry first.",
+        )
+    problems = menu.remove(host, boot_sources.read_layout(host), snapshot)
+    if problems:
+        raise Error(f"{snapshot.name} is not deleted: {problems[0]}")
 
 
 def _nested_in_use(host: Host, snapshot: Snapshot) -> str:
@@ -114,4 +134,5 @@ def prune(
         except Error as error:
             failures.append((snapshot, error))
     host.forget()
+    saved_kernels.collect(store, store.load())
     return failures

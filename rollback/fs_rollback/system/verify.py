@@ -3,20 +3,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..core import chain
 from ..core import layout as layouts
+from ..core.chain import Link
 from ..core.snapshot import STORE
 from ..errors import Error, VerificationError
-from . import boot_sources, btrfs, files, host, kernels
+from . import boot_chain, boot_sources, btrfs, files, host, kernels
 from .host import Host
 from .proposal import Proposal
 
 
-def verify(root: str, proposal: Proposal) -> None:
-    """Return if the next boot finds the new root, complete; raise VerificationError if not."""
+def verify(root: str, proposal: Proposal, before: Sequence[Link]) -> None:
+    """Return if the next boot finds the new root, complete; raise VerificationError if not.
+
+    `before` is what boot_chain.links() said before the rollback: what was broken in the same way
+    then does not count, so that a machine that is odd already can be rolled back.
+    """
     try:
         with host.opened(root) as machine:
             _verify_root(machine, proposal)
             _verify_replaced(machine, proposal)
+            _verify_chain(machine, before)
     except VerificationError:
         raise
     except (Error, OSError) as error:
@@ -58,6 +67,14 @@ def _verify_root(machine: Host, proposal: Proposal) -> None:
     for path in proposal.carried:
         carried = btrfs.is_subvolume(machine.path(f"{layout.root.path}/{path}"))
         _expect(carried, f"the nested subvolume /{path} is missing in the next root")
+
+
+def _verify_chain(machine: Host, before: Sequence[Link]) -> None:
+    """Check that no link of the next boot's chain was broken by the rollback."""
+    for link in chain.newly_broken(before, boot_chain.links(machine)):
+        _expect(
+            condition=False, message=f"the next boot would fail at its {link.name}: {link.text}"
+        )
 
 
 def _statements(machine: Host, proposal: Proposal) -> list[layouts.Statement]:

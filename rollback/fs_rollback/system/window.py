@@ -6,11 +6,14 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from ..core import elsewhere
+from ..core.elsewhere import Explanation
+from ..core.layout import Statement
 from ..core.pending import Pending
 from ..core.snapshot import Subvolume
 from ..core.steps import Exchange
-from ..errors import KernelError, RefusedError
-from . import executor
+from ..errors import Error, KernelError, RefusedError
+from . import boot_sources, executor
 from .host import Host
 from .store import Store
 
@@ -48,29 +51,59 @@ def look(host: Host, store: Store | None) -> Window:
     if journal is None:
         return Window(Waiting.NOTHING)
     new_root = _new_root(host, journal)
-    if new_root is not None and new_root.id == host.root_id:
+    if new_root is not None and new_root.id == host.root_id and not host.is_beside_trial:
         return Window(Waiting.NOTHING, journal, new_root)
     waiting = Waiting.REBOOT if journal.boot_id == boot_id() else Waiting.ELSEWHERE
     return Window(waiting, journal, new_root)
 
 
 def _new_root(host: Host, journal: Pending) -> Subvolume | None:
-    """Return what lies where the commit puts the new root: before it, that is still the old one."""
+    """Return the root that the commit made; before it, or where it was undone, the old one."""
     commit = journal.plan.commit_step
     by_path = {subvolume.path: subvolume for subvolume in host.subvolumes}
     if isinstance(commit, Exchange):
         return by_path.get(commit.root)
-    return next((s for s in host.subvolumes if s.id == host.default_id), None)
+    # Where the names are exchanged after the commit, a crash may have come between the two.
+    names = [step.root for step in journal.plan.steps if isinstance(step, Exchange)]
+    places = (by_path.get(path) for path in (*names, commit.path))
+    made = next((s for s in places if s is not None and s.id != journal.old_id), None)
+    if host.default_id == journal.old_id and (made is None or made.id != host.root_id):
+        return next((s for s in host.subvolumes if s.id == journal.old_id), None)
+    return made
 
 
-def refuse_while_waiting(window: Window) -> None:
-    """Raise RefusedError while a rollback waits for its reboot."""
+def is_undone_by_hand(window: Window) -> bool:
+    """Whether somebody made the old root the next one again without this program."""
+    journal, root = window.journal, window.new_root
+    return journal is not None and root is not None and root.id == journal.old_id
+
+
+def explain(host: Host, window: Window) -> Explanation:
+    """Return why another root runs than the one that the rollback made, and what to do."""
+    number = host.running_id if host.is_beside_trial else host.root_id
+    running = next((s for s in host.subvolumes if s.id == number), None)
+    if host.is_beside_trial:
+        told = Statement(elsewhere.RUNNING, "", running.path if running else None, None, True)
+        return elsewhere.explain(running, window.new_root, host.default_id, (told,))
+    try:
+        statements = boot_sources.read_statements(host, host.root_fd)
+    except Error as error:
+        found = elsewhere.explain(running, window.new_root, host.default_id, ())
+        return found._replace(sentence=f"{found.sentence} ({error})", hint=error.hint or found.hint)
+    return elsewhere.explain(running, window.new_root, host.default_id, statements)
+
+
+def refuse_while_waiting(window: Window, *, beside_trial: bool = False) -> None:
+    """Raise RefusedError while a rollback waits for its reboot.
+
+    `beside_trial`: a new root that does not come up may be replaced from the trial of a snapshot.
+    """
     if window.waiting is Waiting.REBOOT:
         raise RefusedError(
             "a rollback waits for a reboot",
             hint="Reboot, or take it back with 'fs-rollback undo'.",
         )
-    if window.waiting is Waiting.ELSEWHERE:
+    if window.waiting is Waiting.ELSEWHERE and not beside_trial:
         raise RefusedError(
             "a rollback was made, but this boot did not use its root",
             hint="Reboot and choose the machine's usual boot entry; 'fs-rollback status' tells"
@@ -83,11 +116,13 @@ def settle(host: Host, store: Store) -> tuple[Window, str]:
 
     Needs the lock. Returns where the machine stands now, and what was done in words.
     """
+    from . import leftovers, settling
     from .operations import Operations
 
-    said = executor.settle(store, Operations(host))
+    operations = Operations(host)
+    said = executor.settle(store, operations)
     window = look(host, store)
-    if window.waiting is Waiting.NOTHING and window.journal is not None:
-        executor.clear_journal(store)
+    if window.waiting is Waiting.NOTHING and (window.journal or leftovers.has_leftovers(host)):
+        settling.confirm(host, store, window, operations)
         window = Window(Waiting.NOTHING)
     return window, said

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command that reads the machine as its next boot would: check."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from .. import report
+from ..core import chain
+from ..system import check as checks
+from . import session
+
+
+def check(args: Namespace) -> int:
+    """`check`: a line a link; exit code 0, 1 with warnings, 3 if the machine would not boot."""
+    with session.reading(args.root) as (host, store):
+        links = checks.walk(host, store)
+    verdict = chain.verdict(links)
+    if args.json:
+        rows = [link.to_json() for link in links]
+        session.print_json({"verdict": verdict.value, "links": rows})
+    else:
+        print(report.chain_text(links))
+    return chain.exit_code(links)

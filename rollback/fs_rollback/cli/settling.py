@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command `settle`: what every writing command does first, and the first boot of a new root.
+
+Every boot runs it: what it needs where there is something to do is imported only then.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from ..errors import RefusedError, UnsupportedRootError
+from ..system import host, leftovers, store
+
+if TYPE_CHECKING:
+    from ..system.settling import Settled
+
+_WARNING = "<4>"  # sd-daemon(3): the priority of a line in the journal
+
+
+def settle(args: Namespace) -> int:
+    """`settle`: finish, take back or confirm a rollback; exit code 1 if something needs attention.
+
+    Nothing to do, no store and no btrfs are all in order, and at boot not worth a word.
+    """
+    quiet = args.at_boot or args.missed
+    # systemd.exec(5): what ended in order has said all there was to say.
+    if args.missed and os.environ.get("SERVICE_RESULT") in ("success", "exit-code"):
+        return 0
+    try:
+        done = _settle(args)
+    except UnsupportedRootError as error:
+        done = None
+        if not quiet:
+            print(f"fs-rollback: nothing to settle: {error}", file=sys.stderr)
+    if done is None and quiet and not args.json:
+        return 0
+    return _answer(args, done, quiet=quiet)
+
+
+def _settle(args: Namespace) -> Settled | None:
+    """Settle what there is; None if there is nothing."""
+    with host.opened(args.root) as machine, store.opened(machine) as found:
+        if found is None or not leftovers.has_work(machine, found):
+            return None
+        from ..system import settling
+        from ..system.operations import Operations
+
+        if machine.mount.read_only:
+            raise RefusedError(
+                f"the filesystem on {machine.mount.source} is read-only",
+                hint="'dmesg' may say why.",
+            )
+        with found.locked():
+            return settling.settle(
+                machine, found, Operations(machine), bring=args.at_boot, cut_off=args.missed
+            )
+
+
+def _answer(args: Namespace, done: Settled | None, *, quiet: bool) -> int:
+    from ..system.settling import Settled
+    from ..system.window import Waiting
+
+    done = done or Settled(Waiting.NOTHING)
+    if args.json:
+        _print_json(done)
+    else:
+        _print(done, quiet=quiet)
+    return 1 if done.waiting is Waiting.ELSEWHERE or (done.problems and not args.missed) else 0
+
+
+def _print(done: Settled, *, quiet: bool) -> None:
+    from .. import report
+    from ..system.window import Waiting
+
+    lines = list(done.said)
+    if done.brought:
+        lines.append(f"brought over what was written since the rollback: {', '.join(done.brought)}")
+    if done.waiting is Waiting.REBOOT and not quiet:
+        lines.append("a rollback waits for a reboot; 'fs-rollback undo' takes it back")
+    if not (lines or done.problems or quiet):
+        lines.append("nothing to settle")
+    for line in lines:
+        print(f"fs-rollback: {report.clean(line)}")
+    sys.stdout.flush()  # what was said before comes before
+    prefix = _WARNING if quiet else ""
+    if done.waiting is Waiting.ELSEWHERE:
+        start = "THE MACHINE WAS ROLLED BACK, BUT THIS BOOT DID NOT USE THE NEW ROOT"
+        print(f"{prefix}fs-rollback: {start}", file=sys.stderr)
+    for line in (*done.problems, *([done.hint] if done.hint else [])):
+        print(f"{prefix}fs-rollback: {report.clean(line)}", file=sys.stderr)
+
+
+def _print_json(done: Settled) -> None:
+    from . import session
+
+    session.print_json(
+        {
+            "waiting": done.waiting.value,
+            "said": list(done.said),
+            "brought": list(done.brought),
+            "problems": list(done.problems),
+            "hint": done.hint or None,
+        }
+    )

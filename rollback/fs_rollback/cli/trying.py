@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command that boots a snapshot once, without giving up the root that is there: try."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from .. import report
+from ..core.naming import resolve
+from ..errors import RefusedError
+from ..system import boot_sources, loader_settings, menu
+from . import session
+
+
+def try_snapshot(args: Namespace) -> int:
+    """`try`: give a snapshot an entry in the boot menu, and have the next boot use it."""
+    with session.writing(args.root) as (host, store):
+        snapshot = resolve(args.snapshot, store.load())
+        if not snapshot.exists or snapshot.is_replaced:
+            raise RefusedError(
+                f"{snapshot.name} cannot be tried: it is no snapshot of a root",
+                hint="'fs-rollback list' shows what there is.",
+            )
+        layout = boot_sources.read_layout(host)
+        count = session.usable_configuration(host).boot_entries
+        problems = menu.update(host, store, count, also=(snapshot.name,)).problems
+        found, entry = menu.entry_of(host, layout, snapshot)
+        if entry is None:
+            raise RefusedError(
+                f"{snapshot.name} cannot be tried: {_reason(snapshot.name, problems)}",
+                hint="'fs-rollback check' tells how this machine boots.",
+            )
+        reason = loader_settings.set_once(
+            host, found.places, found.choice, found.setting, entry.entry
+        )
+    title = report.clean(entry.entry.title)
+    if reason:
+        session.note(f"the next boot cannot be set: {reason}")
+        print(f"Choose this in the boot menu: {title}")
+        return 1
+    print(f"The next boot, and only that, uses: {title}\nNow: reboot")
+    return 0
+
+
+def _reason(name: str, problems: tuple[str, ...]) -> str:
+    ours = [problem for problem in problems if problem.startswith(name)]
+    return ours[0] if ours else "this machine has no boot loader that reads boot entries"

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which boot entry fits which root: an entry fits where its kernel has its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Optional
+
+from .bls import BootEntry
+from .cmdline import root_arguments
+from .loaders import Choice, Loader, default_entry, is_snapshot_entry, ordered
+from .naming import TRIAL_PREFIX
+from .snapshot import STORE
+
+_IMAGE_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-", "kernel-")
+_IMAGE_NAMES = ("linux", "vmlinuz", "vmlinux")
+
+
+class Bootable(NamedTuple):
+    """A boot entry with what the machine says of it.
+
+    `kernel` is the version whose modules it needs, "" for rescue images and where nothing tells.
+    `missing` are the files it names that are not there. `follows`: it goes back with the root.
+    `ours`: it boots the filesystem of the root, as far as it says.
+    """
+
+    entry: BootEntry
+    kernel: str
+    missing: tuple[str, ...]
+    follows: bool
+    ours: bool
+
+    @property
+    def of_snapshot(self) -> bool:
+        """Whether it is one of the entries that this program made for a snapshot."""
+        return is_snapshot_entry(self.entry)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is a normal entry of this system whose files are all there."""
+        return self.ours and bool(self.kernel) and not self.missing and not self.of_snapshot
+
+    def fits(self, modules: Collection[str]) -> bool:
+        """Whether a root with these kernels' modules comes up whole with it."""
+        return self.usable and self.kernel in modules
+
+
+def kernel_version(entry: BootEntry) -> str:
+    """Return the version of the kernel that an entry starts, "" where nothing tells.
+
+    The name of the image counts (vmlinuz-VERSION, or VERSION/linux as kernel-install(8) lays it
+    out), then what the entry says itself.
+    """
+    parts = entry.linux.split("/")
+    name = parts[-1]
+    found = entry.version
+    for prefix in _IMAGE_PREFIXES:
+        if name.startswith(prefix):
+            found = name[len(prefix) :]
+    if name in _IMAGE_NAMES and len(parts) > 2:
+        found = parts[-2]
+    return "" if "rescue" in found else found
+
+
+def trial_of(entry: BootEntry) -> str:
+    """Return the name in the store of the copy of a snapshot that an entry boots, "" if none."""
+    for flag in root_arguments(entry.options).flags:
+        path = flag[len("subvol=") :].strip("/") if flag.startswith("subvol=") else ""
+        if path.startswith(f"{STORE}/{TRIAL_PREFIX}"):
+            return path[len(STORE) + 1 :]
+    return ""
+
+
+def default_of(choice: Choice, bootables: Sequence[Bootable]) -> Optional[Bootable]:
+    """Return what boots if nobody touches a key; None where that cannot be known."""
+    found = default_entry(choice, [bootable.entry for bootable in bootables])
+    return next((b for b in bootables if found is not None and b.entry == found), None)
+
+
+def best_fit(
+    choice: Choice, bootables: Sequence[Bootable], modules: Collection[str], former: str
+) -> Optional[Bootable]:
+    """Return the entry to boot a root with, that has these kernels' modules; None if none fits.
+
+    The one that was the default when the root was last in use (`former`, an ID, "" if unknown),
+    else the one that is it now, else the newest.
+    """
+    fitting = [bootable for bootable in bootables if bootable.fits(modules)]
+    once_default = next((b for b in fitting if b.entry.id == former), None)
+    default = default_of(choice, bootables)
+    return once_default or (default if default in fitting else newest(fitting))
+
+
+def newest(bootables: Iterable[Bootable]) -> Optional[Bootable]:
+    """Return the one with the newest kernel, as the menu of GRUB sorts them."""
+    by_entry = {bootable.entry: bootable for bootable in bootables}
+    first = ordered(Loader.GRUB, list(by_entry))
+    return by_entry[first[0]] if first else None

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The steps that pair the boot loader with the restored root, where /boot does not follow it.
+
+Files are named as system/boot.py does: "top:" and a path from the top level, "tree:" and a path
+from the root of the machine, below which its other filesystems are mounted.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Optional
+
+from .operations import Operations
+
+
+@dataclass(frozen=True)
+class PutBackKernel:
+    """A kernel that the restored root needs comes back to /boot, its boot entry last."""
+
+    kernel: str
+    sources: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def describe(self) -> str:
+        names = ", ".join(shown(file) for file in self.files)
+        return f"Put back kernel {self.kernel}, which the restored root needs: {names}."
+
+    def apply(self, operations: Operations) -> None:
+        for source, file in zip(self.sources, self.files):
+            operations.put_file(source, file)
+
+    def undo(self, operations: Operations) -> None:
+        # The entry first: it must not name what is not there.
+        for source, file in reversed(tuple(zip(self.sources, self.files))):
+            operations.remove_copy(source, file)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()  # one more entry in the menu harms nobody
+
+
+@dataclass(frozen=True)
+class SetDefaultEntry:
+    """The boot entry whose kernel has its modules in the new root becomes the default.
+
+    `file` and `key` are where the boot loader is told; without a file it is an EFI variable.
+    """
+
+    entry: str
+    kernel: str
+    file: str
+    key: str
+    value: str
+    old: Optional[str]
+
+    def describe(self) -> str:
+        return f"Make the boot entry {self.entry} (kernel {self.kernel}) the default."
+
+    def apply(self, operations: Operations) -> None:
+        if operations.setting(self.file, self.key) != self.value:
+            operations.write_setting(self.file, self.key, self.value)
+
+    def undo(self, operations: Operations) -> None:
+        # What somebody else has set since is not ours to take back.
+        if operations.setting(self.file, self.key) == self.value:
+            operations.write_setting(self.file, self.key, self.old)
+
+    def by_hand(self) -> tuple[str, ...]:
+        if not self.file:
+            return (f"bootctl set-default {shlex.quote(self.old or '')}",)
+        if self.key == "default":
+            return (f"# in {shown(self.file)}: default {self.old or '(no such line)'}",)
+        change = f"set {self.key}={self.old}" if self.old is not None else f"unset {self.key}"
+        return (f"grub2-editenv {shlex.quote(shown(self.file))} {change}",)
+
+
+@dataclass(frozen=True)
+class LendModules:
+    """The kernel that is the default until after the commit finds its modules in the new root.
+
+    Else a power cut between the commit and the new default would start the new root with a kernel
+    that has none. `root` is the old root, `spare` the new one.
+    """
+
+    root: str
+    spare: str
+    kernel: str
+
+    def describe(self) -> str:
+        return f"Lend the modules of kernel {self.kernel} to the new root for the time in between."
+
+    def apply(self, operations: Operations) -> None:
+        operations.copy(self.root, self.spare, modules_of(self.kernel))
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class ReturnModules:
+    """What was lent goes; `old` and `new` are where the two roots lie after the commit."""
+
+    old: str
+    new: str
+    kernel: str
+    old_uuid: str
+
+    def describe(self) -> str:
+        return f"Remove the lent modules of kernel {self.kernel} from the new root."
+
+    def apply(self, operations: Operations) -> None:
+        operations.make_room(self.new, self.new, modules_of(self.kernel))
+
+    def undo(self, operations: Operations) -> None:
+        # The way back passes the same place, if the commit was made.
+        committed = operations.subvolume(self.old)[1] == self.old_uuid
+        if committed and operations.subvolume(self.new)[1]:
+            operations.copy(self.old, self.new, modules_of(self.kernel))
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+def modules_of(kernel: str) -> str:
+    """Return where a root has the modules of a kernel."""
+    return f"usr/lib/modules/{kernel}"
+
+
+def shown(where: str) -> str:
+    """Return a file as people read it; what is named from the top level lies on /mnt by hand."""
+    kind, _, path = where.partition(":")
+    return f"/mnt/{path}" if kind == "top" else f"/{path}"

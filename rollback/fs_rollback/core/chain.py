@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The chain of a boot, from the loader to fstab: a link each, and how good it is.
+
+A link's text says what is wrong, then ": " and which thing it is, so that two walks can be
+compared: broken in the same way is the same link with the same words before the colon.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
+
+from .fstab import Entry
+from .layout import Statement
+from .snapshot import Subvolume
+
+# linux/Documentation/arch/x86/boot.rst: the signature of the setup header, and its offset.
+_BZIMAGE_MAGIC, _BZIMAGE_OFFSET = b"HdrS", 0x202
+HEAD_BYTES = _BZIMAGE_OFFSET + len(_BZIMAGE_MAGIC)
+# The links without which there is no boot; the others are about the next change, or the way back.
+DECIDING = (
+    "default entry",
+    "kernel",
+    "initramfs",
+    "command line",
+    "root",
+    "init",
+    "modules",
+    "fstab",
+)
+
+
+class Grade(enum.Enum):
+    """How good a link is; what cannot be known is a warning."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
+class Link(NamedTuple):
+    """One link: its name, its grade, what it is or what is wrong, and what to do ("" if good)."""
+
+    name: str
+    grade: Grade
+    text: str
+    advice: str = ""
+
+    @property
+    def way(self) -> str:
+        """In which way it is broken, without the thing that it is broken on."""
+        return self.text.partition(": ")[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data; no advice is null."""
+        return {
+            "name": self.name,
+            "grade": self.grade.value,
+            "text": self.text,
+            "advice": self.advice or None,
+        }
+
+
+def ok(name: str, text: str) -> Link:
+    """Return a link that holds."""
+    return Link(name, Grade.OK, text)
+
+
+def warning(name: str, text: str, advice: str) -> Link:
+    """Return a link that needs attention, or cannot be known."""
+    return Link(name, Grade.WARNING, text, advice)
+
+
+def broken(name: str, text: str, advice: str) -> Link:
+    """Return a link at which the boot ends."""
+    return Link(name, Grade.BROKEN, text, advice)
+
+
+def verdict(links: Sequence[Link]) -> Grade:
+    """Return the worst grade: a chain is as good as its weakest link."""
+    grades = [link.grade for link in links]
+    return next((g for g in (Grade.BROKEN, Grade.WARNING) if g in grades), Grade.OK)
+
+
+def exit_code(links: Sequence[Link]) -> int:
+    """Return 0 for a good chain, 1 for warnings, 3 for a machine that would not boot."""
+    return {Grade.OK: 0, Grade.WARNING: 1, Grade.BROKEN: 3}[verdict(links)]
+
+
+def newly_broken(before: Sequence[Link], after: Sequence[Link]) -> list[Link]:
+    """Return what decides the boot and is broken after, but was not in the same way before."""
+    known = {(link.name, link.way) for link in before if link.grade is Grade.BROKEN}
+    return [
+        link
+        for link in after
+        if link.grade is Grade.BROKEN
+        and link.name in DECIDING
+        and (link.name, link.way) not in known
+    ]
+
+
+def kernel_image(path: str, head: Optional[bytes], *, x86: bool) -> Link:
+    """Grade a kernel image by its first HEAD_BYTES; None if it is absent.
+
+    On x86 it has the signature of a bzImage, elsewhere nothing but its presence is judged.
+    """
+    advice = "Reinstall the kernel package, or choose another default entry."
+    if head is None:
+        return broken("kernel", f"the kernel image is missing: {path}", advice)
+    if not head:
+        return broken("kernel", f"the kernel image is empty: {path}", advice)
+    if x86 and head[_BZIMAGE_OFFSET:HEAD_BYTES] != _BZIMAGE_MAGIC:
+        return broken("kernel", f"the file is no x86 kernel image: {path}", advice)
+    return ok("kernel", path)
+
+
+def root_of(
+    statement: Statement, subvolumes: Sequence[Subvolume], silent_id: int
+) -> Optional[Subvolume]:
+    """Return the subvolume that a command line makes the root; None if there is none like that.
+
+    `silent_id` is the root where the line names none.
+    """
+    for subvolume in subvolumes:
+        if statement.silent:
+            found = subvolume.id == silent_id
+        else:
+            found = (statement.subvolume in (None, subvolume.path)) and (
+                statement.subvolume_id in (None, subvolume.id)
+            )
+        if found:
+            return subvolume
+    return None
+
+
+def command_line(statement: Statement, root: Optional[Subvolume]) -> Link:
+    """Grade what the default entry says of the root; `root` is what root_of() found for it."""
+    name = "command line"
+    said = _said(statement)
+    if root is None:
+        return broken(
+            name,
+            f"it names a subvolume that does not exist: {said}",
+            f"'btrfs subvolume list /' shows all; correct the options of {statement.where}.",
+        )
+    if statement.subvolume_id is not None:
+        edit = f"replace it by 'subvol={root.path}'" if root.path else "remove it"
+        return warning(
+            name,
+            f"it pins the root by its ID, so that no rollback is possible: {said}",
+            f"In {statement.where}, {edit}.",
+        )
+    return ok(name, said)
+
+
+def kernel_settings(statement: Statement, wanted: Statement, root: Subvolume) -> Link:
+    """Grade a file from which the next kernel update makes its command line.
+
+    `wanted` is what the default entry says, `root` the subvolume that it leads to.
+    """
+    name = "kernel updates"
+    same = (statement.subvolume, statement.subvolume_id) == (wanted.subvolume, wanted.subvolume_id)
+    if same:
+        return ok(name, f"{statement.where} says the same as the default entry")
+    named = wanted.subvolume is not None
+    edit = f"'rootflags=subvol={root.path}'" if named else "no 'rootflags=subvol='"
+    return warning(
+        name,
+        f"the next kernel update would boot another root than the default entry:"
+        f" {statement.where} says {_said(statement)}",
+        f"In {statement.where}, write {edit}.",
+    )
+
+
+def _said(statement: Statement) -> str:
+    options = []
+    if statement.subvolume is not None:
+        options.append(f"subvol={statement.subvolume or '/'}")
+    if statement.subvolume_id is not None:
+        options.append(f"subvolid={statement.subvolume_id}")
+    return ",".join(options) or "the default subvolume"
+
+
+class Mounting(NamedTuple):
+    """What the machine says of one entry of fstab; None is unknown."""
+
+    has_device: Optional[bool]
+    has_subvolume: Optional[bool]
+    has_point: bool
+
+
+def fstab_entry(entry: Entry, facts: Mounting) -> Link:
+    """Grade one entry of fstab.
+
+    systemd makes a missing mount point, waits 90 s for a missing device and then stops the boot,
+    unless the entry says noauto or nofail (systemd.mount(5)); swap it can do without.
+    """
+    where = f"/etc/fstab line {entry.line}, {entry.text!r}"
+    spared = {"noauto", "nofail"} & set(entry.options) or entry.fstype == "swap"
+    worst = warning if spared else broken
+    cure = f"Correct /etc/fstab line {entry.line}, or add 'nofail' to its options."
+    if facts.has_device is False:
+        return worst("fstab", f"the device of an entry does not exist: {where}", cure)
+    if facts.has_subvolume is False:
+        return worst("fstab", f"the subvolume of an entry does not exist: {where}", cure)
+    if facts.has_device is None or facts.has_subvolume is None:
+        return warning("fstab", f"an entry cannot be looked at from here: {where}", cure)
+    if not facts.has_point:
+        return warning(
+            "fstab",
+            f"the mount point of an entry does not exist: {where}",
+            f"Make the directory {entry.point}; systemd would make it at boot.",
+        )
+    return ok("fstab", f"{entry.point} can be mounted")

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why a machine came up in another root than the one that a rollback made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+from .layout import Statement
+from .snapshot import Subvolume
+
+RUNNING = "/proc/cmdline"
+
+
+class Explanation(NamedTuple):
+    """Which root runs, which should, and why, as one sentence; and what to do."""
+
+    sentence: str
+    hint: str
+
+
+def explain(
+    running: Optional[Subvolume],
+    wanted: Optional[Subvolume],
+    default_id: int,
+    statements: Sequence[Statement],
+) -> Explanation:
+    """Return why `running` is the root and not `wanted`; either is None if it does not exist.
+
+    `statements` are what the kernel's command line and the files of the running root say about the
+    root, `default_id` the default subvolume.
+    """
+    runs = _named(running) if running else "a root that has no path"
+    if wanted is None:
+        return Explanation(
+            f"{runs} runs, because the root that the rollback made is gone",
+            "The replaced root is in 'fs-rollback list': roll back to it, or to a snapshot.",
+        )
+    why, hint = _reason(wanted, default_id, statements)
+    return Explanation(f"{runs} runs, where {_named(wanted)} should: {why}", hint)
+
+
+def _reason(wanted: Subvolume, default_id: int, statements: Sequence[Statement]) -> tuple[str, str]:
+    # What the kernel was told comes first, wherever it was listed.
+    for statement in sorted(statements, key=lambda statement: statement.where != RUNNING):
+        other = _other_than(wanted, statement)
+        if not other:
+            continue
+        if statement.where == RUNNING:
+            return (
+                f"the kernel's command line says '{other}', as an entry that was chosen by hand or"
+                " one for a trial does",
+                "Reboot and choose the machine's usual boot entry; 'fs-rollback status' tells"
+                " which root that is.",
+            )
+        return (
+            f"{statement.where} says '{other}'",
+            f"Correct {statement.where.split(' line ')[0]}, or choose another boot entry; then"
+            " reboot.",
+        )
+    if default_id != wanted.id and any(s.decides and s.silent for s in statements):
+        return (
+            f"nothing names the root, and the default subvolume is now ID {default_id}",
+            f"'btrfs subvolume set-default {wanted.id} /', then reboot.",
+        )
+    return (
+        "nothing that can be read from here says why",
+        "Reboot and choose the machine's usual boot entry; 'cat /proc/cmdline' shows what this boot"
+        " was told.",
+    )
+
+
+def _other_than(wanted: Subvolume, statement: Statement) -> str:
+    """Return the option with which a statement names another root than `wanted`, "" if none."""
+    if statement.subvolume_id is not None and statement.subvolume_id != wanted.id:
+        return f"subvolid={statement.subvolume_id}"
+    if statement.subvolume is not None and statement.subvolume != wanted.path:
+        return f"subvol={statement.subvolume}"
+    return ""
+
+
+def _named(subvolume: Subvolume) -> str:
+    place = f"/{subvolume.path}" if subvolume.path else "the top level"
+    return f"{place} (ID {subvolume.id})"

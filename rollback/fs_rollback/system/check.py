@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Walks the whole chain: what decides the next boot, what updates would change, the way back."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from ..core import boot_files, chain, cmdline
+from ..core.boot_entries import trial_of
+from ..core.chain import Link
+from ..core.loaders import Loader, once
+from ..core.snapshot import STORE
+from ..errors import KernelError, RefusedError, StoreError
+from . import boot_chain, boot_sources, files, kernels, plugin_state, saved_kernels, window
+from .boot_chain import Walk
+from .host import Host
+from .store import Store
+
+
+def walk(host: Host, store: Store | None) -> tuple[Link, ...]:
+    """Return every link of the chain, in the order of a boot, then what comes after it.
+
+    `store` is None where there is none yet. Reads only. Raises KernelError.
+    """
+    with boot_chain.opened(host) as found:
+        return (
+            *_pending(host, store),
+            _loader(found),
+            *_once(found),
+            *boot_chain.deciding(found),
+            *_running_kernel(found),
+            *_layout(found),
+            *_other_entries(found),
+            *_kernel_updates(found),
+            *_boot_out_of_reach(found),
+            *_snapshot_entries(found),
+            *_plugin(host),
+            *_snapshots(store),
+        )
+
+
+def _pending(host: Host, store: Store | None) -> Iterator[Link]:
+    name = "rollback"
+    try:
+        found = window.look(host, store)
+    except StoreError as error:
+        yield chain.warning(name, f"the journal of a rollback cannot be read: {error}", error.hint)
+        return
+    if found.journal is None:
+        return
+    target = found.journal.target
+    if found.waiting is window.Waiting.REBOOT:
+        yield chain.warning(
+            name,
+            f"a rollback waits for its reboot, all of this is about its new root: {target}",
+            "Reboot, or take it back with 'fs-rollback undo'.",
+        )
+    elif found.waiting is window.Waiting.ELSEWHERE:
+        why = window.explain(host, found)
+        yield chain.warning(name, f"this boot did not use the new root: {why.sentence}", why.hint)
+    elif found.journal.state.value == "prepared":
+        yield chain.warning(name, f"a rollback was interrupted: {target}", "fs-rollback settle")
+
+
+def _loader(walk: Walk) -> Link:
+    loader = walk.found.choice.loader
+    if loader is Loader.UNKNOWN:
+        return chain.warning(
+            "loader",
+            "the boot loader is unknown: what it reads, and what it boots, cannot be known",
+            "GRUB with blscfg and systemd-boot are known. Look at the boot menu after a rollback.",
+        )
+    places = {os.path.dirname(b.entry.file) for b in walk.found.bootables}
+    return chain.ok(
+        "loader", f"{loader.value}, entries in {', '.join(sorted(places)) or 'no place'}"
+    )
+
+
+def _once(walk: Walk) -> Iterator[Link]:
+    choice = walk.found.choice
+    chosen = once(choice, [bootable.entry for bootable in walk.found.bootables])
+    if chosen is not None:
+        yield chain.warning(
+            "one-shot entry",
+            f"the next boot, and only that, uses another entry than the default: {chosen.file}",
+            "Right if you asked for it ('fs-rollback try'); the links below are the default's.",
+        )
+    elif choice.next_entry or choice.efi_oneshot:
+        yield chain.warning(
+            "one-shot entry",
+            f"the next boot is set to what is no entry: {choice.next_entry or choice.efi_oneshot}",
+            "'grub2-editenv - unset next_entry', or 'bootctl set-oneshot \"\"'.",
+        )
+
+
+def _running_kernel(walk: Walk) -> Iterator[Link]:
+    """Compare what runs with the root where no boot entry tells what will."""
+    host = walk.host
+    if walk.default is not None or not host.is_running:
+        return
+    running = os.uname().release
+    if running in kernels.with_modules(walk.tree):
+        yield chain.ok(
+            "running kernel", f"the root has the modules of the running kernel {running}"
+        )
+    else:
+        yield chain.warning(
+            "running kernel",
+            f"the root has no modules for the kernel that runs now: {running}",
+            "Have the loader start a kernel that the root has modules for, or reinstall this one.",
+        )
+
+
+def _layout(walk: Walk) -> Iterator[Link]:
+    if walk.refusal is not None:
+        said = str(walk.refusal).replace("\n", " ")
+        yield chain.warning("layout", f"no rollback is possible: {said}", walk.refusal.hint)
+    else:
+        yield chain.ok("layout", walk.layout.describe())
+
+
+def _other_entries(walk: Walk) -> Iterator[Link]:
+    modules = kernels.with_modules(walk.tree)
+    for bootable in walk.found.bootables:
+        if bootable == walk.default or bootable.of_snapshot or not bootable.ours:
+            continue
+        file = bootable.entry.file
+        if bootable.missing:
+            missing = ", ".join(bootable.missing)
+            yield chain.warning(
+                "other entry",
+                f"files of an entry are missing or empty: {file}, {missing}",
+                f"Remove it, or reinstall kernel {bootable.kernel or 'that it starts'}.",
+            )
+        elif bootable.kernel and bootable.kernel not in modules:
+            yield chain.warning(
+                "other entry",
+                f"an entry starts a kernel that the root has no modules for: {file}",
+                f"Do not boot it; reinstall kernel {bootable.kernel}, or remove the entry.",
+            )
+
+
+def _kernel_updates(walk: Walk) -> Iterator[Link]:
+    """Compare what the next kernel update reads with what the default entry says."""
+    name = "kernel updates"
+    text = files.read_in_tree(walk.tree, "etc/kernel/cmdline")
+    if text is not None:
+        yield from _foreign_root(walk, text)
+    if walk.said is None:
+        return
+    try:
+        statements = boot_sources.read_statements(walk.host, walk.tree, running=False)
+    except RefusedError as error:
+        yield chain.warning(name, str(error), error.hint)
+        return
+    for statement in statements:
+        if statement.where in ("/etc/kernel/cmdline", "/etc/default/grub"):
+            yield chain.kernel_settings(statement, walk.said, walk.root)
+
+
+def _foreign_root(walk: Walk, text: str) -> Iterator[Link]:
+    wanted = walk.default.entry.options if walk.default is not None else ""
+    spec, own = cmdline.root_arguments(text).root, cmdline.root_arguments(wanted).root
+    identities = boot_sources.identities(walk.host, [])
+    if walk.said is not None and spec != own and spec not in identities:
+        yield chain.warning(
+            "kernel updates",
+            f"the next kernel update would boot another root: /etc/kernel/cmdline says root={spec}",
+            f"In /etc/kernel/cmdline, write 'root={own}'.",
+        )
+
+
+def _boot_out_of_reach(walk: Walk) -> Iterator[Link]:
+    """Warn of a /boot that the loader reads, and that this root's kernel updates do not change."""
+    points = {e.point for e in boot_sources.fstab_entries(walk.tree)}
+    own = files.device_of(walk.tree, "boot/.")
+    plain = own is not None and own == os.fstat(walk.tree).st_dev and "/boot" not in points
+    for place in walk.found.places:
+        if place.point == "/boot" and plain and not place.in_root:
+            yield chain.warning(
+                "boot directory",
+                "the loader reads another /boot than the one that kernel updates of the root write:"
+                f" /{place.where.partition(':')[2]} at the top level",
+                "Copy new kernels and entries there by hand, or give /boot a subvolume of its own"
+                " and mount it through /etc/fstab.",
+            )
+
+
+def _snapshot_entries(walk: Walk) -> Iterator[Link]:
+    paths = {subvolume.path for subvolume in walk.host.subvolumes}
+    for bootable in walk.found.bootables:
+        if not bootable.of_snapshot:
+            continue
+        copy = trial_of(bootable.entry)
+        why = ""
+        if bootable.missing:
+            why = f"files are missing or empty, {', '.join(bootable.missing)}"
+        elif copy and f"{STORE}/{copy}" not in paths:
+            why = f"its copy is gone, /{STORE}/{copy}"
+        if why:
+            yield chain.warning(
+                "snapshot entry",
+                f"the menu entry of a snapshot does not boot: {bootable.entry.title}, {why}",
+                "The next transaction, or any fs-rollback command that changes something, renews"
+                " or removes it.",
+            )
+
+
+def _plugin(host: Host) -> Iterator[Link]:
+    problems = plugin_state.problems(host)
+    for problem in problems:
+        yield chain.warning("plugin", problem, "Install and enable it, or take snapshots by hand.")
+    if not problems:
+        yield chain.ok("plugin", "each dnf transaction takes a snapshot")
+
+
+def _snapshots(store: Store | None) -> Iterator[Link]:
+    snapshots = store.load() if store is not None else []
+    there = [snapshot for snapshot in snapshots if snapshot.exists]
+    if store is None or not there:
+        yield chain.warning(
+            "snapshots",
+            "there is none: nothing to go back to",
+            "The next dnf transaction or 'fs-rollback create' takes one.",
+        )
+        return
+    for snapshot in there:
+        if snapshot.incomplete:
+            yield chain.warning(
+                "snapshots",
+                f"a snapshot is incomplete: {snapshot.name}, {snapshot.problem}",
+                "Rolling back to it works; 'fs-rollback delete' removes it.",
+            )
+    yield chain.ok("snapshots", f"{len(there)}, newest {there[-1].name}")
+    names = {s.record.boot_files for s in there if s.record and s.record.boot_files}
+    yield from _saved_kernels(store, names)
+
+
+def _saved_kernels(store: Store, names: set[str]) -> Iterator[Link]:
+    problems = [problem for name in sorted(names) for problem in _unreadable(store, name)]
+    for problem in problems:
+        yield chain.warning(
+            "saved kernels",
+            f"a kernel saved for a snapshot cannot be put back: {problem}",
+            "Snapshots taken from now on save theirs again: 'fs-rollback create'.",
+        )
+    if names and not problems:
+        yield chain.ok("saved kernels", "all are there")
+
+
+def _unreadable(store: Store, name: str) -> Iterator[str]:
+    try:
+        for file in saved_kernels.read(store, name).files:
+            path = f"{saved_kernels.DIRECTORY}/{file.sha256}"
+            status = files.status_of(store.directory, path, follow=False)
+            whole = status and stat.S_ISREG(status.st_mode) and status.st_size == file.size_bytes
+            if not whole:
+                yield f"{file.where}, its copy {file.sha256[:12]} is missing or cut off"
+    except (boot_files.BootFilesError, KernelError) as error:
+        yield f"list {name[:12]}, {error}"

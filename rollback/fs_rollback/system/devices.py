@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which block device somebody means, and what blkid(8) says is on it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from ..errors import ProcessError, RefusedError, UnsupportedRootError, UsageError
+from . import process
+
+_TAGS = ("UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=")
+_BY_UUID = {"/dev/disk/by-uuid/": "UUID=", "/dev/disk/by-partuuid/": "PARTUUID="}
+# How to get at what is inside, by blkid's TYPE.
+_CONTAINERS = {
+    "crypto_LUKS": "Open it first: cryptsetup open {} NAME, then --device /dev/mapper/NAME.",
+    "LVM2_member": "Activate it first: vgchange --activate y, then --device /dev/VG/LV.",
+    "linux_raid_member": "Assemble it first: mdadm --assemble --scan, then --device /dev/md/NAME.",
+}
+
+
+def find(given: str) -> str:
+    """Return the block device that a path or a tag means.
+
+    Raises UsageError if there is none, RefusedError if a tag fits several filesystems.
+    """
+    spec = as_tag(given)
+    if spec.startswith(_TAGS):
+        return _find_tag(spec)
+    try:
+        is_block = stat.S_ISBLK(os.stat(spec).st_mode)
+    except OSError as error:
+        raise UsageError(
+            f"there is no device {given}", hint="'lsblk --fs' lists all devices."
+        ) from error
+    if not is_block:
+        raise UsageError(
+            f"{given} is not a block device",
+            hint="An image becomes one with 'losetup --find --show --partscan FILE'.",
+        )
+    return spec
+
+
+def _find_tag(tag: str) -> str:
+    # Not from blkid's cache, which may tell of disks that were taken out.
+    devices = (_blkid("-c", os.devnull, "-t", tag, "-o", "device") or "").split()
+    if not devices:
+        raise UsageError(f"there is no device with {tag}", hint="'lsblk --fs' lists all devices.")
+    if len(devices) > 1 and not _are_one_filesystem([_probe(device) for device in devices]):
+        raise RefusedError(
+            f"several devices have {tag}: {', '.join(devices)}",
+            hint="Detach the one that is not meant, or mount all by hand and use --root.",
+        )
+    return devices[0]
+
+
+def _are_one_filesystem(found: Sequence[dict[str, str]]) -> bool:
+    """Whether devices are those of one btrfs, and no copies: each has a UUID_SUB of its own."""
+    kinds = {(one.get("TYPE"), one.get("UUID")) for one in found}
+    parts = {one.get("UUID_SUB") for one in found}
+    return len(kinds) == 1 and len(parts) == len(found) and found[0].get("TYPE") == "btrfs"
+
+
+def as_tag(spec: str) -> str:
+    """Return a specification without quotation marks, and udev's links to UUIDs as tags."""
+    for directory, tag in _BY_UUID.items():
+        if spec.startswith(directory):
+            return tag + spec[len(directory) :]
+    tag, separator, value = spec.partition("=")
+    return tag + separator + value.strip('"') if separator and not tag.startswith("/") else spec
+
+
+def _blkid(*arguments: str) -> str | None:
+    """Return what blkid(8) prints, None where it finds nothing. Raises ProcessError without it."""
+    try:
+        return process.run(["blkid", *arguments])
+    except ProcessError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        return None
+
+
+def _probe(device: str) -> dict[str, str]:
+    """Return what a device holds: TYPE, UUID, PTTYPE and more, as blkid(8) names it."""
+    lines = (_blkid("-p", "-o", "export", device) or "").splitlines()
+    return {key: value for key, _, value in (line.partition("=") for line in lines)}
+
+
+def btrfs_uuid(device: str) -> str:
+    """Return the UUID of the btrfs on a device. Raises UnsupportedRootError for anything else."""
+    found = _probe(device)
+    kind = found.get("TYPE", "")
+    if kind == "btrfs":
+        return found["UUID"]
+    hint = "'lsblk --fs' lists all devices and what is on them."
+    if kind:
+        hint = _CONTAINERS.get(kind, hint).format(device)
+        raise UnsupportedRootError(f"{device} is {kind}, not btrfs", hint=hint)
+    if "PTTYPE" in found:
+        raise UnsupportedRootError(f"{device} is a disk with partitions, not btrfs", hint=hint)
+    raise UnsupportedRootError(f"{device} holds nothing that blkid(8) recognizes", hint=hint)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the boot loader was told of its default entry, where that is written, how to change it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+from ..core import bls, grubenv, loader_conf, mountinfo
+from ..core.loaders import Choice, Loader
+from ..errors import StoreError
+from . import efi, files, host, places
+from .host import Host
+from .places import ENTRIES, GRUB_CONFIGURATIONS, LOADER_CONF, Place
+
+_GRUB_DEFAULT = re.compile(r"""^\s*set\s+default=["']?([^"'\n]*)["']?\s*$""", re.MULTILINE)
+
+
+class Setting(NamedTuple):
+    """Where the default entry is written down.
+
+    `key` is a variable of grubenv, "default" in loader.conf, or an EFI variable's name; `file` is
+    "" for that one, else a path as Place.where has them.
+    """
+
+    file: str
+    key: str
+    value: Optional[str]
+
+
+def choice(machine: Host, found: Sequence[Place]) -> tuple[Choice, Optional[Setting]]:
+    """Return what the loader was told, and where it can be told something else."""
+    with_entries = [p for p in found if os.path.isdir(os.path.join(p.directory, ENTRIES))]
+    grub = next((p for p in with_entries if _grub_configuration(p)), None)
+    systemd = _systemd_boot(machine, with_entries)
+    if systemd is not None and (grub is None or _runs_systemd_boot(machine)):
+        return _choice_of_systemd_boot(machine, systemd)
+    if grub is not None:
+        return _choice_of_grub(machine, grub)
+    return Choice(Loader.UNKNOWN), None
+
+
+def _grub_configuration(place: Place) -> str:
+    """Return the grub.cfg of a place if it reads boot entries (blscfg), else ""."""
+    for name in GRUB_CONFIGURATIONS:
+        text = places.read(place, name) or ""
+        if re.search(r"^\s*blscfg\b", text, re.MULTILINE):
+            return text
+    return ""
+
+
+def _choice_of_grub(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
+    folder = next(
+        name.split("/")[0] for name in GRUB_CONFIGURATIONS if places.read(place, name) is not None
+    )
+    where = _resolved(machine, place, f"{folder}/grubenv")
+    if where is None:  # what GRUB is told cannot be known from here
+        return Choice(Loader.UNKNOWN), None
+    values = _grubenv(machine, where)
+    said = [match.group(1) for match in _GRUB_DEFAULT.finditer(_grub_configuration(place))]
+    fixed = [value for value in said if "$" not in value]
+    if said and len(fixed) == len(said):
+        return Choice(Loader.GRUB, saved_entry=fixed[-1]), None
+    if values is None:  # GRUB ignores what is no environment block, and nothing can be put there
+        return Choice(Loader.GRUB), None
+    told = Choice(
+        Loader.GRUB,
+        saved_entry=values.get("saved_entry", ""),
+        next_entry=values.get("next_entry", ""),
+    )
+    return told, Setting(where, "saved_entry", values.get("saved_entry"))
+
+
+def _resolved(machine: Host, place: Place, name: str) -> Optional[str]:
+    """Return a file of a place as a plan names it; grubenv may be a link to the ESP.
+
+    None where that leads nowhere: the ESP is not mounted, and has the file all the same.
+    """
+    if not os.path.islink(os.path.join(place.directory, name)):
+        return f"{place.where}/{name}"
+    real = files.real_path(machine.root_fd, f"{place.point.strip('/')}/{name}")
+    return f"tree:{os.path.relpath(real, machine.root)}" if real else None
+
+
+def _grubenv(machine: Host, where: str) -> Optional[dict[str, str]]:
+    """Return the variables, none where there is no file; None where it is damaged."""
+    text = places.read_file(machine, where)
+    if text is None:
+        return {}
+    try:
+        return grubenv.parse(text)
+    except grubenv.GrubenvError:
+        return None
+
+
+def _systemd_boot(machine: Host, with_entries: list[Place]) -> Optional[Place]:
+    """Return the place that systemd-boot reads, if this machine has one."""
+    for place in with_entries:
+        folder = os.path.join(place.directory, "EFI/systemd")
+        if os.path.isdir(folder) or places.read(place, LOADER_CONF) is not None:
+            return place
+    return with_entries[0] if with_entries and _runs_systemd_boot(machine) else None
+
+
+def _runs_systemd_boot(machine: Host) -> bool:
+    return bool(machine.running_id) and (efi.read("LoaderInfo") or "").startswith("systemd-boot")
+
+
+def _choice_of_systemd_boot(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
+    text = places.read(place, LOADER_CONF) or ""
+    pattern = loader_conf.default_pattern(text)
+    variable = (efi.read(efi.DEFAULT) or "") if machine.running_id else ""
+    once = (efi.read(efi.ONCE) or "") if machine.running_id else ""
+    choice = Choice(Loader.SYSTEMD_BOOT, pattern=pattern, efi_default=variable, efi_oneshot=once)
+    if variable:  # it outranks the file
+        return choice, Setting("", efi.DEFAULT, variable)
+    return choice, Setting(f"{place.where}/{LOADER_CONF}", "default", pattern or None)
+
+
+def set_once(
+    machine: Host,
+    found: Sequence[Place],
+    told: Choice,
+    setting: Optional[Setting],
+    entry: bls.BootEntry,
+) -> str:
+    """Have the next boot, and only that, use an entry; return why that cannot be, "" if it can.
+
+    `told` and `setting` are what `choice` returned for the places `found`. Raises KernelError.
+    """
+    if told.loader is Loader.SYSTEMD_BOOT:
+        if not _runs_systemd_boot(machine):
+            return "systemd-boot can be told only by a system that it has booted"
+        efi.write(efi.ONCE, f"{entry.id}.conf")
+        return ""
+    if told.loader is Loader.UNKNOWN or setting is None:
+        return "it is not known how to tell the boot loader"
+    reason = _why_grub_cannot_forget(machine, found, setting)
+    if not reason:
+        write_setting(machine, setting.file, "next_entry", entry.name)
+    return reason
+
+
+def _why_grub_cannot_forget(machine: Host, found: Sequence[Place], setting: Setting) -> str:
+    """Return why GRUB could not take a one-shot entry back after its boot, "" if it can.
+
+    It writes grubenv in place, which it can do on plain disks with a filesystem that does not
+    copy on write; else it would boot that entry for ever.
+    """
+    texts = [_grub_configuration(place) for place in found]
+    if not any("next_entry" in text and "save_env" in text for text in texts):
+        return "its grub.cfg knows no entry for the next boot only"
+    path = os.path.realpath(places.path_of(machine, setting.file))
+    mount = mountinfo.containing(host.read_mounts(), path)
+    if mount is None or setting.file.startswith("top:") or mount.fstype == "btrfs":
+        return "GRUB cannot write to btrfs, and would not forget the entry after that boot"
+    if mount.source.startswith(("/dev/mapper/", "/dev/dm-", "/dev/md")):
+        return f"GRUB cannot write to {mount.source}, and would not forget the entry"
+    return ""
+
+
+def setting_value(machine: Host, file: str, key: str) -> str | None:
+    """Return what is written down as the default entry, None if nothing is."""
+    if not file:
+        return efi.read(key)
+    text = places.read_file(machine, file)
+    if text is None:
+        return None
+    if key == "default":
+        return loader_conf.default_pattern(text) or None
+    try:
+        return grubenv.parse(text).get(key)
+    except grubenv.GrubenvError:
+        return None
+
+
+def write_setting(machine: Host, file: str, key: str, value: str | None) -> None:
+    """Write down the default entry, None for nothing; durable. Raises KernelError."""
+    if not file:
+        efi.write(key, value)
+        return
+    text = places.read_file(machine, file)
+    try:
+        if key == "default":
+            changed = loader_conf.with_default(text or "", value)
+        else:
+            changed = grubenv.with_values(text or grubenv.EMPTY, {key: value})
+    except ValueError as error:  # GrubenvError too
+        raise StoreError(f"the boot loader's {key} cannot be set: {error}") from error
+    directory, name = os.path.split(places.path_of(machine, file))
+    with files.opened(directory) as opened:
+        data = changed.encode("utf-8", "surrogateescape")
+        files.replace(opened, name, (data,), for_loader=True)

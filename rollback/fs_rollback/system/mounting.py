@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether what an fstab, or root=, names is there: the device, the subvolume, the mount point."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+from ..core import fstab
+from ..core.chain import Mounting
+from ..errors import RefusedError, UsageError
+from . import boot_sources, devices, files
+from .host import Host
+
+_BY_TAG = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
+
+
+def look(host: Host, tree: int, entry: fstab.Entry) -> Optional[Mounting]:
+    """Return what is there of one entry of the fstab of `tree`, an open directory.
+
+    None for what has no device of this machine: tmpfs, proc, and what comes over a network, which
+    no boot waits for (systemd.mount(5), _netdev). Raises KernelError, ProcessError.
+    """
+    spec = devices.as_tag(entry.spec)
+    is_device = spec.startswith("/dev/") or spec.partition("=")[0] in _BY_TAG
+    if not is_device or "_netdev" in entry.options:
+        return None
+    is_place = entry.point.startswith("/")
+    has_point = not is_place or files.status_of(tree, entry.point) is not None
+    has = has_device(host, spec)
+    return Mounting(has, _has_subvolume(host, spec, entry) if has else None, has_point)
+
+
+def has_device(host: Host, spec: str) -> Optional[bool]:
+    """Whether a block device is there; None where this cannot be known from here.
+
+    On a machine that does not run that is all that is not there: not all of its disks may be
+    attached to this one, and another kernel may give its names (/dev/sda2) to other disks.
+    """
+    spec = devices.as_tag(spec)
+    if spec in boot_sources.identities(host, []):
+        return True
+    tag, _, value = spec.partition("=")
+    if tag in _BY_TAG and os.path.exists(f"/dev/disk/by-{_BY_TAG[tag]}/{value}"):
+        return True
+    try:
+        devices.find(spec)
+    except UsageError:
+        return False if host.running_id else None
+    except RefusedError:
+        return None
+    return True
+
+
+def _has_subvolume(host: Host, spec: str, entry: fstab.Entry) -> Optional[bool]:
+    """Whether the subvolume of an entry is there; None on a filesystem that is not the root's."""
+    names = [o[7:].strip("/") for o in entry.options if o.startswith("subvol=")]
+    numbers = [o[9:] for o in entry.options if o.startswith("subvolid=")]
+    if entry.fstype != "btrfs" or not (names or numbers):
+        return True
+    if not _is_own(host, spec):
+        return None
+    paths = {s.path for s in host.subvolumes}
+    ids = {str(s.id) for s in host.subvolumes}
+    return paths.issuperset(names) and ids.issuperset(numbers)
+
+
+def _is_own(host: Host, spec: str) -> bool:
+    if spec in boot_sources.identities(host, []):
+        return True
+    return os.path.realpath(devices.find(spec)) == os.path.realpath(host.mount.source)

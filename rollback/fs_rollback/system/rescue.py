@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A machine that does not run, from its device: its root is found and mounted for one process.
+
+For the command line only: the process takes a mount namespace of its own, which no process of dnf
+may do. The mounts are in no other process's table and end with the last process in the namespace,
+so a killed command leaves none behind; at worst an empty directory stays in /run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Callable, NamedTuple
+
+from ..core import cmdline, fstab
+from ..core.layout import Statement, from_file, from_fstab
+from ..core.mountinfo import is_within
+from ..core.snapshot import STORE, Subvolume
+from ..errors import Error, RefusedError, UnsupportedRootError, kernel_errors
+from . import boot_sources, btrfs, devices, files, process, syscalls
+
+Note = Callable[[str], None]
+
+_RUN = "/run"
+# What this program reads or writes of a system, and what may lie on a filesystem of its own. What
+# users have (/home, /srv) stays unmounted: such a place is no part of the root, fstab says so.
+_PLACES = (
+    "/boot/efi",
+    "/boot/grub2",
+    "/boot/loader/entries",
+    "/efi",
+    "/etc/kernel",
+    "/usr/lib/modules",
+    "/usr/lib/sysimage/rpm",
+    "/var/lib/dnf",
+    "/var/lib/rpm",
+)
+# Numbered by the kernel in the order in which it finds them: another disk in a rescue system.
+_KERNEL_NAME = re.compile(r"/dev/(?:[hsv]d[a-z]|xvd[a-z]|(?:nvme|mmcblk|loop|md|dm-)\d)")
+_MADE_AT_BOOT = ("tmpfs", "ramfs")
+
+
+class System(NamedTuple):
+    """A subvolume with /usr and /etc, and what its own files say about the root."""
+
+    subvolume: Subvolume
+    statements: tuple[Statement, ...]
+
+
+class _Filesystem(NamedTuple):
+    """The btrfs of the machine: its device, its UUID, and whether it can only be read."""
+
+    device: str
+    uuid: str
+    read_only: bool
+
+
+@contextmanager
+def mounted(
+    given: str, note: Note, *, beside_trial: bool = False, root_id: int | None = None
+) -> Iterator[str]:
+    """Mount the system on a device and give the directory of its root, for this process only.
+
+    `given` is a block device, or UUID=... or LABEL=... as mount(8) takes them. What its fstab puts
+    on /boot and on the other places this program looks at is mounted too; `note` is told of each
+    nofail or noauto entry that was passed over. The process keeps its mount namespace, without
+    these mounts, when they have gone. `beside_trial`: the running root may be on that filesystem,
+    a copy of a snapshot (trial.py); `root_id` is the root to take then, where that is known.
+
+    Raises UsageError where there is no such device, UnsupportedRootError where it holds no system
+    that can be rolled back, RefusedError where it is not clear which system is meant, where it is
+    the running one, or where an entry of its fstab cannot be mounted.
+    """
+    if os.geteuid() != 0:
+        raise Error("this needs root's rights", hint="Try again with sudo.")
+    device = devices.find(given)
+    uuid = devices.btrfs_uuid(device)
+    if not beside_trial:
+        _refuse_running_root(device, uuid)
+    with kernel_errors("make a mount namespace for", device):
+        syscalls.unshare_mounts()
+    top, read_only = (
+        (syscalls.mount_top_level(device, read_only=False), False)
+        if beside_trial
+        else _open_top_level(device, uuid)
+    )
+    filesystem = _Filesystem(device, uuid, read_only)
+    with _directory() as directory, _mounted_root(filesystem, top, directory, root_id):
+        with files.opened(directory) as tree:
+            _mount_entries(filesystem, tree, note)
+        yield directory
+
+
+@contextmanager
+def _directory() -> Iterator[str]:
+    """Make a directory that is this process's alone.
+
+    Never one with a fixed name: removing a directory unmounts what another namespace has on it.
+    """
+    with kernel_errors("make a directory in", _RUN):
+        path = tempfile.mkdtemp(prefix=f"fs-rollback.{os.getpid()}.", dir=_RUN)
+    try:
+        yield path
+    finally:
+        with suppress(OSError):  # an empty directory does no harm, and /run ends with this boot
+            os.rmdir(path)
+
+
+@contextmanager
+def _mounted_root(
+    filesystem: _Filesystem, top: int, directory: str, root_id: int | None
+) -> Iterator[None]:
+    """Find the root subvolume and mount it; all that is mounted below it goes with it."""
+    device = filesystem.device
+    try:
+        if root_id is None:
+            path = f"/proc/self/fd/{top}"
+            default_id = btrfs.default_subvolume(path)
+            found = systems(top, btrfs.subvolumes(path), default_id, filesystem.uuid)
+            root_id = choose(found, default_id, device).id
+        with kernel_errors("mount the root of", device), files.opened(directory) as place:
+            syscalls.mount_subvolume(device, root_id, place, read_only=filesystem.read_only)
+    finally:
+        os.close(top)
+    try:
+        yield
+    finally:
+        with kernel_errors("unmount", directory):
+            syscalls.detach(directory)
+
+
+def _open_top_level(device: str, uuid: str) -> tuple[int, bool]:
+    """Return a descriptor of the top level, and whether the filesystem can only be read.
+
+    A filesystem that somebody has mounted read-only stays so: asked for a second mount that can
+    write, some kernels make the first one writable too.
+    """
+    in_use = os.path.isdir(f"/sys/fs/btrfs/{uuid}")
+    try:
+        try:
+            top = syscalls.mount_top_level(device, read_only=in_use)
+        except OSError as error:
+            if in_use or error.errno not in (errno.EROFS, errno.EACCES):
+                raise
+            top = syscalls.mount_top_level(device, read_only=True)
+    except OSError as error:
+        raise Error(
+            f"cannot mount {device}: {os.strerror(error.errno or 0)}",
+            hint="'dmesg' says why; 'btrfs filesystem show' tells whether a device is missing.",
+        ) from error
+    return top, bool(os.fstatvfs(top).f_flag & os.ST_RDONLY)
+
+
+def systems(
+    top: int, subvolumes: Sequence[Subvolume], default_id: int, uuid: str
+) -> tuple[System, ...]:
+    """Return the subvolumes that hold a system; of those in the store only the default one.
+
+    `top` is an open directory, the top level. Raises KernelError.
+    """
+    found = []
+    for subvolume in subvolumes:
+        if is_within("/" + subvolume.path, f"/{STORE}") and subvolume.id != default_id:
+            continue
+        with kernel_errors("open", "/" + subvolume.path):
+            flags = os.O_RDONLY | os.O_DIRECTORY
+            tree = syscalls.open_in_root(top, subvolume.path or ".", flags, follow=False)
+        try:
+            # Users make subvolumes too, and could write any fstab into them; root's are root's.
+            ours = os.fstat(tree).st_uid == 0
+            if ours and all(files.inode_of(tree, name) is not None for name in ("usr", "etc")):
+                found.append(System(subvolume, _statements(tree, uuid)))
+        finally:
+            os.close(tree)
+    return tuple(found)
+
+
+def _statements(tree: int, uuid: str) -> tuple[Statement, ...]:
+    """Return what a tree's fstab and /etc/kernel/cmdline say about a root on this filesystem."""
+    table = files.read_in_tree(tree, "etc/fstab") or ""
+    line = files.read_in_tree(tree, "etc/kernel/cmdline") or ""
+    root = fstab.root_entry(fstab.parse(table))
+    found = []
+    if root is not None and _may_be(root.spec, uuid):
+        # What says nonsense says nothing: any subvolume may hold some container's files.
+        with suppress(RefusedError):
+            found.append(from_fstab("/etc/fstab", table))
+    if _may_be(cmdline.root_arguments(line).root, uuid):
+        with suppress(RefusedError):
+            found.append(from_file("/etc/kernel/cmdline", line, ()))
+    return tuple(statement for statement in found if statement is not None)
+
+
+def _may_be(spec: str, uuid: str) -> bool:
+    """Whether a specification may mean the filesystem: a copy on another disk names its origin."""
+    tagged = devices.as_tag(spec)
+    return not tagged.startswith("UUID=") or tagged[5:].lower() == uuid.lower()
+
+
+def choose(found: Sequence[System], default_id: int, device: str) -> Subvolume:
+    """Return the root of the one system that names itself; `device` is for the messages.
+
+    A system names itself if a line of it has its path or its ID, or if its lines leave the choice
+    to the default subvolume, and it is that one. Names count, not what was booted last: after a
+    rollback the new root has the name. Raises UnsupportedRootError if none does, RefusedError if
+    several do.
+    """
+    fitting = [system.subvolume for system in found if _names_itself(system, default_id)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not found:
+        raise UnsupportedRootError(
+            f"{device} holds no system: no subvolume on it has /usr and /etc",
+            hint="'lsblk --fs' lists all devices and what is on them.",
+        )
+    paths = [s.path or "/" for s in (fitting or [system.subvolume for system in found])]
+    hint = (
+        f"Mount the one that is meant: mount -o subvol={paths[0]} {device} /mnt; then give"
+        " --root /mnt instead of --device."
+    )
+    if fitting:
+        raise RefusedError(f"{device} holds several systems: {', '.join(paths)}", hint=hint)
+    raise UnsupportedRootError(
+        f"no subvolume on {device} names itself as / in its /etc/fstab; there are"
+        f" {', '.join(paths[:8])}" + (" and more" if len(paths) > 8 else ""),
+        hint=hint,
+    )
+
+
+def _names_itself(system: System, default_id: int) -> bool:
+    explicit = [statement for statement in system.statements if not statement.silent]
+    if not explicit:
+        return bool(system.statements) and system.subvolume.id == default_id
+    return any(
+        s.subvolume == system.subvolume.path
+        if s.subvolume is not None
+        else s.subvolume_id == system.subvolume.id
+        for s in explicit
+    )
+
+
+def _refuse_running_root(device: str, uuid: str) -> None:
+    """Raise RefusedError if the running system's root is on that filesystem.
+
+    What a rollback waits for there, and which root is running, is seen only from the root itself.
+    """
+    with files.opened("/") as root:
+        try:
+            ours = syscalls.filesystem_uuid(root)
+        except OSError as error:
+            if error.errno in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
+                return  # not btrfs
+            raise
+    if ours.lower() == uuid.lower():
+        raise RefusedError(
+            f"{device} is the running system's own filesystem",
+            hint="Leave --device out. For a copy of its disk (the same UUID), boot another rescue"
+            " system.",
+        )
+
+
+def needed(entries: Sequence[fstab.Entry]) -> tuple[fstab.Entry, ...]:
+    """Return the entries of fstab(5) that this program has to see mounted, in a fitting order.
+
+    Parents come first, and what is bound from elsewhere in the tree comes last. Of several for one
+    place the first counts, as for systemd-fstab-generator(8).
+    """
+    bound = [e.spec for e in entries if _is_bind(e) and _leads_to(e.point, _PLACES)]
+    found: dict[str, fstab.Entry] = {}
+    for entry in entries:
+        wanted = entry.point != "/" and _leads_to(entry.point, (*_PLACES, *bound))
+        if wanted and entry.fstype not in _MADE_AT_BOOT:
+            found.setdefault(entry.point, entry)
+    return tuple(sorted(found.values(), key=lambda e: (_is_bind(e), e.point.count("/"))))
+
+
+def _leads_to(point: str, places: Sequence[str]) -> bool:
+    return any(is_within(place, point) for place in places)
+
+
+def _is_bind(entry: fstab.Entry) -> bool:
+    return bool({"bind", "rbind"} & set(entry.options))
+
+
+def _mount_entries(filesystem: _Filesystem, tree: int, note: Note) -> None:
+    entries = boot_sources.fstab_entries(tree)
+    root = fstab.root_entry(entries)
+    for entry in needed(entries):
+        what = f"/etc/fstab line {entry.line} mounts {entry.spec} on {entry.point}"
+        try:
+            if _is_bind(entry):
+                _bind(entry, tree)
+            else:
+                source = _source(entry, filesystem, root.spec if root else "")
+                _mount(entry, source, tree, read_only=filesystem.read_only)
+        except Error as error:
+            if {"noauto", "nofail"} & set(entry.options):
+                note(f"{what}, which is passed over: {error}")
+                continue
+            raise RefusedError(
+                f"{what}, and that is not possible here: {error}",
+                hint="Attach or open what it is on; or mount the root and the rest by hand, and"
+                " give --root DIR instead of --device.",
+            ) from error
+
+
+def _source(entry: fstab.Entry, filesystem: _Filesystem, root_spec: str) -> str:
+    """Return the device of an entry. Raises UsageError or RefusedError."""
+    if entry.fstype == "btrfs" and (
+        entry.spec == root_spec
+        or devices.as_tag(entry.spec).lower() == f"uuid={filesystem.uuid}".lower()
+    ):
+        return filesystem.device
+    if _KERNEL_NAME.match(entry.spec):
+        raise RefusedError(f"{entry.spec} may be another disk here than on that machine")
+    return devices.find(entry.spec)
+
+
+def _mount(entry: fstab.Entry, source: str, tree: int, *, read_only: bool) -> None:
+    """Mount an entry with its own options, read-only where the root is."""
+    options = ",".join([*entry.options, *(["ro"] if read_only else [])]) or "defaults"
+    with _opened_in(tree, entry.point) as place:
+        # Without /run/mount/utab, which is not this namespace's alone.
+        command = ["mount", "--no-mtab", "--types", entry.fstype, "--options", options]
+        target = f"/proc/self/fd/{place}"
+        process.run([*command, "--source", source, "--target", target], pass_fds=[place])
+
+
+def _bind(entry: fstab.Entry, tree: int) -> None:
+    """Mount a directory of the tree on another."""
+    with _opened_in(tree, entry.spec) as source, _opened_in(tree, entry.point) as place:
+        names = [f"/proc/self/fd/{descriptor}" for descriptor in (source, place)]
+        process.run(["mount", "--no-mtab", "--rbind", *names], pass_fds=[source, place])
+
+
+@contextmanager
+def _opened_in(tree: int, path: str) -> Iterator[int]:
+    """Open a directory of the system; links lead where they lead there, and never outside."""
+    with kernel_errors("open", f"{path} of that system"):
+        descriptor = syscalls.open_in_root(tree, path, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The first boot of a new root, cut off at every point, stopped, and on a full disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import btrfsutil
+import pytest
+
+from fs_rollback.core.operations import Operations
+from fs_rollback.system import host, settling, store
+from tests.kernel.commands import done
+from tests.kernel.faults import Fault, Faulty, in_child, manifest
+from tests.kernel.machine import Machine, run
+from tests.kernel.reboots import (
+    KEPT,
+    arrive,
+    journal_of,
+    left_behind,
+    reboot,
+    replaced,
+    rolled_back,
+)
+from tests.kernel.test_store import listed
+
+
+def _bring_with(machine: Machine, make: Callable[[host.Host], Operations]) -> settling.Settled:
+    with host.opened(str(machine.root)) as opened, store.opened(opened) as found:
+        assert found is not None
+        with found.locked():
+            return settling.settle(opened, found, make(opened), bring=True)
+
+
+def _write_in_the_window(machine: Machine) -> None:
+    shutil.rmtree(machine.root / "root")
+    (machine.root / "root").mkdir(0o750)
+    (machine.root / "root/added").write_text("new")
+    (machine.root / "var/log/messages").write_text("last line")
+    (machine.root / "var/lib/machines/guest").write_text("last")
+    inner = str(machine.root / "var/lib/machines/inner")
+    btrfsutil.set_subvolume_read_only(inner, False)
+    (machine.root / "var/lib/machines/inner/file").write_text("last")
+    btrfsutil.set_subvolume_read_only(inner, True)
+
+
+def _user_data(root: Path) -> dict[str, object]:
+    return {path: manifest(root / path) for path in (*KEPT, "var/lib/machines")}
+
+
+@pytest.mark.parametrize("fault", [Fault.KILL_BEFORE, Fault.KILL_AFTER])
+def test_a_power_cut_at_every_point(machine: Machine, fault: Fault) -> None:
+    """The first boot is cut off, the next one does the rest; then once more with half of it."""
+    rolled_back(machine)
+    _write_in_the_window(machine)
+    expected = _user_data(machine.root)
+    reboot(machine)
+    for point in range(200):
+        cut = partial(Faulty, point=point, fault=fault)
+        if in_child(partial(_bring_with, machine, cut)) == 0:
+            assert point > 2
+            break
+        _check_no_half(machine)
+    assert _user_data(machine.root) == expected
+    assert not journal_of(machine).exists()
+    assert left_behind(machine) == set()
+
+
+def _check_no_half(machine: Machine) -> None:
+    """Whatever lies at its place is whole: as at the rollback, or as at the reboot."""
+    assert (machine.root / "root").stat().st_mode & 0o7777 in (0o750, 0o755)
+    files = {p.name for p in (machine.root / "root").iterdir()}
+    assert files in ({".profile"}, {"added"})
+    assert machine.read("var/log/messages") in ("user's 1\n", "last line")
+    assert machine.read("var/lib/machines/guest") in ("user's 1\n", "last")
+    assert (machine.root / "var/lib/machines/inner/file").read_text() in ("inner 1\n", "last")
+
+
+@pytest.mark.parametrize("fault", [Fault.KILL_BEFORE, Fault.KILL_AFTER])
+def test_each_cut_boot_after_a_fresh_rollback(named: Machine, fault: Fault) -> None:
+    name = rolled_back(named)
+    for point in range(200):
+        _write_in_the_window(named)
+        (named.root / "root/point").write_text(str(point))
+        expected = _user_data(named.root)
+        reboot(named)
+        killed = in_child(partial(_bring_with, named, partial(Faulty, point=point, fault=fault)))
+        assert killed in (0, 9)
+        ended = arrive(named)
+        assert (ended.code, ended.err) == (0, ""), f"point {point}"
+        assert _user_data(named.root) == expected, f"point {point}"
+        assert not journal_of(named).exists()
+        assert left_behind(named) == set()
+        if not killed:
+            assert point > 10
+            return
+        named.roll_back(name)
+    raise AssertionError
+
+
+def test_a_unit_that_was_killed_while_the_boot_goes_on(machine: Machine) -> None:
+    for point in (3, 9, 14):
+        name = machine.upgrade(point)
+        machine.roll_back(name)
+        _write_in_the_window(machine)
+        reboot(machine)
+        cut = partial(Faulty, point=point, fault=Fault.KILL_AFTER)
+        assert in_child(partial(_bring_with, machine, cut)) == 9
+        between = _user_data(machine.root)
+        ended = arrive(machine, "--missed")
+        assert ended.code == 0
+        assert "<4>fs-rollback: it was stopped before everything was brought over" in ended.err
+        assert _user_data(machine.root) == between
+        assert not journal_of(machine).exists()
+        assert left_behind(machine) == set()
+        ended = arrive(machine)
+        assert (ended.code, ended.out, ended.err) == (0, "", "")
+        assert _user_data(machine.root) == between
+        assert arrive(machine, "--missed").out == ""
+
+
+def test_missed_leaves_a_rollback_that_waits(named: Machine) -> None:
+    rolled_back(named)
+    before = journal_of(named).read_text()
+    for option in ("--missed", "--at-boot"):
+        ended = arrive(named, option)
+        assert (ended.code, ended.out, ended.err) == (0, "", "")
+    assert "waits for a reboot" in done(named.root, "settle").out
+    assert journal_of(named).read_text() == before
+
+
+def _leave(machine: Machine, free_bytes: int) -> None:
+    """Fill the disk until only this is free."""
+    with (machine.root / "ballast").open("wb", buffering=0) as file:
+        while True:
+            found = os.statvfs(machine.root)
+            if found.f_bavail * found.f_frsize <= free_bytes:
+                return
+            file.write(os.urandom(1 << 20))
+            os.fsync(file.fileno())
+
+
+def test_a_full_disk_says_what_was_not_brought_and_boots(named: Machine) -> None:
+    """What allows no reflink needs its size once more."""
+    log = named.root / "var/log/journal"
+    log.touch()
+    run("chattr", "+C", str(log))
+    log.write_bytes(bytes(150 << 20))
+    rolled_back(named)
+    (named.root / "var/log/messages").write_text("last line")
+    (named.root / "root/added").write_text("new")
+    (named.root / "var/lib/machines/guest").write_text("last")
+    _leave(named, 130 << 20)
+    reboot(named)
+    ended = arrive(named)
+    assert ended.code == 1
+    assert "/var/log was not brought over" in ended.err
+    assert "No space left on device" in ended.err
+    assert f"/fs-snapshots/{replaced(named)}" in ended.err
+    # So full that not even the record can be written: then that is said.
+    pinned = "pinned" in listed(named)[replaced(named)]["marks"]
+    assert pinned or "cannot be noted in the record" in ended.out
+    assert named.read("var/log/messages") == "user's 1\n", "as at the rollback, and whole"
+    assert (named.root / "var/log/journal").stat().st_size == 150 << 20
+    assert named.read("root/added") == "new"
+    assert named.read("var/lib/machines/guest") == "last"
+    assert left_behind(named) == set()
+    assert not journal_of(named).exists()

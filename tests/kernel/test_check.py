@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`fs-rollback check` on machines with one broken link each, and rollbacks into such a system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable
+
+import btrfsutil
+import pytest
+
+from fs_rollback.errors import VerificationError
+from tests.kernel.commands import Done, fs_rollback
+from tests.kernel.machine import KERNEL, Machine
+
+ENTRY = f"boot/loader/entries/abc-{KERNEL}.conf"
+IMAGE = b"\0" * 0x202 + b"HdrS" + b"\0" * 64
+
+
+def furnish(machine: Machine) -> Path:
+    """Give a machine what a boot needs beside its tree: a loader, an initramfs, an init."""
+    root = machine.root
+    (root / f"boot/vmlinuz-{KERNEL}").write_bytes(IMAGE)
+    machine.write(root, f"boot/initramfs-{KERNEL}.img", "initramfs\n")
+    machine.write(root, "boot/grub2/grub.cfg", "blscfg\nset default=${saved_entry}\n")
+    text = (root / ENTRY).read_text()
+    prefix = text.partition("linux ")[2].partition("/vmlinuz")[0]
+    (root / ENTRY).write_text(text + f"initrd {prefix}/initramfs-{KERNEL}.img\n")
+    machine.write(root, "usr/lib/systemd/systemd", "#!\n")
+    (root / "usr/lib/systemd/systemd").chmod(0o755)
+    (root / "home").mkdir(exist_ok=True)
+    return root
+
+
+def check(machine: Machine) -> Done:
+    return fs_rollback(machine.root, "check")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_healthy_machine_has_no_broken_link(machine: Machine) -> None:
+    furnish(machine)
+    found = fs_rollback(machine.root, "check", "--json").json
+    grades = {link["name"]: link["grade"] for link in found["links"]}
+    assert "broken" not in grades.values(), found
+    for name in ("loader", "default entry", "kernel", "initramfs", "command line", "root", "init"):
+        assert grades[name] == "ok", found
+    assert grades["modules"] == grades["fstab"] == grades["layout"] == "ok", found
+    assert found["version"] == 1
+    # No plugin is installed in it, and nothing was ever taken.
+    assert found["verdict"] == "warning"
+    assert check(machine).code == 1
+
+
+def lead_nowhere(path: Path) -> None:
+    """Make it a link that a system that runs may follow, and the tree alone cannot."""
+    path.unlink()
+    path.symlink_to("/proc/self/exe")
+
+
+Break = Callable[[Path], object]
+BROKEN: dict[str, tuple[Break, str, str]] = {
+    "no kernel": (lambda r: (r / f"boot/vmlinuz-{KERNEL}").unlink(), "kernel", "Reinstall"),
+    "cut kernel": (
+        lambda r: (r / f"boot/vmlinuz-{KERNEL}").write_bytes(b""), "kernel", "Reinstall"
+    ),
+    "no initramfs": (
+        lambda r: (r / f"boot/initramfs-{KERNEL}.img").unlink(), "initramfs", "dracut"
+    ),
+    "no such subvolume": (
+        lambda r: edit(r / ENTRY, "subvol=root", "subvol=gone"), "command line", "correct"
+    ),
+    "no init": (lambda r: (r / "usr/lib/systemd/systemd").unlink(), "init", "roll back"),
+    "init to nowhere": (lambda r: lead_nowhere(r / "usr/lib/systemd/systemd"), "init", "systemd"),
+    "no modules": (
+        lambda r: (r / f"usr/lib/modules/{KERNEL}").rename(r / "usr/lib/modules/other"),
+        "modules",
+        "reinstall",
+    ),
+    "no such subvolume in fstab": (
+        lambda r: edit(r / "etc/fstab", "subvol=home", "subvol=nothing"), "fstab", "nofail"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_link_is_named_with_what_to_do(named: Machine, case: str) -> None:
+    spoil, name, advice = BROKEN[case]
+    spoil(furnish(named))
+    done = check(named)
+    assert done.code == 3, done
+    lines = done.out.splitlines()
+    numbers = [i for i, line in enumerate(lines) if line.startswith(f"broken   {name} ")]
+    assert len(numbers) == 1, done.out
+    assert advice in lines[numbers[0] + 1]
+
+
+WARNED: dict[str, tuple[Break, str, str]] = {
+    "pinned": (
+        lambda r: edit(r / ENTRY, "subvol=root", f"subvolid={btrfsutil.subvolume_id(str(r))}"),
+        "command line",
+        "subvol=root",
+    ),
+    "nofail": (
+        lambda r: edit(r / "etc/fstab", "subvol=home", "nofail,subvol=nothing"), "fstab", "fstab"
+    ),
+    "unknown loader": (lambda r: (r / "boot/grub2/grub.cfg").unlink(), "loader", "boot menu"),
+    "other entry": (
+        lambda r: (r / "boot/loader/entries/abc-1.0.conf").write_text(
+            (r / ENTRY).read_text().replace(KERNEL, "1.0")
+        ),
+        "other entry",
+        "Remove it",
+    ),
+    # It may be on a disk that is not attached to a machine that looks at this one's.
+    "no such device": (
+        lambda r: edit(r / ENTRY, "root=UUID=", "root=UUID=0000"), "command line", "lsblk"
+    ),
+    "kernel update": (
+        lambda r: edit(r / "etc/kernel/cmdline", "UUID=", "UUID=0000"), "kernel updates", "root="
+    ),
+    "no modules.dep": (
+        lambda r: (r / f"usr/lib/modules/{KERNEL}/modules.dep").unlink(), "modules", "depmod"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WARNED)
+def test_what_is_odd_or_unknown_is_a_warning(named: Machine, case: str) -> None:
+    spoil, name, advice = WARNED[case]
+    spoil(furnish(named))
+    done = check(named)
+    assert done.code == 1, done
+    lines = done.out.splitlines()
+    numbers = [i for i, line in enumerate(lines) if line.startswith(f"warning  {name} ")]
+    assert numbers, done.out
+    assert any(advice in lines[number + 1] for number in numbers), done.out
+
+
+def test_a_rollback_into_what_does_not_boot_is_taken_back(machine: Machine) -> None:
+    root = furnish(machine)
+    program = root / "usr/lib/systemd/systemd"
+    program.rename(root / "kept")
+    name = machine.take("without an init")
+    (root / "kept").rename(program)
+    before = machine.uuid_of(machine.next_root())
+    with pytest.raises(VerificationError, match="init"):
+        machine.roll_back(name)
+    assert machine.uuid_of(machine.next_root()) == before
+    assert (machine.next_root() / "usr/lib/systemd/systemd").exists()
+    assert "waits" not in check(machine).out
+
+
+def test_what_was_broken_before_keeps_nobody_from_going_back(machine: Machine) -> None:
+    root = furnish(machine)
+    (root / "usr/lib/systemd/systemd").unlink()
+    name = machine.take("as odd as it is now")
+    machine.roll_back(name)
+    done = check(machine)
+    assert done.code == 3
+    assert "a rollback waits for its reboot" in done.out
+
+
+def test_while_a_rollback_waits_the_next_root_is_what_counts(named: Machine) -> None:
+    root = furnish(named)
+    name = named.take()
+    named.roll_back(name)
+    # The running root, which is the replaced one by now.
+    (root / "usr/lib/systemd/systemd").unlink()
+    assert check(named).code == 1
+    (named.next_root() / f"usr/lib/modules/{KERNEL}").rename(named.next_root() / "moved")
+    done = check(named)
+    assert done.code == 3
+    assert "broken   modules" in done.out

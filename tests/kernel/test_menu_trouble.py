@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The boot menu when things go wrong: no transaction is stopped, nothing half-written stays."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable
+
+import pytest
+
+from fs_rollback.config import Config
+from fs_rollback.core.record import Outcome, Transaction
+from fs_rollback.system import btrfs, files, transaction
+from tests.kernel.boots import A, B, BootMachine, MakeBoot, make_boot
+from tests.kernel.commands import done, fs_rollback
+from tests.kernel.faults import in_child, manifest
+from tests.kernel.machine import run
+from tests.kernel.test_kernels import fill
+from tests.kernel.test_menu import assert_boots, entry_of, trial_of, trials
+
+__all__ = ["make_boot"]  # the fixture of the tests below
+
+
+@pytest.fixture
+def ext4(make_boot: MakeBoot) -> BootMachine:
+    """Give a machine laid out as Fedora Workstation's."""
+    return make_boot("ext4")
+
+
+@pytest.fixture(params=["ext4", "subvolume", "boot/efi"])
+def outside(request: pytest.FixtureRequest, make_boot: MakeBoot) -> BootMachine:
+    """Give a machine of each kind whose boot files no snapshot holds."""
+    return make_boot(request.param)
+
+
+def replace_a(boot: BootMachine) -> None:
+    """What dnf does at its limit of kernels."""
+    boot.install_b()
+    boot.remove_kernel(A)
+    boot.remove_modules(A)
+
+
+def test_a_kernel_that_the_transaction_removes(outside: BootMachine) -> None:
+    name, problems = outside.transact(lambda: replace_a(outside))
+    assert problems == ()
+    assert_boots(outside, name)
+    assert entry_of(outside, name)["version"] == A
+    assert outside.boots() == B
+    for path in outside.files_of(A):
+        mode = (outside.place / path).stat().st_mode & 0o777
+        assert mode == (0o755 if "linu" in path else 0o600)
+
+
+def test_its_files_go_with_the_entry(outside: BootMachine) -> None:
+    """Nobody else removes what was put back for it."""
+    name, _ = outside.transact(lambda: replace_a(outside))
+    done(outside.root, "delete", name)
+    assert not any((outside.place / path).exists() for path in outside.files_of(A))
+    assert outside.boots() == B
+
+
+def test_a_kernel_that_cannot_come_back(outside: BootMachine) -> None:
+    def change() -> None:
+        replace_a(outside)
+        run("rm", "-r", str(outside.store() / "boot"))
+
+    name, problems = outside.transact(change)
+    assert any(name in problem for problem in problems)
+    assert outside.ours() == []
+    assert outside.boots() == B
+
+
+def test_a_full_boot(make_boot: MakeBoot) -> None:
+    boot = make_boot("ext4", 4 << 20)
+    fill(boot)
+    before = manifest(boot.place)
+    # The name of an entry of ours takes no room in its directory, the text takes a block.
+    name, problems = boot.transact()
+    assert any(name in problem for problem in problems)
+    assert manifest(boot.place) == before
+    assert trials(boot) == set()
+    for filler in boot.place.glob("filler*"):
+        filler.unlink()
+    boot.transact()
+    assert_boots(boot, name)
+
+
+def test_a_read_only_boot(outside: BootMachine) -> None:
+    before = manifest(outside.place)
+    run("mount", "-o", "remount,bind,ro", str(outside.place))
+    name, problems = outside.transact()
+    assert any(name in problem for problem in problems) or outside.kind.filesystem == "btrfs"
+    run("mount", "-o", "remount,bind,rw", str(outside.place))
+    if outside.ours():  # btrfs: reached through the top level
+        assert_boots(outside, name)
+    else:
+        assert manifest(outside.place) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dnf", "upgrade\nlinux /evil\noptions init=/bin/sh"),
+        ("dnf", "$(reboot)", "`reboot`", "${saved_entry}"),
+        ("dnf", "x" * 10240),
+        ("dnf", "\x1b[2J\r\0", "\udcff", "\u2028"),
+        (),
+    ],
+    ids=["newlines", "shell", "10 kB", "control", "none"],
+)
+def test_a_hostile_command_line(ext4: BootMachine, words: tuple[str, ...]) -> None:
+    wanted = Transaction("dnf4", words, "admin", ())
+    taken = transaction.before(wanted, str(ext4.root), Config())
+    assert isinstance(taken, transaction.Taken)
+    assert transaction.after(taken, Outcome.DONE, 1, Config()) == []
+    assert taken.menu.problems == ()
+    assert_boots(ext4, taken.record.name)
+    entry = entry_of(ext4, taken.record.name)
+    model = ext4.entry(f"abc-{A}")
+    assert entry.keys() == model.keys(), "no key was smuggled in"
+    assert entry["linux"] == model["linux"]
+    assert len(entry["title"]) < 200
+
+
+def killed_at(boot: BootMachine, monkeypatch: pytest.MonkeyPatch, point: int) -> bool:
+    """Do a transaction that is killed at the `point`-th change; returns whether it came to it."""
+    count = 0
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            if count == point:
+                os.kill(os.getpid(), 9)
+            count += 1
+            result = real(*arguments, **options)
+            if count == point:
+                os.kill(os.getpid(), 9)
+            count += 1
+            return result
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for module, names in {
+            btrfs: ("create_snapshot", "delete_subvolume"),
+            files: ("replace", "remove_durably", "write_durably", "_write_temporary"),
+        }.items():
+            for name in names:
+                patch.setattr(module, name, counted(getattr(module, name)))
+        return in_child(boot.transact) == 9
+
+
+@pytest.mark.parametrize("kind", ["ext4", "in the root"])
+def test_killed_at_each_point(
+    make_boot: MakeBoot, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    boot = make_boot(kind)
+    boot.transact()
+    boot.transact()
+    for point in range(200):
+        killed = killed_at(boot, monkeypatch, point)
+        assert boot.boots() == A
+        for ours in boot.ours():
+            options = boot.entry(ours)["options"]
+            place = options.partition("subvol=")[2].split()[0]
+            assert (boot.machine.top / place / "etc/fstab").exists(), "it leads somewhere"
+        name, problems = boot.transact()
+        assert problems == ()
+        assert len(boot.ours()) == len(trials(boot)) == 2
+        assert_boots(boot, name)
+        assert not [path for path in manifest(boot.place) if path.endswith(".new")]
+        if not killed:
+            break
+    assert point > 10
+
+
+def test_try_sets_the_next_boot_only(ext4: BootMachine) -> None:
+    name, _ = ext4.transact()
+    before = ext4.default_name()
+    ended = done(ext4.root, "try", name)
+    assert "The next boot, and only that" in ended.out
+    lines = ext4.setting.read_bytes().decode().splitlines()
+    (told,) = [line.partition("=")[2] for line in lines if line.startswith("next_entry=")]
+    assert [told] == ext4.ours()
+    assert ext4.default_name() == before
+    assert len(ext4.setting.read_bytes()) == 1024
+
+
+def test_try_of_one_that_has_no_entry_yet(ext4: BootMachine) -> None:
+    name, _ = ext4.transact()
+    for _ in range(3):
+        ext4.transact()
+    assert trial_of(name) not in trials(ext4)
+    done(ext4.root, "try", name)
+    assert_boots(ext4, name)
+    ext4.transact()
+    assert_boots(ext4, name)
+    assert len(trials(ext4)) == 3, "what is set for the next boot stays"
+
+
+@pytest.mark.parametrize("kind", ["subvolume", "in the root", "top level"])
+def test_try_where_grub_cannot_write(make_boot: MakeBoot, kind: str) -> None:
+    boot = make_boot(kind)
+    name, _ = boot.transact()
+    before = boot.setting.read_bytes()
+    ended = fs_rollback(boot.root, "try", name)
+    assert ended.code == 1
+    assert "GRUB cannot write to btrfs" in ended.err
+    assert entry_of(boot, name)["title"] in ended.out
+    assert boot.setting.read_bytes() == before
+
+
+def test_try_where_the_loader_is_not_the_one_that_runs(make_boot: MakeBoot) -> None:
+    boot = make_boot("boot/efi")
+    name, _ = boot.transact()
+    before = manifest(boot.place)
+    ended = fs_rollback(boot.root, "try", name)
+    assert ended.code == 1
+    assert "systemd-boot" in ended.err
+    assert manifest(boot.place) == before
+
+
+def test_try_of_what_is_no_snapshot(ext4: BootMachine) -> None:
+    name, _ = ext4.transact(ext4.install_b)
+    done(ext4.root, "rollback", name, "--yes")
+    ext4.reboot()
+    replaced = next(n for n in os.listdir(ext4.store()) if n.startswith("replaced_"))
+    ended = fs_rollback(ext4.root, "try", replaced.removesuffix(".json"))
+    assert ended.code == 3
+
+
+@pytest.mark.parametrize("name", ['yum_a"b', "yum_a b", "yum_a\nb", "yum_$a", "yum_", "yum_é"])
+def test_a_snapshot_that_somebody_named(outside: BootMachine, name: str) -> None:
+    """Whatever cannot be written into an entry stops neither the transaction nor the others."""
+    outside.transact()
+    place = str(outside.store() / name)
+    run("btrfs", "subvolume", "snapshot", "-r", str(outside.root), place)
+    newest, _ = outside.transact()
+    assert_boots(outside, newest)
+    assert outside.boots() == A
+    assert len(trials(outside)) == len(outside.ours()), "no copy without its entry"

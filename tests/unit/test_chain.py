@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How the links of a boot are graded, and what a chain of them is worth."""
+
+from __future__ import annotations
+
+import pytest
+
+from fs_rollback.core import chain, fstab
+from fs_rollback.core.chain import Grade, Mounting
+
+GOOD = chain.ok("root", "/root")
+ODD = chain.warning("plugin", "it is off", "Switch it on.")
+BAD = chain.broken("init", "nothing starts the system: /sbin/init", "Roll back.")
+
+
+def test_a_chain_is_as_good_as_its_weakest_link() -> None:
+    assert [chain.exit_code(links) for links in ((GOOD,), (GOOD, ODD), (BAD, ODD, GOOD))] == [
+        0,
+        1,
+        3,
+    ]
+    assert chain.verdict((ODD, BAD)) is Grade.BROKEN
+
+
+def test_what_was_broken_in_the_same_way_before_is_not_new() -> None:
+    same = BAD._replace(text="nothing starts the system: /usr/lib/systemd/systemd")
+    other = BAD._replace(text="something else: /sbin/init")
+    assert chain.newly_broken((BAD,), (same,)) == []
+    assert chain.newly_broken((BAD,), (other,)) == [other]
+    assert chain.newly_broken((), (BAD._replace(name="saved kernels"), ODD, GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "x86", "grade"),
+    [
+        (None, True, Grade.BROKEN),
+        (b"", False, Grade.BROKEN),
+        (b"\0" * 0x202 + b"HdrS", True, Grade.OK),
+        (b"kernel\n", True, Grade.BROKEN),
+        (b"kernel\n", False, Grade.OK),
+    ],
+)
+def test_a_kernel_of_x86_has_the_signature_of_its_setup_header(
+    head: bytes, x86: bool, grade: Grade
+) -> None:
+    assert chain.kernel_image("/vmlinuz", head, x86=x86).grade is grade
+
+
+@pytest.mark.parametrize(
+    ("line", "facts", "grade"),
+    [
+        ("UUID=a /data ext4 defaults 0 0", Mounting(True, True, True), Grade.OK),
+        ("UUID=a /data ext4 defaults 0 0", Mounting(False, None, True), Grade.BROKEN),
+        ("UUID=a /data ext4 nofail 0 0", Mounting(False, None, True), Grade.WARNING),
+        ("UUID=a none swap sw 0 0", Mounting(False, None, True), Grade.WARNING),
+        ("UUID=a /home btrfs subvol=x 0 0", Mounting(True, False, True), Grade.BROKEN),
+        ("UUID=a /home btrfs subvol=x 0 0", Mounting(True, None, True), Grade.WARNING),
+        ("UUID=a /data ext4 defaults 0 0", Mounting(True, True, False), Grade.WARNING),
+    ],
+)
+def test_only_what_the_boot_waits_for_breaks_it(line: str, facts: Mounting, grade: Grade) -> None:
+    assert chain.fstab_entry(fstab.parse(line)[0], facts).grade is grade
