@@ -7,6 +7,9 @@
 
 debian_packages='btrfs-progs createrepo-c dnf mmdebstrap mount python3-btrfsutil python3-dnf
     python3-tabulate python3-venv rpm shellcheck util-linux'
+# What the machines of tests/vm run in and are made with; Debian only.
+# shellcheck disable=SC2034 # for tests/run
+debian_vm_packages='dosfstools e2fsprogs fdisk mtools ovmf qemu-system-x86'
 # On Fedora 41 and later the package dnf is dnf 5; dnf 4 is python3-dnf there as everywhere.
 fedora_packages='btrfs-progs createrepo_c python3-btrfsutil python3-dnf python3-pip
     python3-tabulate rpm-build ShellCheck tar util-linux'
@@ -41,13 +44,14 @@ missing_packages() {
     done
 }
 
-# Installs what the root tiers and the demo need from the distribution. For root.
+# Installs what the root tiers and the demo need from the distribution, and what is named in
+# $more_packages. For root.
 install_packages() {
     module_tools=
     has_btrfs || module_tools=kmod
     if command -v apt-get >/dev/null; then
         # shellcheck disable=SC2086 # a list of words, here and below
-        missing=$(missing_packages $debian_packages $module_tools)
+        missing=$(missing_packages $debian_packages $module_tools ${more_packages:-})
         [ -n "$missing" ] || return 0
         printf 'installing:\n%s\n' "$missing"
         apt-get update --quiet=2

@@ -14,6 +14,7 @@ from pathlib import Path
 import btrfsutil
 
 from fs_rollback.config import Config
+from fs_rollback.core.naming import TRIAL_PREFIX
 from fs_rollback.core.record import Kind, Outcome, Transaction
 from fs_rollback.system import history, host, reclaim, store, transaction, upkeep, window
 from tests.bench import filling
@@ -26,9 +27,15 @@ _BARE = "1 bare ioctl"
 _TAKE = "2 our snapshot and record"
 _PLUGIN = "3 all of the plugin"
 _PRUNING = "3 all of it, one pruned"
+_NO_MENU = "3 without the boot menu"
 _OLD = "4 btrfs sync; btrfs snapshot"
 _MANY = 300
-_MADE = (Promise(_TAKE, _BARE, 1.25), Promise(_PLUGIN, _OLD, 1), Promise(_PRUNING, _OLD, 1))
+_MADE = (
+    Promise(_TAKE, _BARE, 1.25),
+    Promise(_NO_MENU, _OLD, 1),
+    Promise(_PLUGIN, _OLD, 1),
+    Promise(_PRUNING, _OLD, 1),
+)
 
 # struct btrfs_ioctl_vol_args_v2 in linux/btrfs.h: fd, transid, flags, 32 unused bytes, name[4040].
 _SNAP_CREATE_V2 = 0x50009417
@@ -37,6 +44,7 @@ _SUBVOL_RDONLY = 2
 
 _STORED = 20  # what retention leaves by default
 _KEEP_ALL = Config(keep_last=1000)
+_NO_ENTRIES = Config(keep_last=1000, boot_entries=0)
 
 # As the plugin does when dnf loads it: no import is left for the first hook.
 _LOADED = (history, reclaim, window)
@@ -61,7 +69,8 @@ class Transactions:
         then the same small write to the root.
         """
         for path in self.store.iterdir():
-            if path.suffix != ".json" and path.name not in self._stored:
+            snapshot = path.suffix != ".json" and not path.name.startswith(TRIAL_PREFIX)
+            if snapshot and path.name not in self._stored:
                 btrfsutil.delete_subvolume(str(path))
         self._stored &= set(os.listdir(self.store))
         for path in self.store.glob("*.json"):
@@ -102,12 +111,13 @@ class Transactions:
         self.prepare()
         with self.samples.time(line):
             with self.samples.time(f"{line}: before"):
-                taken = transaction.before(change, self.root)
+                taken = transaction.before(change, self.root, config)
             assert isinstance(taken, transaction.Taken), taken
             with self.samples.time(f"{line}: after"):
                 problems = transaction.after(taken, Outcome.DONE, 1, config)
         assert problems == []
-        assert len(os.listdir(self.store)) == 2 * (_STORED + 1 - pruned)
+        kept = [name for name in os.listdir(self.store) if not name.startswith(TRIAL_PREFIX)]
+        assert len(kept) == 2 * (_STORED + 1 - pruned)
 
     def old(self) -> None:
         """Time what yum-plugin-fs-snapshot did."""
@@ -133,6 +143,7 @@ def run(directory: Path, installation: Installation, rounds: int) -> tuple[Sampl
             partial(bench.take, _TAKE + packages, many),
             partial(bench.plugin, _PLUGIN, one, _KEEP_ALL, 0),
             partial(bench.plugin, _PRUNING, one, Config(), 1),
+            partial(bench.plugin, _NO_MENU, one, _NO_ENTRIES, 0),
             partial(bench.plugin, _PLUGIN + packages, many, _KEEP_ALL, 0),
             bench.old,
         ]

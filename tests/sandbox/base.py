@@ -10,13 +10,14 @@ import fcntl
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from .layout import REPOSITORY_FILE, Layout, root_files
 from .namespace import Namespace
@@ -33,7 +34,7 @@ _FAR_FUTURE = 2114380800  # 2037-01-01; libdnf keeps such times in 32 bits
 # In the cached image; each copy gets one of its own.
 _BASE_UUID = "5a2db0c5-0000-4000-8000-000000000000"
 
-_DEBIAN_PACKAGES = (
+DEBIAN_PACKAGES = (
     "dnf", "python3-dnf", "rpm", "python3-btrfsutil", "python3-tabulate", "btrfs-progs",
 )  # fmt: skip
 _FEDORA_PACKAGES = (
@@ -43,7 +44,7 @@ _FEDORA_PACKAGES = (
 
 # What rpm and dnf have to find on a system whose own packages they do not know: a release, and the
 # interpreter of scriptlets.
-_RELEASE = Package("sandbox-release", "41", provides=("system-release(releasever) = 41", "/bin/sh"))
+RELEASE = Package("sandbox-release", "41", provides=("system-release(releasever) = 41", "/bin/sh"))
 
 # Arguments: IMAGE MOUNT_POINT SUBVOLUME TARBALL FILES RPM. An empty SUBVOLUME is the top level,
 # an empty RPM none.
@@ -87,17 +88,17 @@ def base_tarball(cache: Path, *, say: Callable[[str], None] = _silent) -> Path:
     Raises RuntimeError on a distribution this does not know, and CalledProcessError when the
     distribution's own tool fails.
     """
-    release = _os_release()
-    debian = _is_debian()
+    release = os_release()
+    debian = is_debian()
     version = release["VERSION_CODENAME"] if debian else release["VERSION_ID"]
-    packages = _DEBIAN_PACKAGES if debian else _FEDORA_PACKAGES
-    key = _digest(_RECIPE, packages, platform.machine())
+    packages = DEBIAN_PACKAGES if debian else _FEDORA_PACKAGES
+    key = digest(_RECIPE, packages, platform.machine())
     path = cache / f"base-{release['ID']}-{version}-{key}.tar"
-    with _built_once(path) as unfinished:
+    with built_once(path) as unfinished:
         if unfinished is not None:
             say(f"building a small {release['ID']} {version} once, about a minute: {path}")
             if debian:
-                _debian_tarball(unfinished, version, packages)
+                debian_tarball(unfinished, version, packages)
             else:
                 _fedora_tarball(unfinished, version, packages)
     return path
@@ -106,10 +107,10 @@ def base_tarball(cache: Path, *, say: Callable[[str], None] = _silent) -> Path:
 def base_image(cache: Path, layout: Layout, *, say: Callable[[str], None] = _silent) -> Path:
     """Return a sparse btrfs image with the base system in it; build it if it is not there."""
     tarball = base_tarball(cache, say=say)
-    files = root_files(layout, _BASE_UUID, debian=_is_debian())
-    key = _digest(tarball.name, files, _POPULATE, _RELEASE, _IMAGE_BYTES, _FAR_FUTURE)
+    files = root_files(layout, _BASE_UUID, debian=is_debian())
+    key = digest(tarball.name, files, _POPULATE, RELEASE, _IMAGE_BYTES, _FAR_FUTURE)
     path = cache / f"image-{layout.value}-{key}.img"
-    with _built_once(path) as unfinished:
+    with built_once(path) as unfinished:
         if unfinished is not None:
             say(f"building an image with the root in {layout.description} once: {path}")
             _build_image(unfinished, layout, tarball, files)
@@ -139,7 +140,7 @@ def copy_image(image: Path, layout: Layout, copy: Path) -> str:
 
 
 @contextmanager
-def _built_once(path: Path) -> Iterator[Path | None]:
+def built_once(path: Path) -> Iterator[Path | None]:
     """Give the name to build `path` under, or None if it is there; rename it if all went well.
 
     Whoever comes while another builds waits for that one, and finds what it built.
@@ -182,13 +183,20 @@ def _build_image(image: Path, layout: Layout, tarball: Path, files: dict[str, st
         os.utime(tree / REPOSITORY_FILE, (_FAR_FUTURE, _FAR_FUTURE))
         point = Path(directory, "mnt")
         point.mkdir()
-        rpm = build([_RELEASE], Path(directory))[0] if _is_debian() else ""
+        rpm = build([RELEASE], Path(directory))[0] if is_debian() else ""
         arguments = (image, point, layout.subvolume, tarball, tree, rpm)
         script = ["sh", "-c", _POPULATE, "populate", *(str(argument) for argument in arguments)]
         namespace.run(script, timeout_s=600)
 
 
-def _debian_tarball(path: Path, suite: str, packages: tuple[str, ...]) -> None:
+def debian_tarball(
+    path: Path, suite: str, packages: Sequence[str], *, hook: Optional[Path] = None
+) -> None:
+    """Write a small root of a Debian suite to a tar file; mmdebstrap needs root and the network.
+
+    `hook` is a shell script that is run with the finished tree as its argument before it is packed.
+    """
+    hooks = [f'--customize-hook=sh {shlex.quote(os.fspath(hook))} "$1"'] if hook else []
     unread = ("doc", "info", "locale", "man")
     subprocess.run(
         [
@@ -198,6 +206,7 @@ def _debian_tarball(path: Path, suite: str, packages: tuple[str, ...]) -> None:
             "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar",
             f"--include={','.join(packages)}",
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in unread),
+            *hooks,
             suite, os.fspath(path),
         ],
         check=True,
@@ -220,16 +229,17 @@ def _fedora_tarball(path: Path, version: str, packages: tuple[str, ...]) -> None
         subprocess.run([*archive, f"--file={path}", f"--directory={root}", "."], check=True)
 
 
-def _is_debian() -> bool:
+def is_debian() -> bool:
     """Tell Debian and its kin from Fedora and its kin; raises RuntimeError if it is neither."""
-    release = _os_release()
+    release = os_release()
     family = {release["ID"], *release.get("ID_LIKE", "").split()}
     if not family & {"debian", "fedora", "rhel"}:
         raise RuntimeError(f"no recipe for a sandbox on {release['ID']}")
     return "debian" in family
 
 
-def _os_release() -> dict[str, str]:
+def os_release() -> dict[str, str]:
+    """Return what the host says of its distribution, os-release(5)."""
     values: dict[str, str] = {}
     for line in Path("/etc/os-release").read_text().splitlines():
         name, equals, value = line.partition("=")
@@ -238,5 +248,6 @@ def _os_release() -> dict[str, str]:
     return values
 
 
-def _digest(*parts: object) -> str:
+def digest(*parts: object) -> str:
+    """Return what names a thing in the cache by all that it is made of."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]

@@ -48,11 +48,11 @@ def root_files(layout: Layout, uuid: str, *, debian: bool) -> dict[str, str]:
         "boot/loader/entries/" + f"{_MACHINE_ID}-{KERNEL}.conf": _boot_entry(layout, uuid),
         "boot/vmlinuz-" + KERNEL: "not a kernel\n",
         "etc/default/grub": _default_grub(layout),
-        "etc/dnf/dnf.conf": _DNF_CONF,
+        "etc/dnf/dnf.conf": DNF_CONF,
         "etc/fstab": _fstab(layout, uuid),
         "etc/kernel/cmdline": layout.options(uuid) + "\n",
         "etc/machine-id": _MACHINE_ID + "\n",
-        REPOSITORY_FILE: _REPO,
+        REPOSITORY_FILE: REPOSITORY,
         "usr/lib/modules/" + KERNEL + "/modules.dep": "",
         "usr/lib/modules/" + KERNEL + "/vmlinuz": "not a kernel\n",
     }
@@ -62,7 +62,7 @@ def root_files(layout: Layout, uuid: str, *, debian: bool) -> dict[str, str]:
     return files
 
 
-_DNF_CONF = """\
+DNF_CONF = """\
 [main]
 gpgcheck=True
 installonly_limit=3
@@ -72,7 +72,7 @@ skip_if_unavailable=True
 """
 
 # /run/repo comes from the host: a rollback must not change what is on offer.
-_REPO = """\
+REPOSITORY = """\
 [sandbox]
 name=sandbox
 baseurl=file:///run/repo

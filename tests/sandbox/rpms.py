@@ -7,11 +7,13 @@ Written for the rpmbuild of Debian too, which has none of a distribution's macro
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Union
 
 _SPEC = """\
 Name: {name}
@@ -50,15 +52,16 @@ if __name__ == "__main__":
 class Package:
     """What an RPM shall be.
 
-    `files` maps absolute paths to their text: what begins with #! is executable, what lies below
-    /etc is configuration that an upgrade does not replace. `scriptlets` maps pre, post, preun,
+    `files` maps absolute paths to their text, or to a file of the host with what they hold: what
+    begins with #! is executable, what lies below /etc is configuration that an upgrade does not
+    replace. `scriptlets` maps pre, post, preun,
     postun, pretrans or posttrans to shell text.
     """
 
     name: str
     version: str
     release: str = "1"
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Union[str, Path]] = field(default_factory=dict)
     requires: Sequence[str] = ()
     provides: Sequence[str] = ()
     scriptlets: Mapping[str, str] = field(default_factory=dict)
@@ -116,13 +119,14 @@ def product_packages(source_tree: Path, version: str) -> tuple[Package, Package]
     plugins = PurePosixPath(done.stdout.strip())
     library = _tree(source_tree / "rollback/fs_rollback", plugins.parent / "fs_rollback")
     etc = _tree(source_tree / "etc", PurePosixPath("/etc"))
+    units = _tree(source_tree / "packaging/systemd", PurePosixPath("/usr/lib/systemd/system"))
     plugin_etc = {path: text for path, text in etc.items() if path.startswith("/etc/dnf/")}
     command_etc = {path: text for path, text in etc.items() if path not in plugin_etc}
     plugin = (source_tree / "plugin/dnf4/fs_snapshot.py").read_text()
     command = Package(
         "fs-rollback",
         version,
-        files={**library, **command_etc, "/usr/bin/fs-rollback": _LAUNCHER},
+        files={**library, **command_etc, **units, "/usr/bin/fs-rollback": _LAUNCHER},
         byte_compile=True,
     )
     hook = Package(
@@ -139,11 +143,15 @@ def _write_source(package: Package, directory: Path) -> str:
     """Write the files and the spec of a package; return the path of the spec."""
     tree = directory / "tree"
     tree.mkdir(parents=True)
-    for name, text in package.files.items():
+    for name, content in package.files.items():
         path = tree / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o755 if text.startswith("#!") else 0o644)
+        if isinstance(content, Path):
+            shutil.copyfile(content, path)
+        else:
+            path.write_text(content)
+        with path.open("rb") as file:
+            path.chmod(0o755 if file.read(2) == b"#!" else 0o644)
     compiled = _compiled_directories(package)
     tags = [f"Requires: {name}" for name in package.requires]
     tags += [f"Provides: {name}" for name in package.provides]

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every machine is made of: a system with dnf 4, and two kernels that `uname -r` tells apart.
+
+Building it takes a minute and the network once; then it lies in the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from tests.sandbox.base import (
+    DEBIAN_PACKAGES,
+    built_once,
+    debian_tarball,
+    digest,
+    is_debian,
+    os_release,
+)
+
+from . import initramfs
+
+OVMF = Path("/usr/share/OVMF")
+_PREPARE = Path(__file__).with_name("prepare.sh")
+
+# systemd-boot brings bootctl and the EFI program; busybox-static is for the initramfs.
+_PACKAGES = (
+    *DEBIAN_PACKAGES,
+    "systemd", "systemd-sysv", "systemd-boot", "udev", "kmod", "util-linux", "e2fsprogs",
+    "dosfstools", "busybox-static",
+)  # fmt: skip
+
+# What tests/setup.sh installs for this tier.
+_TOOLS = (
+    "qemu-system-x86_64", "mcopy", "mkfs.vfat", "mkfs.ext4", "mkfs.btrfs", "sfdisk", "mmdebstrap",
+    "rpmbuild", "createrepo_c",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel on the host: what /usr/lib/modules/VERSION holds, its vmlinuz among it."""
+
+    version: str
+    modules: Path
+    initramfs: Path
+
+    @property
+    def vmlinuz(self) -> Path:
+        """The kernel's file."""
+        return self.modules / "vmlinuz"
+
+
+@dataclass(frozen=True)
+class Base:
+    """The system as a tar file, and the kernels, the older one first."""
+
+    tarball: Path
+    kernels: tuple[Kernel, Kernel]
+    systemd_boot: Path
+
+
+def missing_tools() -> list[str]:
+    """Return the programs, and the firmware, that this host lacks."""
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    return missing if OVMF.is_dir() else [*missing, os.fspath(OVMF)]
+
+
+def base(cache: Path, *, say: Callable[[str], None]) -> Base:
+    """Return the base system; build it if it is not in the cache.
+
+    Raises RuntimeError on a host that is not Debian's kin, and CalledProcessError when one of the
+    distribution's tools fails.
+    """
+    tarball = _tarball(cache, say)
+    directory = cache / f"vm-kernels-{tarball.stem.rpartition('-')[2]}"
+    with built_once(directory) as unfinished:
+        if unfinished is not None:
+            _unpack_kernels(tarball, unfinished)
+    versions = sorted((path for path in directory.iterdir() if path.is_dir()), key=_by_version)
+    kernels = tuple(Kernel(path.name, path / "modules", path / "initramfs") for path in versions)
+    if len(kernels) != 2:
+        raise RuntimeError(f"{directory} has {len(kernels)} kernels, not two: remove it")
+    return Base(tarball, (kernels[0], kernels[1]), directory / "systemd-bootx64.efi")
+
+
+def _by_version(path: Path) -> list[int]:
+    return [int(word) for word in path.name.replace("-", ".").split(".") if word.isdigit()]
+
+
+def _tarball(cache: Path, say: Callable[[str], None]) -> Path:
+    if not is_debian():
+        raise RuntimeError("the machines are made with mmdebstrap: no recipe for this distribution")
+    suite = os_release()["VERSION_CODENAME"]
+    key = digest(_PACKAGES, _PREPARE.read_text(), platform.machine())
+    path = cache / f"vm-base-debian-{suite}-{key}.tar"
+    with built_once(path) as unfinished:
+        if unfinished is not None:
+            say(f"building a system that boots, once, about a minute: {path}")
+            debian_tarball(unfinished, suite, _PACKAGES, hook=_PREPARE)
+    return path
+
+
+def _unpack_kernels(tarball: Path, directory: Path) -> None:
+    """Write the kernels of a base system to a directory, each with an initramfs."""
+    busybox = "./usr/bin/busybox"
+    loader = "./usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+        tree = Path(scratch)
+        command = ["tar", "--extract", f"--file={tarball}", f"--directory={tree}"]
+        subprocess.run([*command, "./kernels", busybox, loader], check=True)
+        for path in (tree / "kernels").iterdir():
+            initramfs.write(path / "initramfs", tree / busybox, path / "modules")
+        shutil.copyfile(tree / loader, tree / "kernels" / Path(loader).name)
+        (tree / "kernels").rename(directory)

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a machine is laid out, and what in it says so, as Fedora and Oracle Linux write it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+MACHINE_ID = "7d1f0c0e5b3c4f5ab2b0c7f6f2f2b9a1"
+
+# The console is the first serial port. A panic ends the machine, which then is seen to be lost;
+# without `quiet` writing the kernel's messages to a serial port is a second of each boot.
+_CONSOLE = "console=ttyS0 panic=-1 mitigations=off quiet"
+
+
+class Root(enum.Enum):
+    """Where the root is, and what names it."""
+
+    TOP_LEVEL = "top-level"  # a converted ext4: nothing names it
+    DEFAULT = "default"  # the default subvolume; nothing names it
+    NAMED = "named"  # Fedora: the command line and fstab name it
+    ORACLE = "oracle"  # Oracle Linux: the default subvolume, and named as well
+
+    @property
+    def subvolume(self) -> str:
+        """The path of the root subvolume from the top level; empty for the top level itself."""
+        return {Root.TOP_LEVEL: "", Root.DEFAULT: "install"}.get(self, "root")
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the command line and fstab name the root subvolume."""
+        return self in (Root.NAMED, Root.ORACLE)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the root subvolume was made the default one."""
+        return self in (Root.DEFAULT, Root.ORACLE)
+
+
+class Boot(enum.Enum):
+    """Where kernels and boot entries are: on an ESP for systemd-boot, else for GRUB."""
+
+    IN_ROOT = "boot-in-root"
+    SUBVOLUME = "boot-subvolume"  # a subvolume `boot` beside the root
+    EXT4 = "boot-ext4"
+    ESP = "esp"
+
+
+@dataclass(frozen=True)
+class Uuids:
+    """The names of a machine's filesystems in root= and fstab; empty for one it does not have."""
+
+    root: str
+    boot: str = ""
+    esp: str = ""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What kind of machine it shall be.
+
+    `subvolumes` are mounted by fstab, each at the place of its name: `home` on /home. `nested` are
+    paths in the root that are subvolumes inside it.
+    """
+
+    root: Root
+    boot: Boot
+    subvolumes: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """A name for tests and files."""
+        more = [*self.subvolumes, *(PurePosixPath(path).name for path in self.nested)]
+        return "-".join([self.root.value, self.boot.value, *more])
+
+    @property
+    def all_subvolumes(self) -> tuple[str, ...]:
+        """The subvolumes of the top level that fstab mounts, /boot's among them."""
+        return (*self.subvolumes, *(("boot",) if self.boot is Boot.SUBVOLUME else ()))
+
+    @property
+    def boot_mount(self) -> str:
+        """Where the filesystem with kernels and entries is mounted; empty: it is the root."""
+        return {Boot.IN_ROOT: "", Boot.ESP: "/boot/efi"}.get(self.boot, "/boot")
+
+    @property
+    def entries(self) -> str:
+        """The directory of the boot entries in the running machine."""
+        return f"{self.boot_mount or '/boot'}/loader/entries"
+
+    @property
+    def seen_by_loader(self) -> str:
+        """What the loader has for /boot: a path in its filesystem, for btrfs from the top level."""
+        inside = f"/{self.root.subvolume}" if self.root.subvolume else ""
+        return {Boot.IN_ROOT: f"{inside}/boot", Boot.SUBVOLUME: "/boot"}.get(self.boot, "")
+
+    def kernel_files(self, version: str) -> tuple[str, str]:
+        """Return the paths of a kernel and its initramfs in the running machine."""
+        if self.boot is Boot.ESP:
+            directory = f"/boot/efi/{MACHINE_ID}/{version}"
+            return f"{directory}/linux", f"{directory}/initrd"
+        return f"/boot/vmlinuz-{version}", f"/boot/initramfs-{version}.img"
+
+    def path_for_loader(self, path: str) -> str:
+        """Return how the loader names a file that the running machine has below /boot."""
+        if self.boot is Boot.ESP:
+            return "/" + str(PurePosixPath(path).relative_to("/boot/efi"))
+        return f"{self.seen_by_loader}/{PurePosixPath(path).relative_to('/boot')}"
+
+    def options(self, uuids: Uuids) -> str:
+        """Return what follows the kernel's name on its command line."""
+        flags = f" rootflags=subvol={self.root.subvolume}" if self.root.is_named else ""
+        return f"root=UUID={uuids.root} ro{flags} {_CONSOLE}"
+
+    def entry(self, version: str, uuids: Uuids) -> str:
+        """Return the boot entry of a kernel, with the lines that Fedora's kernel-install writes."""
+        kernel, initramfs = map(self.path_for_loader, self.kernel_files(version))
+        lines = [f"title Fedora Linux ({version}) 41 (Test)", f"version {version}"]
+        if self.boot is Boot.ESP:
+            lines += [f"machine-id {MACHINE_ID}", "sort-key fedora"]
+            lines += [f"options {self.options(uuids)}", f"linux {kernel}", f"initrd {initramfs}"]
+        else:
+            lines += [f"linux {kernel}", f"initrd {initramfs} $tuned_initrd"]
+            lines += [f"options {self.options(uuids)} $tuned_params", "grub_users $grub_users"]
+            lines += ["grub_arg --unrestricted", "grub_class fedora"]
+        return "\n".join(lines) + "\n"
+
+    def entry_id(self, version: str) -> str:
+        """Return the name of a kernel's boot entry, without its .conf."""
+        return f"{MACHINE_ID}-{version}"
+
+    def files(self, version: str, uuids: Uuids) -> dict[str, str]:
+        """Return the text files that make a base system this machine, by path from its root.
+
+        Those of the loader are among them, for the kernel `version`.
+        """
+        files = {
+            f"{self.entries.lstrip('/')}/{self.entry_id(version)}.conf": self.entry(version, uuids),
+            "etc/fstab": self._fstab(uuids),
+            "etc/kernel/cmdline": self.options(uuids) + "\n",
+            "etc/machine-id": MACHINE_ID + "\n",
+            "etc/os-release": _OS_RELEASE,
+        }
+        if self.boot is Boot.ESP:
+            files["boot/efi/loader/loader.conf"] = "#timeout 3\n#console-mode keep\ntimeout 0\n"
+        else:
+            files["boot/grub2/grubenv"] = _grubenv(self.entry_id(version), self.seen_by_loader)
+            files["boot/grub2/grub.cfg"] = _GRUB_CFG
+            files["etc/default/grub"] = self._default_grub()
+        return files
+
+    def _fstab(self, uuids: Uuids) -> str:
+        """Return a table as Anaconda writes it, aligned and with its comment."""
+        root = f"subvol={self.root.subvolume}" if self.root.is_named else "defaults"
+        lines = [(uuids.root, "/", "btrfs", root)]
+        lines += [(uuids.root, f"/{s}", "btrfs", f"subvol={s}") for s in self.all_subvolumes]
+        if self.boot is Boot.EXT4:
+            lines.append((uuids.boot, "/boot", "ext4", "defaults"))
+        if self.boot is Boot.ESP:
+            options = "umask=0077,shortname=winnt"
+            lines.append((uuids.esp, "/boot/efi", "vfat", options))
+        return _FSTAB_HEADER + "".join(
+            f"UUID={uuid} {point:<23} {fstype:<7} {options:<15} 0 {2 if fstype == 'vfat' else 0}\n"
+            for uuid, point, fstype, options in lines
+        )
+
+    def _default_grub(self) -> str:
+        flags = f"rootflags=subvol={self.root.subvolume} " if self.root.is_named else ""
+        return _DEFAULT_GRUB.format(command_line=f"{flags}{_CONSOLE}")
+
+
+_FSTAB_HEADER = """
+#
+# /etc/fstab
+# Created by anaconda on Mon Nov 23 13:29:57 2026
+#
+# Accessible filesystems, by reference, are maintained under '/dev/disk/'.
+# See man pages fstab(5), findfs(8), mount(8) and/or blkid(8) for more info.
+#
+"""
+
+# kernel-install takes the title and the sort-key of an entry from it.
+_OS_RELEASE = """\
+NAME="Fedora Linux"
+VERSION="41 (Test)"
+ID=fedora
+VERSION_ID=41
+PRETTY_NAME="Fedora Linux 41 (Test)"
+"""
+
+_DEFAULT_GRUB = """\
+GRUB_TIMEOUT=5
+GRUB_DISTRIBUTOR="$(sed 's, release .*$,,g' /etc/system-release)"
+GRUB_DEFAULT=saved
+GRUB_DISABLE_SUBMENU=true
+GRUB_CMDLINE_LINUX="{command_line}"
+GRUB_DISABLE_RECOVERY="true"
+GRUB_ENABLE_BLSCFG=true
+"""
+
+# What of Fedora's grub.cfg decides which entry boots.
+_GRUB_CFG = """\
+set pager=1
+load_env
+if [ "${next_entry}" ] ; then
+   set default="${next_entry}"
+   set next_entry=
+   save_env next_entry
+   set boot_once=true
+else
+   set default="${saved_entry}"
+fi
+insmod blscfg
+blscfg
+"""
+
+_GRUBENV_BYTES = 1024  # GRUB_ENVBLK_SIZE: the whole file is one block
+
+
+def _grubenv(saved_entry: str, boot: str) -> str:
+    """Return an environment block; `boot` is the loader's path of /boot, empty if that is all."""
+    lines = ["# GRUB Environment Block", f"saved_entry={saved_entry}", "boot_success=0"]
+    if boot:
+        # blscfg looks in /loader/entries of its filesystem unless it is told another place.
+        lines.append(f"blsdir={boot}/loader/entries")
+    text = "\n".join(lines) + "\n"
+    return text + "#" * (_GRUBENV_BYTES - len(text))
