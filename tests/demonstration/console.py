@@ -72,6 +72,8 @@ class Console:
         """Reboot the machine, as root would."""
         self._screen.typed("#", "reboot")
         self._sandbox.reboot()
+        # There is no systemd in the sandbox: what fs-rollback-boot.service starts.
+        self._screen.shown(self._sandbox.output("fs-rollback", "settle", "--at-boot"))
 
     def _typed(self, prompt: str, line: str, argv: Sequence[str], code: int) -> str:
         self._screen.typed(prompt, line)

@@ -230,8 +230,6 @@ class Story:
         """Return what a command that changes nothing must leave as it is."""
         with self._sandbox.top() as top:
             store = sorted(os.listdir(top / "fs-snapshots"))
-        # That of a rollback that had its reboot stays until the next command that writes.
-        store = [name for name in store if name != "pending.json"]
         status = self._status()
         del status["space"], status["device"]  # a reboot may get another loop device
         return {"subvolumes": self._sandbox.subvolumes(), "store": store, "status": status}
@@ -240,6 +238,8 @@ class Story:
         """Return what is in the top level or the store and is neither in use nor listed."""
         listed = {snapshot["name"] for snapshot in self._snapshots()}
         wanted = {"fs-snapshots"} | {f"fs-snapshots/{name}" for name in listed}
+        # The writable copies that the boot menu has of them.
+        wanted |= {f"fs-snapshots/try_{name[len('yum_') :]}" for name in listed}
         if self._sandbox.layout is Layout.NAMED:
             wanted |= {"root", "home"}
         else:

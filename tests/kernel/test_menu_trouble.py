@@ -239,3 +239,29 @@ def test_a_snapshot_that_somebody_named(outside: BootMachine, name: str) -> None
     assert_boots(outside, newest)
     assert outside.boots() == A
     assert len(trials(outside)) == len(outside.ours()), "no copy without its entry"
+
+
+def _next_entry(box: BootMachine) -> str:
+    lines = box.setting.read_bytes().decode().splitlines()
+    return next((line.partition("=")[2] for line in lines if line.startswith("next_entry=")), "")
+
+
+def test_a_rollback_is_what_the_next_boot_uses_whatever_was_to_be_tried(ext4: BootMachine) -> None:
+    first, _ = ext4.transact()
+    second, _ = ext4.transact()
+    done(ext4.root, "try", first)
+    tried = _next_entry(ext4)
+    assert tried
+    done(ext4.root, "rollback", second, "--yes")
+    assert _next_entry(ext4) == ""
+    done(ext4.root, "undo", "--yes")
+    assert _next_entry(ext4) == tried
+
+
+def test_what_is_deleted_is_no_longer_to_be_tried(ext4: BootMachine) -> None:
+    name, _ = ext4.transact()
+    done(ext4.root, "try", name)
+    done(ext4.root, "delete", name)
+    # GRUB would start the first entry of the menu, not the default one.
+    assert _next_entry(ext4) == ""
+    assert ext4.ours() == []

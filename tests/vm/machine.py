@@ -26,7 +26,7 @@ from .design import Design
 from .disk import Disks
 
 # Eight to fifteen seconds on a machine that does nothing else; that one may be busy.
-BOOT_TIMEOUT_S = 180.0
+BOOT_TIMEOUT_S = 300.0
 
 # A job ends at the first command that fails, and says which one that was.
 # (Not at one that begins with !, which is why there is `not`.)

@@ -15,7 +15,9 @@ from ..errors import RefusedError, UnsupportedRootError
 from ..system import host, leftovers, store
 
 if TYPE_CHECKING:
+    from ..system.host import Host
     from ..system.settling import Settled
+    from ..system.store import Store
 
 _WARNING = "<4>"  # sd-daemon(3): the priority of a line in the journal
 
@@ -47,6 +49,7 @@ def _settle(args: Namespace) -> Settled | None:
             return None
         from ..system import settling
         from ..system.operations import Operations
+        from ..system.window import Waiting
 
         if machine.mount.read_only:
             raise RefusedError(
@@ -54,9 +57,20 @@ def _settle(args: Namespace) -> Settled | None:
                 hint="'dmesg' may say why.",
             )
         with found.locked():
-            return settling.settle(
+            done = settling.settle(
                 machine, found, Operations(machine), bring=args.at_boot, cut_off=args.missed
             )
+            # A /boot that went back has the entries of the snapshots that there were then.
+            is_settled = done.waiting is Waiting.NOTHING and not args.missed
+            updated = _update_menu(machine, found) if is_settled else ()
+            return done._replace(problems=(*done.problems, *updated))
+
+
+def _update_menu(machine: Host, found: Store) -> tuple[str, ...]:
+    from ..system import menu
+    from .session import usable_configuration
+
+    return menu.update(machine, found, usable_configuration(machine).boot_entries).problems
 
 
 def _answer(args: Namespace, done: Settled | None, *, quiet: bool) -> int:

@@ -75,6 +75,29 @@ class SetDefaultEntry:
 
 
 @dataclass(frozen=True)
+class ForgetOneShot:
+    """An entry that was set for the next boot only would boot something else than the new root."""
+
+    file: str
+    key: str
+    old: str
+
+    def describe(self) -> str:
+        return f"Let the next boot use the default entry, and not {self.old} once."
+
+    def apply(self, operations: Operations) -> None:
+        if operations.setting(self.file, self.key):
+            operations.write_setting(self.file, self.key, None)
+
+    def undo(self, operations: Operations) -> None:
+        if not operations.setting(self.file, self.key):
+            operations.write_setting(self.file, self.key, self.old)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()  # the way back is the default entry
+
+
+@dataclass(frozen=True)
 class LendModules:
     """The kernel that is the default until after the commit finds its modules in the new root.
 

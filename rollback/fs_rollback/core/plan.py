@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 
 from . import boot_steps, mountinfo, steps
 from . import layout as layouts
-from .boot_steps import PutBackKernel, SetDefaultEntry
+from .boot_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
 from .operations import Operations
 from .snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from .steps import SetAside
@@ -30,6 +30,7 @@ _STEPS: dict[str, Any] = {
         steps.SetAside,
         boot_steps.PutBackKernel,
         boot_steps.SetDefaultEntry,
+        boot_steps.ForgetOneShot,
         boot_steps.LendModules,
         boot_steps.ReturnModules,
     )
@@ -108,6 +109,7 @@ class KernelPlan:
     default: Optional[SetDefaultEntry] = None
     default_first: bool = True
     lend: str = ""
+    forget: Optional[ForgetOneShot] = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ def plan_rollback(situation: Situation) -> Plan:
     root, spare = situation.layout.root, situation.spare
     kernels = situation.kernels
     # First, so that a /boot nested in the root is carried over with it.
-    prepare: list[steps.Step] = [kernels.put_back] if kernels.put_back else []
+    prepare: list[steps.Step] = [kernels.forget] if kernels.forget else []
+    prepare += [kernels.put_back] if kernels.put_back else []
     first, last = _default_entry(kernels)
     prepare += first
     prepare.append(steps.CreateRoot(situation.target.path, spare, root.uuid))

@@ -14,13 +14,13 @@ from typing import NamedTuple, Optional
 from ..core import bls, boot_files
 from ..core.boot_entries import Bootable, best_fit, kernel_version, newest
 from ..core.boot_files import SavedBoot
-from ..core.boot_steps import PutBackKernel, SetDefaultEntry
+from ..core.boot_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
 from ..core.layout import Layout
-from ..core.loaders import Loader, once
+from ..core.loaders import Loader
 from ..core.plan import KernelPlan
 from ..core.snapshot import STORE, Snapshot
 from ..errors import RefusedError, kernel_errors
-from . import boot, boot_sources, files, kernels, places, saved_kernels
+from . import boot, boot_sources, files, kernels, loader_settings, places, saved_kernels
 from .boot import Boot
 from .host import Host
 from .store import Store
@@ -43,8 +43,11 @@ def pair(host: Host, store: Store, layout: Layout, target: Snapshot, tree: int) 
     """
     modules = kernels.with_modules(tree)
     found = boot.read(host, layout)
-    if not modules or (found.bootables and not found.staying):
+    if found.bootables and not found.staying:
         return Pairing(KernelPlan(), ())
+    forget = _forget(found)
+    if not modules:
+        return Pairing(KernelPlan(forget=forget), ())
     if not found.staying:
         return Pairing(KernelPlan(), tuple(_without_entries(host, layout, modules)))
     staying = [b for b in found.staying if not b.of_snapshot]
@@ -59,7 +62,13 @@ def pair(host: Host, store: Store, layout: Layout, target: Snapshot, tree: int) 
     first = fitting.kernel in running
     lend = "" if first or default is None else _to_lend(found, running, modules)
     warnings += _misfits(staying, modules)
-    return Pairing(KernelPlan(put_back, default, first, lend), tuple(warnings))
+    return Pairing(KernelPlan(put_back, default, first, lend, forget), tuple(warnings))
+
+
+def _forget(found: Boot) -> Optional[ForgetOneShot]:
+    """Return the step that takes back what was set for the next boot only, None if nothing is."""
+    shot = loader_settings.one_shot(found.choice, found.setting)
+    return ForgetOneShot(shot.file, shot.key, shot.value or "") if shot is not None else None
 
 
 def _to_lend(found: Boot, running: Collection[str], modules: Collection[str]) -> str:
@@ -74,27 +83,23 @@ def _make_default(
     """Return the step that makes an entry the default, None where it is or cannot be."""
     entry = fitting.entry
     choose = f"choose {entry.title or entry.id} (kernel {fitting.kernel}) in the boot menu"
-    chosen = once(found.choice, [b.entry for b in found.bootables])
-    said = []
-    if chosen is not None and chosen != entry:
-        said.append(f"the next boot is set to use {chosen.id} once")
     if found.choice.loader is Loader.UNKNOWN:
-        return None, [*said, f"the boot loader is unknown and its default entry with it: {choose}"]
+        return None, [f"the boot loader is unknown and its default entry with it: {choose}"]
     default = found.default
     if default is not None and default.entry == entry:
-        return None, said
+        return None, []
     if found.setting is None and default is not None:
         if default.kernel not in modules:
             raise _cannot_be_told(found, default, entry.name)
-        return None, said
+        return None, []
     if found.setting is None:
-        return None, [*said, f"grub.cfg sets the default entry by itself: {choose}"]
+        return None, [f"grub.cfg sets the default entry by itself: {choose}"]
     # GRUB's ID of an entry has the counters of boot counting in it, systemd-boot's has not.
     value = f"{entry.id}.conf" if found.choice.loader is Loader.SYSTEMD_BOOT else entry.name
     setting = found.setting
     return SetDefaultEntry(
         entry.id, fitting.kernel, setting.file, setting.key, value, setting.value
-    ), said
+    ), []
 
 
 def _cannot_be_told(found: Boot, default: Bootable, wanted: str) -> RefusedError:

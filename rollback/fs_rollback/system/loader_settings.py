@@ -143,6 +143,15 @@ def set_once(
     return reason
 
 
+def one_shot(told: Choice, setting: Optional[Setting]) -> Optional[Setting]:
+    """Return where it is written that the next boot, and only that, uses an entry; None if not."""
+    if told.efi_oneshot:
+        return Setting("", efi.ONCE, told.efi_oneshot)
+    if told.next_entry and setting is not None:
+        return Setting(setting.file, "next_entry", told.next_entry)
+    return None
+
+
 def _why_grub_cannot_forget(machine: Host, found: Sequence[Place], setting: Setting) -> str:
     """Return why GRUB could not take a one-shot entry back after its boot, "" if it can.
 

@@ -26,7 +26,17 @@ from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, trial_name
 from ..core.record import Kind
 from ..core.snapshot import STORE, Snapshot, Subvolume
 from ..errors import Error, KernelError, RefusedError
-from . import boot, boot_sources, btrfs, files, kernels, places, refusals, saved_kernels
+from . import (
+    boot,
+    boot_sources,
+    btrfs,
+    files,
+    kernels,
+    loader_settings,
+    places,
+    refusals,
+    saved_kernels,
+)
 from .boot import Boot
 from .host import Host
 from .operations import Operations
@@ -123,6 +133,11 @@ def entry_of(host: Host, layout: Layout, snapshot: Snapshot) -> tuple[Boot, Opti
 def remove(host: Host, layout: Layout, snapshot: Snapshot) -> list[str]:
     """Remove the entry and the writable copy of a snapshot that goes. Returns what went wrong."""
     found = boot.read(host, layout)
+    if found.default is not None and trial_of(found.default.entry) == trial_name(snapshot.name):
+        raise RefusedError(
+            f"{snapshot.name} is not deleted: its entry is the default of the boot menu",
+            hint="Make another entry the default first.",
+        )
     keep = {trial_of(b.entry) for b in _ours(found)} | set(_trials(host))
     return _remove_others(host, found, keep - {trial_name(snapshot.name)})
 
@@ -146,7 +161,9 @@ def _held(host: Host, found: Boot) -> set[str]:
     in_use = {host.running_id, host.default_id, *host.mounted_ids}
     held = {name for name, subvolume in _trials(host).items() if subvolume.id in in_use}
     chosen = once(found.choice, [b.entry for b in found.bootables])
-    return held | {trial_of(b.entry) for b in _ours(found) if b.entry == chosen}
+    # Somebody may have made one the default (GRUB_SAVEDEFAULT): without it another would boot.
+    next_ones = [chosen, found.default.entry if found.default is not None else None]
+    return held | {trial_of(b.entry) for b in _ours(found) if b.entry in next_ones}
 
 
 def _remove_others(host: Host, found: Boot, keep: set[str]) -> list[str]:
@@ -172,6 +189,10 @@ def _remove_entry(host: Host, found: Boot, bootable: Bootable) -> None:
     """Remove an entry, and what it alone starts of kernels that the running root does not have."""
     place = found.place_of(bootable)
     operations = Operations(host)
+    if once(found.choice, [b.entry for b in found.bootables]) == bootable.entry:
+        shot = loader_settings.one_shot(found.choice, found.setting)
+        if shot is not None:  # GRUB would start the first entry instead, not the default one
+            loader_settings.write_setting(host, shot.file, shot.key, None)
     operations.remove_file(_where(place, bootable.entry))
     if place.in_root or bootable.kernel in kernels.with_modules(host.root_fd):
         return
@@ -193,6 +214,7 @@ def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Sna
     if present is not None and whole:
         whole = not present.missing or _put_back(host, store, found, snapshot, present)
     if present is not None and whole:
+        Operations(host).set_read_only(f"{STORE}/{trial}", read_only=False)
         return _started(found.place_of(present), present.entry)
     with files.opened(host.path(snapshot.path)) as tree:
         modules = kernels.with_modules(tree)
@@ -202,7 +224,7 @@ def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Sna
         if present is not None:
             _remove_entry(host, found, present)
         raise RefusedError(f"no kernel in /boot fits it ({', '.join(modules) or 'it has none'})")
-    _make_trial(host, layout, snapshot, trial, whole=present is not None)
+    _make_trial(host, layout, snapshot, trial, whole=present is not None and not present.missing)
     try:
         _write_entry(found, model, trial, title)
     except Error:
@@ -300,6 +322,7 @@ def _make_trial(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, w
     path = f"{STORE}/{trial}"
     if trial in _trials(host):
         if whole or _trials(host)[trial].id in host.mounted_ids:
+            operations.set_read_only(path, read_only=False)
             return
         operations.delete(path)
     operations.snapshot(snapshot.path, path, read_only=False)

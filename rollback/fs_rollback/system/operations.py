@@ -205,10 +205,11 @@ class Operations:
     def _make_like(self, model: str, tree: str, path: str) -> None:
         """Make the directory `path` in `tree`, if it lacks it, as it is in `model`."""
         with self._parent(tree, path) as place, kernel_errors("make", f"/{tree}/{path}"):
-            if os.path.lexists(place) and not btrfs.is_stub(place):
+            is_there = os.path.lexists(place)
+            if is_there and stat.S_ISDIR(os.lstat(place).st_mode) and not btrfs.is_stub(place):
                 return
-            if os.path.lexists(place):
-                os.rmdir(place)
+            if is_there:  # a stand-in; or a file, or a link, where there is a directory today
+                reclaim.remove(place)
             os.mkdir(place, 0o700)
             with self._parent(model, path) as original:
                 if not os.path.lexists(original):

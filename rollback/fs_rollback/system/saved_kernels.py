@@ -135,6 +135,7 @@ def _saved(
         status = os.stat(path)
     before = known.get((where, status.st_size, status.st_mtime_ns))
     if before is not None and files.inode_of(directory, before.sha256) is not None:
+        _restrict(directory, before.sha256, status.st_mode)
         return before._replace(kernel=kernel)
     name = _digest(path)
     if files.inode_of(directory, name) is None:
@@ -143,7 +144,16 @@ def _saved(
         if _digest(path) != name:
             files.remove_durably(directory, name)
             raise StoreError(f"{path} was changed while it was saved", hint="Try again.")
+    _restrict(directory, name, status.st_mode)
     return SavedFile(kernel, where, name, status.st_size, status.st_mtime_ns)
+
+
+def _restrict(directory: int, name: str, mode: int) -> None:
+    """Leave nobody more rights to a copy than any of its originals: it may be of several."""
+    with kernel_errors("change the mode of", name):
+        present = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode & 0o777
+        if present & ~mode:
+            os.chmod(name, present & mode, dir_fd=directory)
 
 
 def _digest(path: str) -> str:

@@ -81,6 +81,7 @@ def _delete_trial(host: Host, snapshot: Snapshot, in_use: Roots) -> None:
             f"{snapshot.name} is not deleted: this machine runs a copy of it",
             hint="Reboot into the usual boot entry first.",
         )
+    refusals.refuse_what_is_not_mounted(host)  # its entry may lie there
     problems = menu.remove(host, boot_sources.read_layout(host), snapshot)
     if problems:
         raise Error(f"{snapshot.name} is not deleted: {problems[0]}")
