@@ -79,12 +79,13 @@ def parser() -> argparse.ArgumentParser:
         "snapshot",
         metavar="SNAPSHOT",
         nargs="?",
-        help="default: the newest from before a transaction",
+        help="default: the one that this machine runs a trial of, else the newest from before a"
+        " transaction",
     )
     _rolling(rollback)
-    add("try", "trying.try_snapshot", "boot a snapshot once, to look at it").add_argument(
-        "snapshot", metavar="SNAPSHOT"
-    )
+    add(
+        "try", "trying.try_snapshot", "have the next boot use a copy of a snapshot, once"
+    ).add_argument("snapshot", metavar="SNAPSHOT")
     _rolling(add("undo", "rolling.undo", "take back the last rollback"))
     _settling(add("settle", "settling.settle", "finish or take back what was cut off"))
     return found
