@@ -265,3 +265,16 @@ def test_what_is_deleted_is_no_longer_to_be_tried(ext4: BootMachine) -> None:
     # GRUB would start the first entry of the menu, not the default one.
     assert _next_entry(ext4) == ""
     assert ext4.ours() == []
+
+
+def test_a_snapshots_entry_that_was_made_the_default_is_named_and_kept(ext4: BootMachine) -> None:
+    first, _ = ext4.transact()
+    ours = ext4.ours()[0]
+    ext4.write_grubenv({"saved_entry": ours})
+    for _ in range(3):
+        ext4.transact()
+    assert ours in ext4.ours(), "without it GRUB would start the first entry of the menu"
+    said = fs_rollback(ext4.root, "check")
+    assert "the default entry boots the copy of a snapshot" in said.out
+    assert "rootflags=subvol=fs-snapshots" not in said.out, "no kernel update should boot that"
+    assert fs_rollback(ext4.root, "delete", first).code == 3

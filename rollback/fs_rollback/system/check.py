@@ -145,6 +145,13 @@ def _other_entries(walk: Walk) -> Iterator[Link]:
 def _kernel_updates(walk: Walk) -> Iterator[Link]:
     """Compare what the next kernel update reads with what the default entry says."""
     name = "kernel updates"
+    if walk.default is not None and walk.default.of_snapshot:
+        yield chain.warning(
+            "default entry",
+            f"the default entry boots the copy of a snapshot: {walk.default.entry.file}",
+            "Make the usual entry the default again.",
+        )
+        return
     text = files.read_in_tree(walk.tree, "etc/kernel/cmdline")
     if text is not None:
         yield from _foreign_root(walk, text)
