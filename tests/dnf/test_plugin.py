@@ -130,7 +130,9 @@ def test_group_mark_has_an_empty_transaction(sandbox: Sandbox) -> None:
 def test_the_installonly_trim(sandbox: Sandbox) -> None:
     """Removing the oldest kernel adds an item whose package dnf itself cannot look up."""
     for version in ("1", "2", "3", "4"):
-        offer(sandbox, Package("kernel", version, files={f"/usr/lib/modules/{version}/dep": ""}))
+        offer(
+            sandbox, Package("kernel", version, files={f"/usr/lib/modules/{version}/vmlinuz": ""})
+        )
         done = dnf(sandbox, "--setopt=installonly_limit=2", "install", f"kernel-{version}")
         assert LINE in done.stdout
         assert "Traceback" not in done.stdout + done.stderr

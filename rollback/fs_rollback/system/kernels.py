@@ -5,22 +5,22 @@ from __future__ import annotations
 
 from . import files
 
-# depmod(8) makes the first, the kernel's own package has the second.
-_LISTS = ("modules.dep", "modules.builtin")
+# depmod(8) makes the first, the kernel's own package has the others.
+_MARKS = ("modules.dep", "modules.builtin", "vmlinuz")
 _BOOT_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-")
 
 
 def with_modules(tree: int) -> tuple[str, ...]:
     """Return the versions in usr/lib/modules of a tree (an open directory), sorted.
 
-    A directory without a list of modules is what a package that was removed has left behind.
+    A directory with nothing of a kernel is what a package that was removed has left behind.
     """
     names = files.list_in_tree(tree, "usr/lib/modules") or []
     return tuple(
         name
         for name in names
         if any(
-            files.status_of(tree, f"usr/lib/modules/{name}/{file}") is not None for file in _LISTS
+            files.status_of(tree, f"usr/lib/modules/{name}/{file}") is not None for file in _MARKS
         )
     )
 
