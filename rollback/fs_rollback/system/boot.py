@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 from ..core import bls
 from ..core.boot_entries import Bootable, default_of, kernel_version
 from ..core.layout import Layout, from_boot_entry
-from ..core.loaders import Choice
+from ..core.loaders import Choice, once
 from ..errors import RefusedError
 from . import boot_sources, files, loader_settings, places
 from .host import Host
@@ -30,6 +30,12 @@ class Boot(NamedTuple):
     def default(self) -> Optional[Bootable]:
         """The entry that boots if nobody touches a key; None where it cannot be known."""
         return default_of(self.choice, self.bootables)
+
+    @property
+    def once(self) -> Optional[Bootable]:
+        """The entry that boots next and only then, None if none is set."""
+        chosen = once(self.choice, [bootable.entry for bootable in self.bootables])
+        return next((b for b in self.bootables if b.entry == chosen), None)
 
     @property
     def staying(self) -> tuple[Bootable, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ..core import boot_files, chain, cmdline
 from ..core.boot_entries import trial_of
 from ..core.chain import Link
-from ..core.loaders import Loader, once
+from ..core.loaders import Loader
 from ..core.snapshot import STORE
 from ..errors import KernelError, RefusedError, StoreError
 from . import boot_chain, boot_sources, files, kernels, plugin_state, saved_kernels, window
@@ -80,11 +80,12 @@ def _loader(walk: Walk) -> Link:
 
 def _once(walk: Walk) -> Iterator[Link]:
     choice = walk.found.choice
-    chosen = once(choice, [bootable.entry for bootable in walk.found.bootables])
+    chosen = walk.found.once
     if chosen is not None:
+        file = chosen.entry.file
         yield chain.warning(
             "one-shot entry",
-            f"the next boot, and only that, uses another entry than the default: {chosen.file}",
+            f"the next boot, and only that, uses another entry than the default: {file}",
             "Right if you asked for it ('fs-rollback try'); the links below are the default's.",
         )
     elif choice.next_entry or choice.efi_oneshot:

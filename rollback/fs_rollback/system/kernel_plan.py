@@ -191,7 +191,7 @@ def _in_target(host: Host, layout: Layout, found: Boot, target: Snapshot) -> lis
                 for path in entry.files
             ]
             source = f"top:{target.path}/{folder}/{name}".replace("://", ":")
-            rows.append(_Source(kernel, source, f"{place.where}/{places.ENTRIES}/{name}"))
+            rows.append(_Source(kernel, source, place.locate_entry(name)))
     return [row for row in rows if _size(host, row.source) is not None]
 
 
@@ -200,8 +200,7 @@ def _entries_without_files(found: Boot) -> list[_Source]:
     rows = []
     for bootable in found.staying:
         if bootable.ours and bootable.missing and not bootable.of_snapshot:
-            name = os.path.basename(bootable.entry.file)
-            where = f"{found.place_of(bootable).where}/{places.ENTRIES}/{name}"
+            where = found.place_of(bootable).locate_entry(bootable.entry.file)
             rows.append(_Source(bootable.kernel, where, where))
     return rows
 

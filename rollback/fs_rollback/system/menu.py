@@ -18,7 +18,6 @@ from ..core.layout import Layout
 from ..core.loaders import (
     default_entry,
     is_snapshot_entry,
-    once,
     snapshot_entry_prefix,
     snapshot_entry_values,
 )
@@ -105,8 +104,7 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
 
 def _newest_first(host: Host) -> list[Subvolume]:
     """Return the subvolumes of the snapshots without reading their records: there may be many."""
-    prefix = f"{STORE}/{SNAPSHOT_PREFIX}"
-    found = (s for s in host.subvolumes if s.path.startswith(prefix) and s.path.count("/") == 1)
+    found = _in_store(host, SNAPSHOT_PREFIX).values()
     return sorted(found, key=lambda subvolume: subvolume.id, reverse=True)
 
 
@@ -148,7 +146,12 @@ def _ours(found: Boot) -> list[Bootable]:
 
 
 def _trials(host: Host) -> dict[str, Subvolume]:
-    prefix = f"{STORE}/{TRIAL_PREFIX}"
+    return _in_store(host, TRIAL_PREFIX)
+
+
+def _in_store(host: Host, start: str) -> dict[str, Subvolume]:
+    """Return the subvolumes right in the store whose names begin like this, by name."""
+    prefix = f"{STORE}/{start}"
     return {
         s.path[len(STORE) + 1 :]: s
         for s in host.subvolumes
@@ -160,10 +163,8 @@ def _held(host: Host, found: Boot) -> set[str]:
     """Return the writable copies that are in use, or will be with the next boot."""
     in_use = {host.running_id, host.default_id, *host.mounted_ids}
     held = {name for name, subvolume in _trials(host).items() if subvolume.id in in_use}
-    chosen = once(found.choice, [b.entry for b in found.bootables])
     # Somebody may have made one the default (GRUB_SAVEDEFAULT): without it another would boot.
-    next_ones = [chosen, found.default.entry if found.default is not None else None]
-    return held | {trial_of(b.entry) for b in _ours(found) if b.entry in next_ones}
+    return held | {trial_of(b.entry) for b in _ours(found) if b in (found.once, found.default)}
 
 
 def _remove_others(host: Host, found: Boot, keep: set[str]) -> list[str]:
@@ -189,11 +190,11 @@ def _remove_entry(host: Host, found: Boot, bootable: Bootable) -> None:
     """Remove an entry, and what it alone starts of kernels that the running root does not have."""
     place = found.place_of(bootable)
     operations = Operations(host)
-    if once(found.choice, [b.entry for b in found.bootables]) == bootable.entry:
+    if found.once == bootable:
         shot = loader_settings.one_shot(found.choice, found.setting)
         if shot is not None:  # GRUB would start the first entry instead, not the default one
             loader_settings.write_setting(host, shot.file, shot.key, None)
-    operations.remove_file(_where(place, bootable.entry))
+    operations.remove_file(place.locate_entry(bootable.entry.file))
     if place.in_root or bootable.kernel in kernels.with_modules(host.root_fd):
         return
     others = [b for b in found.bootables if b.entry != bootable.entry]
@@ -361,10 +362,6 @@ def _write_entry(found: Boot, model: _Model, trial: str, title: str) -> None:
         mode = (like.st_mode if like else 0o600) & 0o777
         data = (text.encode("utf-8", "surrogateescape"),)
         files.replace(directory, name, data, mode=mode)
-
-
-def _where(place: Place, entry: bls.BootEntry) -> str:
-    return f"{place.where}/{places.ENTRIES}/{os.path.basename(entry.file)}"
 
 
 def _title(snapshot: Snapshot, tree: int) -> str:

@@ -46,6 +46,10 @@ class Place(NamedTuple):
         kind, _, inside = self.base_where.partition(":")
         return f"{kind}:{inside.rstrip('/')}/{path.strip('/')}".replace(":/", ":")
 
+    def locate_entry(self, file: str) -> str:
+        """Return the boot entry of a name, or of a path that ends in it, as a plan names it."""
+        return f"{self.where}/{ENTRIES}/{os.path.basename(file)}"
+
 
 def find(machine: Host, layout: Layout) -> tuple[Place, ...]:
     """Return the directories that a boot loader may read entries or settings from."""

@@ -118,8 +118,7 @@ def _wanted(host: Host, found: Boot) -> list[tuple[str, str]]:
             continue
         for path in bootable.entry.files:
             rows[place.locate(path)] = bootable.kernel
-        entry = f"{place.where}/{places.ENTRIES}/{os.path.basename(bootable.entry.file)}"
-        entries[entry] = bootable.kernel
+        entries[place.locate_entry(bootable.entry.file)] = bootable.kernel
     return [(kernel, where) for where, kernel in {**rows, **entries}.items()]
 
 
