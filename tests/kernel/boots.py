@@ -214,8 +214,9 @@ class BootMachine:
     def default_name(self) -> str:
         """Return the name of the entry that boots, as the file says it."""
         if self.kind.systemd:
-            rows = (line.split() for line in self.setting.read_text().splitlines())
-            return next(row[1] for row in rows if row[:1] == ["default"]).removesuffix(".conf")
+            lines = self.setting.read_text().splitlines()
+            told = dict(line.split(maxsplit=1) for line in lines if not line.startswith("#"))
+            return (told.get("preferred") or told["default"]).removesuffix(".conf")
         data = self.setting.read_bytes()
         assert len(data) == 1024
         assert data.startswith(_HEAD)

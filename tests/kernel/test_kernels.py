@@ -69,6 +69,19 @@ def test_other_lines_of_the_setting_stay(outside: BootMachine) -> None:
     assert outside.setting.read_text() == before.replace(B, A)
 
 
+def test_what_is_preferred_outranks_the_default(make_boot: MakeBoot) -> None:
+    boot = make_boot("efi")
+    name, _ = boot.transact(boot.install_b)
+    text = boot.setting.read_text()
+    boot.setting.write_text(f"preferred abc-{B}.conf\n{text}")
+    before = boot.setting.read_text()
+    done(boot.root, "rollback", name, "--yes")
+    assert boot.boots() == A
+    assert boot.setting.read_text() == before.replace(f"preferred abc-{B}", f"preferred abc-{A}")
+    done(boot.root, "undo", "--yes")
+    assert boot.setting.read_text() == before
+
+
 def test_a_boot_in_the_root_goes_back_with_it(make_boot: MakeBoot) -> None:
     boot = make_boot("in the root")
     name = upgraded(boot)

@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.loader_conf import default_pattern, with_default
+from fs_rollback.core.loader_conf import DEFAULT, PREFERRED, pattern, with_pattern
 
 TYPICAL = "#console-mode keep\ntimeout 3\ndefault 0fb2a3e5*\neditor no\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "pattern"),
+    ("text", "found"),
     [
         (TYPICAL, "0fb2a3e5*"),
         ("", ""),
@@ -25,8 +25,11 @@ TYPICAL = "#console-mode keep\ntimeout 3\ndefault 0fb2a3e5*\neditor no\n"
         ("default a.conf\ndefault @other\n", "a.conf"),
     ],
 )
-def test_default_pattern(text: str, pattern: str) -> None:
-    assert default_pattern(text) == pattern
+def test_pattern(text: str, found: str) -> None:
+    assert pattern(text, DEFAULT) == found
+    other = text.replace("default", "preferred")
+    assert pattern(other, PREFERRED) == found
+    assert pattern(other, DEFAULT) == ""
 
 
 @pytest.mark.parametrize(
@@ -46,21 +49,26 @@ def test_default_pattern(text: str, pattern: str) -> None:
         ("#default a\n", "x.conf", "#default a\ndefault x.conf\n"),
     ],
 )
-def test_with_default(text: str, entry_id: str, changed: str) -> None:
-    assert with_default(text, entry_id) == changed
+def test_with_pattern(text: str, entry_id: str, changed: str) -> None:
+    assert with_pattern(text, DEFAULT, entry_id) == changed
+    other, expected = (t.replace("default", "preferred") for t in (text, changed))
+    assert with_pattern(other, PREFERRED, entry_id) == expected
 
 
 @pytest.mark.parametrize("told", ["0fb2a3e5-*", "@saved", "auto-windows", "linux.efi", "x.CONF"])
 def test_what_is_whole_is_written_as_it_is(told: str) -> None:
-    assert default_pattern(with_default(TYPICAL, told)) == told
+    assert pattern(with_pattern(TYPICAL, DEFAULT, told), DEFAULT) == told
 
 
 @pytest.mark.parametrize("told", ["", " ", "a b", "a\ntimeout 0"])
 def test_what_is_no_entry(told: str) -> None:
     with pytest.raises(ValueError, match="cannot be the default entry"):
-        with_default(TYPICAL, told)
+        with_pattern(TYPICAL, DEFAULT, told)
 
 
 def test_there_and_back() -> None:
-    assert with_default(with_default(TYPICAL, "x"), default_pattern(TYPICAL)) == TYPICAL
-    assert with_default(with_default("timeout 3\n", "x"), None) == "timeout 3\n"
+    changed = with_pattern(TYPICAL, DEFAULT, "x")
+    assert with_pattern(changed, DEFAULT, pattern(TYPICAL, DEFAULT)) == TYPICAL
+    assert with_pattern(with_pattern("timeout 3\n", DEFAULT, "x"), DEFAULT, None) == "timeout 3\n"
+    both = "default a\npreferred b\n"
+    assert with_pattern(both, PREFERRED, "c") == "default a\npreferred c\n"

@@ -11,6 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Optional
 
+from . import loader_conf
 from .operations import Operations
 
 
@@ -67,9 +68,10 @@ class SetDefaultEntry:
 
     def by_hand(self) -> tuple[str, ...]:
         if not self.file:
-            return (f"bootctl set-default {shlex.quote(self.old or '')}",)
-        if self.key == "default":
-            return (f"# in {shown(self.file)}: default {self.old or '(no such line)'}",)
+            verb = "set-preferred" if self.key.endswith("Preferred") else "set-default"
+            return (f"bootctl {verb} {shlex.quote(self.old or '')}",)
+        if self.key in loader_conf.KEYS:
+            return (f"# in {shown(self.file)}: {self.key} {self.old or '(no such line)'}",)
         change = f"set {self.key}={self.old}" if self.old is not None else f"unset {self.key}"
         return (f"grub2-editenv {shlex.quote(shown(self.file))} {change}",)
 

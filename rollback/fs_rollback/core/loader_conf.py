@@ -1,41 +1,42 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads and changes the default entry in systemd-boot's loader.conf(5)."""
+"""Reads and changes which entry loader.conf(5) of systemd-boot names, as default or preferred."""
 
 from __future__ import annotations
 
 import re
 from typing import Optional
 
-_DEFAULT = re.compile(r"([ \t]*default[ \t]+)([^\r]*?)([ \t]*\r?)")
+DEFAULT, PREFERRED = KEYS = ("default", "preferred")
+_LINES = {key: re.compile(rf"([ \t]*{key}[ \t]+)([^\r]*?)([ \t]*\r?)") for key in KEYS}
 
 
-def default_pattern(text: str) -> str:
-    """Return the pattern of the default entry, "" if there is none.
+def pattern(text: str, key: str) -> str:
+    """Return the pattern that a key (one of KEYS) names an entry with, "" if there is none.
 
-    The last `default` line counts; one with an @ name other than @saved is passed over
+    The last line of the key counts; one with an @ name other than @saved is passed over
     (config_defaults_load_from_file in systemd's src/boot/boot.c).
     """
     found = ""
     for line in text.split("\n"):
-        match = _DEFAULT.fullmatch(line)
+        match = _LINES[key].fullmatch(line)
         value = _unquoted(match.group(2)) if match else ""
         if value and (not value.startswith("@") or value.lower() == "@saved"):
             found = value
     return found
 
 
-def with_default(text: str, entry_id: Optional[str]) -> str:
-    """Return the text with `entry_id` as the default entry, with none where it is None.
+def with_pattern(text: str, key: str, entry_id: Optional[str]) -> str:
+    """Return the text with `entry_id` as what a key names, with no such line where it is None.
 
     It is written as it is: patterns are matched against file names with their suffix
-    (loader.conf(5)). The first `default` line gets the value, others go, all else stays. Raises
+    (loader.conf(5)). The first line of the key gets the value, others go, all else stays. Raises
     ValueError for what is not one word.
     """
     if entry_id is not None and len(entry_id.split()) != 1:
-        raise ValueError(f"{entry_id!r} cannot be the default entry of systemd-boot")
+        raise ValueError(f"{entry_id!r} cannot be the {key} entry of systemd-boot")
     lines, kept, written = text.split("\n"), [], False
     for line in lines:
-        match = _DEFAULT.fullmatch(line)
+        match = _LINES[key].fullmatch(line)
         if match is None:
             kept.append(line)
         elif entry_id is not None and not written:
@@ -43,7 +44,7 @@ def with_default(text: str, entry_id: Optional[str]) -> str:
             kept.append(match.group(1) + entry_id + match.group(3))
     if entry_id is not None and not written:
         at_end = len(kept) - (kept[-1] == "")
-        kept[at_end:] = [f"default {entry_id}", ""]
+        kept[at_end:] = [f"{key} {entry_id}", ""]
     return "\n".join(kept)
 
 

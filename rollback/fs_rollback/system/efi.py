@@ -13,6 +13,7 @@ from ..errors import KernelError
 from . import syscalls
 
 DEFAULT = "LoaderEntryDefault"
+PREFERRED = "LoaderEntryPreferred"
 ONCE = "LoaderEntryOneShot"
 _DIRECTORY = "/sys/firmware/efi/efivars"
 _VENDOR = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
@@ -50,11 +51,6 @@ def write(name: str, value: str | None) -> None:
             os.close(descriptor)
     except OSError as error:
         raise KernelError("write the EFI variable", name, error) from error
-
-
-def is_there() -> bool:
-    """Whether variables can be read at all."""
-    return os.path.isdir(_DIRECTORY)
 
 
 def _path(name: str) -> str:

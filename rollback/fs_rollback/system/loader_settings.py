@@ -21,7 +21,7 @@ _GRUB_DEFAULT = re.compile(r"""^\s*set\s+default=["']?([^"'\n]*)["']?\s*$""", re
 class Setting(NamedTuple):
     """Where the default entry is written down.
 
-    `key` is a variable of grubenv, "default" in loader.conf, or an EFI variable's name; `file` is
+    `key` is a variable of grubenv, one of loader.conf's, or an EFI variable's name; `file` is
     "" for that one, else a path as Place.where has them.
     """
 
@@ -33,33 +33,32 @@ class Setting(NamedTuple):
 def choice(machine: Host, found: Sequence[Place]) -> tuple[Choice, Optional[Setting]]:
     """Return what the loader was told, and where it can be told something else."""
     with_entries = [p for p in found if os.path.isdir(os.path.join(p.directory, ENTRIES))]
-    grub = next((p for p in with_entries if _grub_configuration(p)), None)
+    grub = next(((p, *read) for p in with_entries if (read := _grub_configuration(p))), None)
     systemd = _systemd_boot(machine, with_entries)
     if systemd is not None and (grub is None or _runs_systemd_boot(machine)):
         return _choice_of_systemd_boot(machine, systemd)
     if grub is not None:
-        return _choice_of_grub(machine, grub)
+        return _choice_of_grub(machine, *grub)
     return Choice(Loader.UNKNOWN), None
 
 
-def _grub_configuration(place: Place) -> str:
-    """Return the grub.cfg of a place if it reads boot entries (blscfg), else ""."""
+def _grub_configuration(place: Place) -> Optional[tuple[str, str]]:
+    """Return GRUB's folder and its grub.cfg if that reads boot entries (blscfg), else None."""
     for name in GRUB_CONFIGURATIONS:
         text = places.read(place, name) or ""
         if re.search(r"^\s*blscfg\b", text, re.MULTILINE):
-            return text
-    return ""
+            return os.path.dirname(name), text
+    return None
 
 
-def _choice_of_grub(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
-    folder = next(
-        name.split("/")[0] for name in GRUB_CONFIGURATIONS if places.read(place, name) is not None
-    )
+def _choice_of_grub(
+    machine: Host, place: Place, folder: str, configuration: str
+) -> tuple[Choice, Optional[Setting]]:
     where = _resolved(machine, place, f"{folder}/grubenv")
     if where is None:  # what GRUB is told cannot be known from here
         return Choice(Loader.UNKNOWN), None
     values = _grubenv(machine, where)
-    said = [match.group(1) for match in _GRUB_DEFAULT.finditer(_grub_configuration(place))]
+    said = [match.group(1) for match in _GRUB_DEFAULT.finditer(configuration)]
     fixed = [value for value in said if "$" not in value]
     if said and len(fixed) == len(said):
         return Choice(Loader.GRUB, saved_entry=fixed[-1]), None
@@ -105,18 +104,34 @@ def _systemd_boot(machine: Host, with_entries: list[Place]) -> Optional[Place]:
 
 
 def _runs_systemd_boot(machine: Host) -> bool:
-    return bool(machine.running_id) and (efi.read("LoaderInfo") or "").startswith("systemd-boot")
+    return _variable(machine, "LoaderInfo").startswith("systemd-boot")
 
 
 def _choice_of_systemd_boot(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
     text = places.read(place, LOADER_CONF) or ""
-    pattern = loader_conf.default_pattern(text)
-    variable = (efi.read(efi.DEFAULT) or "") if machine.running_id else ""
-    once = (efi.read(efi.ONCE) or "") if machine.running_id else ""
-    choice = Choice(Loader.SYSTEMD_BOOT, pattern=pattern, efi_default=variable, efi_oneshot=once)
-    if variable:  # it outranks the file
-        return choice, Setting("", efi.DEFAULT, variable)
-    return choice, Setting(f"{place.where}/{LOADER_CONF}", "default", pattern or None)
+    told = Choice(
+        Loader.SYSTEMD_BOOT,
+        pattern=loader_conf.pattern(text, loader_conf.DEFAULT),
+        efi_default=_variable(machine, efi.DEFAULT),
+        efi_oneshot=_variable(machine, efi.ONCE),
+        preferred=loader_conf.pattern(text, loader_conf.PREFERRED),
+        efi_preferred=_variable(machine, efi.PREFERRED),
+    )
+    file = f"{place.where}/{LOADER_CONF}"
+    # What outranks the rest is what has to be changed.
+    for setting in (
+        Setting("", efi.PREFERRED, told.efi_preferred),
+        Setting(file, loader_conf.PREFERRED, told.preferred),
+        Setting("", efi.DEFAULT, told.efi_default),
+    ):
+        if setting.value:
+            return told, setting
+    return told, Setting(file, loader_conf.DEFAULT, told.pattern or None)
+
+
+def _variable(machine: Host, name: str) -> str:
+    """Return a variable of this machine's firmware, "" if there is none or it is another's."""
+    return (efi.read(name) or "") if machine.running_id else ""
 
 
 def set_once(
@@ -158,7 +173,8 @@ def _why_grub_cannot_forget(machine: Host, found: Sequence[Place], setting: Sett
     It writes grubenv in place, which it can do on plain disks with a filesystem that does not
     copy on write; else it would boot that entry for ever.
     """
-    texts = [_grub_configuration(place) for place in found]
+    read = [_grub_configuration(place) for place in found]
+    texts = [configuration[1] for configuration in read if configuration]
     if not any("next_entry" in text and "save_env" in text for text in texts):
         return "its grub.cfg knows no entry for the next boot only"
     path = os.path.realpath(places.path_of(machine, setting.file))
@@ -177,8 +193,8 @@ def setting_value(machine: Host, file: str, key: str) -> str | None:
     text = places.read_file(machine, file)
     if text is None:
         return None
-    if key == "default":
-        return loader_conf.default_pattern(text) or None
+    if key in loader_conf.KEYS:
+        return loader_conf.pattern(text, key) or None
     try:
         return grubenv.parse(text).get(key)
     except grubenv.GrubenvError:
@@ -192,8 +208,8 @@ def write_setting(machine: Host, file: str, key: str, value: str | None) -> None
         return
     text = places.read_file(machine, file)
     try:
-        if key == "default":
-            changed = loader_conf.with_default(text or "", value)
+        if key in loader_conf.KEYS:
+            changed = loader_conf.with_pattern(text or "", key, value)
         else:
             changed = grubenv.with_values(text or grubenv.EMPTY, {key: value})
     except ValueError as error:  # GrubenvError too
