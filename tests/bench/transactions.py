@@ -14,7 +14,7 @@ from pathlib import Path
 import btrfsutil
 
 from fs_rollback.config import Config
-from fs_rollback.core.naming import TRIAL_PREFIX
+from fs_rollback.core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX
 from fs_rollback.core.record import Kind, Outcome, Transaction
 from fs_rollback.system import history, host, reclaim, store, transaction, upkeep, window
 from tests.bench import filling
@@ -25,16 +25,16 @@ from tests.kernel.machine import Machine
 ROUNDS = 60
 _BARE = "1 bare ioctl"
 _TAKE = "2 our snapshot and record"
-_PLUGIN = "3 all of the plugin"
-_PRUNING = "3 all of it, one pruned"
-_NO_MENU = "3 without the boot menu"
+_PLUGIN = "3 all of the plugin, no menu"
+_PRUNING = "3 the same, one pruned"
+_MENU = "3 all of the plugin, with the menu"
 _OLD = "4 btrfs sync; btrfs snapshot"
 _MANY = 300
 _MADE = (
     Promise(_TAKE, _BARE, 1.25),
-    Promise(_NO_MENU, _OLD, 1),
     Promise(_PLUGIN, _OLD, 1),
     Promise(_PRUNING, _OLD, 1),
+    Promise(_MENU, _OLD, 1),
 )
 
 # struct btrfs_ioctl_vol_args_v2 in linux/btrfs.h: fd, transid, flags, 32 unused bytes, name[4040].
@@ -43,8 +43,9 @@ _ARGUMENTS = struct.Struct("=qQQ32x4040s")
 _SUBVOL_RDONLY = 2
 
 _STORED = 20  # what retention leaves by default
-_KEEP_ALL = Config(keep_last=1000)
-_NO_ENTRIES = Config(keep_last=1000, boot_entries=0)
+_KEEP_ALL = Config(keep_last=1000, boot_entries=0)
+_PRUNE = Config(boot_entries=0)
+_ENTRIES = Config(keep_last=1000)
 
 # As the plugin does when dnf loads it: no import is left for the first hook.
 _LOADED = (history, reclaim, window)
@@ -69,19 +70,26 @@ class Transactions:
         then the same small write to the root.
         """
         for path in self.store.iterdir():
-            snapshot = path.suffix != ".json" and not path.name.startswith(TRIAL_PREFIX)
-            if snapshot and path.name not in self._stored:
-                btrfsutil.delete_subvolume(str(path))
+            if path.suffix != ".json" and path.name not in self._stored:
+                self._remove(path)
         self._stored &= set(os.listdir(self.store))
         for path in self.store.glob("*.json"):
             if path.stem not in self._stored:
                 path.unlink()
+        self._fill()
+        self._begin()
+
+    def _remove(self, snapshot: Path) -> None:
+        btrfsutil.delete_subvolume(str(snapshot))
+        snapshot.with_name(f"{snapshot.name}.json").unlink(missing_ok=True)
+
+    def _fill(self) -> None:
         while len(self._stored) < _STORED:
             self._made += 1
-            name = filling.add_snapshot(
-                self.store, self.machine.root, self._made, filling.utc_now()
-            )
-            self._stored.add(name)
+            now = filling.utc_now()
+            self._stored.add(filling.add_snapshot(self.store, self.machine.root, self._made, now))
+
+    def _begin(self) -> None:
         filling.settle(self.machine.top)
         for number in range(3):
             (self.machine.root / f"var/data{number}").write_bytes(self._random.randbytes(3000))
@@ -116,6 +124,7 @@ class Transactions:
             with self.samples.time(f"{line}: after"):
                 problems = transaction.after(taken, Outcome.DONE, 1, config)
         assert problems == []
+        assert taken.menu.problems == ()
         kept = [name for name in os.listdir(self.store) if not name.startswith(TRIAL_PREFIX)]
         assert len(kept) == 2 * (_STORED + 1 - pruned)
 
@@ -130,20 +139,48 @@ class Transactions:
             subprocess.run(snapshot, check=True, capture_output=True)
 
 
+class WithMenu(Transactions):
+    """A machine whose newest snapshots are in the boot menu: each transaction adds one there.
+
+    The oldest goes with it, as it does everywhere after the first few transactions.
+    """
+
+    def prepare(self) -> None:
+        """Leave the newest snapshots with their entries, as the last transaction left them."""
+        names = [p.name for p in self.store.iterdir() if p.name.startswith(SNAPSHOT_PREFIX)]
+        snapshots = sorted(name for name in names if not name.endswith(".json"))
+        for name in snapshots[: max(len(snapshots) - _STORED, 0)]:
+            self._remove(self.store / name)
+        if not snapshots:
+            self._fill()
+        self._begin()
+
+    def plugin(self, line: str, change: Transaction, config: Config, pruned: int) -> None:
+        """Time both hooks; one copy of a snapshot has come and one has gone."""
+        super().plugin(line, change, config, pruned)
+        copies = [name for name in os.listdir(self.store) if name.startswith(TRIAL_PREFIX)]
+        newest = max(name for name in os.listdir(self.store) if name.startswith(SNAPSHOT_PREFIX))
+        assert len(copies) == config.boot_entries
+        assert newest.removesuffix(".json")[len(SNAPSHOT_PREFIX) :] in max(copies)
+
+
 def run(directory: Path, installation: Installation, rounds: int) -> tuple[Samples, Samples]:
     """Measure part A and print it."""
     samples = Samples()
     one, many = filling.transaction(1), filling.transaction(_MANY)
     packages = f" ({_MANY} packages)"
-    with filling.machine(directory / "transactions") as machine:
-        bench = Transactions(machine, samples)
+    with (
+        filling.machine(directory / "transactions") as machine,
+        filling.machine(directory / "menu") as other,
+    ):
+        bench, menu = Transactions(machine, samples), WithMenu(other, samples)
         cases: list[Case] = [
             bench.bare,
             partial(bench.take, _TAKE, one),
             partial(bench.take, _TAKE + packages, many),
             partial(bench.plugin, _PLUGIN, one, _KEEP_ALL, 0),
-            partial(bench.plugin, _PRUNING, one, Config(), 1),
-            partial(bench.plugin, _NO_MENU, one, _NO_ENTRIES, 0),
+            partial(bench.plugin, _PRUNING, one, _PRUNE, 1),
+            partial(menu.plugin, _MENU, one, _ENTRIES, 0),
             partial(bench.plugin, _PLUGIN + packages, many, _KEEP_ALL, 0),
             bench.old,
         ]

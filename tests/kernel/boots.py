@@ -128,6 +128,19 @@ class BootMachine:
         self.machine.reboot()
         self.mount()
 
+    @property
+    def disks(self) -> tuple[Path, ...]:
+        """The images of its disks, the root's first: what it says of /boot has to be there."""
+        outside = self.kind.filesystem == "ext4"
+        return (self.machine.image, self.image) if outside else (self.machine.image,)
+
+    def adopt(self, *disks: Path) -> None:
+        """Become the machine that finds these disks after a power cut, and boot it."""
+        self.unmount()
+        self.machine.adopt(disks[0])
+        self.image = disks[-1]
+        self.mount()
+
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file of the loader's."""
         file = self.place / path

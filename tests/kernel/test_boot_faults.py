@@ -22,6 +22,7 @@ from tests.kernel.boots import A as KERNEL_A
 from tests.kernel.boots import B as KERNEL_B
 from tests.kernel.boots import BootMachine, MakeBoot, make_boot
 from tests.kernel.faults import Fault, Faulty, faulty, in_child, manifest, state
+from tests.kernel.images import Camera
 
 __all__ = ["make_boot"]  # a fixture
 
@@ -187,24 +188,7 @@ def _expect_boot(box: BootMachine) -> None:
     assert box.boots() in (KERNEL_A, KERNEL_B)
 
 
-class _Camera:
-    """Copies the disks of a machine, /boot's too, whenever it is called."""
-
-    def __init__(self, box: BootMachine, directory: Path) -> None:
-        self._box = box
-        self._directory = directory
-        self.images: list[tuple[str, Path, Path]] = []
-
-    def __call__(self, label: str) -> None:
-        paths = [self._directory / f"{len(self.images):03}-{part}.img" for part in ("root", "boot")]
-        # The root first: what it says of /boot has to be there already.
-        for source, path in zip((self._box.machine.image, self._box.image), paths):
-            command = ("cp", "--sparse=always", "--reflink=auto", str(source), str(path))
-            subprocess.run(command, check=True)
-        self.images.append((label, *paths))  # type: ignore[arg-type]
-
-
-def _observe_syncs(monkeypatch: pytest.MonkeyPatch, camera: _Camera, boot: Path) -> None:
+def _observe_syncs(monkeypatch: pytest.MonkeyPatch, camera: Camera, boot: Path) -> None:
     """Take an image before and after whatever is synced on /boot: a file, a directory."""
     real, device = os.fsync, boot.stat().st_dev
 
@@ -217,13 +201,6 @@ def _observe_syncs(monkeypatch: pytest.MonkeyPatch, camera: _Camera, boot: Path)
             camera("after a sync")
 
     monkeypatch.setattr(os, "fsync", fsync)
-
-
-def _adopt(box: BootMachine, image: Path, boot_image: Path) -> None:
-    box.unmount()
-    box.machine.adopt(image)
-    box.image = boot_image
-    box.mount()
 
 
 def _expect_whole_entries(box: BootMachine, originals: dict[str, bytes]) -> None:
@@ -240,11 +217,11 @@ def _originals(box: BootMachine) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in box.place.rglob("*") if path.is_file()}
 
 
-def _seen(box: BootMachine, camera: _Camera, originals: dict[str, bytes], kind: str) -> list[bool]:
+def _seen(box: BootMachine, camera: Camera, originals: dict[str, bytes], kind: str) -> list[bool]:
     """Boot every image; returns of each whether it has the new root."""
     found = []
-    for label, image, boot_image in camera.images:
-        _adopt(box, image, boot_image)
+    for label, disks in camera.images:
+        box.adopt(*disks)
         new = _is_new(box)
         assert box.machine.read("var/data") == ("data 1\n" if new else "2\n"), label
         _expect_whole_entries(box, originals)
@@ -269,7 +246,7 @@ def test_every_image_of_a_rollback_boots(
     originals = _originals(box)
     box.machine.take_back()
     subprocess.run(("sync", "--file-system", str(box.root), str(box.place)), check=True)
-    camera = _Camera(box, tmp_path)
+    camera = Camera(box.disks, tmp_path)
     _observe_syncs(monkeypatch, camera, box.place)
     box.machine.roll_back(_name(box), lambda host: Faulty(host, observe=camera))
     camera("done")
@@ -285,7 +262,7 @@ def test_every_image_of_an_undo_boots(
     box.machine.roll_back(_name(box))
     originals = _originals(box)
     subprocess.run(("sync", "--file-system", str(box.root), str(box.place)), check=True)
-    camera = _Camera(box, tmp_path)
+    camera = Camera(box.disks, tmp_path)
     _observe_syncs(monkeypatch, camera, box.place)
     box.machine.take_back(lambda host: Faulty(host, observe=camera))
     camera("done")

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Power cuts: copies of the disk taken between any two changes, mounted afresh, have a root.
-
-A copy holds what the filesystem has handed to the disk so far, whatever order it was written in.
-"""
+"""Power cuts: copies of the disk taken between any two changes, mounted afresh, have a root."""
 
 from __future__ import annotations
 
@@ -18,24 +15,8 @@ from fs_rollback.errors import KernelError
 from fs_rollback.system import btrfs, files, upkeep
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.faults import Faulty, state
+from tests.kernel.images import Camera
 from tests.kernel.machine import Machine
-
-
-class Camera:
-    """Copies the disk of a machine whenever it is called."""
-
-    def __init__(self, machine: Machine, directory: Path) -> None:
-        self._machine = machine
-        self._directory = directory
-        self.images: list[tuple[str, Path]] = []
-
-    def __call__(self, label: str) -> None:
-        path = self._directory / f"{len(self.images):03}.img"
-        subprocess.run(
-            ("cp", "--sparse=always", "--reflink=auto", str(self._machine.image), str(path)),
-            check=True,
-        )
-        self.images.append((label, path))
 
 
 def _boots_old_or_new(machine: Machine, image: Path) -> str:
@@ -70,10 +51,10 @@ def test_every_image_of_a_rollback_boots(machine: Machine, tmp_path: Path) -> No
     machine.use(1)
     name = machine.snapshots()[0].name
     subprocess.run(("sync", "--file-system", str(machine.root)), check=True)
-    camera = Camera(machine, tmp_path)
+    camera = Camera((machine.image,), tmp_path)
     machine.roll_back(name, lambda host: Faulty(host, observe=camera))
     camera("done")
-    seen = [_boots_old_or_new(machine, image) for _, image in camera.images]
+    seen = [_boots_old_or_new(machine, image) for _, (image,) in camera.images]
     assert seen[0] == "version 2\n"
     assert seen[-1] == "version 1\n", "a rollback that was said to be done is on the disk"
     assert seen == sorted(seen, reverse=True), "once it boots the new root, it always does"
@@ -84,11 +65,11 @@ def test_every_image_of_an_undo_boots(machine: Machine, tmp_path: Path) -> None:
     machine.use(1)
     name = machine.snapshots()[0].name
     subprocess.run(("sync", "--file-system", str(machine.root)), check=True)
-    camera = Camera(machine, tmp_path)
+    camera = Camera((machine.image,), tmp_path)
     machine.roll_back(name)
     machine.take_back(lambda host: Faulty(host, observe=camera))
     camera("done")
-    seen = [_boots_old_or_new(machine, image) for _, image in camera.images]
+    seen = [_boots_old_or_new(machine, image) for _, (image,) in camera.images]
     assert seen[0] == "version 1\n"
     assert seen[-1] == "version 2\n"
     assert seen == sorted(seen)
@@ -106,7 +87,7 @@ def test_no_image_has_a_snapshot_without_its_record(
     """The record is written first and unsynced: the snapshot's own commit must carry it."""
     machine = make_machine(layout)
     machine.take("so that there is a store")
-    camera = Camera(machine, tmp_path)
+    camera = Camera((machine.image,), tmp_path)
     _observe(monkeypatch, camera)
     changes = tuple(
         PackageChange("upgrade", f"package-{n}", "x86_64", "1-1", "2-1") for n in range(packages)
@@ -119,7 +100,7 @@ def test_no_image_has_a_snapshot_without_its_record(
             names.append(upkeep.take(host, store, Kind.PRE, now, transaction=transaction).name)
     monkeypatch.undo()
     found = 0
-    for label, image in camera.images:
+    for label, (image,) in camera.images:
         machine.adopt(image)
         for snapshot in machine.snapshots():
             if snapshot.exists and snapshot.name in names:
@@ -152,14 +133,14 @@ def _observe(monkeypatch: pytest.MonkeyPatch, camera: Camera) -> None:
 def test_a_record_is_whole_or_absent(named: Machine, tmp_path: Path) -> None:
     """Durable writes: after write_durably returns, the next image has the new text."""
     name = named.take("first")
-    camera = Camera(named, tmp_path)
+    camera = Camera((named.image,), tmp_path)
     with named.writing() as (_, store):
         for number in range(5):
             record = store.load()[0].record
             assert record is not None
             store.write(record._replace(description=f"number {number}" * 400))
             camera(f"number {number}")
-    for label, image in camera.images:
+    for label, (image,) in camera.images:
         named.adopt(image)
         text = (named.top / "fs-snapshots" / f"{name}.json").read_text()
         assert json.loads(text)["description"] == label * 400

@@ -25,16 +25,7 @@ class RootArguments(NamedTuple):
 
 def words(line: str) -> list[str]:
     """Split a command line into its arguments, without their quotation marks."""
-    found, word, quoted = [], "", False
-    for character in line.strip():
-        if character == '"':
-            quoted = not quoted
-        elif character.isspace() and not quoted:
-            found.append(word)
-            word = ""
-        else:
-            word += character
-    found.append(word)
+    found = (match.group().replace('"', "") for match in _WORD.finditer(line))
     return [word for word in found if word]
 
 

@@ -110,7 +110,12 @@ def once(choice: Choice, entries: Sequence[BootEntry]) -> Optional[BootEntry]:
 
 def is_snapshot_entry(entry: BootEntry) -> bool:
     """Tell whether an entry was made for a snapshot, by its name."""
-    return entry.id.startswith((SNAPSHOT_ENTRY_PREFIX, _DIGIT_PREFIX))
+    return is_snapshot_name(entry.id)
+
+
+def is_snapshot_name(name: str) -> bool:
+    """Tell whether a file was made for the entry of a snapshot, whole or not, by its name."""
+    return name.startswith((SNAPSHOT_ENTRY_PREFIX, _DIGIT_PREFIX))
 
 
 def snapshot_entry_prefix(entries: Sequence[BootEntry]) -> str:
@@ -155,7 +160,11 @@ def _grub_default(saved_entry: str, menu: list[BootEntry]) -> Optional[BootEntry
 
 
 def _grub_entry(named: str, menu: list[BootEntry]) -> Optional[BootEntry]:
-    """Return the entry that GRUB means by an ID, a title or an index, tried in this order."""
+    """Return the entry that GRUB means by an ID, a title or an index, tried in this order.
+
+    That of Fedora and EL, since 2018. GRUB as it comes tries the index first, and takes the digits
+    that a name begins with for one; what it boots then is said at the first boot (settling.py).
+    """
     if not named:
         return None
     found = next((e for e in menu if e.name == named), None)

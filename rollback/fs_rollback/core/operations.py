@@ -49,7 +49,7 @@ class Operations(Protocol):
         """Return a text file of a tree, "" if there is none."""
 
     def write_file(self, tree: str, path: str, text: str) -> None:
-        """Replace a file durably; owner, mode and extended attributes stay."""
+        """Replace a file, durable with the next sync; owner, mode and extended attributes stay."""
 
     def write_record(self, name: str, text: str) -> None:
         """Write a record into the store durably."""

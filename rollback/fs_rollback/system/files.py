@@ -33,16 +33,14 @@ def write_durably(directory: int, name: str, text: str, *, mode: int = 0o600) ->
         raise KernelError("write", name, error) from error
 
 
-def write_for_next_commit(directory: int, name: str, text: str) -> None:
-    """Create a file that the filesystem's next commit makes durable, without a commit of its own.
+def write_for_next_commit(directory: int, name: str, text: str, *, mode: int = 0o600) -> None:
+    """Replace a file of a btrfs; that one's next commit makes it durable, there is none of its own.
 
-    Small files lie in the metadata of btrfs (inline extents, at most 2048 bytes by default):
-    writing them out puts them into the running transaction. A larger one has data of its own,
-    whose arrival no commit waits for, so it is fsynced. tests/kernel/test_crash_images.py holds
+    After a crash it holds the old text or the new one. tests/kernel/test_crash_images.py holds
     this against crash images. Raises KernelError.
     """
     try:
-        _write_temporary(directory, name, _encoded(text), mode=0o600, durable=len(text) >= 2048)
+        _write_temporary(directory, name, _encoded(text), mode=mode, durable=False)
         os.rename(name + _TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -65,9 +63,22 @@ def _write_temporary(
         if durable:
             os.fsync(descriptor)
         else:
-            syscalls.write_out(descriptor)
+            leave_to_next_commit(descriptor)
     finally:
         os.close(descriptor)
+
+
+def leave_to_next_commit(descriptor: int) -> None:
+    """Have the next commit of a btrfs make a file durable with what was written to it.
+
+    Small files lie in the metadata of btrfs (inline extents, at most 2048 bytes by default):
+    writing them out puts them into the running transaction. A larger one has data of its own,
+    whose arrival no commit waits for, so it is fsynced. Raises OSError.
+    """
+    if os.fstat(descriptor).st_size >= 2048:
+        os.fsync(descriptor)
+    else:
+        syscalls.write_out(descriptor)
 
 
 @contextmanager
@@ -85,13 +96,28 @@ def _encoded(text: str) -> tuple[bytes]:
 
 def remove_durably(directory: int, name: str) -> None:
     """Remove a file if it is there; a directory of that name stays. Raises KernelError."""
+    if remove(directory, name):
+        sync_directory(directory)
+
+
+def remove(directory: int, name: str) -> bool:
+    """Remove a file, durable with the next sync; whether it was there. Raises KernelError.
+
+    A directory of that name stays.
+    """
     try:
         os.unlink(name, dir_fd=directory)
-        os.fsync(directory)
     except (FileNotFoundError, IsADirectoryError):
-        return
+        return False
     except OSError as error:
         raise KernelError("remove", name, error) from error
+    return True
+
+
+def sync_directory(directory: int) -> None:
+    """Bring what names a directory has to the disk. Raises KernelError."""
+    with kernel_errors("sync", f"/proc/self/fd/{directory}"):
+        os.fsync(directory)
 
 
 @contextmanager

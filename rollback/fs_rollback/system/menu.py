@@ -3,7 +3,9 @@
 
 An entry boots a writable copy of its snapshot (a trial, `fs-snapshots/try_...`) with a kernel that
 fits it. The copy is whole before its entry is written, and the entry goes before the copy does: an
-entry never leads nowhere. Nothing here may stop a transaction: what fails is returned in words.
+entry never leads nowhere. Where both are on one filesystem a single commit brings them to the disk,
+and what came first is in no later one; an entry elsewhere is written when the copy is on the disk.
+Nothing here may stop a transaction: what fails is returned in words.
 """
 
 from __future__ import annotations
@@ -12,17 +14,11 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from ..core import bls, boot_files, cmdline, fstab
-from ..core.boot_entries import Bootable, kernel_version, newest, trial_of
+from ..core import bls, boot_files
+from ..core.boot_entries import Bootable, trial_of
 from ..core.layout import Layout
-from ..core.loaders import (
-    default_entry,
-    is_snapshot_entry,
-    snapshot_entry_prefix,
-    snapshot_entry_values,
-)
+from ..core.loaders import is_snapshot_name
 from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, trial_name
-from ..core.record import Kind
 from ..core.snapshot import STORE, Snapshot, Subvolume
 from ..errors import Error, KernelError, RefusedError
 from . import (
@@ -32,6 +28,7 @@ from . import (
     files,
     kernels,
     loader_settings,
+    menu_entry,
     places,
     refusals,
     saved_kernels,
@@ -41,16 +38,6 @@ from .host import Host
 from .operations import Operations
 from .places import Place
 from .store import Store
-
-_LONGEST_TITLE = 120
-
-
-class _Model(NamedTuple):
-    """What an entry is made like: the place it belongs to, a fitting entry, and its kernel."""
-
-    place: Place
-    entry: bls.BootEntry
-    kernel: str
 
 
 class Menu(NamedTuple):
@@ -92,13 +79,16 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
             snapshot = store.snapshot_of(subvolume)
             if not refusals.of_stranger(host, snapshot):
                 wanted[name] = snapshot
-    problems = _remove_others(host, found, {trial_name(name) for name in wanted} | held)
+    keep = {trial_name(name) for name in wanted} | held
+    problems, staying = _remove_entries(host, found, keep)
     started: list[str] = []
     for snapshot in wanted.values():
         try:
             started += _ensure(host, store, layout, found, snapshot)
         except (Error, OSError) as error:
             problems.append(f"{snapshot.name} has no entry in the boot menu: {error}")
+    Operations(host).sync()
+    problems += _delete_copies(host, keep | staying)
     return Menu(tuple(problems), tuple(started))
 
 
@@ -168,15 +158,42 @@ def _held(host: Host, found: Boot) -> set[str]:
 
 
 def _remove_others(host: Host, found: Boot, keep: set[str]) -> list[str]:
-    """Remove all entries and writable copies but those named in `keep`."""
-    problems = []
+    """Remove all entries and writable copies but those named in `keep`; returns what went wrong."""
+    problems, staying = _remove_entries(host, found, keep)
+    return problems + _delete_copies(host, keep | staying)
+
+
+def _remove_entries(host: Host, found: Boot, keep: set[str]) -> tuple[list[str], set[str]]:
+    """Remove all entries but those of the copies in `keep`.
+
+    Returns what went wrong, and the copies whose entries are there still.
+    """
+    problems, staying = [], set()
+    for place in found.places:
+        try:
+            _remove_unfinished(place)
+        except KernelError as error:
+            problems.append(str(error))
     for bootable in _ours(found):
         if trial_of(bootable.entry) not in keep:
             try:
                 _remove_entry(host, found, bootable)
             except KernelError as error:
                 problems.append(str(error))
-                keep = keep | {trial_of(bootable.entry)}  # an entry must not lead nowhere
+                staying.add(trial_of(bootable.entry))
+    return problems, staying
+
+
+def _remove_unfinished(place: Place) -> None:
+    """Remove what a power cut left of entries of ours that were being written."""
+    with files.opened(place.directory) as directory:
+        for name in files.list_in_tree(directory, places.ENTRIES) or []:
+            if is_snapshot_name(name) and name.endswith(files.temporary(".conf")):
+                files.remove(directory, f"{places.ENTRIES}/{name}")
+
+
+def _delete_copies(host: Host, keep: set[str]) -> list[str]:
+    problems = []
     for name in sorted(_trials(host).keys() - keep):
         try:
             btrfs.delete_subvolume(host.path(f"{STORE}/{name}"), recursive=True)
@@ -194,7 +211,10 @@ def _remove_entry(host: Host, found: Boot, bootable: Bootable) -> None:
         shot = loader_settings.one_shot(found.choice, found.setting)
         if shot is not None:  # GRUB would start the first entry instead, not the default one
             loader_settings.write_setting(host, shot.file, shot.key, None)
-    operations.remove_file(place.locate_entry(bootable.entry.file))
+    with files.opened(os.path.join(place.directory, places.ENTRIES)) as directory:
+        files.remove(directory, os.path.basename(bootable.entry.file))
+        if not place.beside_root:
+            files.sync_directory(directory)
     if place.in_root or bootable.kernel in kernels.with_modules(host.root_fd):
         return
     others = [b for b in found.bootables if b.entry != bootable.entry]
@@ -219,19 +239,19 @@ def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Sna
         return _started(found.place_of(present), present.entry)
     with files.opened(host.path(snapshot.path)) as tree:
         modules = kernels.with_modules(tree)
-        title = _title(snapshot, tree)
-    model = _model(host, layout, found, snapshot, modules)
+        title = menu_entry.title_of(snapshot, tree)
+    model = menu_entry.find_model(host, layout, found, snapshot, modules)
     if model is None:
         if present is not None:
             _remove_entry(host, found, present)
         raise RefusedError(f"no kernel in /boot fits it ({', '.join(modules) or 'it has none'})")
-    _make_trial(host, layout, snapshot, trial, whole=present is not None and not present.missing)
+    whole = present is not None and not present.missing
+    menu_entry.make_copy(host, layout, snapshot, trial, whole=whole)
     try:
-        _write_entry(found, model, trial, title)
+        menu_entry.write(host, found, model, trial, title)
     except Error:
         if present is None:
             btrfs.delete_subvolume(host.path(f"{STORE}/{trial}"), recursive=True)
-            host.forget()
         raise
     return _started(model.place, model.entry)
 
@@ -256,128 +276,3 @@ def _put_back(host: Host, store: Store, found: Boot, snapshot: Snapshot, present
     for where in lost:
         Operations(host).put_file(saved[where], where)
     return True
-
-
-def _model(
-    host: Host, layout: Layout, found: Boot, snapshot: Snapshot, modules: Sequence[str]
-) -> Optional[_Model]:
-    """Return the entry to make a snapshot's like.
-
-    Where /boot is part of the root it is in the copy too, kernels and all. Elsewhere it is what
-    fits of the entries that are there, with the running kernel first: that one is known to boot,
-    and dnf(8) does not remove it (protect_running_kernel).
-    """
-    inside = [place for place in found.places if place.in_root]
-    if inside:
-        return _model_in_snapshot(host, layout, inside[0], snapshot, modules)
-    fitting = [b for b in found.bootables if b.fits(modules)]
-    running = [b for b in fitting if host.is_running and b.kernel == os.uname().release]
-    chosen = newest(running or fitting)
-    return _Model(found.place_of(chosen), chosen.entry, chosen.kernel) if chosen else None
-
-
-def _model_in_snapshot(
-    host: Host, layout: Layout, place: Place, snapshot: Snapshot, modules: Sequence[str]
-) -> Optional[_Model]:
-    """Return the newest entry of the snapshot's own /boot, its paths leading into the copy."""
-    old, new = _prefix(layout.root.path), _prefix(f"{STORE}/{trial_name(snapshot.name)}")
-    folder = f"{place.point.strip('/')}/{places.ENTRIES}"
-    candidates = []
-    with files.opened(host.path(snapshot.path)) as tree:
-        for name in files.list_in_tree(tree, folder) or []:
-            text = files.read_in_tree(tree, f"{folder}/{name}") if name.endswith(".conf") else ""
-            entry = bls.parse(f"{place.point}/{places.ENTRIES}/{name}", text or "")
-            ours = all(path.startswith(old) for path in entry.files)
-            inside = [path[len(old) :] for path in entry.files]
-            whole = ours and all(files.status_of(tree, path) is not None for path in inside)
-            if whole and entry.linux and not is_snapshot_entry(entry):
-                bootable = Bootable(entry, kernel_version(entry), (), follows=True, ours=True)
-                candidates += [bootable] if bootable.fits(modules) else []
-    chosen = newest(candidates)
-    if chosen is None:
-        return None
-    moved = bls.rewrite(
-        chosen.entry.text,
-        {
-            "linux": new + chosen.entry.linux[len(old) :],
-            "initrd": " ".join(
-                new + word[len(old) :] if word.startswith(old) else word
-                for word in chosen.entry.initrd
-            )
-            or None,
-        },
-    )
-    return _Model(place, bls.parse(chosen.entry.file, moved), chosen.kernel)
-
-
-def _prefix(root: str) -> str:
-    return f"/{root}/" if root else "/"
-
-
-def _make_trial(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, whole: bool) -> None:
-    """Make the writable copy; its fstab names itself and nothing of the old root.
-
-    One that is there is `whole` if an entry boots it, or if it runs; any other was cut off.
-    """
-    operations = Operations(host)
-    path = f"{STORE}/{trial}"
-    if trial in _trials(host):
-        if whole or _trials(host)[trial].id in host.mounted_ids:
-            operations.set_read_only(path, read_only=False)
-            return
-        operations.delete(path)
-    operations.snapshot(snapshot.path, path, read_only=False)
-    host.forget()
-    for stub in _stubs(host, snapshot):
-        operations.make_directory(snapshot.path, path, stub)
-    text = operations.read_file(path, "etc/fstab")
-    mended = fstab.without_subvolumes_of(fstab.with_root_subvolume(text, path), layout.root.path)
-    if mended != text:
-        operations.write_file(path, "etc/fstab", mended)
-
-
-def _stubs(host: Host, snapshot: Snapshot) -> list[str]:
-    """Return the stand-ins of nested subvolumes that the snapshot has: nobody can write there."""
-    source = snapshot.record.source.path if snapshot.record else ""
-    prefix = f"{source}/" if source else ""
-    inside = [s.path[len(prefix) :] for s in host.subvolumes if s.path.startswith(prefix)]
-    with files.opened(host.path(snapshot.path)) as tree:
-        return [p for p in inside if p and files.inode_of(tree, p) == btrfs.STUB_INODE]
-
-
-def _write_entry(found: Boot, model: _Model, trial: str, title: str) -> None:
-    try:
-        options = cmdline.with_root_subvolume(model.entry.options, f"{STORE}/{trial}")
-        values = {**snapshot_entry_values(title), "options": options}
-        text = bls.rewrite(model.entry.text, values)
-    except ValueError as error:
-        raise RefusedError(str(error)) from error
-    others = [b.entry for b in found.bootables if trial_of(b.entry) != trial]
-    name = f"{snapshot_entry_prefix(others)}{trial[len(TRIAL_PREFIX) :]}.conf"
-    made = bls.parse(f"{model.place.point}/{places.ENTRIES}/{name}", text)
-    if default_entry(found.choice, [*others, made]) == made:
-        raise RefusedError(f"{name} would be the entry that boots by default")
-    with files.opened(os.path.join(model.place.directory, places.ENTRIES)) as directory:
-        like = files.status_of(directory, os.path.basename(model.entry.file))
-        mode = (like.st_mode if like else 0o600) & 0o777
-        data = (text.encode("utf-8", "surrogateescape"),)
-        files.replace(directory, name, data, mode=mode)
-
-
-def _title(snapshot: Snapshot, tree: int) -> str:
-    """Return the title: one line, whatever the command line of the transaction was."""
-    record = snapshot.record
-    moment = snapshot.created.astimezone().strftime("%Y-%m-%d %H:%M")
-    what = f"snapshot {snapshot.name}"
-    if record is not None and record.kind is Kind.PRE and record.transaction is not None:
-        what = "before " + " ".join(record.transaction.command_line)
-    elif record is not None and record.description:
-        what = record.description
-    clean = "".join(c if c.isprintable() else " " for c in f"{_system(tree)} {what}")
-    return f"{clean[:_LONGEST_TITLE]}, {moment}"
-
-
-def _system(tree: int) -> str:
-    text = files.read_in_tree(tree, "etc/os-release") or ""
-    names = [line[5:].strip("\"'") for line in text.split("\n") if line.startswith("NAME=")]
-    return names[-1] if names else "Linux"

@@ -121,7 +121,7 @@ class Operations:
             return files.read_in_tree(root, path) or ""
 
     def write_file(self, tree: str, path: str, text: str) -> None:
-        """Replace the text of a file; owner, mode and extended attributes stay.
+        """Replace the text of a file, durable with the next sync; owner, mode, attributes stay.
 
         In place, not by rename: the tree is one that nothing boots yet.
         """
@@ -130,7 +130,7 @@ class Operations:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(text.encode("utf-8", "surrogateescape"))
                 file.flush()
-                os.fsync(file.fileno())
+                files.leave_to_next_commit(file.fileno())
 
     def write_record(self, name: str, text: str) -> None:
         """Write a record into the store durably."""

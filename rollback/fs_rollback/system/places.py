@@ -41,6 +41,11 @@ class Place(NamedTuple):
     in_root: bool = False
     follows: bool = False
 
+    @property
+    def beside_root(self) -> bool:
+        """Whether it is on the filesystem of the root."""
+        return self.where.startswith("top:")
+
     def locate(self, path: str) -> str:
         """Return a path of one of its entries as a plan names it."""
         kind, _, inside = self.base_where.partition(":")

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One entry of the boot menu and the writable copy that it boots: what they are made like, and how.
+
+When they are made and removed, and in which order they get to the disk, is in menu.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+from ..core import bls, cmdline, fstab
+from ..core.boot_entries import Bootable, kernel_version, newest, trial_of
+from ..core.layout import Layout
+from ..core.loaders import (
+    default_entry,
+    is_snapshot_entry,
+    snapshot_entry_prefix,
+    snapshot_entry_values,
+)
+from ..core.naming import TRIAL_PREFIX, trial_name
+from ..core.record import Kind
+from ..core.snapshot import STORE, Snapshot
+from ..errors import RefusedError
+from . import btrfs, files, places
+from .boot import Boot
+from .host import Host
+from .operations import Operations
+from .places import Place
+
+_LONGEST_TITLE = 120
+
+
+class Model(NamedTuple):
+    """What an entry is made like: one that fits, and the place that it belongs to."""
+
+    place: Place
+    entry: bls.BootEntry
+
+
+def find_model(
+    host: Host, layout: Layout, found: Boot, snapshot: Snapshot, modules: Sequence[str]
+) -> Optional[Model]:
+    """Return the entry to make a snapshot's like.
+
+    Where /boot is part of the root it is in the copy too, kernels and all. Elsewhere it is what
+    fits of the entries that are there, with the running kernel first: that one is known to boot,
+    and dnf(8) does not remove it (protect_running_kernel).
+    """
+    inside = [place for place in found.places if place.in_root]
+    if inside:
+        return _model_in_snapshot(host, layout, inside[0], snapshot, modules)
+    fitting = [b for b in found.bootables if b.fits(modules)]
+    running = [b for b in fitting if host.is_running and b.kernel == os.uname().release]
+    chosen = newest(running or fitting)
+    return Model(found.place_of(chosen), chosen.entry) if chosen else None
+
+
+def _model_in_snapshot(
+    host: Host, layout: Layout, place: Place, snapshot: Snapshot, modules: Sequence[str]
+) -> Optional[Model]:
+    """Return the newest entry of the snapshot's own /boot, its paths leading into the copy."""
+    old, new = _prefix(layout.root.path), _prefix(f"{STORE}/{trial_name(snapshot.name)}")
+    folder = f"{place.point.strip('/')}/{places.ENTRIES}"
+    candidates = []
+    with files.opened(host.path(snapshot.path)) as tree:
+        for name in files.list_in_tree(tree, folder) or []:
+            text = files.read_in_tree(tree, f"{folder}/{name}") if name.endswith(".conf") else ""
+            entry = bls.parse(f"{place.point}/{places.ENTRIES}/{name}", text or "")
+            ours = all(path.startswith(old) for path in entry.files)
+            inside = [path[len(old) :] for path in entry.files]
+            whole = ours and all(files.status_of(tree, path) is not None for path in inside)
+            if whole and entry.linux and not is_snapshot_entry(entry):
+                bootable = Bootable(entry, kernel_version(entry), (), follows=True, ours=True)
+                candidates += [bootable] if bootable.fits(modules) else []
+    chosen = newest(candidates)
+    if chosen is None:
+        return None
+    moved = bls.rewrite(
+        chosen.entry.text,
+        {
+            "linux": new + chosen.entry.linux[len(old) :],
+            "initrd": " ".join(
+                new + word[len(old) :] if word.startswith(old) else word
+                for word in chosen.entry.initrd
+            )
+            or None,
+        },
+    )
+    return Model(place, bls.parse(chosen.entry.file, moved))
+
+
+def _prefix(root: str) -> str:
+    return f"/{root}/" if root else "/"
+
+
+def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, whole: bool) -> None:
+    """Make the writable copy; its fstab names itself and nothing of the old root.
+
+    One that is there is `whole` if an entry boots it, or if it runs; any other was cut off.
+    """
+    operations = Operations(host)
+    path = f"{STORE}/{trial}"
+    present = next((s for s in host.subvolumes if s.path == path), None)
+    if present is not None:
+        if whole or present.id in host.mounted_ids:
+            operations.set_read_only(path, read_only=False)
+            return
+        operations.delete(path)
+    operations.snapshot(snapshot.path, path, read_only=False)
+    for stub in _stubs(host, snapshot):
+        operations.make_directory(snapshot.path, path, stub)
+    text = operations.read_file(path, "etc/fstab")
+    mended = fstab.without_subvolumes_of(fstab.with_root_subvolume(text, path), layout.root.path)
+    if mended != text:
+        operations.write_file(path, "etc/fstab", mended)
+
+
+def _stubs(host: Host, snapshot: Snapshot) -> list[str]:
+    """Return the stand-ins of nested subvolumes that the snapshot has: nobody can write there."""
+    source = snapshot.record.source.path if snapshot.record else ""
+    prefix = f"{source}/" if source else ""
+    inside = [s.path[len(prefix) :] for s in host.subvolumes if s.path.startswith(prefix)]
+    with files.opened(host.path(snapshot.path)) as tree:
+        return [p for p in inside if p and files.inode_of(tree, p) == btrfs.STUB_INODE]
+
+
+def write(host: Host, found: Boot, model: Model, trial: str, title: str) -> None:
+    """Write the entry that boots the copy `trial`; one beside the root is durable with a sync.
+
+    Raises RefusedError where it would be the default or its options cannot be written; KernelError.
+    """
+    try:
+        options = cmdline.with_root_subvolume(model.entry.options, f"{STORE}/{trial}")
+        values = {**snapshot_entry_values(title), "options": options}
+        text = bls.rewrite(model.entry.text, values)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    others = [b.entry for b in found.bootables if trial_of(b.entry) != trial]
+    name = f"{snapshot_entry_prefix(others)}{trial[len(TRIAL_PREFIX) :]}.conf"
+    made = bls.parse(f"{model.place.point}/{places.ENTRIES}/{name}", text)
+    if default_entry(found.choice, [*others, made]) == made:
+        raise RefusedError(f"{name} would be the entry that boots by default")
+    with files.opened(os.path.join(model.place.directory, places.ENTRIES)) as directory:
+        like = files.status_of(directory, os.path.basename(model.entry.file))
+        mode = (like.st_mode if like else 0o600) & 0o777
+        if model.place.beside_root:
+            files.write_for_next_commit(directory, name, text, mode=mode)
+            return
+        Operations(host).sync()  # the copy is on the disk before anything there leads to it
+        files.replace(directory, name, (text.encode("utf-8", "surrogateescape"),), mode=mode)
+
+
+def title_of(snapshot: Snapshot, tree: int) -> str:
+    """Return the title: one line, whatever the command line of the transaction was."""
+    record = snapshot.record
+    moment = snapshot.created.astimezone().strftime("%Y-%m-%d %H:%M")
+    what = f"snapshot {snapshot.name}"
+    if record is not None and record.kind is Kind.PRE and record.transaction is not None:
+        what = "before " + " ".join(record.transaction.command_line)
+    elif record is not None and record.description:
+        what = record.description
+    clean = "".join(c if c.isprintable() else " " for c in f"{_system(tree)} {what}")
+    return f"{clean[:_LONGEST_TITLE]}, {moment}"
+
+
+def _system(tree: int) -> str:
+    text = files.read_in_tree(tree, "etc/os-release") or ""
+    names = [line[5:].strip("\"'") for line in text.split("\n") if line.startswith("NAME=")]
+    return names[-1] if names else "Linux"
