@@ -190,11 +190,17 @@ def _build_image(image: Path, layout: Layout, tarball: Path, files: dict[str, st
 
 
 def debian_tarball(
-    path: Path, suite: str, packages: Sequence[str], *, hook: Optional[Path] = None
+    path: Path,
+    suite: str,
+    packages: Sequence[str],
+    *,
+    hook: Optional[Path] = None,
+    variant: str = "minbase",
 ) -> None:
     """Write a small root of a Debian suite to a tar file; mmdebstrap needs root and the network.
 
     `hook` is a shell script that is run with the finished tree as its argument before it is packed.
+    `variant` is mmdebstrap's: with "extract" the packages are unpacked, and nothing is installed.
     """
     hooks = [f'--customize-hook=sh {shlex.quote(os.fspath(hook))} "$1"'] if hook else []
     unread = ("doc", "info", "locale", "man")
@@ -203,8 +209,10 @@ def debian_tarball(
             # Killed with us: it would go on writing to a file that the next run writes too.
             "setpriv", "--pdeathsig", "KILL",
             "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-            "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar",
+            "mmdebstrap", "--quiet", "--mode=root", f"--variant={variant}", "--format=tar",
             f"--include={','.join(packages)}",
+            # A mirror may be behind with what changes each day.
+            '--aptopt=Acquire::Check-Valid-Until "false"',
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in unread),
             *hooks,
             suite, os.fspath(path),

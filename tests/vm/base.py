@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Callable
 from tests.sandbox.base import (
     DEBIAN_PACKAGES,
     built_once,
+    cache_directory,
     debian_tarball,
     digest,
     is_debian,
@@ -35,6 +37,10 @@ _PACKAGES = (
     "systemd", "systemd-sysv", "systemd-boot", "udev", "kmod", "util-linux", "e2fsprogs",
     "dosfstools", "busybox-static",
 )  # fmt: skip
+
+# Boot loaders that know more than those of the machines' own release.
+_NEWER_SUITE = "forky"
+_NEWER_LOADERS = ("grub-efi-amd64-bin", "grub-efi-amd64-unsigned", "systemd-boot-efi")
 
 # What tests/setup.sh installs for this tier.
 _TOOLS = (
@@ -88,6 +94,18 @@ def base(cache: Path, *, say: Callable[[str], None]) -> Base:
     if len(kernels) != 2:
         raise RuntimeError(f"{directory} has {len(kernels)} kernels, not two: remove it")
     return Base(tarball, (kernels[0], kernels[1]), directory / "systemd-bootx64.efi")
+
+
+def newer_loader(path: str) -> bytes:
+    """Return a file of the newer boot loaders; they are fetched if they are not in the cache."""
+    tarball = cache_directory() / f"vm-loaders-{_NEWER_SUITE}-{digest(_NEWER_LOADERS)}.tar"
+    with built_once(tarball) as unfinished:
+        if unfinished is not None:
+            debian_tarball(unfinished, _NEWER_SUITE, _NEWER_LOADERS, variant="extract")
+    with tarfile.open(tarball) as archive:
+        found = archive.extractfile(f"./{path}")
+        assert found is not None, path
+        return found.read()
 
 
 def _by_version(path: Path) -> list[int]:

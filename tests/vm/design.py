@@ -68,6 +68,7 @@ class Design:
     boot: Boot
     subvolumes: tuple[str, ...] = ()
     nested: tuple[str, ...] = ()
+    machine_id: str = MACHINE_ID
 
     @property
     def name(self) -> str:
@@ -99,7 +100,7 @@ class Design:
     def kernel_files(self, version: str) -> tuple[str, str]:
         """Return the paths of a kernel and its initramfs in the running machine."""
         if self.boot is Boot.ESP:
-            directory = f"/boot/efi/{MACHINE_ID}/{version}"
+            directory = f"/boot/efi/{self.machine_id}/{version}"
             return f"{directory}/linux", f"{directory}/initrd"
         return f"/boot/vmlinuz-{version}", f"/boot/initramfs-{version}.img"
 
@@ -119,7 +120,7 @@ class Design:
         kernel, initramfs = map(self.path_for_loader, self.kernel_files(version))
         lines = [f"title Fedora Linux ({version}) 41 (Test)", f"version {version}"]
         if self.boot is Boot.ESP:
-            lines += [f"machine-id {MACHINE_ID}", "sort-key fedora"]
+            lines += [f"machine-id {self.machine_id}", "sort-key fedora"]
             lines += [f"options {self.options(uuids)}", f"linux {kernel}", f"initrd {initramfs}"]
         else:
             lines += [f"linux {kernel}", f"initrd {initramfs} $tuned_initrd"]
@@ -129,7 +130,7 @@ class Design:
 
     def entry_id(self, version: str) -> str:
         """Return the name of a kernel's boot entry, without its .conf."""
-        return f"{MACHINE_ID}-{version}"
+        return f"{self.machine_id}-{version}"
 
     def files(self, version: str, uuids: Uuids) -> dict[str, str]:
         """Return the text files that make a base system this machine, by path from its root.
@@ -140,14 +141,14 @@ class Design:
             f"{self.entries.lstrip('/')}/{self.entry_id(version)}.conf": self.entry(version, uuids),
             "etc/fstab": self._fstab(uuids),
             "etc/kernel/cmdline": self.options(uuids) + "\n",
-            "etc/machine-id": MACHINE_ID + "\n",
+            "etc/machine-id": self.machine_id + "\n",
             "etc/os-release": _OS_RELEASE,
         }
         if self.boot is Boot.ESP:
             files["boot/efi/loader/loader.conf"] = "#timeout 3\n#console-mode keep\ntimeout 0\n"
         else:
             files["boot/grub2/grubenv"] = _grubenv(self.entry_id(version), self.seen_by_loader)
-            files["boot/grub2/grub.cfg"] = _GRUB_CFG
+            files["boot/grub2/grub.cfg"] = _GRUB_CFG.format(blscfg=self._blscfg())
             files["etc/default/grub"] = self._default_grub()
         return files
 
@@ -165,6 +166,14 @@ class Design:
             f"UUID={uuid} {point:<23} {fstype:<7} {options:<15} 0 {2 if fstype == 'vfat' else 0}\n"
             for uuid, point, fstype, options in lines
         )
+
+    def _blscfg(self) -> str:
+        """Return the command that reads the entries; Fedora's is told where by blsdir in grubenv.
+
+        That of GRUB 2.14 looks in /loader/entries unless it is told here.
+        """
+        entries = f"{self.seen_by_loader}/loader/entries"
+        return f"blscfg --path {entries}" if self.seen_by_loader else "blscfg"
 
     def _default_grub(self) -> str:
         flags = f"rootflags=subvol={self.root.subvolume} " if self.root.is_named else ""
@@ -204,16 +213,16 @@ GRUB_ENABLE_BLSCFG=true
 _GRUB_CFG = """\
 set pager=1
 load_env
-if [ "${next_entry}" ] ; then
-   set default="${next_entry}"
+if [ "${{next_entry}}" ] ; then
+   set default="${{next_entry}}"
    set next_entry=
    save_env next_entry
    set boot_once=true
 else
-   set default="${saved_entry}"
+   set default="${{saved_entry}}"
 fi
-insmod blscfg
-blscfg
+set timeout=0
+{blscfg}
 """
 
 _GRUBENV_BYTES = 1024  # GRUB_ENVBLK_SIZE: the whole file is one block

@@ -170,6 +170,12 @@ class Disks:
         with self.as_the_loader() as top:
             return _read_files(top / path.lstrip("/"))
 
+    def write_esp(self, files: Mapping[str, bytes]) -> None:
+        """Put files on the ESP, each by its path there, in directories that it has."""
+        for path, data in files.items():
+            target = ["-i", f"{self.esp}@@{_ESP_START}", "-", f"::{path}"]
+            subprocess.run(["mcopy", "-o", "-D", "o", *target], input=data, check=True)
+
     def copy_esp(self, target: Path) -> None:
         """Write the filesystem of the ESP to a file of its own, as fsck.vfat(8) wants it."""
         block = 64 * 1024

@@ -77,7 +77,7 @@ def status(args: Namespace) -> int:
 
 
 def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
-    from ..system import boot_sources, plugin_state, transaction
+    from ..system import boot_sources, kernels, plugin_state, transaction
 
     attention: list[str] = []
     layout = None
@@ -87,6 +87,11 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         attention.append(f"no rollback is possible: {error} {error.hint}".strip())
     if host.is_running and (unprotected := transaction.unprotected()) is not None:
         attention.append(f"{unprotected.reason}: transactions take no snapshot")
+    if host.is_running and (running := kernels.running_without_modules(host.root_fd)):
+        attention.append(
+            f"the root has no modules for the kernel that runs, {running}; 'fs-rollback check'"
+            " tells which boot entry fits"
+        )
     if reason := host.unsupported():
         attention.append(f"{reason}: transactions take no snapshot, no rollback is possible")
     try:

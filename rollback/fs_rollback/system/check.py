@@ -97,20 +97,22 @@ def _once(walk: Walk) -> Iterator[Link]:
 
 
 def _running_kernel(walk: Walk) -> Iterator[Link]:
-    """Compare what runs with the root where no boot entry tells what will."""
-    host = walk.host
-    if walk.default is not None or not host.is_running:
+    """Compare what runs with the root: all there is where no boot entry tells what will run."""
+    if not walk.host.is_running:
         return
     running = os.uname().release
-    if running in kernels.with_modules(walk.tree):
+    if kernels.running_without_modules(walk.tree):
+        # Before the reboot of a rollback it is the old root's.
+        if walk.default is None or walk.root.id == walk.host.root_id:
+            yield chain.warning(
+                "running kernel",
+                f"the root has no modules for the kernel that runs now: {running}",
+                "Have the loader start a kernel that the root has modules for, or reinstall this"
+                " one. If the default entry above is another one, the loader did not start it.",
+            )
+    elif walk.default is None:
         yield chain.ok(
             "running kernel", f"the root has the modules of the running kernel {running}"
-        )
-    else:
-        yield chain.warning(
-            "running kernel",
-            f"the root has no modules for the kernel that runs now: {running}",
-            "Have the loader start a kernel that the root has modules for, or reinstall this one.",
         )
 
 

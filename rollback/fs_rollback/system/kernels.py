@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import files
 
 # depmod(8) makes the first, the kernel's own package has the others.
@@ -23,6 +25,13 @@ def with_modules(tree: int) -> tuple[str, ...]:
             files.status_of(tree, f"usr/lib/modules/{name}/{file}") is not None for file in _MARKS
         )
     )
+
+
+def running_without_modules(tree: int) -> str:
+    """Return the running kernel's version if a tree has modules, and none for it; else ""."""
+    found = with_modules(tree)
+    running = os.uname().release
+    return running if found and running not in found else ""
 
 
 def in_boot(tree: int) -> tuple[str, ...]:

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What GRUB itself makes of a rollback and of the menu; see grub.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.sandbox.rpms import Package
+from tests.vm import grub
+from tests.vm.design import MACHINE_ID, Boot, Design, Root
+from tests.vm.kernels import kernel_package
+from tests.vm.machine import Machine, repository_files
+from tests.vm.stories import Story, Telling, wanted
+
+# The new kernel takes the place of the old one, which has to come back with the rollback.
+_UPDATE = """
+[ "$(uname -r)" = {old} ]
+dnf --assumeyes upgrade
+[ "$(app)" = 2 ]
+[ "$(ls /boot/loader/entries | grep -c fs-snapshot-)" -eq 1 ]
+fs-rollback rollback --yes
+"""
+
+_ROLLED_BACK = """
+[ "$(uname -r)" = {old} ]
+[ "$(app)" = 1 ]
+modprobe loop
+fs-rollback check || [ $? -eq 1 ]
+fs-rollback undo --yes
+"""
+
+# Without a saved entry GRUB takes the first of its menu.
+_UPDATED_AGAIN = """
+[ "$(uname -r)" = {new} ]
+[ "$(app)" = 2 ]
+fs-rollback try latest
+sed -i 's/^saved_entry=/other_entry=/' {grubenv}
+[ "$(stat --format=%s {grubenv})" -eq 1024 ]
+"""
+
+_TRIAL = """
+findmnt --noheadings --output FSROOT --mountpoint / | grep -x '/fs-snapshots/try_[0-9]*'
+[ "$(app)" = 1 ]
+modprobe loop
+fs-rollback status >status || [ $? -eq 1 ]
+head -1 status | grep 'This machine runs a trial of yum_'
+"""
+
+_USUAL = """
+findmnt --noheadings --output FSROOT --mountpoint / | grep -v try_
+[ "$(uname -r)" = {new} ]
+grep '^next_entry=$' {grubenv}
+not grep '^saved_entry=' {grubenv}
+"""
+
+
+def _whole_story(machine: Machine) -> None:
+    """Roll a kernel back and forth, try a snapshot once, and choose the last of the menu."""
+    machine.loader = grub.Grub(machine.disks, machine.directory)
+    old, new = machine.base.kernels
+    names = {"old": old.version, "new": new.version, "grubenv": "/boot/grub2/grubenv"}
+    update = repository_files([kernel_package(new, replaces=True), _app("2")])
+    machine.boot(_UPDATE.format(**names), update)
+    machine.boot(_ROLLED_BACK.format(**names))
+    machine.boot(_UPDATED_AGAIN.format(**names))
+    machine.boot(_TRIAL)
+    machine.boot(_USUAL.format(**names))
+    entries = machine.read_boot_files("/boot/loader/entries")
+    assert len([name for name in entries if "fs-snapshot-" in name]) == 1
+    grub.choose_once(machine.disks, len(entries) - 1)
+    machine.boot(_TRIAL)
+
+
+_FOLLOWS = """
+dnf --assumeyes upgrade
+[ "$(app)" = 2 ]
+fs-rollback rollback --yes
+"""
+
+_FOLLOWED = """
+[ "$(uname -r)" = {old} ]
+[ "$(app)" = 1 ]
+[ ! -e /boot/vmlinuz-{new} ]
+fs-rollback undo --yes
+"""
+
+_BACK = """
+[ "$(uname -r)" = {new} ]
+[ "$(app)" = 2 ]
+"""
+
+
+def _boot_follows(machine: Machine) -> None:
+    """Where /boot is in a named root, the same paths lead GRUB into the other one."""
+    machine.loader = grub.Grub(machine.disks, machine.directory)
+    old, new = (kernel.version for kernel in machine.base.kernels)
+    update = [kernel_package(machine.base.kernels[1], replaces=True), _app("2")]
+    machine.boot(_FOLLOWS, repository_files(update))
+    machine.boot(_FOLLOWED.format(old=old, new=new))
+    machine.boot(_BACK.format(new=new))
+
+
+_NAMES_TAKEN_FOR_NUMBERS = """
+[ "$(uname -r)" = {new} ]
+[ "$(app)" = 1 ]
+journalctl -b -u fs-rollback-boot --no-pager | tee journal
+grep 'came up in the new root' journal
+grep 'the boot loader started kernel {new} instead of its default entry' journal
+fs-rollback status >status || [ $? -eq 1 ]
+grep 'no modules for the kernel that runs, {new}' status
+fs-rollback check >check || [ $? -eq 1 ]
+grep -A3 'no modules for the kernel that runs now: {new}' check
+"""
+
+
+def _takes_names_for_numbers(machine: Machine) -> None:
+    """GRUB as it comes, without Fedora's change, takes 7d1f... for the number 7: it is said.
+
+    get_entry_number() in normal/menu.c; Fedora and EL compare names first since 2018.
+    """
+    machine.loader = grub.Grub(machine.disks, machine.directory)
+    old, new = machine.base.kernels
+    update = repository_files([kernel_package(new, replaces=True), _app("2")])
+    machine.boot(_UPDATE.format(old=old.version), update)
+    machine.boot(_NAMES_TAKEN_FOR_NUMBERS.format(new=new.version))
+
+
+def _app(version: str) -> Package:
+    return Package("app", version, files={"/usr/bin/app": f"#!/bin/sh\necho {version}\n"})
+
+
+# No number, for GRUB without Fedora's change.
+_LETTERS = "e" + MACHINE_ID[1:]
+_APP = (_app("1"),)
+_EXT4 = Design(Root.NAMED, Boot.EXT4)
+_IN_ROOT = Design(Root.NAMED, Boot.IN_ROOT, machine_id=_LETTERS)
+STORIES = [
+    Story("grub-named-boot-ext4", replace(_EXT4, machine_id=_LETTERS), _whole_story, _APP),
+    Story("grub-named-boot-in-root", _IN_ROOT, _boot_follows, _APP, rare=True),
+    Story("grub-boots-another-entry", _EXT4, _takes_names_for_numbers, _APP, rare=True),
+]
+
+
+@pytest.mark.parametrize("story", wanted(STORIES), ids=str)
+def test_grub(story: Story, telling: Telling) -> None:
+    telling.hear(story)
