@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.vm.base import newer_loader
 from tests.vm.design import Boot, Design, Root
 from tests.vm.kernels import kernel_package
 from tests.vm.machine import Machine, repository_files
@@ -41,6 +42,29 @@ def _back_to_the_old_kernel(machine: Machine, *, replaces: bool) -> None:
     machine.boot(_FITS.format(version=new.version, package=f'"{expected}"'))
 
 
+_PREFER = """
+[ "$(uname -r)" = {old} ]
+dnf --assumeyes upgrade
+echo 'preferred {preferred}.conf' >>/boot/efi/loader/loader.conf
+fs-rollback check | grep 'default entry.*{preferred}'
+fs-rollback rollback --yes
+"""
+
+
+def _preferred(machine: Machine) -> None:
+    """What newer systemd-boot is told to prefer outranks the default, and is what changes."""
+    newer = newer_loader("usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+    machine.disks.write_esp({"EFI/BOOT/BOOTX64.EFI": newer})
+    old, new = machine.base.kernels
+    packages = [kernel_package(kernel) for kernel in (old, new)]
+    prefer = _PREFER.format(old=old.version, preferred=machine.design.entry_id(new.version))
+    machine.boot(prefer, repository_files([packages[1]]))
+    package = packages[0].file_name[: -len(".rpm")]
+    fits = _FITS.format(version=old.version, package=package)
+    machine.boot(f"{fits}fs-rollback undo --yes")
+    machine.boot(f'[ "$(uname -r)" = {new.version} ]')
+
+
 def _added(machine: Machine) -> None:
     _back_to_the_old_kernel(machine, replaces=False)
 
@@ -67,6 +91,10 @@ STORIES = [
 STORIES.append(
     Story("kernel-added-named-boot-ext4", Design(Root.NAMED, Boot.EXT4), _added, rare=True)
 )
+
+
+_ESP = Design(Root.NAMED, Boot.ESP)
+STORIES.append(Story("kernel-preferred-named-esp", _ESP, _preferred, rare=True))
 
 
 @pytest.mark.parametrize("story", wanted(STORIES), ids=str)
