@@ -34,6 +34,10 @@ mkdir "$root/run/repo" "$root/run/lock"
 mount --bind "$repository" "$root/run/repo"
 printf '%s\n' "$command_line" >"$root/run/cmdline"
 mount --bind "$root/run/cmdline" "$root/proc/cmdline"
+# The kernel that the command line names, and not the host's, is the one that runs.
+image_name=${command_line%% *}
+printf '%s\n' "${image_name#*vmlinuz-}" >"$root/run/osrelease"
+mount --bind "$root/run/osrelease" "$root/proc/sys/kernel/osrelease"
 
 # systemd: / again with the options of fstab, then what else fstab names.
 while read -r spec point type options _; do

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import random
+import re
 import subprocess
 import tempfile
 import time
@@ -151,24 +152,27 @@ def at_each_step(machine: Machine, camera: Camera) -> list[Cut]:
     return [*cuts, camera.take_still("killed after it")]
 
 
-_BEGIN, _END = "the rollback begins;", "the rollback ended;"
-_ROLL_BACK = f"""
+_BEGIN, _END = "the work begins;", "the work ended;"
+_WORK = f"""
 fs-rollback --version  # read from the disk, as if it had been used before
 echo '{_BEGIN}'
-fs-rollback rollback --yes
+{{work}}
 echo '{_END}'
 sleep 600
 """
+ROLLBACK = "fs-rollback rollback --yes"
 
 
-def at_random(machine: Machine, camera: Camera, chance: random.Random, gap_s: float) -> list[Cut]:
-    """Roll a machine back; return cuts from the start of it to a second after its end.
+def at_random(
+    machine: Machine, camera: Camera, chance: random.Random, gap_s: float, work: str = ROLLBACK
+) -> list[Cut]:
+    """Let a machine do some work; return cuts from the start of it to a second after its end.
 
     `gap_s` is the mean time between two of them, in seconds of the machine's running. At the end
     the power is cut.
     """
     cuts: list[Cut] = []
-    with machine.start(_ROLL_BACK) as (power, _):
+    with machine.start(_WORK.format(work=work)) as (power, _):
         power.wait_for(f"\n{_BEGIN}", timeout_s=_TIMEOUT_S)
         ran_s, ended_s = 0.0, None
         while ended_s is None or ran_s < ended_s + 1:
@@ -176,7 +180,7 @@ def at_random(machine: Machine, camera: Camera, chance: random.Random, gap_s: fl
             time.sleep(wait_s)
             ran_s += wait_s
             if not power.is_on() or ran_s > _TIMEOUT_S:
-                raise AssertionError(power.explain("the rollback did not end"))
+                raise AssertionError(power.explain("the work did not end"))
             if ended_s is None and f"\n{_END}" in power.output:
                 ended_s = ran_s
             when = "" if ended_s is None else ", after it"
@@ -187,7 +191,7 @@ def at_random(machine: Machine, camera: Camera, chance: random.Random, gap_s: fl
 
 def kill_at(machine: Machine, after_s: float) -> None:
     """Roll a machine back and kill its QEMU some seconds after the start of that."""
-    with machine.start(_ROLL_BACK) as (power, _):
+    with machine.start(_WORK.format(work=ROLLBACK)) as (power, _):
         power.wait_for(f"\n{_BEGIN}", timeout_s=_TIMEOUT_S)
         time.sleep(after_s)
         power.cut()
@@ -215,6 +219,28 @@ def loader_tree(machine: Machine) -> Iterator[Path]:
         tree.mkdir()
         subprocess.run(["mcopy", "-Q", "-s", "-i", partition, "::", tree], check=True)
         yield tree
+
+
+# What a filesystem without a journal cannot but have when its power is cut while it is mounted: the
+# mark that says so (byte 65, and not in the backup), a count of free clusters that is behind,
+# clusters that belong to no file yet.
+_HARMLESS = re.compile(
+    r"\s*(?:$|fsck\.fat|65:01/00|There are differences between boot sector|This is mostly harmless|"
+    r"Not automatically fixing|Dirty bit is set|Automatically removing dirty bit|Auto-correcting|"
+    r"Free cluster summary|Reclaimed \d+ unused|Leaving filesystem unchanged|.*: \d+ files, )"
+)
+
+
+def check_esp(machine: Machine) -> None:
+    """Assert that an ESP is whole, but for what a power cut cannot but leave."""
+    partition = machine.directory / "fsck.img"
+    machine.disks.copy_esp(partition)
+    done = subprocess.run(
+        ["fsck.vfat", "-n", partition], capture_output=True, text=True, check=False
+    )
+    partition.unlink()
+    lines = (done.stdout + done.stderr).splitlines()
+    assert all(_HARMLESS.match(line) for line in lines), done.stdout + done.stderr
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -13,7 +13,6 @@ import hashlib
 import json
 import random
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -158,34 +157,13 @@ def _check_boot_files(machine: Machine, whole: Sequence[dict[str, str]]) -> None
     for name, digest in _boot_files(machine).items():
         assert digest in {files.get(name) for files in whole}, f"{name} is {digest}"
     if machine.design.boot is Boot.ESP:
-        _check_esp(machine)
+        cuts.check_esp(machine)
         return
     with cuts.loader_tree(machine) as tree:
         block = (tree / machine.design.path_for_loader("/boot/grub2/grubenv")[1:]).read_bytes()
     assert len(block) == 1024
     assert block.startswith(b"# GRUB Environment Block\n")
     assert all(b"=" in line or line.startswith(b"#") for line in block.splitlines())
-
-
-# What a filesystem without a journal cannot but have when its power is cut while it is mounted: the
-# mark that says so (byte 65, and not in the backup), a count of free clusters that is behind,
-# clusters that belong to no file yet.
-_HARMLESS = re.compile(
-    r"\s*(?:$|fsck\.fat|65:01/00|There are differences between boot sector|This is mostly harmless|"
-    r"Not automatically fixing|Dirty bit is set|Automatically removing dirty bit|Auto-correcting|"
-    r"Free cluster summary|Reclaimed \d+ unused|Leaving filesystem unchanged|.*: \d+ files, )"
-)
-
-
-def _check_esp(machine: Machine) -> None:
-    partition = machine.directory / "fsck.img"
-    machine.disks.copy_esp(partition)
-    done = subprocess.run(
-        ["fsck.vfat", "-n", partition], capture_output=True, text=True, check=False
-    )
-    partition.unlink()
-    lines = (done.stdout + done.stderr).splitlines()
-    assert all(_HARMLESS.match(line) for line in lines), done.stdout + done.stderr
 
 
 def _app(version: str) -> Package:

@@ -100,7 +100,7 @@ def _running_kernel(walk: Walk) -> Iterator[Link]:
     """Compare what runs with the root: all there is where no boot entry tells what will run."""
     if not walk.host.is_running:
         return
-    running = os.uname().release
+    running = kernels.running()
     if kernels.running_without_modules(walk.tree):
         # Before the reboot of a rollback it is the old root's.
         if walk.default is None or walk.root.id == walk.host.root_id:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
-
+from ..errors import kernel_errors
 from . import files
 
 # depmod(8) makes the first, the kernel's own package has the others.
 _MARKS = ("modules.dep", "modules.builtin", "vmlinuz")
+_RUNNING = "/proc/sys/kernel/osrelease"  # proc(5); what uname(2) says
 _BOOT_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-")
 
 
@@ -27,11 +27,16 @@ def with_modules(tree: int) -> tuple[str, ...]:
     )
 
 
+def running() -> str:
+    """Return the version of the kernel that runs. Raises KernelError."""
+    with kernel_errors("read", _RUNNING), open(_RUNNING, encoding="ascii") as file:
+        return file.read().strip()
+
+
 def running_without_modules(tree: int) -> str:
     """Return the running kernel's version if a tree has modules, and none for it; else ""."""
-    found = with_modules(tree)
-    running = os.uname().release
-    return running if found and running not in found else ""
+    found, version = with_modules(tree), running()
+    return version if found and version not in found else ""
 
 
 def in_boot(tree: int) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from ..core.naming import TRIAL_PREFIX, trial_name
 from ..core.record import Kind
 from ..core.snapshot import STORE, Snapshot
 from ..errors import RefusedError
-from . import btrfs, files, places
+from . import btrfs, files, kernels, places
 from .boot import Boot
 from .host import Host
 from .operations import Operations
@@ -52,7 +52,8 @@ def find_model(
     if inside:
         return _model_in_snapshot(host, layout, inside[0], snapshot, modules)
     fitting = [b for b in found.bootables if b.fits(modules)]
-    running = [b for b in fitting if host.is_running and b.kernel == os.uname().release]
+    known = kernels.running() if host.is_running else ""
+    running = [b for b in fitting if b.kernel == known]
     chosen = newest(running or fitting)
     return Model(found.place_of(chosen), chosen.entry) if chosen else None
 
