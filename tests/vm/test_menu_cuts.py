@@ -16,7 +16,9 @@ from tests.vm import cuts
 from tests.vm.cuts import Camera
 from tests.vm.design import Boot, Design, Root
 from tests.vm.machine import Machine
-from tests.vm.stories import Story, Telling, wanted
+from tests.vm.stories import Story, Telling, all_wanted, wanted
+
+_FEW = 15  # cuts that are looked at where not all are
 
 _FIRST = """
 for number in 1 2; do fs-rollback create; sleep 1; done
@@ -46,7 +48,10 @@ def _menu_is_cut_off(machine: Machine) -> None:
         whole = {path.name: path.read_text() for path in seen.iterdir()}
     assert len(whole) == 5
     there: set[frozenset[str]] = set()
-    for cut in cuts.distinct(taken):
+    different = cuts.distinct(taken)
+    if not all_wanted():
+        different = [different[0], *chance.sample(different[1:-1], _FEW), different[-1]]
+    for cut in different:
         camera.put_back(cut)
         try:
             there.add(frozenset(_whole_entries(machine, whole)))
@@ -55,7 +60,7 @@ def _menu_is_cut_off(machine: Machine) -> None:
         except AssertionError as error:
             raise AssertionError(f"cut at {cut.moment}: {error}") from error
     print(f"{design.name}: {len(taken)} moments, {len(there)} menus")
-    assert len(there) >= 4, "each of the four menus was seen"
+    assert len(there) >= (4 if all_wanted() else 2), "the menu changed, three times in all"
 
 
 def _whole_entries(machine: Machine, whole: dict[str, str]) -> list[str]:

@@ -158,6 +158,9 @@ def _check_boot_files(machine: Machine, whole: Sequence[dict[str, str]]) -> None
         assert digest in {files.get(name) for files in whole}, f"{name} is {digest}"
     if machine.design.boot is Boot.ESP:
         cuts.check_esp(machine)
+        with cuts.loader_tree(machine) as tree:
+            text = (tree / "loader/loader.conf").read_text()
+        assert text.startswith("#timeout 3\n#console-mode keep\ntimeout 0\n"), text
         return
     with cuts.loader_tree(machine) as tree:
         block = (tree / machine.design.path_for_loader("/boot/grub2/grubenv")[1:]).read_bytes()

@@ -97,7 +97,8 @@ def _encoded(text: str) -> tuple[bytes]:
 def remove_durably(directory: int, name: str) -> None:
     """Remove a file if it is there; a directory of that name stays. Raises KernelError."""
     if remove(directory, name):
-        sync_directory(directory)
+        with kernel_errors("remove", name):
+            os.fsync(directory)
 
 
 def remove(directory: int, name: str) -> bool:
@@ -112,12 +113,6 @@ def remove(directory: int, name: str) -> bool:
     except OSError as error:
         raise KernelError("remove", name, error) from error
     return True
-
-
-def sync_directory(directory: int) -> None:
-    """Bring what names a directory has to the disk. Raises KernelError."""
-    with kernel_errors("sync", f"/proc/self/fd/{directory}"):
-        os.fsync(directory)
 
 
 @contextmanager
@@ -257,9 +252,10 @@ def replace(
     """Write a file durably; it is whole, old or new, at any time, and absent or whole if new.
 
     The mode of one that is there stays, `mode` is for a new one. For the boot loader's filesystems:
-    on vfat a file has the mode that the mount gives it. With `for_loader` that is true for GRUB as
-    well, which replays no journal: fsync leaves the change in that of ext4, syncfs brings it to
-    its place. Raises KernelError.
+    on vfat a file has the mode that the mount gives it, and a new name leads to an empty file until
+    the inode is written (vfat_rename() in fs/fat/namei_vfat.c). With `for_loader` that is true for
+    GRUB as well, which replays no journal: fsync leaves the change in that of ext4, syncfs brings
+    it to its place. Raises KernelError.
     """
     try:
         before = status_of(directory, name, follow=False)
@@ -268,6 +264,7 @@ def replace(
         if for_loader:  # before its name, or that would lead to what was there before
             syscalls.sync_filesystem(directory)
         os.rename(name + _TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
+        _sync_file(directory, name)  # before the name is on the disk, see above
         os.fsync(directory)
         if for_loader:
             syscalls.sync_filesystem(directory)
@@ -275,6 +272,14 @@ def replace(
         with contextlib.suppress(OSError):
             os.unlink(name + _TEMPORARY, dir_fd=directory)
         raise KernelError("write", name, error) from error
+
+
+def _sync_file(directory: int, name: str) -> None:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def temporary(name: str) -> str:

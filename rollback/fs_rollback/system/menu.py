@@ -4,8 +4,9 @@
 An entry boots a writable copy of its snapshot (a trial, `fs-snapshots/try_...`) with a kernel that
 fits it. The copy is whole before its entry is written, and the entry goes before the copy does: an
 entry never leads nowhere. Where both are on one filesystem a single commit brings them to the disk,
-and what came first is in no later one; an entry elsewhere is written when the copy is on the disk.
-Nothing here may stop a transaction: what fails is returned in words.
+and what came first is in no later one; an entry elsewhere is written when the copy is on the disk,
+and in a way that a loader, which replays no journal, finds it whole or not at all. Nothing here may
+stop a transaction: what fails is returned in words.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
             started += _ensure(host, store, layout, found, snapshot)
         except (Error, OSError) as error:
             problems.append(f"{snapshot.name} has no entry in the boot menu: {error}")
-    Operations(host).sync()
+    _bring_to_disk(host, found)
     problems += _delete_copies(host, keep | staying)
     return Menu(tuple(problems), tuple(started))
 
@@ -160,6 +161,7 @@ def _held(host: Host, found: Boot) -> set[str]:
 def _remove_others(host: Host, found: Boot, keep: set[str]) -> list[str]:
     """Remove all entries and writable copies but those named in `keep`; returns what went wrong."""
     problems, staying = _remove_entries(host, found, keep)
+    _bring_to_disk(host, found)
     return problems + _delete_copies(host, keep | staying)
 
 
@@ -192,6 +194,14 @@ def _remove_unfinished(place: Place) -> None:
                 files.remove(directory, f"{places.ENTRIES}/{name}")
 
 
+def _bring_to_disk(host: Host, found: Boot) -> None:
+    """Bring what has come and gone to the disk, where loaders find it, before copies go."""
+    Operations(host).sync()
+    for place in found.places:
+        if not place.beside_root:
+            places.sync(place)
+
+
 def _delete_copies(host: Host, keep: set[str]) -> list[str]:
     problems = []
     for name in sorted(_trials(host).keys() - keep):
@@ -213,15 +223,15 @@ def _remove_entry(host: Host, found: Boot, bootable: Bootable) -> None:
             loader_settings.write_setting(host, shot.file, shot.key, None)
     with files.opened(os.path.join(place.directory, places.ENTRIES)) as directory:
         files.remove(directory, os.path.basename(bootable.entry.file))
-        if not place.beside_root:
-            files.sync_directory(directory)
     if place.in_root or bootable.kernel in kernels.with_modules(host.root_fd):
         return
     others = [b for b in found.bootables if b.entry != bootable.entry]
     needed = {found.place_of(b).locate(path) for b in others for path in b.entry.files}
-    for path in bootable.entry.files:
-        if place.locate(path) not in needed:
-            operations.remove_file(place.locate(path))
+    alone = [path for path in bootable.entry.files if place.locate(path) not in needed]
+    if alone:
+        places.sync(place)
+    for path in alone:
+        operations.remove_file(place.locate(path))
 
 
 def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Snapshot) -> list[str]:

@@ -150,7 +150,8 @@ def write(host: Host, found: Boot, model: Model, trial: str, title: str) -> None
             files.write_for_next_commit(directory, name, text, mode=mode)
             return
         Operations(host).sync()  # the copy is on the disk before anything there leads to it
-        files.replace(directory, name, (text.encode("utf-8", "surrogateescape"),), mode=mode)
+        data = (text.encode("utf-8", "surrogateescape"),)
+        files.replace(directory, name, data, mode=mode, for_loader=True)
 
 
 def title_of(snapshot: Snapshot, tree: int) -> str:

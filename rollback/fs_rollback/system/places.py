@@ -14,8 +14,8 @@ from typing import NamedTuple, Optional
 from ..core import mountinfo
 from ..core.layout import Kind, Layout
 from ..core.snapshot import STORE
-from ..errors import KernelError
-from . import files, host
+from ..errors import KernelError, kernel_errors
+from . import files, host, syscalls
 from .host import Host
 
 POINTS = ("boot", "efi", "boot/efi")
@@ -123,6 +123,12 @@ def read(place: Place, name: str) -> str | None:
     """Return a text file of a place, None if there is none."""
     with files.opened(place.directory) as directory:
         return files.read_in_tree(directory, name)
+
+
+def sync(place: Place) -> None:
+    """Bring the filesystem of a place to the disk, past its journal. Raises KernelError."""
+    with files.opened(place.directory) as directory, kernel_errors("sync", place.point):
+        syscalls.sync_filesystem(directory)
 
 
 def path_of(machine: Host, where: str) -> str:
