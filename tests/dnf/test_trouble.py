@@ -46,6 +46,25 @@ def test_a_failing_snapshot_stops_dnf(sandbox: Sandbox) -> None:
     assert history[-1].startswith("-----"), "there is no row"
 
 
+def test_a_boot_loader_that_starts_another_kernel(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    dnf(sandbox, "install", "app")
+    assert "no modules" not in sandbox.run(["fs-rollback", "status"], check=False).stdout
+    sandbox.run(["fs-rollback", "rollback", "--yes"])
+    image, _, options = sandbox.command_line.partition(" ")
+    sandbox.command_line = f"{image}-other {options}"
+    sandbox.reboot()
+    done = sandbox.run(["fs-rollback", "settle", "--at-boot"], check=False)
+    assert done.returncode == 1
+    assert "came up in the new root" in done.stdout
+    assert "-other instead of its default entry" in done.stderr
+    assert "choose an entry that fits" in done.stderr, "nothing here tells which is the default"
+    for command in ("status", "check"):
+        said = sandbox.run(["fs-rollback", command], check=False)
+        assert said.returncode in (1, 3), "there is no init in this sandbox either"
+        assert "no modules for the kernel that runs" in said.stdout
+
+
 def test_warn_carries_on(sandbox: Sandbox) -> None:
     offer(sandbox, app("1"))
     _break_the_store(sandbox)

@@ -108,6 +108,7 @@ _NAMES_TAKEN_FOR_NUMBERS = """
 journalctl -b -u fs-rollback-boot --no-pager | tee journal
 grep 'came up in the new root' journal
 grep 'the boot loader started kernel {new} instead of its default entry' journal
+grep "Reboot and choose 'Fedora Linux ({old}) 41 (Test)' in the boot menu" journal
 fs-rollback status >status || [ $? -eq 1 ]
 grep 'no modules for the kernel that runs, {new}' status
 fs-rollback check >check || [ $? -eq 1 ]
@@ -124,7 +125,7 @@ def _takes_names_for_numbers(machine: Machine) -> None:
     old, new = machine.base.kernels
     update = repository_files([kernel_package(new, replaces=True), _app("2")])
     machine.boot(_UPDATE.format(old=old.version), update)
-    machine.boot(_NAMES_TAKEN_FOR_NUMBERS.format(new=new.version))
+    machine.boot(_NAMES_TAKEN_FOR_NUMBERS.format(old=old.version, new=new.version))
 
 
 def _app(version: str) -> Package:

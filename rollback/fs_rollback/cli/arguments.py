@@ -4,9 +4,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from .terminal import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Add = Callable[..., argparse.ArgumentParser]
 
 _EPILOG = """\
 SNAPSHOT is an ID, a name, the beginning of a name that fits only one, or 'latest'.
@@ -15,12 +21,15 @@ after a bad upgrade:
   fs-rollback list              see what there is to go back to
   fs-rollback rollback          go back to before the last transaction (asks first)
   reboot
-  fs-rollback undo              if it was no help: come back
+  fs-rollback undo              if it was no help: come back, with another reboot
 
 exit codes: 0 done; 1 failed, machine as before (status, check: something needs attention);
-2 usage or configuration; 3 refused, nothing touched (check: would not boot); 4 needs hands;
-130 interrupted and undone.
+2 usage or configuration; 3 refused, nothing touched (check: would not boot); 4 needs hands: do
+what is printed, then 'fs-rollback settle'; 130 interrupted and undone.
 """
+
+
+_WHICH = "an ID, a name, the beginning of a name, or 'latest'"
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -51,14 +60,30 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(command=tuple(where.split(".")), **defaults)
         return command
 
-    _json(add("status", "looking.status", "how this machine stands; exit code 1: look at it"))
+    _add_looking(add)
+    _add_keeping(add)
+    _add_going(add)
+    return found
+
+
+def _add_looking(add: _Add) -> None:
+    _json(
+        add(
+            "status",
+            "looking.status",
+            "what runs, what boots next, what waits; exit code 1: look at it",
+        )
+    )
     _json(
         add("check", "checking.check", "whether the next boot finds all it needs; exit code 3: no")
     )
     _json(add("list", "looking.list_snapshots", "all snapshots, the newest last"))
     show = add("show", "looking.show", "everything about one snapshot")
     _json(show)
-    show.add_argument("snapshot", metavar="SNAPSHOT")
+    show.add_argument("snapshot", metavar="SNAPSHOT", help=_WHICH)
+
+
+def _add_keeping(add: _Add) -> None:
     create = add("create", "keeping.create", "take a snapshot now")
     create.add_argument("-m", "--message", metavar="TEXT", help="what it is for")
     for name, pinned, text in (
@@ -66,29 +91,44 @@ def parser() -> argparse.ArgumentParser:
         ("unpin", False, "leave snapshots to retention again"),
     ):
         add(name, "keeping.pin", text, pinned=pinned).add_argument(
-            "snapshot", metavar="SNAPSHOT", nargs="+"
+            "snapshot", metavar="SNAPSHOT", nargs="+", help=_WHICH
         )
-    add("delete", "keeping.delete", "delete snapshots, or old roots").add_argument(
-        "snapshot", metavar="SNAPSHOT", nargs="+"
-    )
+    add(
+        "delete",
+        "keeping.delete",
+        "delete snapshots or old roots without asking, but none that is in use or pinned",
+    ).add_argument("snapshot", metavar="SNAPSHOT", nargs="+", help=_WHICH)
     prune = add("prune", "keeping.prune", "delete the snapshots that are no longer kept")
     _json(prune)
     prune.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
-    rollback = add("rollback", "rolling.roll_back", "go back to a snapshot with the next boot")
+
+
+def _add_going(add: _Add) -> None:
+    rollback = add("rollback", "rolling.roll_back", "go back to a snapshot with the next reboot")
     rollback.add_argument(
         "snapshot",
         metavar="SNAPSHOT",
         nargs="?",
-        help="default: the one that this machine runs a trial of, else the newest from before a"
-        " transaction",
+        help=f"{_WHICH}; default: the one that this machine runs a trial of, else the newest from"
+        " before a transaction",
     )
     _rolling(rollback)
     add(
-        "try", "trying.try_snapshot", "have the next boot use a copy of a snapshot, once"
-    ).add_argument("snapshot", metavar="SNAPSHOT")
-    _rolling(add("undo", "rolling.undo", "take back the last rollback"))
-    _settling(add("settle", "settling.settle", "finish or take back what was cut off"))
-    return found
+        "try",
+        "trying.try_snapshot",
+        "have the next boot use a writable copy of a snapshot, once; it does not reboot",
+    ).add_argument("snapshot", metavar="SNAPSHOT", help=_WHICH)
+    _rolling(
+        add("undo", "rolling.undo", "take back the last rollback; a second one goes there again")
+    )
+    _settling(
+        add(
+            "settle",
+            "settling.settle",
+            "after a power cut or exit code 4: finish what was begun or take it back, and say"
+            " which",
+        )
+    )
 
 
 def _common() -> argparse.ArgumentParser:
@@ -121,14 +161,13 @@ def _settling(command: argparse.ArgumentParser) -> None:
     moment.add_argument(
         "--at-boot",
         action="store_true",
-        help="at the first boot of a new root, also bring over what the old one wrote to what was"
-        " kept after the rollback (for fs-rollback-boot.service)",
+        help="for fs-rollback-boot.service: bring over what the old root wrote to the kept paths"
+        " between the rollback and this boot",
     )
     moment.add_argument(
         "--missed",
         action="store_true",
-        help="say so if --at-boot was stopped in the middle, and leave what it has not brought over"
-        " where it is (for fs-rollback-boot.service)",
+        help="for fs-rollback-boot.service: say what --at-boot did not come to when it was stopped",
     )
 
 
@@ -146,5 +185,6 @@ def _rolling(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-keep",
         action="store_true",
-        help="do not take along what the configuration keeps: it goes back too",
+        help="do not take along what the configuration keeps: it goes back too, and what is newer"
+        " stays in the old root",
     )

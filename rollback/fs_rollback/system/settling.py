@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..core.operations import Operations
 from ..core.pending import Pending
 from ..errors import Error
-from . import arrival, executor, kernels, window
+from . import arrival, boot, boot_sources, executor, kernels, window
 from .host import Host
 from .leftovers import STAGING, has_leftovers
 from .store import Store
@@ -52,14 +52,24 @@ def settle(
                 f"it was stopped before everything was brought over; {arrival.where(journal)}"
             )
     said += confirm(host, store, found, operations, incomplete=bool(problems))
+    hint = ""
     unfit = kernels.running_without_modules(host.root_fd) if host.is_running and journal else ""
     if unfit:
         problems.append(
             f"the boot loader started kernel {unfit} instead of its default entry, and the new root"
             " has no modules for it"
         )
-    hint = "Choose the entry that 'fs-rollback check' names in the boot menu." if unfit else ""
+        hint = f"Reboot and choose {_default_entry(host)} in the boot menu."
     return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), hint)
+
+
+def _default_entry(host: Host) -> str:
+    """Return the title of the boot entry that is the default, as far as that is known."""
+    try:
+        default = boot.read(host, boot_sources.read_layout(host)).default
+    except Error:
+        default = None
+    return repr(default.entry.title or default.entry.id) if default else "an entry that fits"
 
 
 def confirm(
