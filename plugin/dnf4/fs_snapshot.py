@@ -23,8 +23,8 @@ try:
     from fs_rollback.core.record import Outcome, Transaction
     from fs_rollback.errors import Error, RefusedError
 
-    # history to window: loaded now, because they may be gone when `transaction` runs.
-    from fs_rollback.system import history, reclaim, transaction, upkeep, window  # noqa: F401
+    # history to upkeep: loaded now, because they may be gone when `transaction` runs.
+    from fs_rollback.system import history, reclaim, settling, transaction, upkeep  # noqa: F401
 except ImportError as error:
     # dnf would say so in one line and go on without a snapshot.
     _missing: Optional[ImportError] = error

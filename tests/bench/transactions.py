@@ -16,7 +16,7 @@ import btrfsutil
 from fs_rollback.config import Config
 from fs_rollback.core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX
 from fs_rollback.core.record import Kind, Outcome, Transaction
-from fs_rollback.system import history, host, reclaim, store, transaction, upkeep, window
+from fs_rollback.system import history, host, reclaim, settling, store, transaction, upkeep
 from tests.bench import filling
 from tests.bench.installation import PYTHON, Installation
 from tests.bench.measure import Case, Promise, Samples, commands_in_turns, in_turns, promises, table
@@ -48,7 +48,7 @@ _PRUNE = Config(boot_entries=0)
 _ENTRIES = Config(keep_last=1000)
 
 # As the plugin does when dnf loads it: no import is left for the first hook.
-_LOADED = (history, reclaim, window)
+_LOADED = (history, reclaim, settling)
 
 
 class Transactions:

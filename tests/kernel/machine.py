@@ -21,7 +21,15 @@ from fs_rollback.config import Config
 from fs_rollback.core.operations import Operations
 from fs_rollback.core.record import Kind, Outcome, PackageChange, Transaction
 from fs_rollback.core.snapshot import Snapshot
-from fs_rollback.system import executor, host, rollback, store, transaction, upkeep, window
+from fs_rollback.system import (
+    executor,
+    host,
+    rollback,
+    settling,
+    store,
+    transaction,
+    upkeep,
+)
 from fs_rollback.system import proposal as proposals
 from fs_rollback.system.operations import Operations as RealOperations
 
@@ -156,7 +164,7 @@ class Machine:
         with host.opened(str(self.root)) as machine, store.opened(machine, create=True) as found:
             assert found is not None
             with found.locked():
-                window.settle(machine, found)
+                settling.settle_in_passing(machine, found)
                 found.tidy()
                 yield machine, found
 

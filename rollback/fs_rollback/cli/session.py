@@ -59,7 +59,7 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
     Raises UsageError where there is no store and `create` is false, RefusedError where nothing can
     be written.
     """
-    from ..system import history, menu, window
+    from ..system import history, menu, settling
 
     with host.opened(root) as machine:
         if machine.mount.read_only:
@@ -71,7 +71,7 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
             if found is None:
                 raise no_store()
             with found.locked():
-                said = window.settle(machine, found)[1]
+                said = settling.settle_in_passing(machine, found)[1]
                 if said:
                     note(said)
                 leftovers = [str(problem) for problem in found.tidy()]

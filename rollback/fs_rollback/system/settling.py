@@ -12,6 +12,7 @@ from ..errors import Error
 from . import arrival, boot, boot_sources, executor, kernels, window
 from .host import Host
 from .leftovers import STAGING, has_leftovers
+from .operations import Operations as RealOperations
 from .store import Store
 from .window import Waiting, Window
 
@@ -61,6 +62,21 @@ def settle(
         )
         hint = f"Reboot and choose {_default_entry(host)} in the boot menu."
     return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), hint)
+
+
+def settle_in_passing(host: Host, store: Store) -> tuple[Window, str]:
+    """Finish or take back what a crash cut off, and forget a rollback whose reboot has happened.
+
+    For what has other work to do. Needs the lock. Returns where the machine stands now, and what
+    was done in words.
+    """
+    operations = RealOperations(host)
+    said = executor.settle(store, operations)
+    found = window.look(host, store)
+    if found.waiting is Waiting.NOTHING and (found.journal or has_leftovers(host)):
+        confirm(host, store, found, operations)
+        found = Window(Waiting.NOTHING)
+    return found, said
 
 
 def _default_entry(host: Host) -> str:

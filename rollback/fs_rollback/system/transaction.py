@@ -119,9 +119,9 @@ def _check(machine: Host, config: Config) -> tuple[str, ...]:
 
 def _refuse_while_waiting(machine: Host, found: Store) -> None:
     if found.has_journal():
-        from . import window
+        from . import settling, window
 
-        window.refuse_while_waiting(window.settle(machine, found)[0])
+        window.refuse_while_waiting(settling.settle_in_passing(machine, found)[0])
 
 
 def _take(machine: Host, found: Store, transaction: Transaction) -> Record:

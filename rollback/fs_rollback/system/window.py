@@ -109,20 +109,3 @@ def refuse_while_waiting(window: Window, *, beside_trial: bool = False) -> None:
             hint="Reboot and choose the machine's usual boot entry; 'fs-rollback status' tells"
             " which root the next boot uses.",
         )
-
-
-def settle(host: Host, store: Store) -> tuple[Window, str]:
-    """Finish or take back what a crash cut off, and forget a rollback whose reboot has happened.
-
-    Needs the lock. Returns where the machine stands now, and what was done in words.
-    """
-    from . import leftovers, settling
-    from .operations import Operations
-
-    operations = Operations(host)
-    said = executor.settle(store, operations)
-    window = look(host, store)
-    if window.waiting is Waiting.NOTHING and (window.journal or leftovers.has_leftovers(host)):
-        settling.confirm(host, store, window, operations)
-        window = Window(Waiting.NOTHING)
-    return window, said
