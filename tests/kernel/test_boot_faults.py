@@ -232,7 +232,7 @@ def _seen(box: BootMachine, camera: Camera, originals: dict[str, bytes], kind: s
         assert box.boots() == (KERNEL_A if new else KERNEL_B), label
         _expect_whole_entries(box, originals)
         # A block of 1 KiB that was not yet renamed stays for the next writer to replace.
-        known = {*originals, "grubenv.new"}
+        known = {*originals, "grubenv.fs-rollback.new"}
         left = [p.name for p in box.place.rglob("*") if p.is_file() and p.name not in known]
         assert left == [], label
         found.append(new)

@@ -329,7 +329,7 @@ def test_a_record_edited_by_hand_counts(named: Machine) -> None:
 
 def test_leftovers_are_removed_and_strangers_are_not(named: Machine) -> None:
     name = named.take()
-    for leftover in ("yum_20260101000000.json.new", "pending.json.new"):
+    for leftover in ("yum_20260101000000.json.fs-rollback.new", "pending.json.fs-rollback.new"):
         (store_of(named) / leftover).write_text("{")
     (store_of(named) / "README").write_text("mine")
     (store_of(named) / "notes.new").mkdir()

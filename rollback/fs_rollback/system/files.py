@@ -14,7 +14,8 @@ from typing import BinaryIO
 from ..errors import KernelError, kernel_errors
 from . import syscalls
 
-_TEMPORARY = ".new"
+# No name that anybody else would give a file in /boot.
+TEMPORARY = ".fs-rollback.new"
 _READ_LIMIT_BYTES = 16 << 20
 
 
@@ -25,11 +26,11 @@ def write_durably(directory: int, name: str, text: str, *, mode: int = 0o600) ->
     """
     try:
         _write_temporary(directory, name, _encoded(text), mode=mode, durable=True)
-        os.rename(name + _TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(name + TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)
     except OSError as error:
         with contextlib.suppress(OSError):
-            os.unlink(name + _TEMPORARY, dir_fd=directory)
+            os.unlink(name + TEMPORARY, dir_fd=directory)
         raise KernelError("write", name, error) from error
 
 
@@ -41,10 +42,10 @@ def write_for_next_commit(directory: int, name: str, text: str, *, mode: int = 0
     """
     try:
         _write_temporary(directory, name, _encoded(text), mode=mode, durable=False)
-        os.rename(name + _TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(name + TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as error:
         with contextlib.suppress(OSError):
-            os.unlink(name + _TEMPORARY, dir_fd=directory)
+            os.unlink(name + TEMPORARY, dir_fd=directory)
         raise KernelError("write", name, error) from error
 
 
@@ -52,7 +53,7 @@ def _write_temporary(
     directory: int, name: str, data: Iterable[bytes], *, mode: int, durable: bool
 ) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(name + _TEMPORARY, flags, mode, dir_fd=directory)
+    descriptor = os.open(name + TEMPORARY, flags, mode, dir_fd=directory)
     try:
         with _left_where_vfat_refuses():
             os.fchmod(descriptor, mode)
@@ -72,13 +73,13 @@ def leave_to_next_commit(descriptor: int) -> None:
     """Have the next commit of a btrfs make a file durable with what was written to it.
 
     Small files lie in the metadata of btrfs (inline extents, at most 2048 bytes by default):
-    writing them out puts them into the running transaction. A larger one has data of its own,
-    whose arrival no commit waits for, so it is fsynced. Raises OSError.
+    writing them out puts them into the running transaction. One that has data of its own, which no
+    commit waits for, is fsynced: a larger one, or any with nodatacow or max_inline=0. Raises
+    OSError.
     """
-    if os.fstat(descriptor).st_size >= 2048:
+    syscalls.write_out(descriptor)
+    if os.fstat(descriptor).st_size and not syscalls.is_inline(descriptor):
         os.fsync(descriptor)
-    else:
-        syscalls.write_out(descriptor)
 
 
 @contextmanager
@@ -183,7 +184,7 @@ def list_in_tree(tree: int, path: str) -> list[str] | None:
     try:
         descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
         raise KernelError("list", path, error) from error
     try:
@@ -254,23 +255,23 @@ def replace(
     The mode of one that is there stays, `mode` is for a new one. For the boot loader's filesystems:
     on vfat a file has the mode that the mount gives it, and a new name leads to an empty file until
     the inode is written (vfat_rename() in fs/fat/namei_vfat.c). With `for_loader` that is true for
-    GRUB as well, which replays no journal: fsync leaves the change in that of ext4, syncfs brings
-    it to its place. Raises KernelError.
+    GRUB as well, which replays no journal: fsync leaves the change in that of ext4 or XFS. Raises
+    KernelError.
     """
     try:
         before = status_of(directory, name, follow=False)
         wanted = stat.S_IMODE(before.st_mode) if before else mode
         _write_temporary(directory, name, data, mode=wanted, durable=True)
         if for_loader:  # before its name, or that would lead to what was there before
-            syscalls.sync_filesystem(directory)
-        os.rename(name + _TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
+            syscalls.sync_for_loader(directory)
+        os.rename(name + TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
         _sync_file(directory, name)  # before the name is on the disk, see above
         os.fsync(directory)
         if for_loader:
-            syscalls.sync_filesystem(directory)
+            syscalls.sync_for_loader(directory)
     except OSError as error:
         with contextlib.suppress(OSError):
-            os.unlink(name + _TEMPORARY, dir_fd=directory)
+            os.unlink(name + TEMPORARY, dir_fd=directory)
         raise KernelError("write", name, error) from error
 
 
@@ -284,7 +285,7 @@ def _sync_file(directory: int, name: str) -> None:
 
 def temporary(name: str) -> str:
     """Return what a file is called while it is written."""
-    return name + _TEMPORARY
+    return name + TEMPORARY
 
 
 def chunks(path: str, *, size_bytes: int = 1 << 20) -> Iterator[bytes]:

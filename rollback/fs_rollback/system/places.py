@@ -128,7 +128,7 @@ def read(place: Place, name: str) -> str | None:
 def sync(place: Place) -> None:
     """Bring the filesystem of a place to the disk, past its journal. Raises KernelError."""
     with files.opened(place.directory) as directory, kernel_errors("sync", place.point):
-        syscalls.sync_filesystem(directory)
+        syscalls.sync_for_loader(directory)
 
 
 def path_of(machine: Host, where: str) -> str:

@@ -26,7 +26,7 @@ DIRECTORY = "boot"
 PLACE = f"{STORE}/{DIRECTORY}"
 _LIST_SUFFIX = ".json"
 # Only what has a name of our own shape is ours to remove.
-_OURS = re.compile(r"[0-9a-f]{64}(?:\.json)?(?:\.new)?")
+_OURS = re.compile(rf"[0-9a-f]{{64}}(?:\.json)?(?:{re.escape(files.TEMPORARY)})?")
 
 
 def save_outside(host: Host, store: Store) -> str:
@@ -116,9 +116,12 @@ def _wanted(host: Host, found: Boot) -> list[tuple[str, str]]:
         place = found.place_of(bootable)
         if place.in_root or not bootable.fits(modules):
             continue
-        for path in bootable.entry.files:
-            rows[place.locate(path)] = bootable.kernel
-        entries[place.locate_entry(bootable.entry.file)] = bootable.kernel
+        entry = place.locate_entry(bootable.entry.file)
+        starts = [place.locate(path) for path in bootable.entry.files]
+        if any(os.path.islink(places.path_of(host, where)) for where in (entry, *starts)):
+            continue  # what a link leads to may be another file by then
+        rows |= dict.fromkeys(starts, bootable.kernel)
+        entries[entry] = bootable.kernel
     return [(kernel, where) for where, kernel in {**rows, **entries}.items()]
 
 
@@ -133,11 +136,11 @@ def _saved(
     with kernel_errors("look at", path):
         status = os.stat(path)
     before = known.get((where, status.st_size, status.st_mtime_ns))
-    if before is not None and files.inode_of(directory, before.sha256) is not None:
+    if before is not None and _has_size(directory, before.sha256, status.st_size):
         _restrict(directory, before.sha256, status.st_mode)
         return before._replace(kernel=kernel)
     name = _digest(path)
-    if files.inode_of(directory, name) is None:
+    if not _has_size(directory, name, status.st_size):
         # As hard to read as the original, wherever it is copied to from here.
         files.replace(directory, name, files.chunks(path), mode=status.st_mode & 0o777)
         if _digest(path) != name:
@@ -145,6 +148,11 @@ def _saved(
             raise StoreError(f"{path} was changed while it was saved", hint="Try again.")
     _restrict(directory, name, status.st_mode)
     return SavedFile(kernel, where, name, status.st_size, status.st_mtime_ns)
+
+
+def _has_size(directory: int, name: str, size_bytes: int) -> bool:
+    status = files.status_of(directory, name, follow=False)
+    return status is not None and status.st_size == size_bytes
 
 
 def _restrict(directory: int, name: str, mode: int) -> None:

@@ -283,7 +283,7 @@ class Store:
 # Only what has a name of our own shape is a leftover of ours.
 _OUR_NAME = rf"(?:{SNAPSHOT_PREFIX}|{REPLACED_PREFIX})\d{{14}}"
 _OUR_DELETED = re.compile(rf"{_DELETED_PREFIX}{_OUR_NAME}(?:\.json)?")
-_OUR_TEMPORARY = re.compile(rf"(?:{_OUR_NAME}|pending)\.json\.new")
+_OUR_TEMPORARY = re.compile(rf"(?:{_OUR_NAME}|pending)\.json{re.escape(files.TEMPORARY)}")
 
 
 def _is_record(name: str) -> bool:

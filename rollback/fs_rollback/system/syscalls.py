@@ -33,6 +33,11 @@ _RENAME_EXCHANGE = 2
 _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x04, 0x10
 _SYNC_FILE_RANGE_WRITE_AND_WAIT = 1 | 2 | 4
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_FS_IOC_FIEMAP = 0xC020660B
+_FIEMAP, _FIEMAP_EXTENT = struct.Struct("=QQIIII"), struct.Struct("=QQQQQIIII")
+_FIEMAP_EXTENT_DATA_INLINE = 0x200
+_FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
+_XFS_SUPER_MAGIC = 0x58465342  # linux/magic.h
 _FS_PROTECTED_FL = 0x10 | 0x20  # FS_IMMUTABLE_FL, FS_APPEND_FL
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -124,11 +129,47 @@ def sync_filesystem(descriptor: int) -> None:
     _check(_libc.syncfs(descriptor), "filesystem")
 
 
+def sync_for_loader(descriptor: int) -> None:
+    """Bring a filesystem to the disk for a boot loader, which replays no journal.
+
+    syncfs(2) is enough but for XFS, which leaves what it has committed in its log: freezing it
+    writes that to its place, as dracut(8) does. FIFREEZE and FITHAW, linux/fs.h.
+    """
+    sync_filesystem(descriptor)
+    if _filesystem_type(descriptor) != _XFS_SUPER_MAGIC:
+        return
+    try:
+        fcntl.ioctl(descriptor, _FIFREEZE, 0)
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # somebody else has just frozen it
+            raise
+    else:
+        fcntl.ioctl(descriptor, _FITHAW, 0)
+
+
+def _filesystem_type(descriptor: int) -> int:
+    """Return f_type of fstatfs(2), which is a long at the beginning of what it fills."""
+    buffer = ctypes.create_string_buffer(256)
+    _check(_libc.fstatfs(descriptor, buffer), "filesystem")
+    return ctypes.c_long.from_buffer(buffer).value
+
+
 def write_out(descriptor: int) -> None:
     """Hand a file's dirty pages to the filesystem and wait, sync_file_range(2): no commit."""
     offset = ctypes.c_int64(0)
     flags = ctypes.c_uint(_SYNC_FILE_RANGE_WRITE_AND_WAIT)
     _check(_libc.sync_file_range(descriptor, offset, offset, flags), "file")
+
+
+def is_inline(descriptor: int) -> bool:
+    """Whether a file's first extent lies in the metadata, ioctl_fiemap (linux/fiemap.h)."""
+    # struct fiemap: start, length, flags, mapped, count, reserved; then one struct fiemap_extent:
+    # logical, physical, length, 2 reserved, flags, 3 reserved.
+    request = bytearray(_FIEMAP.pack(0, 1, 0, 0, 1, 0) + bytes(_FIEMAP_EXTENT.size))
+    fcntl.ioctl(descriptor, _FS_IOC_FIEMAP, request)
+    mapped = _FIEMAP.unpack_from(request)[3]
+    flags: int = _FIEMAP_EXTENT.unpack_from(request, _FIEMAP.size)[5]
+    return bool(mapped and flags & _FIEMAP_EXTENT_DATA_INLINE)
 
 
 def open_in_root(root: int, path: str, flags: int, *, follow: bool = True) -> int:
