@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.dnf.scenes import app, dnf, installed, offer, snapshots
 from tests.sandbox.layout import Layout
 from tests.sandbox.machine import Sandbox
@@ -49,3 +51,43 @@ def test_the_programs_of_a_snapshot(any_sandbox: Sandbox, tmp_path: Path) -> Non
     any_sandbox.boot()
     assert installed(any_sandbox) == ""
     assert any_sandbox.output("fs-rollback", "list")
+
+
+# What the running kernel and the firmware say in a rescue system is of that, not of the machine.
+_CHROOT = """
+set -eux
+image=$1 root=$2 line=$3
+mount -o loop,subvol=root "$image" "$root"
+mount -t proc proc "$root/proc"
+mount --rbind --make-rslave /dev "$root/dev"
+mount -t tmpfs tmpfs "$root/run"
+echo "$line" >"$root/run/cmdline"
+mount --bind "$root/run/cmdline" "$root/proc/cmdline"
+mount -t tmpfs tmpfs "$root/sys"
+mkdir -p "$root/sys/firmware/efi/efivars"
+variable=LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f
+printf '\\6\\0\\0\\0s\\0y\\0s\\0t\\0e\\0m\\0d\\0-\\0b\\0o\\0o\\0t\\0' \
+    >"$root/sys/firmware/efi/efivars/$variable"
+chroot "$root" fs-rollback check || [ $? -ne 2 ]
+chroot "$root" fs-rollback rollback --yes
+umount --recursive "$root"
+"""
+
+
+@pytest.mark.parametrize(
+    "line", ["inst.stage2=hd:LABEL=Fedora inst.rescue", "root=live:CDLABEL=Fedora rd.live.image"]
+)
+def test_a_chroot_from_a_rescue_system(sandbox: Sandbox, tmp_path: Path, line: str) -> None:
+    offer(sandbox, app("1"))
+    dnf(sandbox, "install", "app")
+    sandbox.shutdown()
+    root = tmp_path / "root"
+    root.mkdir()
+    with Namespace(own_processes=True) as namespace:
+        script = ["sh", "-c", _CHROOT, "rescue", os.fspath(sandbox.image), os.fspath(root)]
+        said = namespace.run([*script, f"BOOT_IMAGE=(cd0)/vmlinuz {line}"])
+    assert "systemd-boot, entries" not in said.stdout, "that is the medium's"
+    assert "Rolled back" in said.stdout, said.stderr
+    sandbox.boot()
+    assert installed(sandbox) == ""
+    assert not sandbox.path("/boot/loader/loader.conf").exists()

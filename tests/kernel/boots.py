@@ -229,7 +229,7 @@ class BootMachine:
         if self.kind.systemd:
             lines = self.setting.read_text().splitlines()
             told = dict(line.split(maxsplit=1) for line in lines if not line.startswith("#"))
-            return (told.get("preferred") or told["default"]).removesuffix(".conf")
+            return (told.get("preferred") or told["default"]).strip().removesuffix(".conf")
         data = self.setting.read_bytes()
         assert len(data) == 1024
         assert data.startswith(_HEAD)

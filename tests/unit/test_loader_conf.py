@@ -60,7 +60,7 @@ def test_what_is_whole_is_written_as_it_is(told: str) -> None:
     assert pattern(with_pattern(TYPICAL, DEFAULT, told), DEFAULT) == told
 
 
-@pytest.mark.parametrize("told", ["", " ", "a b", "a\ntimeout 0"])
+@pytest.mark.parametrize("told", ["", " ", "a\ntimeout 0"])
 def test_what_is_no_entry(told: str) -> None:
     with pytest.raises(ValueError, match="cannot be the default entry"):
         with_pattern(TYPICAL, DEFAULT, told)

@@ -18,7 +18,8 @@ class BootEntry(NamedTuple):
     """One boot entry; the values as they are written, GRUB's variables included.
 
     `file` is the path as the tree has it. `options` has all lines of that key, joined by blanks;
-    `initrd` has every word of every line. `text` is the whole file.
+    `initrd`, `devicetree` and `overlays` (devicetree-overlay) have every word of every line. `text`
+    is the whole file.
     """
 
     file: str
@@ -27,6 +28,8 @@ class BootEntry(NamedTuple):
     linux: str
     options: str
     initrd: tuple[str, ...] = ()
+    devicetree: tuple[str, ...] = ()
+    overlays: tuple[str, ...] = ()
     sort_key: str = ""
     machine_id: str = ""
     text: str = ""
@@ -50,11 +53,12 @@ class BootEntry(NamedTuple):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The kernel and the initrds, as paths on the filesystem that holds the entry.
+        """All that the loader reads, as paths on the filesystem that holds the entry.
 
         GRUB's variables ($tuned_initrd) name no file that could be looked for.
         """
-        return tuple(word for word in (self.linux, *self.initrd) if word.startswith("/"))
+        words = (self.linux, *self.initrd, *self.devicetree, *self.overlays)
+        return tuple(word for word in words if word.startswith("/"))
 
 
 def parse(file: str, text: str) -> BootEntry:
@@ -82,6 +86,8 @@ def parse(file: str, text: str) -> BootEntry:
         values.get("linux", [""])[0],  # as GRUB takes the first of several
         value("options"),
         tuple(value("initrd").split()),
+        tuple(value("devicetree").split()),
+        tuple(value("devicetree-overlay").split()),
         last("sort-key"),
         last("machine-id"),
         text,

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
 VERSION = 1
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class SavedFile(NamedTuple):
@@ -39,6 +41,13 @@ class SavedBoot(NamedTuple):
     files: tuple[SavedFile, ...]
 
 
+def _digest(value: Any) -> str:
+    """Return what names a saved file: nothing else may lead out of their directory."""
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise BootFilesError(f"{value!r} is no SHA-256")
+    return value
+
+
 def dump(saved: SavedBoot) -> str:
     """Return the list as JSON text, the same for the same files."""
     rows = [file._asdict() for file in sorted(saved.files)]
@@ -55,7 +64,7 @@ def parse(text: str) -> SavedBoot:
             SavedFile(
                 str(row["kernel"]),
                 str(row["where"]),
-                str(row["sha256"]),
+                _digest(row["sha256"]),
                 int(row["size_bytes"]),
                 int(row["mtime_ns"]),
             )
@@ -64,5 +73,5 @@ def parse(text: str) -> SavedBoot:
         return SavedBoot(str(data["default"]), files)
     except BootFilesError:
         raise
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise BootFilesError(f"{type(error).__name__}: {error}") from error

@@ -100,6 +100,35 @@ class ForgetOneShot:
 
 
 @dataclass(frozen=True)
+class RenewMenu:
+    """A /boot in the root goes back: its menu would have the snapshots of that time, mostly gone.
+
+    `remove` and `names` are files in `folder`, a path in both roots.
+    """
+
+    root: str
+    spare: str
+    folder: str
+    remove: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "Give the boot menu of the new root the entries of today's snapshots."
+
+    def apply(self, operations: Operations) -> None:
+        for name in self.remove:
+            operations.make_room(self.root, self.spare, f"{self.folder}/{name}")
+        for name in self.names:
+            operations.copy(self.root, self.spare, f"{self.folder}/{name}")
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
 class LendModules:
     """The kernel that is the default until after the commit finds its modules in the new root.
 

@@ -30,9 +30,9 @@ def with_pattern(text: str, key: str, entry_id: Optional[str]) -> str:
 
     It is written as it is: patterns are matched against file names with their suffix
     (loader.conf(5)). The first line of the key gets the value, others go, all else stays. Raises
-    ValueError for what is not one word.
+    ValueError for what is not one line. One with blanks names no entry, but may have to come back.
     """
-    if entry_id is not None and len(entry_id.split()) != 1:
+    if entry_id is not None and (not entry_id.strip() or "\n" in entry_id):
         raise ValueError(f"{entry_id!r} cannot be the {key} entry of systemd-boot")
     lines, kept, written = text.split("\n"), [], False
     for line in lines:

@@ -23,7 +23,7 @@ _INVALID = re.compile(r"\A[^0-9A-Za-z~^.-]+")
 _NO_SEGMENT = re.compile(r"\A[^0-9A-Za-z~+]+")
 _NUMBER = re.compile(r"[0-9]*")
 _LETTERS = re.compile(r"[A-Za-z]*")
-_INDEX = re.compile(r"[0-9]+")
+_INDEX = re.compile(r"[0-9]{1,9}")
 _Ordered = TypeVar("_Ordered", bool, str, tuple[bool, int, str])
 
 

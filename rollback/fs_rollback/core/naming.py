@@ -27,6 +27,11 @@ def free_name(prefix: str, now: datetime, taken: Container[str]) -> str:
     return name
 
 
+def is_moment(text: str) -> bool:
+    """Whether this can be what follows the prefix in a name of ours."""
+    return len(text) == 14 and text.isascii() and text.isdigit()
+
+
 def trial_name(snapshot: str) -> str:
     """Return the name of the writable copy of a snapshot."""
     return TRIAL_PREFIX + snapshot.partition("_")[2]

@@ -31,6 +31,7 @@ _STEPS: dict[str, Any] = {
         boot_steps.PutBackKernel,
         boot_steps.SetDefaultEntry,
         boot_steps.ForgetOneShot,
+        boot_steps.RenewMenu,
         boot_steps.LendModules,
         boot_steps.ReturnModules,
     )
@@ -102,7 +103,9 @@ class KernelPlan:
     """What has to change for a kernel to meet its modules.
 
     `default_first`: the default entry is changed before the commit. If it is not, `lend` is the
-    kernel that needs its modules in the new root until then, "" for none.
+    kernel that needs its modules in the new root until then, "" for none. `menu` is a folder with
+    boot entries that goes back with the root, the names of snapshots' entries in it that are to go
+    from the new root, and of those that are to be in it.
     """
 
     put_back: Optional[PutBackKernel] = None
@@ -110,6 +113,7 @@ class KernelPlan:
     default_first: bool = True
     lend: str = ""
     forget: Optional[ForgetOneShot] = None
+    menu: Optional[tuple[str, tuple[str, ...], tuple[str, ...]]] = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ def plan_rollback(situation: Situation) -> Plan:
     sealed = tuple(relative(root, s) for s in nested if s.read_only)
     prepare += [steps.SealSubvolumes(spare, sealed)] if sealed else []
     prepare += _mend(situation, {relative(root, s) for s in nested})
+    if kernels.menu:
+        prepare.append(boot_steps.RenewMenu(root.path, spare, *kernels.menu))
     if kernels.lend:
         prepare.append(boot_steps.LendModules(root.path, spare, kernels.lend))
         # Synced in between for the way back: lent before the old default is told.

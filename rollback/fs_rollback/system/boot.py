@@ -50,12 +50,11 @@ class Boot(NamedTuple):
 
 def read(machine: Host, layout: Layout) -> Boot:
     """Read what the boot loader reads now. Raises KernelError where it cannot be read."""
-    found = places.find(machine, layout)
-    raw = [(place, entry) for place in found for entry in _entries(place)]
+    told = loader_settings.read(machine, places.find(machine, layout))
+    raw = [(place, entry) for place in told.places for entry in _entries(place)]
     identities = boot_sources.identities(machine, [entry for _, entry in raw])
     bootables = tuple(_bootable(place, entry, identities) for place, entry in raw)
-    choice, setting = loader_settings.choice(machine, found)
-    return Boot(found, bootables, choice, setting)
+    return Boot(told.places, bootables, told.choice, told.setting)
 
 
 def _entries(place: Place) -> list[bls.BootEntry]:
@@ -79,6 +78,8 @@ def _bootable(place: Place, entry: bls.BootEntry, identities: tuple[str, ...]) -
 
 def _is_file(base: str, path: str) -> bool:
     """Whether a path of an entry leads to a file that has something in it."""
+    if "\0" in path:
+        return False
     with files.opened(base) as directory:
         status = files.status_of(directory, path)
     return status is not None and stat.S_ISREG(status.st_mode) and status.st_size > 0

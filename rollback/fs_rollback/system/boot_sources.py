@@ -41,7 +41,7 @@ def read_statements(host: Host, tree: int, *, running: bool = True) -> list[Stat
     known = identities(host, entries)
     found: list[Statement | None] = []
     if running and host.is_running:
-        found.append(from_command_line("/proc/cmdline", _read_running(), known))
+        found.append(from_file("/proc/cmdline", _read_running(), known))
     found += [from_boot_entry(entry, known) for entry in entries]
     text = files.read_in_tree(tree, "etc/kernel/cmdline")
     if text is not None:
@@ -91,6 +91,12 @@ def _boot_entries(tree: int) -> list[tuple[str, str]]:
                 path = f"{directory}/{name}"
                 found.append((path, files.read_in_tree(tree, path) or ""))
     return found
+
+
+def entry_names(tree: int) -> list[str]:
+    """Return the names of the boot entries in a tree (an open directory)."""
+    found = (files.list_in_tree(tree, directory) for directory in _ENTRY_DIRECTORIES)
+    return [name for names in found for name in names or []]
 
 
 def _grub_defaults(text: str, identities: tuple[str, ...]) -> list[Statement]:

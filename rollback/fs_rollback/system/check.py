@@ -125,9 +125,9 @@ def _layout(walk: Walk) -> Iterator[Link]:
 
 
 def _other_entries(walk: Walk) -> Iterator[Link]:
-    modules = kernels.with_modules(walk.tree)
+    modules, default = kernels.with_modules(walk.tree), walk.default
     for bootable in walk.found.bootables:
-        if bootable == walk.default or bootable.of_snapshot or not bootable.ours:
+        if bootable == default or bootable.of_snapshot or not bootable.ours:
             continue
         file = bootable.entry.file
         if bootable.missing:

@@ -48,7 +48,8 @@ def read_journal(store: Store) -> Pending | None:
         raise StoreError(
             f"the journal of a rollback cannot be read ({error})",
             hint="A newer fs-rollback may have written it: update this one. To look at it: mount -o"
-            f" subvolid=5 {store.host.mount.source} /mnt; less /mnt/fs-snapshots/{PENDING}",
+            f" subvolid=5 {store.host.mount.source} /mnt; less /mnt/fs-snapshots/{PENDING}. If"
+            " it is damaged: move it away, and 'fs-rollback check' tells what the next boot finds.",
         ) from error
 
 

@@ -40,10 +40,10 @@ class Host:
         self.top_fd = top_fd
         self.top = f"/proc/self/fd/{top_fd}"
 
-    @property
+    @cached_property
     def is_running(self) -> bool:
-        """Whether this is the system that this process runs on."""
-        return self.root == "/"
+        """Whether this is the system that was booted: not one that somebody has changed root to."""
+        return self.root == "/" and not is_chroot()
 
     @cached_property
     def root_id(self) -> int:
@@ -58,6 +58,8 @@ class Host:
         """
         if self.is_running:
             return self.root_id
+        if is_chroot():
+            return 0
         mount = mountinfo.containing(self.mounts, "/")
         ours = mount is not None and mount.device == self.mount.device
         return btrfs.subvolume_id("/") if ours else 0
@@ -124,6 +126,18 @@ def trial_of() -> str:
     if mount is None or mount.fstype != "btrfs" or not mount.root.startswith(prefix):
         return ""
     return SNAPSHOT_PREFIX + mount.root[len(prefix) :]
+
+
+def is_chroot() -> bool:
+    """Whether this process sees another root than the first one does, chroot(2).
+
+    What the running kernel, its command line and the firmware say is of another system then.
+    """
+    try:
+        first, ours = os.stat("/proc/1/root/."), os.stat("/")
+    except OSError:
+        return False
+    return (first.st_dev, first.st_ino) != (ours.st_dev, ours.st_ino)
 
 
 def is_btrfs_root(root: str) -> bool:

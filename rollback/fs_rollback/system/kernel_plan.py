@@ -16,7 +16,7 @@ from ..core.boot_entries import Bootable, best_fit, kernel_version, newest
 from ..core.boot_files import SavedBoot
 from ..core.boot_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
 from ..core.layout import Layout
-from ..core.loaders import Loader
+from ..core.loaders import Loader, is_snapshot_name
 from ..core.plan import KernelPlan
 from ..core.snapshot import STORE, Snapshot
 from ..errors import RefusedError, kernel_errors
@@ -44,7 +44,7 @@ def pair(host: Host, store: Store, layout: Layout, target: Snapshot, tree: int) 
     modules = kernels.with_modules(tree)
     found = boot.read(host, layout)
     if found.bootables and not found.staying:
-        return Pairing(KernelPlan(), ())
+        return Pairing(KernelPlan(menu=_menu(found, tree)), ())
     forget = _forget(found)
     if not modules:
         return Pairing(KernelPlan(forget=forget), ())
@@ -63,6 +63,19 @@ def pair(host: Host, store: Store, layout: Layout, target: Snapshot, tree: int) 
     lend = "" if first or default is None else _to_lend(found, running, modules)
     warnings += _misfits(staying, modules)
     return Pairing(KernelPlan(put_back, default, first, lend, forget), tuple(warnings))
+
+
+def _menu(found: Boot, tree: int) -> Optional[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Return what makes the menu of a root that takes its /boot along one of today's snapshots."""
+    place = next((p for p in found.places if p.follows), None)
+    if place is None:
+        return None
+    folder = f"{place.point.strip('/')}/{places.ENTRIES}"
+    in_target = files.list_in_tree(tree, folder) or []
+    there = {name for name in in_target if is_snapshot_name(name)}
+    ours = (b.entry.file for b in found.bootables if b.of_snapshot and b.entry.linux)
+    names = {os.path.basename(file) for file in ours}
+    return (folder, tuple(sorted(there - names)), tuple(sorted(names))) if there | names else None
 
 
 def _forget(found: Boot) -> Optional[ForgetOneShot]:
@@ -219,7 +232,8 @@ def _way_back(
     """
     rows = {row.where: row.source for row in sources if row.kernel == kernel}
     entry_where = next((where for where in rows if where.endswith(".conf")), None)
-    place = next((p for p in found.places if (entry_where or "").startswith(p.where + "/")), None)
+    holding = [p for p in found.places if (entry_where or "").startswith(p.where + "/")]
+    place = max(holding, key=lambda p: len(p.where), default=None)  # /boot/efi lies in /boot
     if entry_where is None or place is None:
         return None
     text = places.read_file(host, rows[entry_where]) or ""
@@ -229,7 +243,7 @@ def _way_back(
     if image not in rows and _size(host, own_image) is not None:
         rows[image] = own_image
     needed = [*(place.locate(path) for path in entry.files), entry_where]
-    absent = [where for where in needed if _size(host, where) is None]
+    absent = [where for where in needed if not _is_there(host, where)]
     if not absent or any(where not in rows for where in absent):
         return None
     step = PutBackKernel(kernel, tuple(rows[w] for w in absent), tuple(absent))
@@ -241,6 +255,12 @@ def _size(host: Host, where: str) -> int | None:
     path = places.path_of(host, where)
     is_file = os.path.isfile(path) and not os.path.islink(path)
     return (os.stat(path).st_size or None) if is_file else None
+
+
+def _is_there(host: Host, where: str) -> bool:
+    """Whether the loader finds a file that has something in it, by a link perhaps."""
+    path = places.path_of(host, where)
+    return os.path.isfile(path) and os.stat(path).st_size > 0
 
 
 def _refuse_full_boot(host: Host, step: PutBackKernel) -> None:

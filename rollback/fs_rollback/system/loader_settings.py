@@ -16,6 +16,8 @@ from .host import Host
 from .places import ENTRIES, GRUB_CONFIGURATIONS, LOADER_CONF, Place
 
 _GRUB_DEFAULT = re.compile(r"""^\s*set\s+default=["']?([^"'\n]*)["']?\s*$""", re.MULTILINE)
+# The first of the two branches that grub-mkconfig writes: it is for one boot.
+_GRUB_ONCE = "${next_entry}"
 
 
 class Setting(NamedTuple):
@@ -30,16 +32,31 @@ class Setting(NamedTuple):
     value: Optional[str]
 
 
-def choice(machine: Host, found: Sequence[Place]) -> tuple[Choice, Optional[Setting]]:
-    """Return what the loader was told, and where it can be told something else."""
+class Told(NamedTuple):
+    """What the loader was told, where it can be told something else, and the places it reads.
+
+    `setting` is None where nothing can be told.
+    """
+
+    choice: Choice
+    setting: Optional[Setting]
+    places: tuple[Place, ...]
+
+
+def read(machine: Host, found: Sequence[Place]) -> Told:
+    """Return what the loader was told. Where it cannot be known which one it is, it is unknown."""
     with_entries = [p for p in found if os.path.isdir(os.path.join(p.directory, ENTRIES))]
     grub = next(((p, *read) for p in with_entries if (read := _grub_configuration(p))), None)
-    systemd = _systemd_boot(machine, with_entries)
-    if systemd is not None and (grub is None or _runs_systemd_boot(machine)):
-        return _choice_of_systemd_boot(machine, systemd)
-    if grub is not None:
-        return _choice_of_grub(machine, *grub)
-    return Choice(Loader.UNKNOWN), None
+    systemd = _systemd_boot(machine, found) if with_entries else None
+    runs_systemd_boot = _runs_systemd_boot(machine)
+    if (grub is None and systemd is None) or (grub and systemd and not machine.running_id):
+        return Told(Choice(Loader.UNKNOWN), None, tuple(found))
+    if systemd is not None and (grub is None or runs_systemd_boot):
+        # Its entries may be beside the ESP (XBOOTLDR); what GRUB has left behind it does not read.
+        its = tuple(p for p in found if grub is None or p != grub[0] or p == systemd)
+        return Told(*_choice_of_systemd_boot(machine, systemd), its)
+    assert grub is not None
+    return Told(*_choice_of_grub(machine, *grub), grub[:1])
 
 
 def _grub_configuration(place: Place) -> Optional[tuple[str, str]]:
@@ -59,6 +76,7 @@ def _choice_of_grub(
         return Choice(Loader.UNKNOWN), None
     values = _grubenv(machine, where)
     said = [match.group(1) for match in _GRUB_DEFAULT.finditer(configuration)]
+    said = [value for value in said if value != _GRUB_ONCE]
     fixed = [value for value in said if "$" not in value]
     if said and len(fixed) == len(said):
         return Choice(Loader.GRUB, saved_entry=fixed[-1]), None
@@ -94,13 +112,13 @@ def _grubenv(machine: Host, where: str) -> Optional[dict[str, str]]:
         return None
 
 
-def _systemd_boot(machine: Host, with_entries: list[Place]) -> Optional[Place]:
-    """Return the place that systemd-boot reads, if this machine has one."""
-    for place in with_entries:
+def _systemd_boot(machine: Host, found: Sequence[Place]) -> Optional[Place]:
+    """Return the place that systemd-boot reads its loader.conf from, if this machine has one."""
+    for place in found:
         folder = os.path.join(place.directory, "EFI/systemd")
         if os.path.isdir(folder) or places.read(place, LOADER_CONF) is not None:
             return place
-    return with_entries[0] if with_entries and _runs_systemd_boot(machine) else None
+    return found[0] if found and _runs_systemd_boot(machine) else None
 
 
 def _runs_systemd_boot(machine: Host) -> bool:
@@ -143,7 +161,7 @@ def set_once(
 ) -> str:
     """Have the next boot, and only that, use an entry; return why that cannot be, "" if it can.
 
-    `told` and `setting` are what `choice` returned for the places `found`. Raises KernelError.
+    `told` and `setting` are what `read` returned for the places `found`. Raises KernelError.
     """
     if told.loader is Loader.SYSTEMD_BOOT:
         if not _runs_systemd_boot(machine):

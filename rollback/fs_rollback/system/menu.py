@@ -19,7 +19,7 @@ from ..core import bls, boot_files
 from ..core.boot_entries import Bootable, trial_of
 from ..core.layout import Layout
 from ..core.loaders import is_snapshot_name
-from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, trial_name
+from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment, trial_name
 from ..core.snapshot import STORE, Snapshot, Subvolume
 from ..errors import Error, KernelError, RefusedError
 from . import (
@@ -58,7 +58,7 @@ def update(host: Host, store: Store, count: int, *, also: Sequence[str] = ()) ->
     What is in use stays: the copy that runs, and what is set for the next boot. Where no rollback
     is possible there is no entry. Needs the lock.
     """
-    if not count and not also and not _trials(host):
+    if not count and not also and not _trials(host) and not _has_entries(host):
         return Menu()
     try:
         return _update(host, store, boot_sources.read_layout(host), count, also)
@@ -102,6 +102,7 @@ def _newest_first(host: Host) -> list[Subvolume]:
 def remove_orphans(host: Host) -> list[str]:
     """Remove the entries and copies whose snapshot is gone. Needs the lock. Returns problems."""
     try:
+        refusals.refuse_what_is_not_mounted(host)  # the entries may be there
         found = boot.read(host, boot_sources.read_layout(host))
     except RefusedError:
         return []
@@ -131,6 +132,11 @@ def remove(host: Host, layout: Layout, snapshot: Snapshot) -> list[str]:
     return _remove_others(host, found, keep - {trial_name(snapshot.name)})
 
 
+def _has_entries(host: Host) -> bool:
+    """Whether there are entries of snapshots, without reading any: where none are wanted."""
+    return any(map(is_snapshot_name, boot_sources.entry_names(host.root_fd)))
+
+
 def _ours(found: Boot) -> list[Bootable]:
     """Return the entries of snapshots on this filesystem; another system's are not ours."""
     return [b for b in found.bootables if b.of_snapshot and b.ours and trial_of(b.entry)]
@@ -141,12 +147,12 @@ def _trials(host: Host) -> dict[str, Subvolume]:
 
 
 def _in_store(host: Host, start: str) -> dict[str, Subvolume]:
-    """Return the subvolumes right in the store whose names begin like this, by name."""
+    """Return the subvolumes right in the store that have a name of ours, which begins like this."""
     prefix = f"{STORE}/{start}"
     return {
         s.path[len(STORE) + 1 :]: s
         for s in host.subvolumes
-        if s.path.startswith(prefix) and "/" not in s.path[len(prefix) :]
+        if s.path.startswith(prefix) and is_moment(s.path[len(prefix) :])
     }
 
 
@@ -176,8 +182,9 @@ def _remove_entries(host: Host, found: Boot, keep: set[str]) -> tuple[list[str],
             _remove_unfinished(place)
         except KernelError as error:
             problems.append(str(error))
-    for bootable in _ours(found):
-        if trial_of(bootable.entry) not in keep:
+    damaged = [b for b in found.bootables if b.of_snapshot and not b.entry.linux]
+    for bootable in (*_ours(found), *damaged):
+        if bootable in damaged or trial_of(bootable.entry) not in keep:
             try:
                 _remove_entry(host, found, bootable)
             except KernelError as error:
@@ -203,10 +210,15 @@ def _bring_to_disk(host: Host, found: Boot) -> None:
 
 
 def _delete_copies(host: Host, keep: set[str]) -> list[str]:
+    """Delete all copies but those in `keep`, and those of another system on this filesystem."""
     problems = []
     for name in sorted(_trials(host).keys() - keep):
+        path = host.path(f"{STORE}/{name}")
         try:
-            btrfs.delete_subvolume(host.path(f"{STORE}/{name}"), recursive=True)
+            with files.opened(path) as tree:
+                if refusals.is_stranger(host, tree):
+                    continue
+            btrfs.delete_subvolume(path, recursive=True)
         except KernelError as error:
             problems.append(str(error))
     host.forget()
@@ -241,9 +253,14 @@ def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Sna
     """
     trial = trial_name(snapshot.name)
     present = next((b for b in _ours(found) if trial_of(b.entry) == trial), None)
-    whole = present is not None and trial in _trials(host)
-    if present is not None and whole:
-        whole = not present.missing or _put_back(host, store, found, snapshot, present)
+    if present is not None and trial not in _trials(host):
+        # What is begun now and cut off must not be taken for the copy that an entry boots.
+        _remove_entry(host, found, present)
+        _bring_to_disk(host, found)
+        present = None
+    whole = present is not None and (
+        not present.missing or _put_back(host, store, found, snapshot, present)
+    )
     if present is not None and whole:
         Operations(host).set_read_only(f"{STORE}/{trial}", read_only=False)
         return _started(found.place_of(present), present.entry)
@@ -255,9 +272,8 @@ def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Sna
         if present is not None:
             _remove_entry(host, found, present)
         raise RefusedError(f"no kernel in /boot fits it ({', '.join(modules) or 'it has none'})")
-    whole = present is not None and not present.missing
-    menu_entry.make_copy(host, layout, snapshot, trial, whole=whole)
     try:
+        menu_entry.make_copy(host, layout, snapshot, trial, whole=present is not None)
         menu_entry.write(host, found, model, trial, title)
     except Error:
         if present is None:
@@ -281,7 +297,7 @@ def _put_back(host: Host, store: Store, found: Boot, snapshot: Snapshot, present
     saved = {row.where: f"top:{saved_kernels.PLACE}/{row.sha256}" for row in rows}
     place = found.place_of(present)
     lost = [place.locate(path) for path in present.missing]
-    if any(where not in saved for where in lost):
+    if not all(where in saved and saved_kernels.is_whole(host, saved[where]) for where in lost):
         return False
     for where in lost:
         Operations(host).put_file(saved[where], where)

@@ -78,15 +78,18 @@ def _model_in_snapshot(
     chosen = newest(candidates)
     if chosen is None:
         return None
+
+    def moved_in(*words: str) -> Optional[str]:
+        moved = (new + word[len(old) :] if word.startswith(old) else word for word in words)
+        return " ".join(moved) or None
+
     moved = bls.rewrite(
         chosen.entry.text,
         {
-            "linux": new + chosen.entry.linux[len(old) :],
-            "initrd": " ".join(
-                new + word[len(old) :] if word.startswith(old) else word
-                for word in chosen.entry.initrd
-            )
-            or None,
+            "linux": moved_in(chosen.entry.linux),
+            "initrd": moved_in(*chosen.entry.initrd),
+            "devicetree": moved_in(*chosen.entry.devicetree),
+            "devicetree-overlay": moved_in(*chosen.entry.overlays),
         },
     )
     return Model(place, bls.parse(chosen.entry.file, moved))

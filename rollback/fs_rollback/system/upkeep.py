@@ -72,11 +72,14 @@ def delete(host: Host, store: Store, snapshot: Snapshot, in_use: Roots) -> None:
 
 def _delete_trial(host: Host, snapshot: Snapshot, in_use: Roots) -> None:
     """Delete the writable copy of a snapshot, and its boot entry before that."""
-    path = f"{STORE}/{trial_name(snapshot.name)}"
-    trial = next((s for s in host.subvolumes if s.path == path), None)
-    if trial is None or snapshot.is_replaced:
+    name = trial_name(snapshot.name)
+    trial = next((s for s in host.subvolumes if s.path == f"{STORE}/{name}"), None)
+    moment = name.partition("_")[2]
+    has_entry = any(moment in entry for entry in boot_sources.entry_names(host.root_fd))
+    if snapshot.is_replaced or not (trial or has_entry):
         return
-    if trial.id in {in_use.running, host.running_id, in_use.next, in_use.default, *in_use.mounted}:
+    used = {in_use.running, host.running_id, in_use.next, in_use.default, *in_use.mounted}
+    if trial is not None and trial.id in used:
         raise RefusedError(
             f"{snapshot.name} is not deleted: this machine runs a copy of it",
             hint="Reboot into the usual boot entry first.",
