@@ -17,7 +17,9 @@ import pytest
 from fs_rollback.config import Config
 from fs_rollback.core.boot_steps import PutBackKernel, SetDefaultEntry
 from fs_rollback.errors import KernelError, UndoFailedError
+from fs_rollback.system import settling
 from fs_rollback.system.executor import read_journal
+from fs_rollback.system.operations import Operations
 from tests.kernel.boots import A as KERNEL_A
 from tests.kernel.boots import B as KERNEL_B
 from tests.kernel.boots import BootMachine, MakeBoot, make_boot
@@ -50,6 +52,43 @@ def _replace_kernel(box: BootMachine) -> None:
     box.install_b()
     for path, text in (("usr/bin/app", "version 2\n"), ("var/data", "2\n")):
         (box.root / path).write_text(text)
+
+
+def test_a_power_cut_is_settled_when_boot_is_mounted(box: BootMachine) -> None:
+    """The unit of the first boot runs before any mount: /boot is an empty directory then."""
+    before = _state(box)
+    for point in range(100):
+        rolling = partial(box.machine.roll_back, _name(box), faulty(point, Fault.KILL_BEFORE))
+        if in_child(rolling) == 0:
+            break
+        new, menu = _is_new(box), manifest(box.place)
+        box.unmount()
+        box.machine.reboot()
+        assert _settle_at_boot(box).postponed
+        assert not list(box.place.iterdir())
+        box.mount()
+        assert manifest(box.place) == menu
+        _settle(box)
+        assert _is_new(box) == new
+        assert box.boots() == (KERNEL_A if new else KERNEL_B)
+        if new:
+            box.reboot()
+            _undo_after_the_reboot(box)
+            return
+        assert _state(box) == before, f"point {point}"
+    pytest.fail("no point after the commit was met")
+
+
+def _settle_at_boot(box: BootMachine) -> settling.Settled:
+    with box.machine.unsettled() as (opened, store):
+        return settling.settle(opened, store, Operations(opened), bring=True)
+
+
+def _undo_after_the_reboot(box: BootMachine) -> None:
+    replaced = next(s.name for s in box.machine.snapshots() if s.is_replaced)
+    box.machine.roll_back(replaced)
+    assert not _is_new(box)
+    assert box.boots() == KERNEL_B
 
 
 def _name(box: BootMachine) -> str:

@@ -40,6 +40,7 @@ class Filesystem:
         self.boot: dict[str, str] = {}
         self.settings: dict[tuple[str, str], Optional[str]] = {}
         self.default = TOP_LEVEL_ID
+        self.running = ("", "")
         self.changes_left = 10**9
         self.synced: State = self.state()
         self._next_id = 256
@@ -174,6 +175,9 @@ class Filesystem:
         prefix = "usr/lib/modules/"
         files = (name for name in self._tree(path).files if name.startswith(prefix))
         return tuple(sorted({name[len(prefix) :].split("/")[0] for name in files}))
+
+    def runs(self, path: str, kernel: str) -> bool:
+        return (path, kernel) == self.running
 
     def put_file(self, source: str, destination: str) -> None:
         if destination not in self.boot:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..system.settling import Settled
     from ..system.store import Store
 
+# fs-rollback-settle.service is started where this is.
+_UNFINISHED = "/run/fs-rollback-unfinished"
 _WARNING = "<4>"  # sd-daemon(3): the priority of a line in the journal
 
 
@@ -60,8 +62,11 @@ def _settle(args: Namespace) -> Settled | None:
             done = settling.settle(
                 machine, found, Operations(machine), bring=args.at_boot, cut_off=args.missed
             )
+            if done.postponed and args.root == "/":
+                with open(_UNFINISHED, "w", encoding="ascii"):
+                    pass
             # A /boot that went back has the entries of the snapshots that there were then.
-            is_settled = done.waiting is Waiting.NOTHING and not args.missed
+            is_settled = done.waiting is Waiting.NOTHING and not (args.missed or done.postponed)
             updated = _update_menu(machine, found) if is_settled else ()
             return done._replace(problems=(*done.problems, *updated))
 

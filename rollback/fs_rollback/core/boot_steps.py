@@ -166,7 +166,12 @@ class ReturnModules:
         return f"Remove the lent modules of kernel {self.kernel} from the new root."
 
     def apply(self, operations: Operations) -> None:
-        operations.make_room(self.new, self.new, modules_of(self.kernel))
+        if not self.in_use(operations):
+            operations.make_room(self.new, self.new, modules_of(self.kernel))
+
+    def in_use(self, operations: Operations) -> bool:
+        """Whether the new root was booted with the kernel that its modules were lent for."""
+        return operations.runs(self.new, self.kernel)
 
     def undo(self, operations: Operations) -> None:
         # The way back passes the same place, if the commit was made.
@@ -176,6 +181,10 @@ class ReturnModules:
 
     def by_hand(self) -> tuple[str, ...]:
         return ()
+
+
+# What needs /boot and the like to be mounted.
+OF_LOADER = (PutBackKernel, SetDefaultEntry, ForgetOneShot)
 
 
 def modules_of(kernel: str) -> str:

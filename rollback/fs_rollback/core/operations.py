@@ -60,6 +60,9 @@ class Operations(Protocol):
     def kernels(self, path: str) -> tuple[str, ...]:
         """Return the kernel versions that have modules in the subvolume at `path`."""
 
+    def runs(self, path: str, kernel: str) -> bool:
+        """Whether the subvolume at `path` is the running root, and this its kernel."""
+
     def put_file(self, source: str, destination: str) -> None:
         """Copy a file durably to where there is none; both as system/boot.py names them."""
 

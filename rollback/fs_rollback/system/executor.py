@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Callable
 
 from ..core import pending as journals
+from ..core.boot_steps import ReturnModules, modules_of
 from ..core.operations import Operations
 from ..core.pending import Pending, State
 from ..core.plan import Plan
@@ -134,7 +135,12 @@ def settle(store: Store, operations: Operations) -> str:
             return "an interrupted rollback was taken back"
         finish(store, plan, operations)
         _write_journal(store, journal._replace(state=State.COMMITTED))
-    return "an interrupted rollback was finished"
+    lent = [s for s in plan.steps if isinstance(s, ReturnModules) and s.in_use(operations)]
+    stays = "".join(
+        f"; /{modules_of(step.kernel)} stays, no package has it: remove it after the next reboot"
+        for step in lent
+    )
+    return f"an interrupted rollback was finished{stays}"
 
 
 def finish(store: Store, plan: Plan, operations: Operations) -> None:

@@ -147,6 +147,12 @@ class Operations:
         with files.opened(self._path(path)) as tree:
             return kernels.with_modules(tree)
 
+    def runs(self, path: str, kernel: str) -> bool:
+        """Whether the subvolume at `path` is the running root, and this its kernel."""
+        if not self._host.is_running or self.subvolume(path)[0] != self._host.root_id:
+            return False
+        return kernels.running() == kernel
+
     def put_file(self, source: str, destination: str) -> None:
         """Copy a file durably to where there is none; both as boot.py names them."""
         origin, place = (places.path_of(self._host, where) for where in (source, destination))

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from ..core import boot_steps
 from ..core.operations import Operations
-from ..core.pending import Pending
+from ..core.pending import Pending, State
 from ..errors import Error
-from . import arrival, boot, boot_sources, executor, kernels, window
+from . import arrival, boot, boot_sources, executor, files, kernels, places, window
 from .host import Host
 from .leftovers import STAGING, has_leftovers
 from .operations import Operations as RealOperations
@@ -18,13 +20,17 @@ from .window import Waiting, Window
 
 
 class Settled(NamedTuple):
-    """Where the machine stands, what was done in words, and what was not brought over."""
+    """Where the machine stands, what was done in words, and what was not brought over.
+
+    `postponed`: what was cut off needs /boot, which is not mounted yet.
+    """
 
     waiting: Waiting
     said: tuple[str, ...] = ()
     brought: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     hint: str = ""
+    postponed: bool = False
 
 
 def settle(
@@ -34,7 +40,8 @@ def settle(
 
     `cut_off` is after a process that was to do that was killed. Needs the lock. Raises Error.
     """
-    interrupted = executor.settle(store, operations)
+    postponed = bring and _waits_for_boot(host, store)
+    interrupted = "" if postponed else executor.settle(store, operations)
     said = [interrupted] if interrupted else []
     found = window.look(host, store)
     if found.waiting is Waiting.ELSEWHERE:
@@ -52,6 +59,9 @@ def settle(
             problems.append(
                 f"it was stopped before everything was brought over; {arrival.where(journal)}"
             )
+    if postponed:
+        said.append("a rollback was interrupted; that is settled as soon as /boot is mounted")
+        return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), postponed=True)
     said += confirm(host, store, found, operations, incomplete=bool(problems))
     hint = ""
     unfit = kernels.running_without_modules(host.root_fd) if host.is_running and journal else ""
@@ -62,6 +72,19 @@ def settle(
         )
         hint = f"Reboot and choose {_default_entry(host)} in the boot menu."
     return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), hint)
+
+
+def _waits_for_boot(host: Host, store: Store) -> bool:
+    """Whether a rollback was cut off that has to do with a /boot which is not mounted yet."""
+    journal = executor.read_journal(store)
+    if journal is None or journal.state is State.COMMITTED:
+        return False
+    if not any(isinstance(step, boot_steps.OF_LOADER) for step in journal.plan.steps):
+        return False
+    root = os.fstat(host.root_fd).st_dev
+    entries = boot_sources.fstab_entries(host.root_fd)
+    points = {entry.point.strip("/") for entry in entries} & set(places.POINTS)
+    return any(files.device_of(host.root_fd, point) in (None, root) for point in points)
 
 
 def settle_in_passing(host: Host, store: Store) -> tuple[Window, str]:
