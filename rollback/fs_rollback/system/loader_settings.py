@@ -46,15 +46,14 @@ class Told(NamedTuple):
 def read(machine: Host, found: Sequence[Place]) -> Told:
     """Return what the loader was told. Where it cannot be known which one it is, it is unknown."""
     with_entries = [p for p in found if os.path.isdir(os.path.join(p.directory, ENTRIES))]
-    grub = next(((p, *read) for p in with_entries if (read := _grub_configuration(p))), None)
+    grub = next(((p, *its) for p in with_entries if (its := _grub_configuration(p))), None)
     systemd = _systemd_boot(machine, found) if with_entries else None
-    runs_systemd_boot = _runs_systemd_boot(machine)
     if (grub is None and systemd is None) or (grub and systemd and not machine.running_id):
         return Told(Choice(Loader.UNKNOWN), None, tuple(found))
-    if systemd is not None and (grub is None or runs_systemd_boot):
+    if systemd is not None and (grub is None or _runs_systemd_boot(machine)):
         # Its entries may be beside the ESP (XBOOTLDR); what GRUB has left behind it does not read.
-        its = tuple(p for p in found if grub is None or p != grub[0] or p == systemd)
-        return Told(*_choice_of_systemd_boot(machine, systemd), its)
+        read_by_it = tuple(p for p in found if grub is None or p != grub[0] or p == systemd)
+        return Told(*_choice_of_systemd_boot(machine, systemd), read_by_it)
     assert grub is not None
     return Told(*_choice_of_grub(machine, *grub), grub[:1])
 

@@ -277,7 +277,7 @@ def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Sna
         menu_entry.write(host, found, model, trial, title)
     except Error:
         if present is None:
-            btrfs.delete_subvolume(host.path(f"{STORE}/{trial}"), recursive=True)
+            Operations(host).delete(f"{STORE}/{trial}")
         raise
     return _started(model.place, model.entry)
 
