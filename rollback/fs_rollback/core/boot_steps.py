@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from . import loader_conf
 from .operations import Operations
@@ -99,11 +99,19 @@ class ForgetOneShot:
         return ()  # the way back is the default entry
 
 
+class MenuFiles(NamedTuple):
+    """The entries of snapshots in `folder`, a path in the roots: those that go, those that come."""
+
+    folder: str
+    remove: tuple[str, ...]
+    names: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class RenewMenu:
     """A /boot in the root goes back: its menu would have the snapshots of that time, mostly gone.
 
-    `remove` and `names` are files in `folder`, a path in both roots.
+    What follows the two roots is as in MenuFiles; `names` are copied from one to the other.
     """
 
     root: str

@@ -103,9 +103,8 @@ class KernelPlan:
     """What has to change for a kernel to meet its modules.
 
     `default_first`: the default entry is changed before the commit. If it is not, `lend` is the
-    kernel that needs its modules in the new root until then, "" for none. `menu` is a folder with
-    boot entries that goes back with the root, the names of snapshots' entries in it that are to go
-    from the new root, and of those that are to be in it.
+    kernel that needs its modules in the new root until then, "" for none. `menu` is there where the
+    boot entries go back with the root.
     """
 
     put_back: Optional[PutBackKernel] = None
@@ -113,7 +112,7 @@ class KernelPlan:
     default_first: bool = True
     lend: str = ""
     forget: Optional[ForgetOneShot] = None
-    menu: Optional[tuple[str, tuple[str, ...], tuple[str, ...]]] = None
+    menu: Optional[boot_steps.MenuFiles] = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def plan_rollback(situation: Situation) -> Plan:
     prepare += [steps.SealSubvolumes(spare, sealed)] if sealed else []
     prepare += _mend(situation, {relative(root, s) for s in nested})
     if kernels.menu:
-        prepare.append(boot_steps.RenewMenu(root.path, spare, *kernels.menu))
+        prepare.append(boot_steps.RenewMenu(root.path, spare, **kernels.menu._asdict()))
     if kernels.lend:
         prepare.append(boot_steps.LendModules(root.path, spare, kernels.lend))
         # Synced in between for the way back: lent before the old default is told.

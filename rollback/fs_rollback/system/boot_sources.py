@@ -35,7 +35,11 @@ def read_layout(host: Host) -> Layout:
 
 def read_statements(host: Host, tree: int, *, running: bool = True) -> list[Statement]:
     """Return what the files of a tree say and, if it is the running system, its command line."""
-    parsed = [bls.parse("/" + name, content) for name, content in _boot_entries(tree)]
+    parsed = [
+        bls.parse(f"/{path}", files.read_in_tree(tree, path) or "")
+        for path in entry_files(tree)
+        if path.endswith(".conf")
+    ]
     # The entries of snapshots lead elsewhere on purpose.
     entries = [entry for entry in parsed if not is_snapshot_entry(entry)]
     known = identities(host, entries)
@@ -83,20 +87,13 @@ def mount_points(host: Host) -> frozenset[str]:
     return frozenset(points)
 
 
-def _boot_entries(tree: int) -> list[tuple[str, str]]:
-    found = []
-    for directory in _ENTRY_DIRECTORIES:
-        for name in files.list_in_tree(tree, directory) or []:
-            if name.endswith(".conf"):
-                path = f"{directory}/{name}"
-                found.append((path, files.read_in_tree(tree, path) or ""))
-    return found
-
-
-def entry_names(tree: int) -> list[str]:
-    """Return the names of the boot entries in a tree (an open directory)."""
-    found = (files.list_in_tree(tree, directory) for directory in _ENTRY_DIRECTORIES)
-    return [name for names in found for name in names or []]
+def entry_files(tree: int) -> list[str]:
+    """Return the paths of what lies among the boot entries of a tree (an open directory)."""
+    return [
+        f"{directory}/{name}"
+        for directory in _ENTRY_DIRECTORIES
+        for name in files.list_in_tree(tree, directory) or []
+    ]
 
 
 def _grub_defaults(text: str, identities: tuple[str, ...]) -> list[Statement]:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from ..errors import KernelError, kernel_errors
 from . import syscalls
 
-# No name that anybody else would give a file in /boot.
+# A file's name has this behind it while it is written: no name that anybody else would give one.
 TEMPORARY = ".fs-rollback.new"
 _READ_LIMIT_BYTES = 16 << 20
 
@@ -281,11 +281,6 @@ def _sync_file(directory: int, name: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def temporary(name: str) -> str:
-    """Return what a file is called while it is written."""
-    return name + TEMPORARY
 
 
 def chunks(path: str, *, size_bytes: int = 1 << 20) -> Iterator[bytes]:

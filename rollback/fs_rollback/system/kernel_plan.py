@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional
 from ..core import bls, boot_files
 from ..core.boot_entries import Bootable, best_fit, kernel_version, newest
 from ..core.boot_files import SavedBoot
-from ..core.boot_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
+from ..core.boot_steps import ForgetOneShot, MenuFiles, PutBackKernel, SetDefaultEntry
 from ..core.layout import Layout
 from ..core.loaders import Loader, is_snapshot_name
 from ..core.plan import KernelPlan
@@ -65,7 +65,7 @@ def pair(host: Host, store: Store, layout: Layout, target: Snapshot, tree: int) 
     return Pairing(KernelPlan(put_back, default, first, lend, forget), tuple(warnings))
 
 
-def _menu(found: Boot, tree: int) -> Optional[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+def _menu(found: Boot, tree: int) -> Optional[MenuFiles]:
     """Return what makes the menu of a root that takes its /boot along one of today's snapshots."""
     place = next((p for p in found.places if p.follows), None)
     if place is None:
@@ -75,7 +75,9 @@ def _menu(found: Boot, tree: int) -> Optional[tuple[str, tuple[str, ...], tuple[
     there = {name for name in in_target if is_snapshot_name(name)}
     ours = (b.entry.file for b in found.bootables if b.of_snapshot and b.entry.linux)
     names = {os.path.basename(file) for file in ours}
-    return (folder, tuple(sorted(there - names)), tuple(sorted(names))) if there | names else None
+    if not there | names:
+        return None
+    return MenuFiles(folder, tuple(sorted(there - names)), tuple(sorted(names)))
 
 
 def _forget(found: Boot) -> Optional[ForgetOneShot]:

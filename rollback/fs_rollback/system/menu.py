@@ -134,7 +134,7 @@ def remove(host: Host, layout: Layout, snapshot: Snapshot) -> list[str]:
 
 def _has_entries(host: Host) -> bool:
     """Whether there are entries of snapshots, without reading any: where none are wanted."""
-    return any(map(is_snapshot_name, boot_sources.entry_names(host.root_fd)))
+    return any(map(is_snapshot_name, map(os.path.basename, boot_sources.entry_files(host.root_fd))))
 
 
 def _ours(found: Boot) -> list[Bootable]:
@@ -197,7 +197,7 @@ def _remove_unfinished(place: Place) -> None:
     """Remove what a power cut left of entries of ours that were being written."""
     with files.opened(place.directory) as directory:
         for name in files.list_in_tree(directory, places.ENTRIES) or []:
-            if is_snapshot_name(name) and name.endswith(files.temporary(".conf")):
+            if is_snapshot_name(name) and name.endswith(".conf" + files.TEMPORARY):
                 files.remove(directory, f"{places.ENTRIES}/{name}")
 
 

@@ -170,7 +170,7 @@ class Operations:
         origin, place = (places.path_of(self._host, where) for where in (source, destination))
         if os.path.isfile(place) and files.are_equal(origin, place):
             self.remove_file(destination)
-        self.remove_file(files.temporary(destination))  # what a power cut left of a copy
+        self.remove_file(destination + files.TEMPORARY)  # what a power cut left of a copy
 
     def remove_file(self, where: str) -> None:
         """Remove a file; nothing to do if there is none."""

@@ -19,9 +19,9 @@ from .host import Host
 from .menu import Menu
 from .store import Store
 
+_DEFAULTS = Config()
 # systemd.io/CONTAINER_INTERFACE, podman-run(1): the root of a container is not ours.
 # Not Docker's /.dockerenv: an image of a machine that was made from a container may have it.
-_DEFAULTS = Config()
 _CONTAINER_MARKS = ("run/systemd/container", "run/.containerenv")
 
 

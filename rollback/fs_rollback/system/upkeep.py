@@ -75,7 +75,7 @@ def _delete_trial(host: Host, snapshot: Snapshot, in_use: Roots) -> None:
     name = trial_name(snapshot.name)
     trial = next((s for s in host.subvolumes if s.path == f"{STORE}/{name}"), None)
     moment = name.partition("_")[2]
-    has_entry = any(moment in entry for entry in boot_sources.entry_names(host.root_fd))
+    has_entry = any(moment in path for path in boot_sources.entry_files(host.root_fd))
     if snapshot.is_replaced or not (trial or has_entry):
         return
     used = {in_use.running, host.running_id, in_use.next, in_use.default, *in_use.mounted}
