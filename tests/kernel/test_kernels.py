@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.kernel.boots import OUTSIDE, A, B, BootMachine, MakeBoot, make_boot
+from tests.kernel.boots import KINDS, OUTSIDE, A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import manifest, state
 from tests.kernel.machine import run
@@ -207,6 +207,41 @@ def test_an_unknown_loader_is_said(ext4: BootMachine) -> None:
     assert "the boot loader is unknown" in ended.out
     assert f"(kernel {A}) in the boot menu" in ended.out
     assert ext4.setting.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_what_the_loader_reads_is_not_mounted(make_boot: MakeBoot, kind: str) -> None:
+    """Nothing can be saved, paired or removed then: each command says so, and how to go on."""
+    boot = make_boot(kind)
+    name = upgraded(boot)
+    trial = boot.store() / name.replace("yum_", "try_")
+    boot.unmount()
+    said = f"on /{KINDS[kind].point}, and it is not mounted here"
+    _, problems = boot.transact()
+    assert len(problems) == 1
+    assert said in problems[0]
+    made = fs_rollback(boot.root, "create")
+    assert made.code == 0
+    assert said in made.err
+    assert said in refused(boot, "rollback", "--yes", name)
+    assert said in fs_rollback(boot.root, "delete", name).err
+    assert trial.is_dir(), "its entry is there still"
+    boot.mount()
+    assert boot.transact()[1] == ()
+    done(boot.root, "rollback", "--yes", name)
+    boot.reboot()
+    assert boot.boots() == A
+
+
+def test_no_loader_is_found(make_boot: MakeBoot) -> None:
+    """Such as a unified kernel image: nothing is paired, and that is said before the question."""
+    boot = make_boot("efi")
+    name = upgraded(boot)
+    run("rm", "-r", str(boot.place / "loader"), str(boot.place / "EFI"))
+    told = fs_rollback(boot.root, "rollback", "--yes", name)
+    assert told.code == 0
+    said = " ".join(told.out.split())
+    assert f"starts a kernel that the restored root has modules for ({A})" in said
 
 
 def test_grubenv_as_a_link_to_the_esp(ext4: BootMachine) -> None:

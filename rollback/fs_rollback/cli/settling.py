@@ -11,7 +11,7 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from ..errors import RefusedError, UnsupportedRootError
+from ..errors import Error, RefusedError, UnsupportedRootError
 from ..system import host, leftovers, store
 
 if TYPE_CHECKING:
@@ -65,16 +65,20 @@ def _settle(args: Namespace) -> Settled | None:
             if done.postponed and args.root == "/":
                 with open(_UNFINISHED, "w", encoding="ascii"):
                     pass
-            # A /boot that went back has the entries of the snapshots that there were then.
             is_settled = done.waiting is Waiting.NOTHING and not (args.missed or done.postponed)
             updated = _update_menu(machine, found) if is_settled else ()
             return done._replace(problems=(*done.problems, *updated))
 
 
 def _update_menu(machine: Host, found: Store) -> tuple[str, ...]:
-    from ..system import menu
+    """Renew the menu of a /boot that went back: it has the snapshots that there were then."""
+    from ..system import menu, refusals
     from .session import usable_configuration
 
+    try:
+        refusals.refuse_what_is_not_mounted(machine)
+    except Error:
+        return ()  # before the mounts: that one did not go back
     return menu.update(machine, found, usable_configuration(machine).boot_entries).problems
 
 

@@ -284,8 +284,13 @@ def _refuse_full_boot(host: Host, step: PutBackKernel) -> None:
 def _without_entries(host: Host, layout: Layout, modules: Sequence[str]) -> list[str]:
     """Return what to say where there are no boot entries to read: images are compared by name."""
     bootable = set(_kernels_that_stay(host, layout))
+    if not bootable and kernels.in_boot(host.root_fd):
+        return []  # they go back with the root
     if not bootable:
-        return []
+        return [
+            "nothing is found that a boot loader reads here: make sure that it starts a kernel that"
+            f" the restored root has modules for ({', '.join(modules)})"
+        ]
     fitting = sorted(bootable & set(modules))
     if not fitting:
         raise RefusedError(

@@ -56,16 +56,29 @@ def update(host: Host, store: Store, count: int, *, also: Sequence[str] = ()) ->
     """Give the newest `count` snapshots, and those named in `also`, an entry each; no other one.
 
     What is in use stays: the copy that runs, and what is set for the next boot. Where no rollback
-    is possible there is no entry. Needs the lock.
+    is possible there is no entry. Where /boot is not mounted that is said: no kernel of it was
+    saved either. Needs the lock.
     """
-    if not count and not also and not _trials(host) and not _has_entries(host):
-        return Menu()
     try:
+        unmounted = _unmounted(host)
+        if unmounted:
+            return Menu((unmounted,))
+        if not count and not also and not _trials(host) and not _has_entries(host):
+            return Menu()
         return _update(host, store, boot_sources.read_layout(host), count, also)
     except RefusedError:
         return Menu()  # `check` and `status` say why
     except (Error, OSError) as error:
         return Menu((f"the boot menu is not up to date: {error}",))
+
+
+def _unmounted(host: Host) -> str:
+    """Return what to say where what the boot loader reads is not mounted, else ""."""
+    try:
+        refusals.refuse_what_is_not_mounted(host)
+    except RefusedError as error:
+        return f"no kernel is saved, and the boot menu not up to date: {error}. {error.hint}"
+    return ""
 
 
 def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence[str]) -> Menu:

@@ -44,9 +44,11 @@ def refuse_what_is_not_mounted(host: Host) -> None:
     """Raise RefusedError if fstab mounts something here that decides, and it is not mounted.
 
     On a system that is not running, only the root may be: /boot, or what has the rpm database,
-    cannot be looked at then.
+    cannot be looked at then; nor the ESP, which decides where no boot entries are elsewhere.
     """
     wanted = {"/usr", "/etc", "/boot"}
+    if not boot_sources.entry_files(host.root_fd):
+        wanted |= {"/efi", "/boot/efi"}
     if history.rpmdb_path(host.root_fd) is None:
         wanted |= {"/var", "/var/lib", "/var/lib/rpm"}
     entries = boot_sources.fstab_entries(host.root_fd)
