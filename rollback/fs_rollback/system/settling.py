@@ -11,7 +11,7 @@ from ..core import boot_steps
 from ..core.operations import Operations
 from ..core.pending import Pending, State
 from ..errors import Error
-from . import arrival, boot, boot_sources, executor, files, kernels, places, window
+from . import arrival, boot_sources, executor, files, kernels, places, window
 from .host import Host
 from .leftovers import STAGING, has_leftovers
 from .operations import Operations as RealOperations
@@ -70,7 +70,8 @@ def settle(
             f"the boot loader started kernel {unfit} instead of its default entry, and the new root"
             " has no modules for it"
         )
-        hint = f"Reboot and choose {_default_entry(host)} in the boot menu."
+        fitting = " or ".join(kernels.with_modules(host.root_fd))
+        hint = f"Reboot and choose kernel {fitting} in the boot menu."
     return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), hint)
 
 
@@ -100,15 +101,6 @@ def settle_in_passing(host: Host, store: Store) -> tuple[Window, str]:
         confirm(host, store, found, operations)
         found = Window(Waiting.NOTHING)
     return found, said
-
-
-def _default_entry(host: Host) -> str:
-    """Return the title of the boot entry that is the default, as far as that is known."""
-    try:
-        default = boot.read(host, boot_sources.read_layout(host)).default
-    except Error:
-        default = None
-    return repr(default.entry.title or default.entry.id) if default else "an entry that fits"
 
 
 def confirm(
