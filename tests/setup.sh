@@ -5,13 +5,13 @@
 #
 # A machine that has everything is not asked for the network.
 
-debian_packages='btrfs-progs createrepo-c dnf mmdebstrap mount python3-btrfsutil python3-dnf
-    python3-tabulate python3-venv rpm shellcheck systemd util-linux xfsprogs'
+debian_packages='btrfs-progs createrepo-c dnf e2fsprogs fdisk mmdebstrap mount python3-btrfsutil
+    python3-dnf python3-tabulate python3-venv rpm shellcheck systemd util-linux xfsprogs'
 # What the machines of tests/vm run in and are made with; Debian only.
 # shellcheck disable=SC2034 # for tests/run
-debian_vm_packages='dosfstools e2fsprogs fdisk mtools ovmf qemu-system-x86'
+debian_vm_packages='dosfstools mtools ovmf qemu-system-x86'
 # On Fedora 41 and later the package dnf is dnf 5; dnf 4 is python3-dnf there as everywhere.
-fedora_packages='btrfs-progs createrepo_c python3-btrfsutil python3-dnf python3-pip
+fedora_packages='btrfs-progs createrepo_c e2fsprogs python3-btrfsutil python3-dnf python3-pip
     python3-tabulate rpm-build ShellCheck systemd tar util-linux xfsprogs'
 
 is_root() {

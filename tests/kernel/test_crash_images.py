@@ -16,7 +16,7 @@ from fs_rollback.system import btrfs, files, upkeep
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.faults import Faulty, state
 from tests.kernel.images import Camera
-from tests.kernel.machine import Machine
+from tests.kernel.machine import Machine, run
 
 
 def _boots_old_or_new(machine: Machine, image: Path) -> str:
@@ -153,7 +153,7 @@ def test_a_snapshot_that_fails_leaves_no_record(named: Machine) -> None:
         (named.root / "swap").touch()
         subprocess.run(("chattr", "+C", str(named.root / "swap")), check=True)
         subprocess.run(("fallocate", "-l", "8M", str(named.root / "swap")), check=True)
-        subprocess.run(("mkswap", "-q", str(named.root / "swap")), check=True)
+        run("mkswap", str(named.root / "swap"))
         subprocess.run(("chmod", "600", str(named.root / "swap")), check=True)
         subprocess.run(("swapon", str(named.root / "swap")), check=True)
         try:

@@ -217,7 +217,7 @@ def test_an_active_swap_file(upgraded: Machine, place: str) -> None:
     Path(path).touch(0o600)
     run("chattr", "+C", path)
     run("fallocate", "-l", "8M", path)
-    run("mkswap", "-q", path)
+    run("mkswap", path)
     run("swapon", path)
     try:
         ended = _refused(upgraded, "rollback", "--yes")
