@@ -100,7 +100,8 @@ def test_a_swap_file_in_the_root_stops_dnf(sandbox: Sandbox) -> None:
             "sh",
             "-c",
             "touch /swap; chattr +C /swap; chmod 600 /swap; "
-            "dd if=/dev/zero of=/swap bs=1M count=8 status=none; mkswap -q /swap; swapon /swap",
+            "dd if=/dev/zero of=/swap bs=1M count=8 status=none; "
+            "mkswap /swap >/dev/null; swapon /swap",
         ]
     )
     try:
