@@ -251,7 +251,7 @@ STORIES = [
     *(Story(f"menu-{cell.name}", cell, _from_the_menu, _APP, rare=True) for cell in _MENUS),
     Story(f"try-{_TRIALS[0].name}", _TRIALS[0], _tried_once, _APP),
     *(Story(f"try-{cell.name}", cell, _tried_once, _APP, rare=True) for cell in _TRIALS[1:]),
-    Story("menu-after-a-bad-rollback", _NAMED, _new_root_does_not_come_up, _APP),
+    Story("menu-after-a-bad-rollback", _NAMED, _new_root_does_not_come_up, _APP, rare=True),
     # Each rollback of the other tests is followed by such a reboot.
     Story("the-reboot-in-between", _NAMED, _the_reboot_in_between, rare=True),
 ]
