@@ -42,8 +42,7 @@ def _menu_is_cut_off(machine: Machine) -> None:
     design, chance = machine.design, random.Random(machine.design.name)  # noqa: S311
     machine.boot(_FIRST.format(entries=design.entries))
     camera = Camera(machine)
-    gap_s = 0.05 if all_wanted() else 0.5
-    taken = cuts.at_random(machine, camera, chance, gap_s, _WORK.format(entries=design.entries))
+    taken = cuts.at_random(machine, camera, chance, 0.05, _WORK.format(entries=design.entries))
     with machine.disks.top() as top:
         seen = top / design.root.subvolume / "root/seen"
         whole = {path.name: path.read_text() for path in seen.iterdir()}
