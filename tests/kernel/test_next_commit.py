@@ -24,15 +24,16 @@ _SHORT, _LONG = "a record\n" * 20, "a long record\n" * 500
         (_SHORT, ",nodatacow", "", False),
         (_SHORT, "", "+C", False),
         (_SHORT, ",compress=zstd", "", True),
+        ("", "", "", False),
     ],
-    ids=["short", "long", "max_inline=0", "nodatacow", "chattr +C", "compressed"],
+    ids=["short", "long", "max_inline=0", "nodatacow", "chattr +C", "compressed", "empty"],
 )
 def test_the_next_commit_has_it(
     tmp_path: Path, text: str, options: str, attribute: str, inline: bool
 ) -> None:
     image, point, other = (tmp_path / name for name in ("disk.img", "disk", "copy"))
-    with image.open("wb") as made:
-        made.truncate(128 << 20)
+    with image.open("wb") as disk:
+        disk.truncate(128 << 20)
     run("mkfs.btrfs", "--quiet", str(image))
     for directory in (point, other):
         directory.mkdir()
@@ -59,18 +60,3 @@ def test_the_next_commit_has_it(
         assert (other / "store/record").read_text() == text
     finally:
         run("umount", str(other))
-
-
-def test_an_empty_file_has_nothing_of_its_own(tmp_path: Path) -> None:
-    image, point = tmp_path / "disk.img", tmp_path / "disk"
-    with image.open("wb") as file:
-        file.truncate(128 << 20)
-    run("mkfs.btrfs", "--quiet", str(image))
-    point.mkdir()
-    run("mount", "-o", "loop", str(image), str(point))
-    try:
-        with (point / "empty").open("wb") as file:
-            assert not syscalls.is_inline(file.fileno())
-            files.leave_to_next_commit(file.fileno())
-    finally:
-        run("umount", str(point))
