@@ -10,6 +10,9 @@ from .record import Kind, Record
 
 TOP_LEVEL_ID = 5  # BTRFS_FS_TREE_OBJECTID, linux/btrfs_tree.h
 STORE = "fs-snapshots"
+# systemd.offline-updates(7): with one of these the next boot makes an update. The one that was
+# scheduled when a snapshot was taken must not be made in a copy of it.
+OFFLINE_UPDATE = ("system-update", "etc/system-update")
 
 
 class Subvolume(NamedTuple):

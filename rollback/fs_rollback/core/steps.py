@@ -18,7 +18,7 @@ from ..errors import StoreError
 from . import fstab
 from .operations import Operations
 from .record import Kind, Record, Source, dump, parse_time
-from .snapshot import STORE
+from .snapshot import OFFLINE_UPDATE, STORE
 
 
 class Step(Protocol):
@@ -53,6 +53,8 @@ class CreateRoot:
 
     def apply(self, operations: Operations) -> None:
         operations.snapshot(self.target, self.spare, read_only=False)
+        for trigger in OFFLINE_UPDATE:
+            operations.make_room(self.target, self.spare, trigger)
 
     def undo(self, operations: Operations) -> None:
         # The steps before this one in reverse have put the old root back under its own name. If

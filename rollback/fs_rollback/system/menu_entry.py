@@ -21,7 +21,7 @@ from ..core.loaders import (
 )
 from ..core.naming import TRIAL_PREFIX, trial_name
 from ..core.record import Kind
-from ..core.snapshot import STORE, Snapshot
+from ..core.snapshot import OFFLINE_UPDATE, STORE, Snapshot
 from ..errors import RefusedError
 from . import btrfs, files, kernels, places
 from .boot import Boot
@@ -113,6 +113,8 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
             return
         operations.delete(path)
     operations.snapshot(snapshot.path, path, read_only=False)
+    for trigger in OFFLINE_UPDATE:
+        operations.make_room(snapshot.path, path, trigger)
     for stub in _stubs(host, snapshot):
         operations.make_directory(snapshot.path, path, stub)
     text = operations.read_file(path, "etc/fstab")
