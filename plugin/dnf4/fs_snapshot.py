@@ -82,7 +82,7 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
     def _refuse_without_library(self, reason: ImportError) -> None:
         # The root of a btrfs subvolume has inode 256, whatever cannot be imported.
         if self._concerns_us() and os.stat("/").st_ino == 256:
-            raise dnf.exceptions.Error(f"fs-snapshot cannot be loaded: {reason}. {_HOW_TO_GO_ON}")
+            raise dnf.exceptions.Error(f"fs-snapshot cannot be loaded: {reason}. {_WITHOUT}.")
 
     def _concerns_us(self) -> bool:
         # `group mark` runs the hooks with an empty transaction.
@@ -140,10 +140,8 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
             logger.warning("fs-snapshot: %s", problem)
 
 
-_HOW_TO_GO_ON = (
-    "Nothing was changed. To go on without a snapshot: --disableplugin=fs-snapshot,"
-    " or on_failure = warn in /etc/fs-rollback.conf."
-)
+_WITHOUT = "Nothing was changed. To go on without a snapshot: --disableplugin=fs-snapshot"
+_HOW_TO_GO_ON = f"{_WITHOUT}, or on_failure = warn in /etc/fs-rollback.conf."
 
 
 def _sentence(error: Exception) -> str:

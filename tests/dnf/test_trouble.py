@@ -12,9 +12,8 @@ import pytest
 
 from tests.dnf.scenes import LINE, app, dnf, installed, offer, records, snapshots
 from tests.sandbox.machine import Sandbox
-from tests.sandbox.rpms import Package, build, product_packages, publish
+from tests.sandbox.rpms import Package
 
-_CHECKOUT = Path(__file__).parents[2]
 _PLUGIN = "python3-dnf-plugin-fs-snapshot"
 
 
@@ -201,19 +200,6 @@ def test_removing_the_plugin_with_the_transaction(sandbox: Sandbox) -> None:
         assert len(list((top / "fs-snapshots").glob("yum_*"))) == 2, "snapshot and record stay"
 
 
-def test_upgrading_the_plugin_in_its_own_transaction(sandbox: Sandbox) -> None:
-    newer = product_packages(_CHECKOUT, "1.1")
-    build(newer, sandbox.repository)
-    publish(sandbox.repository)
-    done = dnf(sandbox, "upgrade")
-    assert done.stdout.count(LINE) == 1
-    assert "Traceback" not in done.stdout + done.stderr
-    (record,) = records(sandbox).values()
-    assert record["transaction"]["outcome"] == "done"
-    assert {(p["from"], p["to"]) for p in record["transaction"]["packages"]} == {("1.0-1", "1.1-1")}
-    assert installed(sandbox, _PLUGIN) == "1.1"
-
-
 def test_post_snapshot_and_pruning(sandbox: Sandbox) -> None:
     _configure(sandbox, "post_snapshot = yes\nkeep_last = 3\nkeep_days = 0\n")
     for number in ("1", "2", "3"):
@@ -327,7 +313,8 @@ def test_a_plain_chroot_into_a_subvolume_is_left_alone(sandbox: Sandbox) -> None
     """
     done = sandbox.run(["unshare", "--mount", "sh", "-c", script])
     assert "Complete!" in done.stdout
-    assert "fs-snapshot" not in done.stdout + done.stderr
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "fs-snapshot" in line]
+    assert said == ["fs-snapshot: no snapshot: this is a chroot, not the system that runs"]
     assert records(sandbox) == {}
 
 

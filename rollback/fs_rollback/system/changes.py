@@ -28,14 +28,14 @@ def packages(host: Host, target: Snapshot) -> tuple[PackageChange, ...]:
     Read by rpm from the two databases, not from records. Raises ProcessError.
     """
     with files.opened(host.path(target.path)) as tree:
-        return between(_installed(host.root_fd), _installed(tree))
+        return between(installed(host.root_fd), installed(tree))
 
 
-def _installed(tree: int) -> set[Item]:
-    """Read the rpm database of a tree (an open directory).
+def installed(tree: int) -> set[Item]:
+    """Return the packages in the rpm database of a tree (an open directory), without an action.
 
     rpm reads a copy: SQLite wants to write beside the database, which a read-only snapshot does
-    not allow, and to know its path, which a detached mount does not have.
+    not allow, and to know its path, which a detached mount does not have. Raises ProcessError.
     """
     place = history.rpmdb_path(tree)
     if place is None:

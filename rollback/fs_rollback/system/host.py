@@ -135,6 +135,8 @@ def is_chroot() -> bool:
     """
     try:
         first, ours = os.stat("/proc/1/root/."), os.stat("/")
+    except FileNotFoundError:
+        return True  # no system runs without /proc
     except OSError:
         return False
     return (first.st_dev, first.st_ino) != (ours.st_dev, ours.st_ino)

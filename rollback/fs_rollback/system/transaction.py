@@ -59,6 +59,9 @@ def unprotected(root: str = "/") -> Unprotected | None:
         return Unprotected("this is a container", True)
     if not host.is_btrfs_root(root):
         return Unprotected("/ is not a btrfs subvolume", True)
+    if root == "/" and host.is_chroot():
+        # An image that is being built, mostly. In a rescue system somebody should know.
+        return Unprotected("no snapshot: this is a chroot, not the system that runs", False)
     return None
 
 
@@ -164,13 +167,19 @@ def _finish(
     found.write(taken.record._replace(transaction=end), durable=False)
     if outcome is not Outcome.DONE:
         return
-    now = datetime.now().astimezone()
     if config.post_snapshot:
+        now = datetime.now().astimezone()
         found.write(upkeep.take(machine, found, Kind.POST, now, transaction=end))
-    verdicts = upkeep.judge(machine, found, config.policy, now)
+    problems += prune(taken, config)
+
+
+def prune(taken: Taken, config: Config) -> list[str]:
+    """Delete the snapshots that retention no longer keeps; return what went wrong, in words."""
+    now = datetime.now().astimezone()
+    verdicts = upkeep.judge(taken.machine, taken.store, config.policy, now)
     # Reclaiming an old root in the top level unlinks every file of a system: not inside dnf.
     verdicts = tuple(v for v in verdicts if not v.snapshot.is_top_level)
-    problems += [str(error) for _, error in upkeep.prune(machine, found, verdicts)]
+    return [str(error) for _, error in upkeep.prune(taken.machine, taken.store, verdicts)]
 
 
 def requested_by(environment: dict[str, str]) -> str:
