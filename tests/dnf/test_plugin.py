@@ -201,7 +201,7 @@ def test_the_question_says_what_goes_back(sandbox: Sandbox, tmp_path: Path) -> N
     upgrade = snapshots(sandbox)[1]["name"]
     sandbox.path("/etc/hosts").write_text("127.0.0.1 here\n")
     answer = json.loads(sandbox.output("fs-rollback", "rollback", "--dry-run", "--json", upgrade))
-    assert [(p["name"], p["old"], p["new"]) for p in answer["reverts"]["packages"]] == [
+    assert [(p["name"], p["from"], p["to"]) for p in answer["reverts"]["packages"]] == [
         ("app", "2-1", "1-1"),
         ("late", "1-1", None),
     ]

@@ -67,16 +67,14 @@ def delete(args: Namespace) -> int:
 
 
 def prune(args: Namespace) -> int:
-    """`prune`: delete what retention says, or show its verdicts."""
+    """`prune`: delete what retention says, or show its verdicts; no snapshots yet is in order."""
     now = datetime.now().astimezone()
-    if args.dry_run:
-        with session.reading(args.root) as (host, store):
-            policy = session.configuration(host).policy
-            verdicts = upkeep.judge(host, store, policy, now) if store else ()
-        failures: list[tuple[Snapshot, Error]] = []
-    else:
+    failures: list[tuple[Snapshot, Error]] = []
+    with session.reading(args.root) as (host, found):
+        policy = session.configuration(host).policy
+        verdicts = upkeep.judge(host, found, policy, now) if found else ()
+    if found and not args.dry_run:
         with session.writing(args.root) as (host, store):
-            policy = session.configuration(host).policy
             verdicts = upkeep.judge(host, store, policy, now)
             failures = upkeep.prune(host, store, verdicts, _progress)
             saved_kernels.collect(store, store.load())

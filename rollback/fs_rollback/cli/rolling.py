@@ -16,7 +16,7 @@ from typing import Any, Callable, TypeVar
 from .. import config, report
 from ..core.naming import resolve
 from ..core.packages import summary
-from ..core.record import Kind, PackageChange
+from ..core.record import Kind, PackageChange, package_dict
 from ..core.snapshot import Snapshot
 from ..core.steps import Step
 from ..errors import KernelError, ProcessError, RefusedError, UsageError
@@ -178,7 +178,7 @@ def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:
     advisories = _known("security advisories", lambda: changes.advisories(host, packages or ()))
     written = _known("files", lambda: changes.written_files(host, root, target))
     return {
-        "packages": None if packages is None else [change._asdict() for change in packages],
+        "packages": None if packages is None else [package_dict(change) for change in packages],
         "advisories": advisories,
         "files": None if written is None else proposals.lost_files(proposal, written),
         "kept": list(proposal.situation.keep),
@@ -220,7 +220,7 @@ def _print_packages(rows: list[dict[str, Any]] | None) -> None:
     if rows is None:
         print("  Packages: they could not be compared.")
         return
-    found = [PackageChange(**row) for row in rows]
+    found = [PackageChange(*row.values()) for row in rows]
     print(f"  Packages: {summary(found) or 'none'}.")
     if found:
         table = report.package_table(found[:_SHOWN])

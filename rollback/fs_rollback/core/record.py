@@ -149,13 +149,15 @@ def transaction_dict(transaction: Optional[Transaction]) -> Optional[dict[str, A
         "tool": transaction.tool,
         "command_line": list(transaction.command_line),
         "user": transaction.user,
-        "packages": [
-            {"action": p.action, "name": p.name, "arch": p.arch, "from": p.old, "to": p.new}
-            for p in transaction.packages
-        ],
+        "packages": [package_dict(package) for package in transaction.packages],
         "outcome": transaction.outcome.value,
         "history_id": transaction.history_id,
     }
+
+
+def package_dict(package: PackageChange) -> dict[str, Optional[str]]:
+    """Return the change of one package as JSON has it."""
+    return dict(zip(_PACKAGE_KEYS, package))
 
 
 def parse(text: str) -> Record:
