@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from .arguments import parser
 
+    if "_ARGCOMPLETE" in os.environ:
+        from .completion import complete
+
+        return complete(parser())
     args = parser().parse_args(given)
     _replace_closed_streams()
     for name in ("stdout", "stderr"):
