@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The chapter JSON OUTPUT of the manual against what the code writes, as far as it takes no root.
+
+Tests that run the command hold it against real answers: `differences` in manual.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fs_rollback.core import chain
+from fs_rollback.core.plan import _STEPS
+from fs_rollback.core.record import Kind, Outcome, PackageChange, Transaction
+from fs_rollback.core.retention import Policy, retention
+from fs_rollback.core.snapshot import Roots
+from fs_rollback.report import snapshot_json, verdict_json
+from tests.unit.manual import (
+    answers,
+    differences,
+    differences_in,
+    documented_keys,
+    options,
+    subparsers,
+    values,
+)
+from tests.unit.samples import NOW, gone, incomplete, snapshot
+
+CLI = Path(__file__).parents[2] / "rollback/fs_rollback/cli"
+
+
+def test_the_answers_are_documented_for_the_commands_that_have_them() -> None:
+    commands = [name for name, found in subparsers().items() if "--json" in options(found)]
+    assert list(answers()) == commands
+    for command in commands:
+        keys = documented_keys(command)
+        for path, key in keys.items():
+            parent = path.rpartition(".")[0]
+            if parent.endswith("[]"):
+                assert keys[parent[:-2]].type == "array of objects", path
+            elif parent:
+                assert keys[parent].type == "object", path
+            if key.type in ("object", "array of objects"):
+                inside = path + ("." if key.type == "object" else "[].")
+                assert any(other.startswith(inside) for other in keys), f"{path} has no keys"
+
+
+def test_a_difference_is_found_whatever_it_is() -> None:
+    good = {"version": 1, "verdict": "ok", "links": [
+        {"name": "a", "grade": "ok", "text": "b", "advice": None}]}  # fmt: skip
+    assert differences("check", good) == []
+    row = good["links"][0]  # type: ignore[index]
+    for answer, path in (
+        ({**good, "more": 1}, "more"),
+        ({"version": 1, "links": []}, "verdict"),
+        ({**good, "verdict": None}, "verdict"),
+        ({**good, "verdict": 1}, "verdict"),
+        ({**good, "version": True}, "version"),
+        ({**good, "links": {}}, "links"),
+        ({**good, "links": [{**row, "more": 1}]}, "links[].more"),
+        ({**good, "links": [{"name": "a"}]}, "links[].grade"),
+    ):
+        assert differences("check", answer)[0].startswith(path + " is "), path
+
+
+def test_snapshots() -> None:
+    changes = (
+        PackageChange("install", "app", "noarch", None, "1-1"),
+        PackageChange("remove", "old", "x86_64", "2:1-1", None),
+    )
+    transaction = Transaction("dnf4", ("dnf", "upgrade"), "admin", changes, Outcome.DONE, 7)
+    taken = snapshot(258)
+    assert taken.record is not None
+    taken = taken._replace(record=taken.record._replace(transaction=transaction, kernels=("6.1",)))
+    roots = Roots(running=259, next=260, default=5)
+    every = (
+        taken,
+        snapshot(259, "replaced_20261123140211", kind=Kind.REPLACED, outcome=None),
+        snapshot(260, kind=Kind.MANUAL, outcome=None, pinned=True, description="why"),
+        incomplete(261, "yum_20261124080000"),
+        gone("yum_20261125080000"),
+    )
+    rows = [snapshot_json(one, roots) for one in every]
+    assert differences("list", {"version": 1, "snapshots": rows}) == []
+    for row in rows:
+        assert differences("show", {"version": 1, "snapshot": row}) == []
+    keys = documented_keys("list")
+    assert values(keys["snapshots[].kind"]) == {kind.value for kind in Kind}
+    assert values(keys["snapshots[].transaction.outcome"]) == {end.value for end in Outcome}
+    marks = {mark for row in rows for mark in row["marks"]}
+    assert marks <= values(keys["snapshots[].marks"])
+    verdicts = [verdict_json(v) for v in retention(every, Policy(1, 1, 1), roots, NOW)]
+    failures = [{"name": "a", "error": "b"}]
+    answer = {"version": 1, "verdicts": verdicts, "failures": failures}
+    assert differences("prune", answer) == []
+
+
+def test_links() -> None:
+    links = (chain.ok("root", "/"), chain.warning("a", "b", "c"), chain.broken("init", "b", "c"))
+    rows = [link.to_json() for link in links]
+    answer = {"version": 1, "verdict": chain.verdict(links).value, "links": rows}
+    assert differences("check", answer) == []
+    keys = documented_keys("check")
+    for path in ("verdict", "links[].grade"):
+        assert values(keys[path]) == {grade.value for grade in chain.Grade}
+    assert all(f"``{name}``" in keys["links[].name"].text for name in chain.DECIDING)
+
+
+_SAMPLES: dict[str, Any] = {"str": "x", "int": 1, "tuple[str, ...]": ["x"], "Optional[str]": None}
+
+
+@pytest.mark.parametrize("name", _STEPS)
+def test_a_step_of_a_plan(name: str) -> None:
+    """As cli/rolling.py makes one: its kind, its sentence and all its fields."""
+    fields = {field.name: _SAMPLES[str(field.type)] for field in dataclasses.fields(_STEPS[name])}
+    row = {"step": name, "sentence": "x", **fields}
+    keys = documented_keys("rollback")
+    assert list(differences_in(keys, "steps[]", row)) == []
+    for path, key in keys.items():
+        field = path.partition("steps[].")[2]
+        if field and not key.always:
+            assert (f"*{name}*" in key.text) == (field in fields), path
+
+
+def test_no_step_is_documented_that_does_not_exist() -> None:
+    named = {
+        name
+        for path, key in documented_keys("rollback").items()
+        if path.startswith("steps[].")
+        for name in re.findall(r"(?<!\*)\*(\w+)\*", key.text)
+    }
+    assert named <= set(_STEPS)
+
+
+def test_undo_has_both_answers() -> None:
+    answer = {"version": 1, "target": "yum_1", "taken_back": True, "done": False}
+    assert differences("undo", answer) == []
+    assert {**documented_keys("rollback"), **documented_keys("undo")} == documented_keys("undo")

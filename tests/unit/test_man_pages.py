@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The manual pages against the program: every command, option, key and exit code, and no other."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from fs_rollback import config, errors
+from fs_rollback.cli.arguments import parser
+from tests.unit.manual import PAGES, chapter, definitions, options, parts, plain, subparsers
+
+UNITS = PAGES.parent / "systemd"
+ALL_PAGES = sorted(PAGES.glob("*.rst"))
+# A terminal without a window system: 24 lines, and the last of them is the pager's.
+SCREEN_LINES, SCREEN_COLUMNS = 23, 80
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+_RENDER = (
+    "from docutils.core import publish_cmdline; from docutils.writers import manpage;"
+    " publish_cmdline(writer=manpage.Writer())"
+)
+_FORMATTERS = (("man", "--local-file"), ("groff", "-man", "-Tutf8", "-P-cbou", "-rLL=80n"))
+
+
+def _commands() -> dict[str, str]:
+    return {plain(t).partition(" ")[0]: t for t in parts(chapter("fs-rollback.8", "COMMANDS"), "-")}
+
+
+def _section(command: str) -> str:
+    return parts(chapter("fs-rollback.8", "COMMANDS"), "-")[_commands()[command]]
+
+
+def _defined_options(text: str) -> set[str]:
+    """Return the options that are terms of a definition list, bold as manual pages have them."""
+    terms = [term for term, _ in definitions(text)]
+    return {option for term in terms for option in re.findall(r"\*\*(--?[a-z][a-z-]*)\*\*", term)}
+
+
+def _common() -> set[str]:
+    return _defined_options(chapter("fs-rollback.8", "OPTIONS"))
+
+
+def test_the_commands_are_those_of_the_program() -> None:
+    assert list(_commands()) == list(subparsers())
+    more: dict[object, str] = {None: " SNAPSHOT", "?": " [SNAPSHOT]", "+": " SNAPSHOT..."}
+    for command, found in subparsers().items():
+        (form,) = [more[a.nargs] for a in found._actions if a.dest == "snapshot"] or [""]
+        assert plain(_commands()[command]) == command + form
+
+
+@pytest.mark.parametrize("command", subparsers())
+def test_the_options_of_a_command(command: str) -> None:
+    section, found = _section(command), subparsers()[command]
+    assert _defined_options(section) == options(found) - _common()
+    assert _common() - {"--version"} <= options(found)
+    unknown = set(_OPTION.findall(section)) - options(found)
+    assert not unknown, f"{command} has no such option"
+    for action in found._actions:
+        if action.metavar and action.option_strings and not _common() & {*action.option_strings}:
+            for option in action.option_strings:
+                assert f"**{option}** *{action.metavar}*" in section
+
+
+def test_the_common_options_are_those_of_every_command() -> None:
+    everywhere = set.intersection(*map(options, subparsers().values()))
+    assert _common() == everywhere | options(parser())
+    text = chapter("fs-rollback.8", "OPTIONS")
+    assert set(_OPTION.findall(text)) <= _common()
+    for action in subparsers()["list"]._actions:
+        if action.metavar and action.dest in ("root", "device"):
+            assert f"**{action.option_strings[0]}** *{action.metavar}*" in text
+
+
+def test_every_option_on_any_page_exists() -> None:
+    """Those of other programs are named here."""
+    others = {"--disableplugin", "--noplugins", "--installroot", "--downloadonly", "--assumeno",
+              "--fs", "--now", "--rbind", "--make-rslave", "--recursive"}  # fmt: skip
+    ours = set.union(_common(), *map(options, subparsers().values()))
+    for page in ALL_PAGES:
+        assert set(_OPTION.findall(page.read_text())) <= ours | others, page.name
+
+
+def _exit_codes(found: type[errors.Error]) -> set[int]:
+    return {found.exit_code}.union(*map(_exit_codes, found.__subclasses__()))
+
+
+def test_the_exit_codes() -> None:
+    documented = [term for term, _ in definitions(chapter("fs-rollback.8", "EXIT STATUS"))]
+    assert documented == [str(code) for code in sorted({0} | _exit_codes(errors.Error))]
+
+
+def test_the_units() -> None:
+    """They are in no command's section, but enabled by what the page says of them."""
+    terms = " ".join(term for term, _ in definitions(chapter("fs-rollback.8", "UNITS")))
+    units = {path.name for path in UNITS.iterdir() if path.suffix in (".service", ".timer")}
+    assert set(re.findall(r"fs-rollback-\w+\.\w+", terms)) == units
+
+
+# --- the configuration
+
+
+def _as_written(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def test_the_keys_of_the_configuration_and_their_defaults() -> None:
+    found: dict[str, str] = {}
+    for term, body in definitions(chapter("fs-rollback.conf.5", "KEYS")):
+        key = re.match(r"\*\*(\w+)\*\* = \*", term)
+        assert key, term
+        (default,) = re.findall(r"^Default: ``(.*)``$", body, re.MULTILINE)
+        found[key[1]] = default
+    assert list(found) == list(config.SETTINGS)
+    assert found == {k: _as_written(v) for k, v in config.Config()._asdict().items()}
+
+
+def test_the_values_that_are_allowed_for_a_key() -> None:
+    for term, _ in definitions(chapter("fs-rollback.conf.5", "KEYS")):
+        key, _, values = plain(term).partition(" = ")
+        for value in values.split(" | ") if "|" in values else []:
+            config.SETTINGS[key].parse(value)
+        if "|" in values:
+            assert config.SETTINGS[key].allowed == values.replace(" | ", " or ")
+
+
+def test_the_example_of_a_configuration_is_one() -> None:
+    text = chapter("fs-rollback.conf.5", "EXAMPLE")
+    lines = [line for line in text.splitlines() if line.startswith("   ")]
+    assert len(lines) > 3
+    assert config.parse("\n".join(lines), "the manual") != config.Config()
+
+
+# --- the pages as people see them
+
+
+def _rendered(page: Path, place: Path) -> str:
+    """Return a page as groff reads it; a warning is an error."""
+    python = [sys.executable, "-c", _RENDER]
+    program = shutil.which("rst2man") or shutil.which("rst2man.py")
+    if importlib.util.find_spec("docutils") is not None:
+        start: Sequence[str] = python
+    elif program is not None:
+        start = (program,)
+    else:
+        if os.environ.get("FS_ROLLBACK_TESTS") == "require":
+            pytest.fail("there is no docutils, and FS_ROLLBACK_TESTS=require is set")
+        pytest.skip("there is no docutils")
+    made = place / page.stem
+    done = subprocess.run(
+        (*start, "--strict", os.fspath(page), os.fspath(made)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), f"{page.name}\n{done.stdout}"
+    return made.read_text()
+
+
+def _formatted(made: Path) -> Optional[str]:
+    """Return a page as a terminal of 80 columns shows it; None where nothing here can tell."""
+    environment = {**os.environ, "MANWIDTH": str(SCREEN_COLUMNS), "LC_ALL": "C.UTF-8"}
+    for program, *words in _FORMATTERS:
+        if shutil.which(program) is None:
+            continue
+        done = subprocess.run(
+            (program, *words, os.fspath(made)),
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if "\nNAME\n" in done.stdout:  # a container may have a man that only apologizes
+            return done.stdout
+    return None
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
+def test_a_page_renders_without_a_warning(page: Path, tmp_path: Path) -> None:
+    made = _rendered(page, tmp_path)
+    name, section = page.stem.rsplit(".", 1)
+    (header,) = re.findall(r"^\.TH .*$", made, re.MULTILINE)
+    words = [word.strip('"').lower() for word in header.replace("\\-", "-").split()]
+    assert words[1:3] == [name, section]
+    summary = made.replace("\\-", "-").partition(".SH NAME\n")[2]
+    assert summary.startswith(f"{name} - "), "what whatis(1) and apropos(1) read"
+
+
+def test_the_pages_are_those_that_are_packaged() -> None:
+    names = ["fs-rollback.8.rst", "fs-rollback.conf.5.rst", "fs-snapshot.8.rst"]
+    assert [page.name for page in ALL_PAGES] == names
+    for page in ALL_PAGES:
+        assert page.read_text().startswith(".. SPDX-License-Identifier: GPL-2.0-or-later\n")
+        assert max(map(len, page.read_text().splitlines())) <= SCREEN_COLUMNS
+
+
+def test_references_to_our_own_pages_lead_somewhere() -> None:
+    ours = {page.stem for page in ALL_PAGES}
+    for page in ALL_PAGES:
+        found = re.findall(r"\*\*(fs-[\w.-]+)\*\*\\\((\d)\)", page.read_text())
+        assert found
+        assert {f"{name}.{section}" for name, section in found} <= ours
+
+
+def test_what_to_do_after_a_bad_upgrade_fits_on_one_screen(tmp_path: Path) -> None:
+    source = chapter("fs-rollback.8", "AFTER A BAD UPGRADE").strip("\n").splitlines()
+    # The heading is one line more; markup only makes the source longer than what is shown.
+    assert len(source) + 1 <= SCREEN_LINES - 1
+    page = PAGES / "fs-rollback.8.rst"
+    _rendered(page, tmp_path)
+    shown = _formatted(tmp_path / page.stem)
+    if shown is None:
+        return
+    assert max(map(len, shown.splitlines())) <= SCREEN_COLUMNS
+    _, heading, rest = shown.partition("AFTER A BAD UPGRADE\n")
+    lines = (heading + rest.partition("\nCOMMANDS\n")[0].rstrip("\n")).splitlines()
+    assert 10 < len(lines) <= SCREEN_LINES
+    assert shown.index(heading) < shown.index("\nCOMMANDS\n")
