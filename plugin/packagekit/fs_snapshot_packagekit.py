@@ -1,0 +1,124 @@
+#!/usr/bin/python3 -s
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""fs-snapshot for PackageKit: a snapshot before an offline update, as before a transaction of dnf.
+
+Started by packagekit-offline-update.service before its own program, in each boot into
+system-update.target. PackageKit's libdnf backend loads no plugins of dnf 4, and writes to dnf's
+history, from which the end of the update is learnt. A thin adapter, as the plugin for dnf 4 is.
+
+Exit code 0: go on, with a snapshot or without a need for one. 1: the update must not run.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from fs_rollback import config as configuration
+from fs_rollback.core.packages import Item, changes
+from fs_rollback.core.record import Transaction
+from fs_rollback.errors import Error, RefusedError
+from fs_rollback.system import transaction
+from fs_rollback.system.changes import installed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# systemd.offline-updates(7): whose update this boot is for is told by where the link leads.
+_TRIGGER = "/system-update"
+_DIRECTORY = "/var/lib/PackageKit"
+# PackageKit, lib/packagekit-glib2/pk-offline-private.h; the last two are those of old releases.
+_PREPARED = (
+    f"{_DIRECTORY}/prepared-update",
+    f"{_DIRECTORY}/prepared-upgrade",
+    "/var/cache/PackageKit",
+    "/var/cache",
+)
+_RESULTS = f"{_DIRECTORY}/offline-update-competed"  # sic
+
+
+def main() -> int:
+    """Take the snapshot if this boot is for an update of PackageKit's; return the exit code."""
+    try:
+        if os.readlink(_TRIGGER) not in _PREPARED:
+            return 0
+    except OSError:
+        return 0
+    try:
+        config, broken = configuration.read(), None
+    except configuration.BrokenConfigError as error:
+        config, broken = error.usable, error
+    try:
+        _protect(config, broken)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it decides about the update
+        sentence = f"{error}. {error.hint}".rstrip() if isinstance(error, Error) else f"{error}."
+        if isinstance(error, RefusedError) or config.on_failure == "abort":
+            _say(f"{sentence} The update is not made.")
+            _tell_packagekit(sentence)
+            return 1
+        _say(f"{sentence} The update goes on without a way back.")
+    return 0
+
+
+def _protect(config: configuration.Config, broken: Error | None) -> None:
+    reason = transaction.unprotected()
+    if reason is None and broken is not None:
+        raise broken
+    wanted = Transaction("packagekit", ("pk-offline-update",), "root", changes(_items()))
+    result = reason or transaction.before(wanted, config=config)
+    if isinstance(result, transaction.Unprotected):
+        if not result.quiet:
+            _say(result.reason)
+        return
+    _say(f"snapshotting /: {result.path}")
+    # There is no hook after the update: what is no longer kept goes now.
+    for problem in (*result.warnings, *result.menu.problems, *transaction.prune(result, config)):
+        _say(problem)
+
+
+def _items() -> Iterable[Item]:
+    """Give what is prepared, and what that replaces, as a transaction of dnf has it."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    try:
+        present = {(item.name, item.arch): item for item in installed(root)}
+    finally:
+        os.close(root)
+    for name, version, arch in _prepared():
+        old = present.get((name, arch))
+        if old is not None:
+            yield old._replace(action="upgraded")
+        yield Item("install" if old is None else "upgrade", name, arch, version)
+
+
+def _prepared() -> Sequence[tuple[str, str, str]]:
+    """Return name, version and architecture of each package of a prepared update.
+
+    packagekit(1): a package ID is `name;version;arch;data`. Nothing for a system upgrade, which
+    is not worked out before it runs, and for what cannot be read: it is only told to people.
+    """
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    with suppress(OSError, configparser.Error, UnicodeDecodeError):
+        parser.read(_PREPARED[0], encoding="utf-8")
+    identifiers = parser.get("update", "prepared_ids", fallback="").split(",")
+    found = (tuple(identifier.split(";")) for identifier in identifiers)
+    return [(parts[0], parts[1], parts[2]) for parts in found if len(parts) == 4]
+
+
+def _tell_packagekit(sentence: str) -> None:
+    """Write the results that a desktop shows after the reboot, as pk-offline-update would."""
+    with suppress(OSError), open(_RESULTS, "w", encoding="utf-8") as file:
+        file.write(
+            "[PackageKit Offline Update Results]\nSuccess=false\nErrorCode=transaction-error\n"
+            f"ErrorDetails=fs-snapshot: {sentence}\n"
+        )
+
+
+def _say(text: str) -> None:
+    print(f"fs-snapshot: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
