@@ -7,12 +7,20 @@
 
 debian_packages='btrfs-progs createrepo-c dnf e2fsprogs fdisk mmdebstrap mount python3-btrfsutil
     python3-dnf python3-tabulate python3-venv rpm shellcheck systemd util-linux xfsprogs'
-# What the machines of tests/vm run in and are made with; Debian only.
-# shellcheck disable=SC2034 # for tests/run
+# What the packages are built with.
+debian_packages="$debian_packages make python3-argcomplete python3-docutils python3-pip
+    python3-setuptools python3-wheel"
+# What tests/packaging runs besides; of Debian only, as those of tests/vm.
+# shellcheck disable=SC2034 # for tests/run, here and below
+debian_packaging_packages='cpio fish python3-build python3-pytest rpmlint zsh'
+# What the machines of tests/vm run in and are made with.
+# shellcheck disable=SC2034
 debian_vm_packages='dosfstools mtools ovmf qemu-system-x86'
 # On Fedora 41 and later the package dnf is dnf 5; dnf 4 is python3-dnf there as everywhere.
-fedora_packages='btrfs-progs createrepo_c e2fsprogs python3-btrfsutil python3-dnf python3-pip
-    python3-tabulate rpm-build ShellCheck systemd tar util-linux xfsprogs'
+fedora_packages='btrfs-progs cpio createrepo_c e2fsprogs fish make pyproject-rpm-macros
+    python3-argcomplete python3-btrfsutil python3-build python3-devel python3-dnf python3-docutils
+    python3-pip python3-pytest python3-setuptools python3-tabulate python3-wheel rpm-build rpmlint
+    ShellCheck systemd systemd-rpm-macros tar util-linux xfsprogs zsh'
 
 is_root() {
     [ "$(id -u)" -eq 0 ]

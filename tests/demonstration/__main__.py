@@ -15,7 +15,7 @@ from typing import Optional
 from tests.sandbox.base import base_image, cache_directory
 from tests.sandbox.layout import Layout
 from tests.sandbox.machine import Sandbox
-from tests.sandbox.rpms import build, product_packages
+from tests.sandbox.product import build_product
 
 from . import workshop
 from .proof import DemoError, Proof
@@ -73,7 +73,7 @@ def _demonstrate(layout: Layout, directory: Path) -> None:
     sandbox = _set_up(layout, directory, screen)
     with sandbox:
         sandbox.boot()
-        sandbox.install(build(product_packages(_CHECKOUT, "1.0"), directory))
+        sandbox.install(build_product(_CHECKOUT, directory))
         screen.say(f"Ready after {time.monotonic() - started:.0f} s.")
         Story(sandbox, screen, proof).tell()
     proof.claim("The demo leaves nothing mounted and no loop device.")

@@ -12,7 +12,7 @@ import pytest
 from tests.sandbox.base import base_image, cache_directory
 from tests.sandbox.layout import Layout
 from tests.sandbox.machine import Sandbox
-from tests.sandbox.rpms import build, product_packages
+from tests.sandbox.product import build_product
 
 _CHECKOUT = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ _CHECKOUT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def product_rpms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """This checkout as RPMs, built once."""
-    return build(product_packages(_CHECKOUT, "1.0"), tmp_path_factory.mktemp("product"))
+    return build_product(_CHECKOUT, tmp_path_factory.mktemp("product"))
 
 
 @pytest.fixture
@@ -63,6 +63,13 @@ def layout(request: pytest.FixtureRequest) -> Layout:
 def bare_sandbox(layout: Layout, tmp_path: Path, repository: Path) -> Iterator[Sandbox]:
     """A machine of each layout in turn, without the product."""
     with _bare(layout, tmp_path, repository) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def bare_named(tmp_path: Path, repository: Path) -> Iterator[Sandbox]:
+    """A machine with a named root, without the product."""
+    with _bare(Layout.NAMED, tmp_path, repository) as sandbox:
         yield sandbox
 
 

@@ -42,9 +42,19 @@ _FEDORA_PACKAGES = (
     "coreutils", "diffutils", "findutils", "util-linux",
 )  # fmt: skip
 
-# What rpm and dnf have to find on a system whose own packages they do not know: a release, and the
-# interpreter of scriptlets.
-RELEASE = Package("sandbox-release", "41", provides=("system-release(releasever) = 41", "/bin/sh"))
+# What rpm and dnf have to find on a system whose own packages they do not know: a release, the
+# interpreter of scriptlets, and what packaging/fs-rollback.spec requires, as Debian 12 has it.
+_PYTHON = ".".join(platform.python_version_tuple()[:2])
+RELEASE = Package(
+    "sandbox-release",
+    "41",
+    provides=(
+        "system-release(releasever) = 41", "/bin/sh", "/usr/bin/python3",
+        f"python(abi) = {_PYTHON}",
+        f"python{_PYTHON}dist(tabulate) = 0.8.9", "python3-btrfsutil = 6.2", "btrfs-progs = 6.2",
+        "python3-dnf = 4.14.0", "coreutils = 9.1", "rpm = 4.18.0", "util-linux-core = 2.38.1",
+    ),
+)  # fmt: skip
 
 # Arguments: IMAGE MOUNT_POINT SUBVOLUME TARBALL FILES RPM. An empty SUBVOLUME is the top level,
 # an empty RPM none.

@@ -105,11 +105,11 @@ class Sandbox:
         return self.run(argv).stdout
 
     def install(self, rpms: Sequence[Path]) -> None:
-        """Install RPM files with rpm itself; what they need is there, but rpm does not know it."""
+        """Install RPM files with rpm itself."""
         names = [f"/run/{rpm.name}" for rpm in rpms]
         for rpm, name in zip(rpms, names):
             shutil.copyfile(rpm, self.path(name))
-        self.run(["rpm", "--install", "--nodeps", *names])
+        self.run(["rpm", "--install", *names])
         self.run(["rm", *names])
 
     def popen(

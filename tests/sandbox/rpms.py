@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Real RPMs from a few lines of Python, a repository of them, and the product as RPMs.
+"""Real RPMs from a few lines of Python, and a repository of them.
 
 Written for the rpmbuild of Debian too, which has none of a distribution's macros.
 """
@@ -30,21 +30,11 @@ AutoReqProv: no
 %install
 mkdir -p %{{buildroot}}
 cp -a {tree}/. %{{buildroot}}/
-{install}
+
 %files
 %defattr(-,root,root)
 {files}
 {scriptlets}
-"""
-
-_LAUNCHER = """\
-#!/usr/bin/python3 -s
-import sys
-
-from fs_rollback.cli.main import main
-
-if __name__ == "__main__":
-    sys.exit(main())
 """
 
 
@@ -66,7 +56,6 @@ class Package:
     provides: Sequence[str] = ()
     scriptlets: Mapping[str, str] = field(default_factory=dict)
     arch: str = "noarch"
-    byte_compile: bool = False
 
     @property
     def file_name(self) -> str:
@@ -106,39 +95,6 @@ def publish(repository: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def product_packages(source_tree: Path, version: str) -> tuple[Package, Package]:
-    """Return fs-rollback and the dnf 4 plugin, made of a checkout of this repository.
-
-    They go where the host's own Python and dnf look: a sandbox is of the same distribution.
-    """
-    script = "import dnf.const; print(dnf.const.PLUGINPATH)"
-    # Not imported here: dnf takes a while, and the warnings of its modules would be ours.
-    done = subprocess.run(
-        ["/usr/bin/python3", "-c", script], check=True, capture_output=True, text=True
-    )
-    plugins = PurePosixPath(done.stdout.strip())
-    library = _tree(source_tree / "rollback/fs_rollback", plugins.parent / "fs_rollback")
-    etc = _tree(source_tree / "etc", PurePosixPath("/etc"))
-    units = _tree(source_tree / "packaging/systemd", PurePosixPath("/usr/lib/systemd/system"))
-    plugin_etc = {path: text for path, text in etc.items() if path.startswith("/etc/dnf/")}
-    command_etc = {path: text for path, text in etc.items() if path not in plugin_etc}
-    plugin = (source_tree / "plugin/dnf4/fs_snapshot.py").read_text()
-    command = Package(
-        "fs-rollback",
-        version,
-        files={**library, **command_etc, **units, "/usr/bin/fs-rollback": _LAUNCHER},
-        byte_compile=True,
-    )
-    hook = Package(
-        "python3-dnf-plugin-fs-snapshot",
-        version,
-        files={**plugin_etc, f"{plugins}/fs_snapshot.py": plugin},
-        requires=[f"fs-rollback = {version}"],
-        byte_compile=True,
-    )
-    return command, hook
-
-
 def _write_source(package: Package, directory: Path) -> str:
     """Write the files and the spec of a package; return the path of the spec."""
     tree = directory / "tree"
@@ -152,10 +108,8 @@ def _write_source(package: Package, directory: Path) -> str:
             path.write_text(content)
         with path.open("rb") as file:
             path.chmod(0o755 if file.read(2) == b"#!" else 0o644)
-    compiled = _compiled_directories(package)
     tags = [f"Requires: {name}" for name in package.requires]
     tags += [f"Provides: {name}" for name in package.provides]
-    compile_command = "/usr/bin/python3 -m compileall -q -l -s %{buildroot} -p / %{buildroot}"
     spec = _SPEC.format(
         name=package.name,
         version=package.version,
@@ -163,11 +117,7 @@ def _write_source(package: Package, directory: Path) -> str:
         arch=package.arch,
         tree=tree,
         tags="".join(f"{tag}\n" for tag in tags),
-        install="".join(f"{compile_command}{name}\n" for name in compiled),
-        files="\n".join(
-            [_file_line(name) for name in package.files]
-            + [f"{name}/__pycache__/*.pyc" for name in compiled]
-        ),
+        files="\n".join(_file_line(name) for name in package.files),
         scriptlets="\n".join(f"%{name}\n{text}\n" for name, text in package.scriptlets.items()),
     )
     path = directory / f"{package.name}.spec"
@@ -178,19 +128,3 @@ def _write_source(package: Package, directory: Path) -> str:
 def _file_line(name: str) -> str:
     configuration = PurePosixPath(name).is_relative_to("/etc")
     return f'%config(noreplace) "{name}"' if configuration else f'"{name}"'
-
-
-def _compiled_directories(package: Package) -> list[str]:
-    if not package.byte_compile:
-        return []
-    modules = (PurePosixPath(name) for name in package.files if name.endswith(".py"))
-    return sorted({str(module.parent) for module in modules})
-
-
-def _tree(source: Path, target: PurePosixPath) -> dict[str, str]:
-    """Return the text of each file below `source` by its path below `target`."""
-    return {
-        str(target / path.relative_to(source).as_posix()): path.read_text()
-        for path in sorted(source.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }

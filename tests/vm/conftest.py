@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sandbox.base import cache_directory, is_debian
-from tests.sandbox.rpms import build, product_packages
+from tests.sandbox.product import build_product
 from tests.vm.base import Base, base, missing_tools
 from tests.vm.stories import Cost, Story, Telling
 
@@ -51,7 +51,7 @@ def machine_base() -> Base:
 @pytest.fixture(scope="session")
 def product_rpms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """This checkout as RPMs, built once."""
-    return build(product_packages(_CHECKOUT, "1.0"), tmp_path_factory.mktemp("product"))
+    return build_product(_CHECKOUT, tmp_path_factory.mktemp("product"))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from tests.sandbox.base import RELEASE
 from tests.sandbox.layout import DNF_CONF, REPOSITORY_FILE
 from tests.sandbox.namespace import CommandError, Namespace
-from tests.sandbox.rpms import build
+from tests.sandbox.rpms import build, publish
 
 from . import guest
 from .base import Base, Kernel
@@ -33,7 +33,8 @@ _ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"  # UEFI: EFI System Partition
 
 # Arguments: TOP TARBALL TREE ROOT_SUBVOLUME DEFAULT BOOT_IMAGE then SUBVOLUMES. An empty
 # ROOT_SUBVOLUME is the top level, an empty BOOT_IMAGE none; DEFAULT is yes or no. In TREE: root/
-# comes on top of the system, nested lists subvolumes inside it, rpms/ and kernel/ are packages.
+# comes on top of the system, nested lists subvolumes inside it, release/ and kernel/ are packages,
+# rpms/ is a repository.
 _POPULATE = """
 set -eu
 top=$1 tarball=$2 tree=$3 subvolume=$4 default=$5 boot_image=$6
@@ -65,16 +66,15 @@ tar --create --directory="$tree/root" . | tar --extract --directory="$root" --no
     --keep-directory-symlink
 [ -e "$root/usr/bin/dnf" ] || ln -s dnf-3 "$root/usr/bin/dnf"
 mkdir "$root/rpms"
-cp -r "$tree/rpms" "$tree/kernel" "$root/rpms"
+cp -r "$tree/release" "$tree/rpms" "$tree/kernel" "$root/rpms"
 chroot "$root" sh -eu <<'END'
 rpm --initdb
-rpm --install --nodeps /rpms/rpms/*.rpm
+rpm --install /rpms/release/*.rpm
+dnf --assumeyes --quiet --nogpgcheck --repofrompath=new,/rpms/rpms --repo=new install \
+    $(rpm --query --package --queryformat '%{NAME} ' /rpms/rpms/*.rpm)
 # Its files in /boot and its entry are there, as an installer makes them.
 rpm --install --nodeps --noscripts /rpms/kernel/*.rpm
 rm -r /rpms
-for unit in /usr/lib/systemd/system/fs-rollback*.service; do
-    [ ! -e "$unit" ] || systemctl --quiet enable "${unit##*/}"
-done
 END
 """
 
@@ -117,10 +117,12 @@ class Disks:
             (tree / "nested").write_text("".join(f"{path}\n" for path in self._nested()))
             (tree / "kernel").mkdir()
             build([kernel_package(base.kernels[0])], tree / "kernel")
+            (tree / "release").mkdir()
+            build([RELEASE], tree / "release")
             (tree / "rpms").mkdir()
-            build([RELEASE], tree / "rpms")
             for rpm in rpms:
                 shutil.copy(rpm, tree / "rpms")
+            publish(tree / "rpms")
             self._make_root()
             if self.design.boot is Boot.EXT4:
                 self._make_boot()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.rpms import Package, build, product_packages
+from tests.sandbox.product import build_product
+from tests.sandbox.rpms import Package
 from tests.vm.design import Boot, Design, Root
 from tests.vm.kernels import kernel_package
 from tests.vm.loader import NoBootError
@@ -118,7 +119,7 @@ def _is_ruined(machine: Machine) -> None:
 
 
 def _product(machine: Machine) -> list[Path]:
-    return build(product_packages(_CHECKOUT, "1.0"), machine.directory)
+    return build_product(_CHECKOUT, machine.directory)
 
 
 def _app(version: str) -> Package:

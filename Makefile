@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+version := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' rollback/fs_rollback/__init__.py)
+source := fs-rollback-$(version)
+pages := fs-rollback.8 fs-rollback.conf.5 fs-snapshot.8
+sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md etc packaging plugin \
+	pyproject.toml rollback setup.cfg tests
+
+# Debian's rpmbuild has none of the macros that Fedora's packages are built with.
+stand_in := $(if $(shell rpm --eval '%{?pyproject_wheel}'),,--nodeps --load=tests/packaging/macros)
+
+.PHONY: help rpm man completion clean
+
+help:
+	@echo 'make rpm          source and binary packages into dist/ (dnf builddep packaging/fs-rollback.spec)'
+	@echo 'make man          manual pages into build/man/ (needs docutils)'
+	@echo 'make completion   completion for bash, fish and zsh into build/completion/ (needs argcomplete)'
+	@echo 'make clean        remove build/ and dist/'
+	@echo 'Tests: see CONTRIBUTING.md. RPMBUILD="rpmbuild --nocheck" leaves the tests of the package out.'
+
+RPMBUILD = rpmbuild
+
+rpm:
+	rm -rf build/rpm
+	mkdir -p build/rpm dist
+	tar --create --gzip --file=build/rpm/$(source).tar.gz --transform='s,^,$(source)/,' \
+		--owner=0 --group=0 --sort=name --exclude=__pycache__ --exclude='*.egg-info' $(sources)
+	$(RPMBUILD) -ba $(stand_in) --define '_topdir $(CURDIR)/build/rpm' \
+		--define '_sourcedir $(CURDIR)/build/rpm' --define '_rpmdir $(CURDIR)/dist' \
+		--define '_srcrpmdir $(CURDIR)/dist' \
+		--define '_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' \
+		packaging/fs-rollback.spec
+
+man: $(pages:%=build/man/%)
+
+build/man/%: packaging/man/%.rst
+	mkdir -p build/man
+	rst2man --strict $< $@
+
+completion:
+	mkdir -p build/completion
+	register-python-argcomplete --shell bash fs-rollback >build/completion/fs-rollback
+	register-python-argcomplete --shell fish fs-rollback >build/completion/fs-rollback.fish
+	register-python-argcomplete --shell zsh fs-rollback >build/completion/_fs-rollback 2>/dev/null || \
+		cat packaging/completion/bash-in-zsh build/completion/fs-rollback >build/completion/_fs-rollback
+
+clean:
+	rm -rf build dist

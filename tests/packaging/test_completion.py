@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tab in the shells themselves: bash, zsh and fish with the files of the package.
+
+Each shell is asked what it would offer for a line, on a real filesystem with real snapshots.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.machine import Machine
+from tests.packaging.conftest import need
+
+# Prints what bash would offer for the line in $LINE.
+_BASH = """
+. "$COMPLETION"
+COMP_LINE=$LINE COMP_POINT=${#LINE} COMP_TYPE=9 COMP_WORDBREAKS=$' \\t\\n"\\'><=;|&(:'
+read -ra COMP_WORDS <<<"$LINE"
+case $LINE in *' ') COMP_WORDS+=('') ;; esac
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+_python_argcomplete fs-rollback
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path, unpacked: Path) -> dict[str, str]:
+    """A small environment in which fs-rollback is the packaged command."""
+    (library,) = unpacked.glob("usr/lib/python3*/*-packages")
+    command = tmp_path / "bin/fs-rollback"
+    command.parent.mkdir()
+    command.write_text(
+        f"#!/bin/sh\nPYTHONPATH={library} exec /usr/bin/python3 "
+        f'{unpacked}/usr/bin/fs-rollback "$@"\n'
+    )
+    command.chmod(0o755)
+    return {
+        "PATH": f"{command.parent}:/usr/bin:/bin:/usr/sbin:/sbin",
+        "HOME": str(tmp_path),
+        "LC_ALL": "C.UTF-8",
+        "TERM": "dumb",
+    }
+
+
+def _bash(line: str, unpacked: Path, environment: dict[str, str]) -> set[str]:
+    completion = unpacked / "usr/share/bash-completion/completions/fs-rollback"
+    extra = {"LINE": line, "COMPLETION": str(completion)}
+    done = subprocess.run(
+        ["bash", "--norc", "-c", _BASH],
+        env={**environment, **extra}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return {word.strip() for word in done.stdout.split("\n") if word.strip()}
+
+
+def _fish(line: str, unpacked: Path, environment: dict[str, str]) -> set[str]:
+    need("fish")
+    completion = unpacked / "usr/share/fish/vendor_completions.d/fs-rollback.fish"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", f"source {completion}; complete --do-complete '{line}'"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return {word.split("\t")[0] for word in done.stdout.splitlines()}
+
+
+def _zsh(line: str, unpacked: Path, environment: dict[str, str]) -> set[str]:
+    """Type the line and Tab on a terminal; zsh completes nowhere else."""
+    need("zsh")
+    functions = unpacked / "usr/share/zsh/site-functions"
+    screen = _typed(
+        ["zsh", "-f", "-i"],
+        [
+            f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D; "
+            "unsetopt ZLE_PROMPT_SP; LISTMAX=1000; PS1='ready> '; setopt NO_BEEP LIST_AMBIGUOUS\n",
+            f"{line}\t\t",
+        ],
+        environment,
+    )
+    return set(re.findall(r"[\w./-]+", screen)) - set(line.split())
+
+
+def _typed(command: list[str], texts: list[str], environment: dict[str, str]) -> str:
+    """Return what a program on a terminal shows after the last of these texts was typed."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execvpe(command[0], command, environment)  # noqa: S606
+    try:
+        for text in texts:
+            shown = b""
+            os.write(terminal, text.encode())
+            quiet_since = time.monotonic()
+            while time.monotonic() - quiet_since < 1.2:
+                if select.select([terminal], [], [], 0.1)[0]:
+                    shown += os.read(terminal, 65536)
+                    quiet_since = time.monotonic()
+    finally:
+        os.close(terminal)
+        os.waitpid(process, 0)
+    return shown.decode(errors="replace")
+
+
+SHELLS = {"bash": _bash, "fish": _fish, "zsh": _zsh}
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> str:
+    assert isinstance(request.param, str)
+    return request.param
+
+
+def test_commands_and_options(shell: str, unpacked: Path, environment: dict[str, str]) -> None:
+    offered = SHELLS[shell]("fs-rollback ", unpacked, environment)
+    assert {"status", "check", "list", "rollback", "undo", "settle"} <= offered
+    offered = SHELLS[shell]("fs-rollback rollback --n", unpacked, environment)
+    assert any(word.endswith("o-keep") for word in offered), "zsh shows what it adds"
+    assert "--json" not in offered
+
+
+def test_names_and_ids_of_snapshots(
+    shell: str, named: Machine, unpacked: Path, environment: dict[str, str]
+) -> None:
+    named.take("first")
+    named.take("second")
+    taken = named.snapshots()
+    wanted = {t.name for t in taken} | {str(t.id) for t in taken}
+    for command in ("show", "rollback", "pin", "delete", "try"):
+        line = f"fs-rollback {command} --root {named.root} "
+        offered = SHELLS[shell](line, unpacked, environment)
+        assert wanted | {"latest"} <= offered, command
+        if shell == "zsh":
+            break  # a terminal takes its time
+    begun = SHELLS[shell](f"fs-rollback show --root {named.root} yum", unpacked, environment)
+    assert not {str(t.id) for t in taken} & begun
+
+
+def test_nothing_is_offered_and_nothing_said_where_nothing_is_known(
+    shell: str, tmp_path: Path, unpacked: Path, environment: dict[str, str]
+) -> None:
+    for option in (f"--root {tmp_path}", "--device /dev/null", "--root /nowhere"):
+        offered = SHELLS[shell](f"fs-rollback show {option} y", unpacked, environment)
+        assert not any("yum" in word or "Error" in word or "raceback" in word for word in offered)
+
+
+def test_a_line_that_is_being_typed_is_never_run(
+    named: Machine, environment: dict[str, str]
+) -> None:
+    """With argcomplete and without it: the words would be a command if the mark were not seen."""
+    name = named.take()
+    words = ["fs-rollback", "delete", "--root", str(named.root), name]
+    line = " ".join(words)
+    marks = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9"}
+    done = subprocess.run(words, env={**environment, **marks}, capture_output=True, check=False)
+    assert done.returncode != 0, "there is no descriptor 8 here"
+    without = (
+        "import sys; sys.modules['argcomplete'] = None; from fs_rollback.cli.main import main;"
+        "sys.exit(main())"
+    )
+    (library,) = (Path(word) for word in sys.path if word.endswith("/rollback"))
+    done = subprocess.run(
+        [sys.executable, "-c", without, *words[1:]],
+        env={**environment, **marks, "PYTHONPATH": str(library)}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+    assert (named.top / "fs-snapshots" / name).is_dir()

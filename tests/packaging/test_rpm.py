@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The RPMs as files: how they are built, what is in them, what they ask for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from fs_rollback import __version__
+from tests.packaging.conftest import CHECKOUT, need, output
+
+_COMMAND, _PLUGIN = "fs-rollback", "python3-dnf-plugin-fs-snapshot"
+
+# Where Python's own files lie differs between distributions and is left out here.
+FILES = {
+    _COMMAND: {
+        "/etc/fs-rollback.conf",
+        "/usr/bin/fs-rollback",
+        "/usr/lib/systemd/system-preset/95-fs-rollback.preset",
+        "/usr/lib/systemd/system/fs-rollback-boot.service",
+        "/usr/lib/systemd/system/fs-rollback-prune.service",
+        "/usr/lib/systemd/system/fs-rollback-prune.timer",
+        "/usr/lib/systemd/system/fs-rollback-settle.service",
+        "/usr/share/bash-completion/completions/fs-rollback",
+        "/usr/share/fish/vendor_completions.d/fs-rollback.fish",
+        "/usr/share/man/man5/fs-rollback.conf.5.gz",
+        "/usr/share/man/man8/fs-rollback.8.gz",
+        "/usr/share/zsh/site-functions/_fs-rollback",
+    },
+    _PLUGIN: {
+        "/etc/dnf/plugins/fs-snapshot.conf",
+        "/usr/lib/systemd/system/packagekit-offline-update.service.d",
+        "/usr/lib/systemd/system/packagekit-offline-update.service.d/fs-snapshot.conf",
+        "/usr/libexec/fs-snapshot-packagekit",
+        "/usr/share/man/man8/fs-snapshot.8.gz",
+    },
+}
+REQUIRES = {
+    _COMMAND: {
+        "/bin/sh",
+        "/usr/bin/python3",
+        "btrfs-progs >= 6.2",
+        "coreutils",
+        "python3-btrfsutil >= 6.2",
+        "rpm",
+        "util-linux-core",
+    },
+    _PLUGIN: {
+        "/usr/bin/python3",
+        f"fs-rollback = {__version__}-RELEASE",
+        "python3-dnf >= 4.14",
+    },
+}
+
+
+def _named(rpms: list[Path], name: str) -> str:
+    (found,) = (str(rpm) for rpm in rpms if re.match(rf"{name}-[0-9]", rpm.name))
+    return found
+
+
+def _lines(rpm: str, *query: str) -> set[str]:
+    return set(output("rpm", "--query", "--package", *query, rpm).splitlines())
+
+
+def test_make_rpm(tmp_path: Path) -> None:
+    """As a user runs it in a clone; the package's own %check among it."""
+    tree = tmp_path / "clone"
+    shutil.copytree(CHECKOUT, tree, ignore=shutil.ignore_patterns(".git", "build", "dist"))
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    for name in ("FS_ROLLBACK_TESTS", "PYTHONPATH"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        ["make", "rpm"], cwd=tree, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None, "%check ran no tests"
+    assert int(passed.group(1)) > 1000
+    kinds = sorted(
+        re.sub(r"-[0-9].*?\.(src|noarch)\.rpm$", r" \1", p.name) for p in tree.glob("dist/*")
+    )
+    assert kinds == [f"{_COMMAND} noarch", f"{_COMMAND} src", f"{_PLUGIN} noarch"]
+    source = output("rpm", "--query", "--package", "--list", *map(str, tree.glob("dist/*.src.rpm")))
+    assert source.split() == ["fs-rollback-" + __version__ + ".tar.gz", "fs-rollback.spec"]
+
+
+def test_what_is_in_each(product_rpms: list[Path]) -> None:
+    for name, wanted in FILES.items():
+        listed = _lines(_named(product_rpms, name), "--list")
+        ours = {path for path in listed if not re.search(r"/(dist|site)-packages/", path)}
+        ours = {path for path in ours if not path.startswith(("/usr/share/doc", "/usr/share/lic"))}
+        assert ours == wanted
+        assert any(path.endswith("/LICENSE") for path in listed)
+    modules = {
+        path.relative_to(CHECKOUT / "rollback").as_posix()
+        for path in (CHECKOUT / "rollback").rglob("*.py")
+    }
+    listed = _lines(_named(product_rpms, _COMMAND), "--list")
+    packaged = {path.partition("-packages/")[2] for path in listed if path.endswith(".py")}
+    assert packaged == modules
+    documents = {path for path in listed if path.startswith("/usr/share/doc/")}
+    for name in ("README.md", "CHANGELOG.md", "kickstart/fs-rollback.ks"):
+        assert any(path.endswith(name) for path in documents), name
+
+
+def test_compiled_once_for_the_place_where_it_lies(product_rpms: list[Path]) -> None:
+    for name in FILES:
+        listed = _lines(_named(product_rpms, name), "--list")
+        for path in listed:
+            if path.endswith(".py"):
+                directory, _, module = path[: -len(".py")].rpartition("/")
+                compiled = f"{directory}/__pycache__/{module}."
+                assert any(other.startswith(compiled) for other in listed), path
+
+
+def test_what_each_asks_for(product_rpms: list[Path]) -> None:
+    for name, wanted in REQUIRES.items():
+        rpm = _named(product_rpms, name)
+        asked = _lines(rpm, "--requires")
+        # What rpm itself has to understand, and the package's own configuration file.
+        asked = {line for line in asked if not line.startswith(("rpmlib(", "config("))}
+        python = {line for line in asked if line.startswith("python") and "(abi)" in line}
+        assert len(python) == 1, "the interpreter that the files were compiled for"
+        dist = {line for line in asked if re.match(r"python3\.\d+dist\(", line)}
+        assert {re.sub(r"^.*\((.*)\)$", r"\1", line) for line in dist} == (
+            {"tabulate"} if name == _COMMAND else set()
+        )
+        release = output("rpm", "--query", "--package", "--queryformat", "%{RELEASE}", rpm)
+        assert {line.replace(f"-{release}", "-RELEASE") for line in asked - python - dist} == wanted
+    assert _lines(_named(product_rpms, _COMMAND), "--recommends") == {"python3-argcomplete"}
+
+
+def test_configuration_is_the_administrators(product_rpms: list[Path]) -> None:
+    query = "[%{FILENAMES} %{FILEFLAGS:fflags}\n]"
+    for name in FILES:
+        flags = _lines(_named(product_rpms, name), "--queryformat", query)
+        etc = {line for line in flags if line.startswith("/etc/")}
+        assert len(etc) == 1
+        assert {line.split()[1] for line in etc} == {"cn"}, "config(noreplace)"
+
+
+def test_the_command_starts_by_itself(unpacked: Path) -> None:
+    """What pip wrote there is what the packages rely on: no environment, no user's packages."""
+    text = (unpacked / "usr/bin/fs-rollback").read_text()
+    assert text.startswith("#!/usr/bin/python3"), text.splitlines()[0]
+    (library,) = unpacked.glob("usr/lib/python3*/*-packages")
+    done = subprocess.run(
+        ["/usr/bin/python3", str(unpacked / "usr/bin/fs-rollback"), "--version"],
+        env={"PYTHONPATH": str(library)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"fs-rollback {__version__}\n"
+
+
+def test_nothing_of_the_machine_that_built_it(unpacked: Path) -> None:
+    for path in unpacked.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            for trace in (b"BUILDROOT", os.fsencode(CHECKOUT), b"/tmp/"):
+                assert trace not in data, path
+
+
+def test_one_version() -> None:
+    """setup.cfg takes it from the package; only a spec file has to write it down again."""
+    spec = (CHECKOUT / "packaging/fs-rollback.spec").read_text()
+    assert re.findall(r"^Version: +(\S+)$", spec, re.MULTILINE) == [__version__]
+    assert re.findall(r"^\* .* - (\S+)-\d+$", spec, re.MULTILINE)[0] == __version__
+    assert f"## {__version__}" in (CHECKOUT / "CHANGELOG.md").read_text()
+    assert "attr: fs_rollback.__version__" in (CHECKOUT / "setup.cfg").read_text()
+
+
+def test_rpmlint(product_rpms: list[Path]) -> None:
+    need("rpmlint")
+    command = ["rpmlint", "--config", "packaging/rpmlint.toml", "packaging/fs-rollback.spec"]
+    done = subprocess.run(
+        [*command, *map(str, product_rpms)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert " 0 errors, 0 warnings" in done.stdout, done.stdout
+    assert done.returncode == 0

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The units as systemd itself reads them, in a tree with nothing else of the product's."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.conftest import need, output
+
+# In tenths, as `systemd-analyze security` counts: what it said when this was written, no more.
+EXPOSURE = {"boot": 50, "settle": 50, "prune": 50}
+
+
+@pytest.fixture(scope="module")
+def tree(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages on a system that has systemd's own units and some empty programs."""
+    need("systemd-analyze", "systemctl")
+    root = tmp_path_factory.mktemp("units")
+    shutil.copytree(unpacked, root, dirs_exist_ok=True)
+    shutil.copytree("/usr/lib/systemd", root / "usr/lib/systemd", dirs_exist_ok=True, symlinks=True)
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/os-release").touch()
+    for program in ("sh", "rm", "pk-offline-update"):
+        shutil.copy("/bin/true", root / "usr/bin" / program)
+    unit = "[Unit]\nDefaultDependencies=no\nFailureAction=reboot\n[Service]\nType=oneshot\n"
+    (root / "usr/lib/systemd/system/packagekit-offline-update.service").write_text(
+        f"{unit}ExecStart=/usr/bin/pk-offline-update\n"
+    )
+    return root
+
+
+def test_systemd_has_nothing_to_say(tree: Path, unpacked: Path) -> None:
+    units = sorted(p.name for p in (unpacked / "usr/lib/systemd/system").glob("fs-rollback-*"))
+    assert len(units) == 4
+    done = subprocess.run(
+        ["systemd-analyze", "verify", f"--root={tree}", "--man=no", *units,
+         "packagekit-offline-update.service"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", EXPOSURE)
+def test_exposure(name: str, tree: Path) -> None:
+    said = output(
+        "systemd-analyze", "security", "--offline=true", f"--root={tree}",
+        f"--threshold={EXPOSURE[name]}", f"fs-rollback-{name}.service",
+    )  # fmt: skip
+    assert re.search(r"Overall exposure level .*: [0-9.]+ OK", said), said
+
+
+def test_what_the_preset_enables(tree: Path) -> None:
+    """What follows a rollback; the one that deletes is for the administrator to enable."""
+    names = ("boot.service", "settle.service", "prune.timer")
+    units = [f"fs-rollback-{name}" for name in names]
+    environment = {**os.environ, "SYSTEMD_LOG_LEVEL": "err"}
+    command = ["systemctl", f"--root={tree}", "--quiet"]
+    subprocess.run([*command, "preset", *units], env=environment, check=True)
+    for unit, wanted in zip(units, ("enabled", "enabled", "disabled")):
+        done = subprocess.run(
+            ["systemctl", f"--root={tree}", "is-enabled", unit],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.stdout.strip() == wanted, unit
+
+
+def test_a_failure_before_an_offline_update_ends_its_loop(tree: Path) -> None:
+    """The line that removes the link, run as systemd does, with both ends of the unit."""
+    drop_in = tree / "usr/lib/systemd/system/packagekit-offline-update.service.d/fs-snapshot.conf"
+    (line,) = re.findall(r"^ExecStopPost=/usr/bin/sh -c '(.*)'$", drop_in.read_text(), re.MULTILINE)
+    script = line.replace("$$", "$").replace("/system-update", f"{tree}/system-update")
+    script = script.replace(f"/etc{tree}", f"{tree}/etc")
+    links = (tree / "system-update", tree / "etc/system-update")
+    for result, left in (("success", 2), ("exit-code", 0), ("signal", 0)):
+        for link in links:
+            link.unlink(missing_ok=True)
+            link.symlink_to("/var/lib/PackageKit/prepared-update")
+        subprocess.run(
+            ["sh", "-c", script], env={"SERVICE_RESULT": result, "PATH": "/bin"}, check=True
+        )
+        assert sum(link.is_symlink() for link in links) == left, result
