@@ -81,6 +81,13 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
         "modules",
         "reinstall",
     ),
+    "no btrfs": (
+        lambda r: (r / f"usr/lib/modules/{KERNEL}/modules.builtin").write_text(
+            "kernel/fs/ext4/ext4.ko\n"
+        ),
+        "modules",
+        "another entry",
+    ),
     "no such subvolume in fstab": (
         lambda r: edit(r / "etc/fstab", "subvol=home", "subvol=nothing"), "fstab", "nofail"
     ),

@@ -51,6 +51,36 @@ def test_the_kernel_that_fits_becomes_the_default(outside: BootMachine) -> None:
     assert outside.boots() == B
 
 
+RED_HATS = "5.14.0-611.el9"
+
+
+def test_a_kernel_without_btrfs_never_fits(ext4: BootMachine) -> None:
+    """Oracle Linux has Red Hat's kernel beside its own; it is newer, and cannot mount the root."""
+    ext4.add_kernel(RED_HATS)
+    modules = ext4.root / "usr/lib/modules" / RED_HATS
+    (modules / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n")
+    name = upgraded(ext4)
+    ext4.remove_kernel(A)
+    ext4.remove_modules(A)
+    ended = done(ext4.root, "rollback", name, "--yes")
+    assert ext4.boots() == A, "put back from what was saved"
+    assert f"abc-{RED_HATS} " in ended.out
+    assert "none of btrfs" in ended.out
+
+
+@pytest.mark.parametrize("place", ["modules.builtin", "modules.dep", "kernel/fs/btrfs/btrfs.ko.xz"])
+def test_a_kernel_with_btrfs_in_any_way_fits(ext4: BootMachine, place: str) -> None:
+    modules = ext4.root / "usr/lib/modules" / A
+    (modules / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n")
+    (modules / "kernel/fs/btrfs").mkdir(parents=True)
+    if "/" not in place:
+        (modules / "kernel/fs/btrfs").rmdir()
+        (modules / place).write_text("extra/btrfs.ko.xz: kernel/lib/raid6/raid6_pq.ko.xz\n")
+    name = upgraded(ext4)
+    done(ext4.root, "rollback", name, "--yes")
+    assert ext4.boots() == A
+
+
 def test_after_the_reboot_and_back_again(outside: BootMachine) -> None:
     name = upgraded(outside)
     done(outside.root, "rollback", name, "--yes")

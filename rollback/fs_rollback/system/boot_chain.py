@@ -15,7 +15,7 @@ from ..core.chain import Link
 from ..core.layout import Kind, Layout, Statement, decide, from_boot_entry
 from ..core.snapshot import Subvolume
 from ..errors import Error, RefusedError, kernel_errors
-from . import boot, boot_sources, files, mounting, syscalls
+from . import boot, boot_sources, files, kernels, mounting, syscalls
 from .boot import Boot
 from .host import Host
 
@@ -249,6 +249,12 @@ def _modules(walk: Walk, default: Bootable) -> Link:
             "modules",
             f"the kernel cannot find its modules, /{directory}/modules.dep is missing",
             f"depmod {kernel}",
+        )
+    if kernels.lacks_btrfs(walk.tree, kernel):
+        return chain.broken(
+            "modules",
+            f"the kernel of the default entry has no btrfs, which the root is on: {kernel}",
+            "Choose another entry in the boot menu and as the default.",
         )
     return chain.ok("modules", f"/{directory}")
 

@@ -125,7 +125,7 @@ def _layout(walk: Walk) -> Iterator[Link]:
 
 
 def _other_entries(walk: Walk) -> Iterator[Link]:
-    modules, default = kernels.with_modules(walk.tree), walk.default
+    modules, default = kernels.that_fit(walk.tree), walk.default
     for bootable in walk.found.bootables:
         if bootable == default or bootable.of_snapshot or not bootable.ours:
             continue
@@ -140,7 +140,8 @@ def _other_entries(walk: Walk) -> Iterator[Link]:
         elif bootable.kernel and bootable.kernel not in modules:
             yield chain.warning(
                 "other entry",
-                f"an entry starts a kernel that the root has no modules for: {file}",
+                "an entry starts a kernel that the root has no modules for, or none of btrfs:"
+                f" {file}",
                 f"Do not boot it; reinstall kernel {bootable.kernel}, or remove the entry.",
             )
 

@@ -41,7 +41,7 @@ def pair(host: Host, store: Store, layout: Layout, target: Snapshot, tree: int) 
 
     Raises RefusedError where there is no such kernel.
     """
-    modules = kernels.with_modules(tree)
+    modules = kernels.that_fit(tree)
     found = boot.read(host, layout)
     if found.bootables and not found.staying:
         return Pairing(KernelPlan(menu=_menu(found, tree)), ())
@@ -58,7 +58,7 @@ def pair(host: Host, store: Store, layout: Layout, target: Snapshot, tree: int) 
         sources = _saved_sources(host, saved) or _in_target(host, layout, found, target)
         put_back, fitting = _put_back(host, found, target, modules, sources)
     default, warnings = _make_default(found, fitting, modules)
-    running = kernels.with_modules(host.root_fd)
+    running = kernels.that_fit(host.root_fd)
     first = fitting.kernel in running
     lend = "" if first or default is None else _to_lend(found, running, modules)
     warnings += _misfits(staying, modules)
@@ -133,8 +133,8 @@ def _cannot_be_told(found: Boot, default: Bootable, wanted: str) -> RefusedError
 
 def _misfits(staying: Sequence[Bootable], modules: Collection[str]) -> list[str]:
     return [
-        f"the boot entry {b.entry.id} stays in the menu, but the restored root has no modules for"
-        f" its kernel {b.kernel}"
+        f"the boot entry {b.entry.id} stays in the menu, but its kernel {b.kernel} has no modules"
+        " in the restored root, or none of btrfs"
         for b in staying
         if b.usable and b.kernel not in modules
     ]

@@ -27,6 +27,24 @@ def with_modules(tree: int) -> tuple[str, ...]:
     )
 
 
+def that_fit(tree: int) -> tuple[str, ...]:
+    """Return those of them that can have the tree as their root, which is on btrfs."""
+    return tuple(version for version in with_modules(tree) if not lacks_btrfs(tree, version))
+
+
+def lacks_btrfs(tree: int, version: str) -> bool:
+    """Whether a kernel is known to have no btrfs, built in or as a module.
+
+    Such a one is beside another on some machines: Red Hat's own on Oracle Linux.
+    """
+    folder = f"usr/lib/modules/{version}"
+    if files.status_of(tree, f"{folder}/kernel/fs/btrfs") is not None:
+        return False
+    # modules.builtin(5), modules.dep(5): paths of all that are built in, of all that can be loaded.
+    lists = [files.read_in_tree(tree, f"{folder}/modules.{name}") for name in ("builtin", "dep")]
+    return all(text is not None and "/btrfs.ko" not in text for text in lists)
+
+
 def running() -> str:
     """Return the version of the kernel that runs. Raises KernelError."""
     with kernel_errors("read", _RUNNING), open(_RUNNING, encoding="ascii") as file:

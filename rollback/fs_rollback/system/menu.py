@@ -278,7 +278,7 @@ def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Sna
         Operations(host).set_read_only(f"{STORE}/{trial}", read_only=False)
         return _started(found.place_of(present), present.entry)
     with files.opened(host.path(snapshot.path)) as tree:
-        modules = kernels.with_modules(tree)
+        modules = kernels.that_fit(tree)
         title = menu_entry.title_of(snapshot, tree)
     model = menu_entry.find_model(host, layout, found, snapshot, modules)
     if model is None:

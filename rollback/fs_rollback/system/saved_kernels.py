@@ -109,7 +109,7 @@ def collect(store: Store, snapshots: Sequence[Snapshot]) -> None:
 
 def _wanted(host: Host, found: Boot) -> list[tuple[str, str]]:
     """Return kernel and place of each file that no snapshot holds, entries last."""
-    modules = set(kernels.with_modules(host.root_fd))
+    modules = set(kernels.that_fit(host.root_fd))
     rows: dict[str, str] = {}
     entries: dict[str, str] = {}
     for bootable in found.bootables:

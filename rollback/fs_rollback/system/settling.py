@@ -70,7 +70,7 @@ def settle(
             f"the boot loader started kernel {unfit} instead of its default entry, and the new root"
             " has no modules for it"
         )
-        fitting = " or ".join(kernels.with_modules(host.root_fd))
+        fitting = " or ".join(kernels.that_fit(host.root_fd))
         hint = f"Reboot and choose kernel {fitting} in the boot menu."
     return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), hint)
 
