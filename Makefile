@@ -29,6 +29,7 @@ rpm:
 		--define '_srcrpmdir $(CURDIR)/dist' \
 		--define '_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' \
 		packaging/fs-rollback.spec
+	@echo 'Now, as root: dnf install dist/*.noarch.rpm   (or reinstall, if this version is installed)'
 
 man: $(pages:%=build/man/%)
 

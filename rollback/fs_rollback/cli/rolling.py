@@ -243,6 +243,8 @@ def _print_files(paths: list[str] | None) -> None:
         print(f"  ... and {len(etc) - _SHOWN} more in /etc (--json has them all)")
     for path, count in sorted(others.items()):
         print(f"  {report.clean(path)}: {count} {'file' if count == 1 else 'files'} written since.")
+    if others:
+        print("  (To take one of these along as it is now: --keep PATH. --json has every file.)")
 
 
 def _progress(count: int, moment: executor.Moment, index: int, step: Step) -> None:

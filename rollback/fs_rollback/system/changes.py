@@ -94,10 +94,11 @@ def _end_of_its_time(host: Host, target: Snapshot) -> int:
     return max((s.born for s in host.subvolumes if s.created <= target.created), default=0)
 
 
-def grouped(paths: Iterable[str], depth: int = 2) -> dict[str, int]:
-    """Count paths by their first components."""
+def grouped(paths: Iterable[str]) -> dict[str, int]:
+    """Count paths by their first two components; in /var/lib, where each service has one, three."""
     counts: dict[str, int] = {}
     for path in paths:
+        depth = 3 if path.startswith("/var/lib/") else 2
         group = "/".join(path.split("/")[: depth + 1])
         counts[group] = counts.get(group, 0) + 1
     return counts
