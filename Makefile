@@ -6,7 +6,7 @@ sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md e
 	pyproject.toml rollback setup.cfg tests
 
 # Debian's rpmbuild has none of the macros that Fedora's packages are built with.
-stand_in := $(if $(shell rpm --eval '%{?pyproject_wheel}'),,--nodeps --load=tests/packaging/macros)
+stand_in := $(if $(wildcard /etc/debian_version),--nodeps --load=tests/packaging/macros)
 
 .PHONY: help rpm man completion clean
 
@@ -20,6 +20,7 @@ help:
 RPMBUILD = rpmbuild
 
 rpm:
+	@case '$(CURDIR)' in *' '*) echo 'rpmbuild cannot build in a path with a blank: $(CURDIR)' >&2; exit 1 ;; esac
 	rm -rf build/rpm
 	mkdir -p build/rpm dist
 	tar --create --gzip --file=build/rpm/$(source).tar.gz --transform='s,^,$(source)/,' \
@@ -39,9 +40,9 @@ build/man/%: packaging/man/%.rst
 
 completion:
 	mkdir -p build/completion
-	register-python-argcomplete --shell bash fs-rollback >build/completion/fs-rollback
-	register-python-argcomplete --shell fish fs-rollback >build/completion/fs-rollback.fish
-	register-python-argcomplete --shell zsh fs-rollback >build/completion/_fs-rollback 2>/dev/null || \
+	register-python-argcomplete --no-defaults --shell bash fs-rollback >build/completion/fs-rollback
+	register-python-argcomplete --no-defaults --shell fish fs-rollback >build/completion/fs-rollback.fish
+	register-python-argcomplete --no-defaults --shell zsh fs-rollback >build/completion/_fs-rollback 2>/dev/null || \
 		cat packaging/completion/bash-in-zsh build/completion/fs-rollback >build/completion/_fs-rollback
 
 clean:

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """fs-snapshot for PackageKit: a snapshot before an offline update, as before a transaction of dnf.
 
-Started by packagekit-offline-update.service before its own program, in each boot into
-system-update.target. PackageKit's libdnf backend loads no plugins of dnf 4, and writes to dnf's
-history, from which the end of the update is learnt. A thin adapter, as the plugin for dnf 4 is.
+Started by packagekit-offline-update.service before its own program, in boots that are for an update
+of PackageKit's. Its libdnf backend loads no plugins of dnf 4, and writes to dnf's history, where
+the end of the update is found. A thin adapter, as the plugin for dnf 4 is.
 
 Exit code 0: go on, with a snapshot or without a need for one. 1: the update must not run.
 """
@@ -15,38 +15,34 @@ import configparser
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
-from fs_rollback import config as configuration
-from fs_rollback.core.packages import Item, changes
-from fs_rollback.core.record import Transaction
-from fs_rollback.errors import Error, RefusedError
-from fs_rollback.system import transaction
-from fs_rollback.system.changes import installed
+try:
+    from fs_rollback import config as configuration
+    from fs_rollback import report
+    from fs_rollback.core.packages import Item, changes
+    from fs_rollback.core.record import Transaction
+    from fs_rollback.errors import Error, RefusedError
+    from fs_rollback.system import transaction
+    from fs_rollback.system.changes import installed
+except ImportError as error:
+    _missing: Optional[ImportError] = error
+else:
+    _missing = None
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# systemd.offline-updates(7): whose update this boot is for is told by where the link leads.
-_TRIGGER = "/system-update"
 _DIRECTORY = "/var/lib/PackageKit"
-# PackageKit, lib/packagekit-glib2/pk-offline-private.h; the last two are those of old releases.
-_PREPARED = (
-    f"{_DIRECTORY}/prepared-update",
-    f"{_DIRECTORY}/prepared-upgrade",
-    "/var/cache/PackageKit",
-    "/var/cache",
-)
+_PREPARED = f"{_DIRECTORY}/prepared-update"
 _RESULTS = f"{_DIRECTORY}/offline-update-competed"  # sic
 
 
 def main() -> int:
-    """Take the snapshot if this boot is for an update of PackageKit's; return the exit code."""
-    try:
-        if os.readlink(_TRIGGER) not in _PREPARED:
-            return 0
-    except OSError:
-        return 0
+    """Take the snapshot, and say what came of it; return the exit code."""
+    if _missing is not None:
+        # The root of a btrfs subvolume has inode 256, whatever cannot be imported.
+        return _stop(f"it cannot be loaded: {_missing}.") if os.stat("/").st_ino == 256 else 0
     try:
         config, broken = configuration.read(), None
     except configuration.BrokenConfigError as error:
@@ -56,9 +52,7 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, it decides about the update
         sentence = f"{error}. {error.hint}".rstrip() if isinstance(error, Error) else f"{error}."
         if isinstance(error, RefusedError) or config.on_failure == "abort":
-            _say(f"{sentence} The update is not made.")
-            _tell_packagekit(sentence)
-            return 1
+            return _stop(report.clean(sentence))
         _say(f"{sentence} The update goes on without a way back.")
     return 0
 
@@ -101,23 +95,28 @@ def _prepared() -> Sequence[tuple[str, str, str]]:
     """
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     with suppress(OSError, configparser.Error, UnicodeDecodeError):
-        parser.read(_PREPARED[0], encoding="utf-8")
+        parser.read(_PREPARED, encoding="utf-8")
     identifiers = parser.get("update", "prepared_ids", fallback="").split(",")
     found = (tuple(identifier.split(";")) for identifier in identifiers)
     return [(parts[0], parts[1], parts[2]) for parts in found if len(parts) == 4]
 
 
-def _tell_packagekit(sentence: str) -> None:
-    """Write the results that a desktop shows after the reboot, as pk-offline-update would."""
+def _stop(sentence: str) -> int:
+    """Say why the update is not made, to PackageKit too: a desktop shows it after the reboot."""
+    _say(f"{sentence} The update is not made.")
+    # GLib, "Key-value file parser": a backslash is written twice.
+    details = sentence.replace("\\", "\\\\")
     with suppress(OSError), open(_RESULTS, "w", encoding="utf-8") as file:
         file.write(
             "[PackageKit Offline Update Results]\nSuccess=false\nErrorCode=transaction-error\n"
-            f"ErrorDetails=fs-snapshot: {sentence}\n"
+            f"ErrorDetails=fs-snapshot: {details}\n"
         )
+    return 1
 
 
 def _say(text: str) -> None:
-    print(f"fs-snapshot: {text}", flush=True)
+    with suppress(OSError):  # nobody listens: no reason to decide otherwise
+        print(f"fs-snapshot: {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from typing import Optional
@@ -14,7 +15,7 @@ import pytest
 from tests.dnf.scenes import LINE, app, dnf, installed, offer, records, snapshots
 from tests.sandbox.machine import Sandbox
 
-_PROGRAM = "/usr/libexec/fs-snapshot-packagekit"
+_DROP_IN = "/usr/lib/systemd/system/packagekit-offline-update.service.d/fs-snapshot.conf"
 _DIRECTORY = "/var/lib/PackageKit"
 _RESULTS = f"{_DIRECTORY}/offline-update-competed"
 
@@ -32,7 +33,12 @@ def _prepare(sandbox: Sandbox, target: str = f"{_DIRECTORY}/prepared-update") ->
 
 
 def _run(sandbox: Sandbox, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = sandbox.run([_PROGRAM], check=False)
+    """Do what systemd does before the program of PackageKit."""
+    text = sandbox.path(_DROP_IN).read_text()
+    (variable,) = re.findall(r"^Environment=(.*)$", text, re.MULTILINE)
+    (script,) = re.findall(r"^ExecStartPre=/usr/bin/sh -c '(.*)'$", text, re.MULTILINE)
+    command = ["env", variable, "sh", "-c", script.replace("$$", "$")]
+    done = sandbox.run(command, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -92,12 +98,23 @@ def test_no_copy_of_the_snapshot_makes_the_update_again(upgradable: Sandbox) -> 
     assert _run(upgradable).stdout == ""
 
 
+def test_an_etc_elsewhere_in_the_root_stays_what_it_is(upgradable: Sandbox) -> None:
+    dnf(upgradable, "upgrade")
+    upgradable.run(["sh", "-c", "mv /etc /usr/etc2 && ln -s usr/etc2 /etc"])
+    os.symlink("/var/lib/somewhere", upgradable.path("/usr/etc2") / "system-update")
+    upgradable.run(["fs-rollback", "create"])
+    upgradable.run(["fs-rollback", "rollback", "--yes", "latest"])
+    with upgradable.top() as top:
+        assert os.readlink(top / "root/etc") == "usr/etc2"
+        assert not os.path.lexists(top / "root/usr/etc2/system-update")
+
+
 def test_other_offline_updates_are_none_of_its_business(upgradable: Sandbox) -> None:
     assert _run(upgradable).stdout == "", "no link"
-    for target in ("/var/lib/dnf/system-upgrade", "/usr/lib/sysimage/libdnf5/offline"):
+    upgradable.run(["rm", "-r", "/usr/lib/python3/dist-packages/fs_rollback"])
+    for target in ("/var/lib/dnf/system-upgrade", "/usr/lib/sysimage/libdnf5/offline", "/var"):
         _prepare(upgradable, target)
-        assert _run(upgradable).stdout == ""
-    assert records(upgradable) == {}
+        assert _run(upgradable).stdout == "", "even where everything is broken"
 
 
 @pytest.mark.parametrize("prepared", [None, "", "\0\xff[[", "[update]\nprepared_ids=;;,x;1"])
@@ -125,6 +142,22 @@ def test_a_failing_snapshot_stops_the_update_and_the_desktop_says_so(upgradable:
     assert "ErrorDetails=fs-snapshot: " in results
     upgradable.path("/etc/fs-rollback.conf").write_text("on_failure = warn\n")
     assert "goes on without a way back" in _run(upgradable).stdout
+
+
+def test_a_library_that_cannot_be_loaded_stops_it(upgradable: Sandbox) -> None:
+    _prepare(upgradable)
+    upgradable.run(["rm", "-r", "/usr/lib/python3/dist-packages/fs_rollback"])
+    assert "it cannot be loaded: No module named 'fs_rollback'" in _run(upgradable, 1).stdout
+    assert "No module named" in upgradable.path(_RESULTS).read_text()
+
+
+def test_what_the_desktop_reads_is_one_line(upgradable: Sandbox) -> None:
+    _prepare(upgradable)
+    upgradable.path("/etc/fs-rollback.conf").write_text("on_failure = \x01\\\x1b[2J\n")
+    _run(upgradable, 1)
+    (line,) = re.findall("^ErrorDetails=(.*)$", upgradable.path(_RESULTS).read_text(), re.MULTILINE)
+    assert line.isprintable()
+    assert re.fullmatch(r"(?:[^\\]|\\\\)*", line), "each backslash is doubled"
 
 
 def test_a_broken_configuration_stops_it_as_it_stops_dnf(upgradable: Sandbox) -> None:

@@ -233,6 +233,14 @@ def test_ostree_and_containers_are_left_alone(sandbox: Sandbox) -> None:
     assert records(sandbox) == {}
 
 
+def test_a_first_process_that_is_hidden_is_no_chroot(sandbox: Sandbox) -> None:
+    """As in a unit with ProtectProc=, proc(5) hidepid: the transaction is protected as ever."""
+    offer(sandbox, app("1"))
+    hide = "mount -o remount,hidepid=4 /proc"
+    script = f"{hide}; exec setpriv --bounding-set=-sys_ptrace dnf -y install app"
+    assert LINE in sandbox.run(["sh", "-c", script]).stdout
+
+
 def test_a_root_that_is_not_btrfs(sandbox: Sandbox) -> None:
     offer(sandbox, app("1"))
     script = """

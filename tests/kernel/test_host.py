@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 from fs_rollback.system import files, host, syscalls
 from tests.kernel.machine import Machine, run
@@ -27,3 +33,41 @@ def test_nothing_shows_in_the_mount_table_and_nothing_is_left(named: Machine) ->
         assert sorted(os.listdir(machine.top)) == ["home", "root"]
     assert table() == before
     assert os.listdir("/proc/self/fd") == descriptors
+
+
+_RENAMES = """
+import os, sys
+os.chdir(sys.argv[1])
+os.mkdir("one")
+print("begun", flush=True)
+while True:
+    os.rename("one", "two")
+    os.rename("two", "one")
+"""
+
+
+def _open_often(root: int, path: str, times: int) -> None:
+    for _ in range(times):
+        os.close(syscalls.open_in_root(root, path, os.O_RDONLY))
+
+
+def test_a_file_is_opened_while_others_rename_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """openat2(2) gives up with EAGAIN if anything is renamed anywhere while it resolves ".."."""
+    (tmp_path / "busy").mkdir()
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    path = "a/b/c/../../.." + "/a/b/c/../../.." * 20 + "/file"
+    command = [sys.executable, "-c", _RENAMES, str(tmp_path / "busy")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as renaming:
+        assert renaming.stdout is not None
+        renaming.stdout.readline()
+        try:
+            with files.opened(str(tmp_path)) as root:
+                _open_often(root, path, 2000)
+                monkeypatch.setattr(syscalls, "_RACES", 1)
+                with pytest.raises(OSError, match=os.strerror(errno.EAGAIN)):
+                    _open_often(root, path, 200000)
+        finally:
+            renaming.kill()

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.machine import Machine
-from tests.packaging.conftest import need
+from tests.packaging.conftest import CHECKOUT, need
 
 # Prints what bash would offer for the line in $LINE.
 _BASH = """
@@ -163,7 +163,7 @@ def test_a_line_that_is_being_typed_is_never_run(
         "import sys; sys.modules['argcomplete'] = None; from fs_rollback.cli.main import main;"
         "sys.exit(main())"
     )
-    (library,) = (Path(word) for word in sys.path if word.endswith("/rollback"))
+    library = CHECKOUT / "rollback"
     done = subprocess.run(
         [sys.executable, "-c", without, *words[1:]],
         env={**environment, **marks, "PYTHONPATH": str(library)}, capture_output=True, check=False,

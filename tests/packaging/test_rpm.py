@@ -25,9 +25,13 @@ FILES = {
         "/usr/lib/systemd/system/fs-rollback-prune.timer",
         "/usr/lib/systemd/system/fs-rollback-settle.service",
         "/usr/share/bash-completion/completions/fs-rollback",
+        "/usr/share/fish",
+        "/usr/share/fish/vendor_completions.d",
         "/usr/share/fish/vendor_completions.d/fs-rollback.fish",
         "/usr/share/man/man5/fs-rollback.conf.5.gz",
         "/usr/share/man/man8/fs-rollback.8.gz",
+        "/usr/share/zsh",
+        "/usr/share/zsh/site-functions",
         "/usr/share/zsh/site-functions/_fs-rollback",
     },
     _PLUGIN: {

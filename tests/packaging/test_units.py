@@ -71,17 +71,20 @@ def test_what_the_preset_enables(tree: Path) -> None:
 
 
 def test_a_failure_before_an_offline_update_ends_its_loop(tree: Path) -> None:
-    """The line that removes the link, run as systemd does, with both ends of the unit."""
+    """The line that removes the link, run as systemd does, with every end of the unit."""
     drop_in = tree / "usr/lib/systemd/system/packagekit-offline-update.service.d/fs-snapshot.conf"
-    (line,) = re.findall(r"^ExecStopPost=/usr/bin/sh -c '(.*)'$", drop_in.read_text(), re.MULTILINE)
+    text = drop_in.read_text()
+    (line,) = re.findall(r"^ExecStopPost=/usr/bin/sh -c '(.*)'$", text, re.MULTILINE)
+    (triggers,) = re.findall(r"^Environment=FS_SNAPSHOT_TRIGGERS=(.*)$", text, re.MULTILINE)
     script = line.replace("$$", "$").replace("/system-update", f"{tree}/system-update")
     script = script.replace(f"/etc{tree}", f"{tree}/etc")
     links = (tree / "system-update", tree / "etc/system-update")
-    for result, left in (("success", 2), ("exit-code", 0), ("signal", 0)):
+    ours, others = "/var/lib/PackageKit/prepared-update", "/var/lib/dnf/system-upgrade"
+    cases = {("success", ours): 2, ("exit-code", ours): 0, ("signal", ours): 0}
+    for (result, target), left in {**cases, ("exit-code", others): 2}.items():
         for link in links:
             link.unlink(missing_ok=True)
-            link.symlink_to("/var/lib/PackageKit/prepared-update")
-        subprocess.run(
-            ["sh", "-c", script], env={"SERVICE_RESULT": result, "PATH": "/bin"}, check=True
-        )
-        assert sum(link.is_symlink() for link in links) == left, result
+            link.symlink_to(target)
+        environment = {"SERVICE_RESULT": result, "FS_SNAPSHOT_TRIGGERS": triggers, "PATH": "/bin"}
+        subprocess.run(["sh", "-c", script], env=environment, check=True)
+        assert sum(link.is_symlink() for link in links) == left, (result, target)

@@ -146,6 +146,12 @@ class Filesystem:
             below = self._writable(parent)
             self.trees[parent] = below._replace(stubs=below.stubs - {name})
 
+    def remove(self, tree: str, path: str) -> None:
+        self._change()
+        found = self._writable(tree)
+        files = {n: t for n, t in found.files.items() if n != path and not n.startswith(path + "/")}
+        self.trees[tree] = found._replace(files=files)
+
     def make_directory(self, model: str, tree: str, path: str) -> None:
         self.make_room(model, tree, path)
         self.trees[tree].files[path] = "directory"

@@ -39,6 +39,9 @@ class Operations(Protocol):
     def make_room(self, model: str, tree: str, path: str) -> None:
         """Free the place `path` in `tree`; directories above it that it lacks are as in `model`."""
 
+    def remove(self, tree: str, path: str) -> None:
+        """Remove what is at `path` in `tree`; nothing to do if there is none, nor a way to it."""
+
     def make_directory(self, model: str, tree: str, path: str) -> None:
         """Put an empty directory at `path` in `tree`, with the mode and owner it has in `model`."""
 

@@ -54,7 +54,7 @@ class CreateRoot:
     def apply(self, operations: Operations) -> None:
         operations.snapshot(self.target, self.spare, read_only=False)
         for trigger in OFFLINE_UPDATE:
-            operations.make_room(self.target, self.spare, trigger)
+            operations.remove(self.spare, trigger)
 
     def undo(self, operations: Operations) -> None:
         # The steps before this one in reverse have put the old root back under its own name. If

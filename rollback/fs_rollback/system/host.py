@@ -136,7 +136,8 @@ def is_chroot() -> bool:
     try:
         first, ours = os.stat("/proc/1/root/."), os.stat("/")
     except FileNotFoundError:
-        return True  # no system runs without /proc
+        # No system runs without /proc; but its first process can be hidden in it, proc(5).
+        return not os.path.lexists("/proc/self")
     except OSError:
         return False
     return (first.st_dev, first.st_ino) != (ours.st_dev, ours.st_ino)

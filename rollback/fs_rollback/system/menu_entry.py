@@ -114,7 +114,7 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
         operations.delete(path)
     operations.snapshot(snapshot.path, path, read_only=False)
     for trigger in OFFLINE_UPDATE:
-        operations.make_room(snapshot.path, path, trigger)
+        operations.remove(path, trigger)
     for stub in _stubs(host, snapshot):
         operations.make_directory(snapshot.path, path, stub)
     text = operations.read_file(path, "etc/fstab")

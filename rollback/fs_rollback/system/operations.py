@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -93,6 +94,16 @@ class Operations:
         with self._parent(tree, path) as place, kernel_errors("make room at", f"/{tree}/{path}"):
             if os.path.lexists(place):
                 reclaim.remove(place)
+
+    def remove(self, tree: str, path: str) -> None:
+        """Remove what is at `path` in `tree`; nothing to do if there is none, nor a way to it."""
+        try:
+            with self._parent(tree, path, follow=True) as place, kernel_errors("remove", path):
+                if os.path.lexists(place):
+                    reclaim.remove(place)
+        except KernelError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
 
     def make_directory(self, model: str, tree: str, path: str) -> None:
         """Put an empty directory at `path` in `tree`, with the mode and owner it has in `model`."""
@@ -191,13 +202,16 @@ class Operations:
         return self._host.path(relative)
 
     @contextmanager
-    def _parent(self, tree: str, path: str) -> Iterator[str]:
-        """Give a path whose directory is pinned by a descriptor: no link was followed to it."""
+    def _parent(self, tree: str, path: str, *, follow: bool = False) -> Iterator[str]:
+        """Give a path whose directory is pinned by a descriptor.
+
+        No link was followed to it or, with `follow`, none that leads out of the tree.
+        """
         head, tail = os.path.split(path)
         with files.opened(self._path(tree)) as root:
             with kernel_errors("open", f"/{tree}/{head}"):
                 flags = os.O_RDONLY | os.O_DIRECTORY
-                directory = syscalls.open_in_root(root, head or ".", flags, follow=False)
+                directory = syscalls.open_in_root(root, head or ".", flags, follow=follow)
             try:
                 yield f"/proc/self/fd/{directory}/{tail}"
             finally:

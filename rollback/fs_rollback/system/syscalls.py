@@ -31,6 +31,7 @@ _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x4000, 0x40000, 2
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x04, 0x10
+_RACES = 10000  # lost in a row, some microseconds each, before openat2(2) is believed
 _SYNC_FILE_RANGE_WRITE_AND_WAIT = 1 | 2 | 4
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _FS_IOC_FIEMAP = 0xC020660B
@@ -179,10 +180,13 @@ def open_in_root(root: int, path: str, flags: int, *, follow: bool = True) -> in
     """
     resolve = _RESOLVE_IN_ROOT | (0 if follow else _RESOLVE_NO_SYMLINKS)
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
-    size = ctypes.sizeof(how)
-    return _check(
-        _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), size), path
-    )
+    arguments = (root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+    for _ in range(_RACES):
+        descriptor = _libc.syscall(_SYS_OPENAT2, *arguments)
+        # Something was renamed or mounted, anywhere, while ".." was resolved: to be tried again.
+        if descriptor >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _check(descriptor, path)
 
 
 def try_lock(descriptor: int) -> bool:
