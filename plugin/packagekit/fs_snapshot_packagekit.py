@@ -58,26 +58,39 @@ def main() -> int:
 
 
 def _protect(config: configuration.Config, broken: Error | None) -> None:
-    reason = transaction.unprotected()
-    if reason is None and broken is not None:
-        raise broken
-    wanted = Transaction("packagekit", ("pk-offline-update",), "root", changes(_items()))
-    result = reason or transaction.before(wanted, config=config)
+    result: transaction.Unprotected | transaction.Taken | None = transaction.unprotected()
+    if result is None:
+        if broken is not None:
+            raise broken
+        wanted = Transaction("packagekit", ("pk-offline-update",), "root", changes(_items()))
+        result = transaction.before(wanted, config=config)
     if isinstance(result, transaction.Unprotected):
         if not result.quiet:
             _say(result.reason)
         return
     _say(f"snapshotting /: {result.path}")
-    # There is no hook after the update: what is no longer kept goes now.
-    for problem in (*result.warnings, *result.menu.problems, *transaction.prune(result, config)):
+    problems = [*result.warnings, *result.menu.problems]
+    try:
+        # There is no hook after the update: what is no longer kept goes now.
+        problems += transaction.prune(result, config)
+    except (Error, OSError) as error:
+        problems.append(str(error))
+    for problem in problems:
         _say(problem)
 
 
 def _items() -> Iterable[Item]:
-    """Give what is prepared, and what that replaces, as a transaction of dnf has it."""
+    """Give what is prepared, and what that replaces, as a transaction of dnf has it.
+
+    Nothing for a system upgrade, which is not worked out before it runs, and as much as can be
+    read: it is only told to people.
+    """
+    present: dict[tuple[str, str], Item] = {}
     root = os.open("/", os.O_PATH | os.O_DIRECTORY)
     try:
         present = {(item.name, item.arch): item for item in installed(root)}
+    except (Error, OSError) as error:
+        _say(str(error))
     finally:
         os.close(root)
     for name, version, arch in _prepared():
@@ -90,8 +103,7 @@ def _items() -> Iterable[Item]:
 def _prepared() -> Sequence[tuple[str, str, str]]:
     """Return name, version and architecture of each package of a prepared update.
 
-    packagekit(1): a package ID is `name;version;arch;data`. Nothing for a system upgrade, which
-    is not worked out before it runs, and for what cannot be read: it is only told to people.
+    A package ID is `name;version;arch;data` (PackageKit, pk-package-id.c).
     """
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     with suppress(OSError, configparser.Error, UnicodeDecodeError):

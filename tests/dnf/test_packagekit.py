@@ -144,6 +144,14 @@ def test_a_failing_snapshot_stops_the_update_and_the_desktop_says_so(upgradable:
     assert "goes on without a way back" in _run(upgradable).stdout
 
 
+def test_what_is_only_told_to_people_stops_nothing(upgradable: Sandbox) -> None:
+    _prepare(upgradable)
+    upgradable.run(["mv", "/usr/bin/rpm", "/usr/bin/no-rpm"])
+    assert LINE in _run(upgradable).stdout
+    (record,) = records(upgradable).values()
+    assert {p["action"] for p in record["transaction"]["packages"]} == {"install"}
+
+
 def test_a_library_that_cannot_be_loaded_stops_it(upgradable: Sandbox) -> None:
     _prepare(upgradable)
     upgradable.run(["rm", "-r", "/usr/lib/python3/dist-packages/fs_rollback"])
