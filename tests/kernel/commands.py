@@ -105,6 +105,9 @@ class Terminal:
 
     def type(self, text: str) -> None:
         """Type it; "\\x03" is Ctrl-C."""
+        # As a person does, when it reads: a signal between Python's last look and read(2) waits
+        # for another key.
+        time.sleep(0.2)
         os.write(self._terminal, text.encode())
 
     def end(self) -> int:
