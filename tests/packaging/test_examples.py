@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from configparser import RawConfigParser
 from pathlib import Path
@@ -119,7 +120,9 @@ def _problems(version: str, path: Path) -> str:
     if found is None:
         _withhold("ksvalidator (pykickstart) is not installed")
     command = [found, "--version", version, os.fspath(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as scratch:  # it leaves copies of what it reads
+        environment = {**os.environ, "TMPDIR": scratch}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0 and not done.stderr:
         return ""
     return f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
