@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds what the machines are made of, for whoever wants to wait for it beside other work."""
+
+from tests.sandbox.base import cache_directory
+from tests.vm.base import base
+
+if __name__ == "__main__":
+    base(cache_directory(), say=print)
