@@ -16,6 +16,8 @@ from typing import Optional, Union
 
 import pytest
 
+from tests.sandbox.product import build_product
+
 _TESTS = Path(__file__).parent
 _REASON = "needs root; only tests/unit does not"
 
@@ -41,3 +43,9 @@ def pytest_pycollect_makemodule(
         return None
     module: pytest.Module = _WithheldModule.from_parent(parent, path=module_path)
     return module
+
+
+@pytest.fixture(scope="session")
+def product_rpms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The packages of this checkout, fs-rollback first; built once."""
+    return build_product(tmp_path_factory.mktemp("product"))

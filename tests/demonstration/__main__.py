@@ -22,7 +22,6 @@ from .proof import DemoError, Proof
 from .screen import Screen
 from .story import Story
 
-_CHECKOUT = Path(__file__).parents[2]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -73,7 +72,7 @@ def _demonstrate(layout: Layout, directory: Path) -> None:
     sandbox = _set_up(layout, directory, screen)
     with sandbox:
         sandbox.boot()
-        sandbox.install(build_product(_CHECKOUT, directory))
+        sandbox.install(build_product(directory))
         screen.say(f"Ready after {time.monotonic() - started:.0f} s.")
         Story(sandbox, screen, proof).tell()
     proof.claim("The demo leaves nothing mounted and no loop device.")

@@ -12,15 +12,6 @@ import pytest
 from tests.sandbox.base import base_image, cache_directory
 from tests.sandbox.layout import Layout
 from tests.sandbox.machine import Sandbox
-from tests.sandbox.product import build_product
-
-_CHECKOUT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def product_rpms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """This checkout as RPMs, built once."""
-    return build_product(_CHECKOUT, tmp_path_factory.mktemp("product"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from tests.sandbox.machine import Sandbox
 from tests.sandbox.product import build_product
 from tests.sandbox.rpms import publish
 
-_CHECKOUT = Path(__file__).parents[2]
 _PLUGIN = "python3-dnf-plugin-fs-snapshot"
 _PACKAGES = ("fs-rollback", _PLUGIN)
 
@@ -21,16 +21,20 @@ _PACKAGES = ("fs-rollback", _PLUGIN)
 @pytest.fixture
 def offered(bare_named: Sandbox, product_rpms: list[Path]) -> Sandbox:
     """A machine without the product, which its repository has."""
-    for rpm in product_rpms:
-        (bare_named.repository / rpm.name).write_bytes(rpm.read_bytes())
-    publish(bare_named.repository)
+    _offer_built(bare_named, product_rpms)
     return bare_named
+
+
+def _offer_built(sandbox: Sandbox, rpms: list[Path]) -> None:
+    for rpm in rpms:
+        shutil.copy(rpm, sandbox.repository)
+    publish(sandbox.repository)
 
 
 @pytest.fixture(scope="session")
 def newer_rpms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The packages of a later version, with other defaults in their configuration files."""
-    return build_product(_CHECKOUT, tmp_path_factory.mktemp("newer"), "99")
+    return build_product(tmp_path_factory.mktemp("newer"), "99")
 
 
 def _unchanged(sandbox: Sandbox, *besides: str) -> None:
@@ -57,9 +61,7 @@ def test_from_the_first_installation_to_the_last_removal(
     ours = ("/etc/fs-rollback.conf", "/etc/dnf/plugins/fs-snapshot.conf")
     sandbox.path(ours[0]).write_text("keep_last = 7\n")
     sandbox.path(ours[1]).write_text("[main]\nenabled = yes\n")
-    for rpm in newer_rpms:
-        (sandbox.repository / rpm.name).write_bytes(rpm.read_bytes())
-    publish(sandbox.repository)
+    _offer_built(sandbox, newer_rpms)
     done = dnf(sandbox, "upgrade")
     assert done.stdout.count(LINE) == 1, "by the version that was replaced"
     assert "Traceback" not in done.stdout + done.stderr

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.machine import Machine
-from tests.packaging.conftest import CHECKOUT, need
+from tests.need import need
+from tests.sandbox.product import CHECKOUT
 
 # Prints what bash would offer for the line in $LINE.
 _BASH = """

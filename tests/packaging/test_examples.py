@@ -19,14 +19,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from configparser import RawConfigParser
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from tests.need import withhold
 from tests.sandbox.base import built_once, cache_directory, debian_tarball, digest, is_debian
 from tests.sandbox.namespace import Namespace
+from tests.sandbox.product import CHECKOUT
 
-CHECKOUT = Path(__file__).parents[2]
 EXAMPLES = CHECKOUT / "packaging/examples"
 KICKSTART = EXAMPLES / "kickstart/fs-rollback.ks"
 BLUEPRINT = EXAMPLES / "osbuild/fs-rollback.toml"
@@ -76,12 +77,6 @@ _KEYS: dict[str, set[str]] = {
 _SIZE = re.compile(r"\d+(\.\d+)?\s*([kKMGT]i?B)?")  # osbuild/images, pkg/datasizes/parse.go
 
 
-def _withhold(reason: str) -> NoReturn:
-    if os.environ.get("FS_ROLLBACK_TESTS") == "require":
-        pytest.fail(f"{reason}, and FS_ROLLBACK_TESTS=require is set")
-    pytest.skip(reason)
-
-
 def test_kickstart_is_one_for_fedora() -> None:
     assert _problems("F40", KICKSTART) == ""
 
@@ -118,7 +113,7 @@ def _problems(version: str, path: Path) -> str:
         "ksvalidator", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
     )
     if found is None:
-        _withhold("ksvalidator (pykickstart) is not installed")
+        withhold("ksvalidator (pykickstart) is not installed")
     command = [found, "--version", version, os.fspath(path)]
     with tempfile.TemporaryDirectory() as scratch:  # it leaves copies of what it reads
         environment = {**os.environ, "TMPDIR": scratch}
@@ -137,7 +132,7 @@ def _blueprint() -> dict[str, Any]:
             continue
         parsed: dict[str, Any] = toml.loads(BLUEPRINT.read_text())
         return parsed
-    _withhold("this Python reads no TOML")
+    return withhold("this Python reads no TOML")
 
 
 def test_blueprint_has_keys_that_image_builder_knows(blueprint: dict[str, Any]) -> None:
@@ -191,7 +186,7 @@ def _unknown_keys(table: dict[str, Any], path: str) -> list[str]:
 def _tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with mkosi and systemd-repart; half a minute and the network once, then a second."""
     if shutil.which("mmdebstrap") is None or not is_debian():
-        _withhold("mkosi and systemd-repart are taken from Debian with mmdebstrap")
+        withhold("mkosi and systemd-repart are taken from Debian with mmdebstrap")
     tarball = cache_directory() / f"packaging-tools-{_SUITE}-{digest(_TOOLS)}.tar"
     with built_once(tarball) as unfinished:
         if unfinished is not None:
@@ -203,8 +198,8 @@ def _tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="work")
 def _work(tools: Path) -> Iterator[Path]:
-    """A directory that the tools have as /work, with the recipe in /work/recipe."""
-    path = tools / "work"
+    """A directory that the tools have as /build, with the recipe in /build/recipe."""
+    path = tools / "build"
     path.mkdir()
     shutil.copytree(MKOSI, path / "recipe")
     yield path
@@ -229,7 +224,7 @@ def _run_in(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_mkosi_knows_every_setting(tools: Path, work: Path) -> None:
-    done = _run_in(tools, "mkosi", "--directory=/work/recipe", "summary", "--json")
+    done = _run_in(tools, "mkosi", "--directory=/build/recipe", "summary", "--json")
     assert done.stderr == ""
     image = next(i for i in json.loads(done.stdout)["Images"] if i["Output"] == "fs-rollback")
     assert image["Format"] == "disk"
@@ -238,9 +233,9 @@ def test_mkosi_knows_every_setting(tools: Path, work: Path) -> None:
     # fs-rollback reads boot entries and kernels that are files.
     assert image["UnifiedKernelImages"] == "none"
     assert set(image["Packages"]) == set(_mkosi_packages())
-    assert image["RepartDirectories"] == ["/work/recipe/mkosi.repart"]
+    assert image["RepartDirectories"] == ["/build/recipe/mkosi.repart"]
     sources = {tree["Source"] for tree in (*image["ExtraTrees"], *image["SandboxTrees"])}
-    assert {"/work/recipe/mkosi.extra", "/work/recipe/mkosi.sandbox"} <= sources
+    assert {"/build/recipe/mkosi.extra", "/build/recipe/mkosi.sandbox"} <= sources
     assert [path for path in sources if not (tools / path.lstrip("/")).exists()] == []
 
 
@@ -252,8 +247,8 @@ def test_mkosi_makes_the_disk_that_the_recipe_claims(tools: Path, work: Path) ->
         (tree / name).touch()
     done = _run_in(
         tools, "systemd-repart", "--empty=create", "--size=auto", "--dry-run=no", "--offline=yes",
-        "--root=/work/tree", "--definitions=/work/recipe/mkosi.repart",
-        "--generate-fstab=/etc/fstab", "--json=short", "/work/image.raw",
+        "--root=/build/tree", "--definitions=/build/recipe/mkosi.repart",
+        "--generate-fstab=/etc/fstab", "--json=short", "/build/image.raw",
     )  # fmt: skip
     # "Unknown key 'X' in section [Partition], ignoring."
     assert "ignoring" not in done.stderr, done.stderr
@@ -261,7 +256,7 @@ def test_mkosi_makes_the_disk_that_the_recipe_claims(tools: Path, work: Path) ->
     assert (esp["type"], root["type"]) == ("esp", "root-x86-64")
 
     image = work / "image.raw"
-    listing = _run_in(tools, "mdir", "-b", "-i", f"/work/image.raw@@{esp['offset']}", "::/loader")
+    listing = _run_in(tools, "mdir", "-b", "-i", f"/build/image.raw@@{esp['offset']}", "::/loader")
     assert "::/loader/entries.srel" in listing.stdout
     with Namespace() as namespace:
         point = work / "mnt"
@@ -294,10 +289,7 @@ def test_mkosi_makes_the_disk_that_the_recipe_claims(tools: Path, work: Path) ->
 
 
 def test_recipes_name_packages_that_we_build(blueprint: dict[str, Any]) -> None:
-    spec = CHECKOUT / "packaging/fs-rollback.spec"
-    if not spec.exists():
-        _withhold("there is no packaging/fs-rollback.spec")
-    text = spec.read_text()
+    text = (CHECKOUT / "packaging/fs-rollback.spec").read_text()
     built = re.findall(r"^(?:Name:|%package -n)\s+(\S+)$", text, flags=re.MULTILINE)
     assert PLUGIN in built
     section = KICKSTART.read_text().partition("%packages\n")[2].partition("%end")[0]

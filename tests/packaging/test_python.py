@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,15 +12,14 @@ from pathlib import Path
 import pytest
 
 from fs_rollback import __version__
-from tests.packaging.conftest import CHECKOUT
+from tests.sandbox.product import CHECKOUT, copy_checkout
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory with a wheel and an sdist of this checkout."""
     tree = tmp_path_factory.mktemp("build") / "checkout"
-    ignored = shutil.ignore_patterns(".git", "__pycache__", "build", "dist", "*.egg-info")
-    shutil.copytree(CHECKOUT, tree, ignore=ignored)
+    copy_checkout(tree)
     # With the distribution's setuptools, which an RPM is built with; the wheel from the sdist.
     command = ["/usr/bin/python3", "-m", "build", "--no-isolation"]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 from fs_rollback import __version__
-from tests.packaging.conftest import CHECKOUT, need, output
+from tests.need import need
+from tests.packaging.conftest import output
+from tests.sandbox.product import CHECKOUT, copy_checkout
 
 _COMMAND, _PLUGIN = "fs-rollback", "python3-dnf-plugin-fs-snapshot"
 
@@ -72,7 +73,7 @@ def _lines(rpm: str, *query: str) -> set[str]:
 def test_make_rpm(tmp_path: Path) -> None:
     """As a user runs it in a clone; the package's own %check among it."""
     tree = tmp_path / "clone"
-    shutil.copytree(CHECKOUT, tree, ignore=shutil.ignore_patterns(".git", "build", "dist"))
+    copy_checkout(tree)
     environment = {**os.environ, "HOME": str(tmp_path)}
     for name in ("FS_ROLLBACK_TESTS", "PYTHONPATH"):
         environment.pop(name, None)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import need, output
+from tests.need import need
+from tests.packaging.conftest import output
 
 # In tenths, as `systemd-analyze security` counts: what it said when this was written, no more.
 EXPOSURE = {"boot": 50, "settle": 50, "prune": 50}

@@ -10,19 +10,25 @@ import tempfile
 from pathlib import Path
 from typing import Optional
 
+CHECKOUT = Path(__file__).parents[2]
 _VERSIONED = ("rollback/fs_rollback/__init__.py", "packaging/fs-rollback.spec")
 _NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
 
 
-def build_product(checkout: Path, directory: Path, version: Optional[str] = None) -> list[Path]:
-    """Build the packages of a checkout into `directory`; return the binary ones by name.
+def copy_checkout(tree: Path) -> None:
+    """Copy what packages are made of to `tree`: the checkout may be someone else's."""
+    shutil.copytree(CHECKOUT, tree, ignore=_NOT_COPIED)
+
+
+def build_product(directory: Path, version: Optional[str] = None) -> list[Path]:
+    """Build the packages of this checkout into `directory`; return the binary ones by name.
 
     `version` is another one than the checkout's own, for a package to upgrade to; its configuration
     files differ by a line. Raises RuntimeError with what was printed.
     """
     with tempfile.TemporaryDirectory() as top:
-        tree = Path(top, "checkout")  # which itself may be someone else's, and stays as it is
-        shutil.copytree(checkout, tree, ignore=_NOT_COPIED)
+        tree = Path(top, "checkout")
+        copy_checkout(tree)
         if version is not None:
             _change_version(tree, version)
         # A home of its own: nobody's ~/.rpmmacros takes part.
@@ -38,14 +44,8 @@ def build_product(checkout: Path, directory: Path, version: Optional[str] = None
         )
 
 
-def product_version(checkout: Path) -> str:
-    """Return the version of a checkout."""
-    text = (checkout / _VERSIONED[0]).read_text()
-    return text.partition('__version__ = "')[2].partition('"')[0]
-
-
 def _change_version(tree: Path, version: str) -> None:
-    old = product_version(tree)
+    old = (tree / _VERSIONED[0]).read_text().partition('__version__ = "')[2].partition('"')[0]
     for name in _VERSIONED:
         path = tree / name
         text = path.read_text()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.need import withhold
 
 CHECKOUT = Path(__file__).parents[2]
 SHELL_FILES = ("tests/vm/prepare.sh", "tests/run", "tests/demo", "tests/setup.sh", ".ci/run")
@@ -19,9 +19,7 @@ def _run(tool: str, *arguments: str) -> None:
     beside_python = Path(sys.executable).parent
     found = shutil.which(tool, path=f"{beside_python}:{os.environ.get('PATH', os.defpath)}")
     if found is None:
-        if os.environ.get("FS_ROLLBACK_TESTS") == "require":
-            pytest.fail(f"{tool} is not installed, and FS_ROLLBACK_TESTS=require is set")
-        pytest.skip(f"{tool} is not installed")
+        withhold(f"{tool} is not installed")
     done = subprocess.run(
         (found, *arguments),
         cwd=CHECKOUT,

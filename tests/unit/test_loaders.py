@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from typing import Optional
@@ -26,6 +25,7 @@ from fs_rollback.core.loaders import (
     snapshot_entry_values,
     version_compare,
 )
+from tests.need import need
 
 MACHINE = "0fb2a3e5c1d94e8f9a7b6c5d4e3f2a1b"
 OLDER = f"{MACHINE}-6.11.4-301.fc41.x86_64"
@@ -76,14 +76,6 @@ def random_words(chance: random.Random, count: int) -> list[str]:
     """Give strings in which every rule of the comparisons has its turn."""
     parts = ["0", "00", "1", "10", "010", "9", "a", "A", "b", "ab", "fc41", "-", ".", "_", "~"]
     return ["".join(chance.choices(parts, k=chance.randrange(1, 7))) for _ in range(count)]
-
-
-def need(tool: str) -> None:
-    """Skip where another implementation of what is tested is missing."""
-    if not shutil.which(tool):
-        if os.environ.get("FS_ROLLBACK_TESTS") == "require":
-            pytest.fail(f"{tool} is not installed, and FS_ROLLBACK_TESTS=require is set")
-        pytest.skip(f"{tool} is not installed")
 
 
 # --- order ---

@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.need import withhold
 from tests.sandbox.base import cache_directory, is_debian
-from tests.sandbox.product import build_product
 from tests.vm.base import Base, base, missing_tools
 from tests.vm.stories import Cost, Story, Telling
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
-_CHECKOUT = Path(__file__).parents[2]
 _COSTS = pytest.StashKey[list[Cost]]()
 
 
@@ -41,17 +39,8 @@ def machine_base() -> Base:
     """The system that the machines are made of; built once, then from the cache."""
     missing = missing_tools()
     if missing or not is_debian():
-        reason = f"not installed: {', '.join(missing)}" if missing else "made of Debian's packages"
-        if os.environ.get("FS_ROLLBACK_TESTS") == "require":
-            pytest.fail(f"{reason}, and FS_ROLLBACK_TESTS=require is set")
-        pytest.skip(reason)
+        withhold(f"not installed: {', '.join(missing)}" if missing else "made of Debian's packages")
     return base(cache_directory(), say=print)
-
-
-@pytest.fixture(scope="session")
-def product_rpms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """This checkout as RPMs, built once."""
-    return build_product(_CHECKOUT, tmp_path_factory.mktemp("product"))
 
 
 @pytest.fixture(scope="session")

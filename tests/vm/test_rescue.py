@@ -16,7 +16,6 @@ from tests.vm.machine import Machine, repository_files
 from tests.vm.qemu import LostMachineError
 from tests.vm.stories import Story, Telling, wanted
 
-_CHECKOUT = Path(__file__).parents[2]
 _RESCUE = Design(Root.TOP_LEVEL, Boot.IN_ROOT)
 
 # It does not come up, and no file shows that: a root without an init nobody would be let back to.
@@ -119,7 +118,7 @@ def _is_ruined(machine: Machine) -> None:
 
 
 def _product(machine: Machine) -> list[Path]:
-    return build_product(_CHECKOUT, machine.directory)
+    return build_product(machine.directory)
 
 
 def _app(version: str) -> Package:
