@@ -145,8 +145,7 @@ _HOW_TO_GO_ON = f"{_WITHOUT}, or on_failure = warn in /etc/fs-rollback.conf."
 
 
 def _sentence(error: Exception) -> str:
-    hint = error.hint if isinstance(error, Error) else ""
-    return f"fs-snapshot: {error}." + (f" {hint}" if hint else "")
+    return f"fs-snapshot: {error.line if isinstance(error, Error) else f'{error}.'}"
 
 
 def _evr(item: Any) -> str:

@@ -50,7 +50,7 @@ def main() -> int:
     try:
         _protect(config, broken)
     except Exception as error:  # noqa: BLE001 - whatever it is, it decides about the update
-        sentence = f"{error}. {error.hint}".rstrip() if isinstance(error, Error) else f"{error}."
+        sentence = error.line if isinstance(error, Error) else f"{error}."
         if isinstance(error, RefusedError) or config.on_failure == "abort":
             return _stop(report.clean(sentence))
         _say(f"{sentence} The update goes on without a way back.")

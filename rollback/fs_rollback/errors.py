@@ -37,6 +37,11 @@ class Error(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def line(self) -> str:
+        """The message and the hint, for where there is one line."""
+        return f"{self}. {self.hint}".rstrip()
+
 
 class UsageError(Error):
     """The command line asks for something that does not exist or cannot be meant."""

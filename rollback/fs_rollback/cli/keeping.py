@@ -60,7 +60,7 @@ def delete(args: Namespace) -> int:
                 session.note(f"deleted {name}")
             except Error as error:
                 failures.append(error)
-                session.note(f"{error}. {error.hint}".rstrip())
+                session.note(error.line)
         host.forget()
         saved_kernels.collect(store, store.load())
     return max((failure.exit_code for failure in failures), default=0)

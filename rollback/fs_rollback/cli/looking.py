@@ -84,7 +84,7 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     try:
         layout = boot_sources.read_layout(host)
     except Error as error:
-        attention.append(f"no rollback is possible: {error}. {error.hint}".strip())
+        attention.append(f"no rollback is possible: {error.line}")
     if host.is_running and (unprotected := transaction.unprotected()) is not None:
         attention.append(f"{unprotected.reason}: transactions take no snapshot")
     if host.is_running and (running := kernels.running_without_modules(host.root_fd)):
@@ -97,7 +97,7 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     try:
         session.configuration(host)
     except ConfigError as error:
-        attention.append(f"{error}. {error.hint}")
+        attention.append(error.line)
     paths = {subvolume.id: "/" + subvolume.path for subvolume in host.subvolumes}
     waiting, said = _waiting(host, store)
     attention += said
@@ -127,7 +127,7 @@ def _waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
     try:
         found = window.look(host, store)
     except StoreError as error:
-        return "unknown", [f"{error}. {error.hint}"]
+        return "unknown", [error.line]
     if found.journal is None:
         return "nothing", []
     target = found.journal.target

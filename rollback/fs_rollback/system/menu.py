@@ -77,7 +77,7 @@ def _unmounted(host: Host) -> str:
     try:
         refusals.refuse_what_is_not_mounted(host)
     except RefusedError as error:
-        return f"no kernel is saved, and the boot menu not up to date: {error}. {error.hint}"
+        return f"no kernel is saved, and the boot menu not up to date: {error.line}"
     return ""
 
 
