@@ -21,6 +21,8 @@ FILES = {
         "/etc/fs-rollback.conf",
         "/usr/bin/fs-rollback",
         "/usr/lib/systemd/system-preset/95-fs-rollback.preset",
+        "/usr/lib/systemd/system/fs-rollback-.service.d",
+        "/usr/lib/systemd/system/fs-rollback-.service.d/hardening.conf",
         "/usr/lib/systemd/system/fs-rollback-boot.service",
         "/usr/lib/systemd/system/fs-rollback-prune.service",
         "/usr/lib/systemd/system/fs-rollback-prune.timer",

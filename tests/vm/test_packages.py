@@ -20,6 +20,7 @@ _INSTALLED = """
 rpm --verify fs-rollback python3-dnf-plugin-fs-snapshot
 [ "$(systemctl is-enabled fs-rollback-boot.service fs-rollback-settle.service | uniq)" = enabled ]
 not systemctl --quiet is-enabled fs-rollback-prune.timer
+[ "$(systemctl show --property NoNewPrivileges --value fs-rollback-boot.service)" = yes ]
 [ -z "$(systemctl --failed --plain --no-legend)" ]
 # Three snapshots, of which one is to stay. The timer has missed a day.
 dnf --assumeyes install app
