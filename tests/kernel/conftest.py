@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -11,6 +12,7 @@ from typing import Callable
 import pytest
 
 from tests.kernel.machine import LAYOUTS, Machine, run
+from tests.kernel.newer_tools import newer_btrfs_progs
 
 _CLONE_NEWNS = 0x20000  # linux/sched.h
 
@@ -54,3 +56,10 @@ def machine(request: pytest.FixtureRequest, make_machine: MakeMachine) -> Machin
 def named(make_machine: MakeMachine) -> Machine:
     """Give a machine laid out as Fedora's."""
     return make_machine("named")
+
+
+@pytest.fixture
+def btrfs_progs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands of the test find btrfs-progs that are newer than the host's."""
+    path = os.environ.get("PATH", os.defpath)
+    monkeypatch.setenv("PATH", f"{newer_btrfs_progs()}:{path}")

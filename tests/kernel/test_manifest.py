@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests import filling, manifest
 from tests.sandbox.namespace import Namespace
 
 _BYTES = 512 << 20
+_PARTS = (0, 1, 999999999)  # of a second: what filling.py makes files with
 
 
 @contextmanager
@@ -124,3 +126,23 @@ def test_both_are_programs_of_their_own(tmp_path: Path) -> None:
     subprocess.run(command, env=environment, check=True)
     assert "tree/wide" in manifest.manifest(tmp_path / "filled")
     subprocess.run(["chattr", "-R", "-f", "-ia", os.fspath(tmp_path / "filled/flags")], check=True)
+
+
+@pytest.mark.usefixtures("btrfs_progs")
+def test_the_newer_tools_convert(ext4: Path) -> None:
+    def run(*command: str) -> str:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    found = re.search(r"v(\d+)\.(\d+)", run("btrfs-convert", "--version"))
+    assert found is not None
+    assert tuple(map(int, found.groups())) >= (6, 17)
+    with _mounted(ext4, "ext4", "ro") as (_, top):
+        before = manifest.manifest(top)
+    run("btrfs-convert", "--no-progress", "--uuid", "copy", os.fspath(ext4))
+    run("btrfs", "check", "--readonly", os.fspath(ext4))
+    with _mounted(ext4, "btrfs", "ro") as (_, top):
+        told = manifest.compare(before, manifest.manifest(top))
+    # It takes 32 of the 34 bits of ext4's seconds, and without their sign.
+    lost = [f"{year}-{nanosecond}" for year in (1901, 1969, 2106, 2400) for nanosecond in _PARTS]
+    assert [line.partition(": ")[0] for line in told] == [f"'filling/times/{n}'" for n in lost]
+    assert {line.split(": ")[1] for line in told} == {"modified"}
