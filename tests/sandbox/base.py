@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 
 from .layout import REPOSITORY_FILE, Layout, root_files
 from .namespace import Namespace
@@ -204,15 +204,15 @@ def debian_tarball(
     suite: str,
     packages: Sequence[str],
     *,
-    hook: Optional[Path] = None,
+    hooks: Sequence[Path] = (),
     variant: str = "minbase",
 ) -> None:
     """Write a small root of a Debian suite to a tar file; mmdebstrap needs root and the network.
 
-    `hook` is a shell script that is run with the finished tree as its argument before it is packed.
+    `hooks` are shell scripts that are run in turn before the tree is packed, with its path.
     `variant` is mmdebstrap's: with "extract" the packages are unpacked, and nothing is installed.
     """
-    hooks = [f'--customize-hook=sh {shlex.quote(os.fspath(hook))} "$1"'] if hook else []
+    customize = [f'--customize-hook=sh {shlex.quote(os.fspath(hook))} "$1"' for hook in hooks]
     unread = ("doc", "info", "locale", "man")
     subprocess.run(
         [
@@ -224,7 +224,7 @@ def debian_tarball(
             # A mirror may be behind with what changes each day.
             '--aptopt=Acquire::Check-Valid-Until "false"',
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in unread),
-            *hooks,
+            *customize,
             suite, os.fspath(path),
         ],
         check=True,

@@ -12,7 +12,14 @@ from pathlib import Path
 from tests.need import withhold
 
 CHECKOUT = Path(__file__).parents[2]
-SHELL_FILES = ("tests/vm/prepare.sh", "tests/run", "tests/demo", "tests/setup.sh", ".ci/run")
+SHELL_FILES = (
+    "tests/vm/kernels.sh",
+    "tests/vm/prepare.sh",
+    "tests/run",
+    "tests/demo",
+    "tests/setup.sh",
+    ".ci/run",
+)
 
 
 def _run(tool: str, *arguments: str) -> None:

@@ -29,7 +29,8 @@ from tests.sandbox.base import (
 from . import initramfs
 
 OVMF = Path("/usr/share/OVMF")
-_PREPARE = Path(__file__).with_name("prepare.sh")
+PREPARE = Path(__file__).with_name("prepare.sh")
+_KERNELS = PREPARE.with_name("kernels.sh")
 
 # systemd-boot brings bootctl and the EFI program; busybox-static is for the initramfs.
 _PACKAGES = (
@@ -116,12 +117,13 @@ def _tarball(cache: Path, say: Callable[[str], None]) -> Path:
     if not is_debian():
         raise RuntimeError("the machines are made with mmdebstrap: no recipe for this distribution")
     suite = os_release()["VERSION_CODENAME"]
-    key = digest(_PACKAGES, _PREPARE.read_text(), platform.machine())
+    hooks = (_KERNELS, PREPARE)
+    key = digest(_PACKAGES, *(hook.read_text() for hook in hooks), platform.machine())
     path = cache / f"vm-base-debian-{suite}-{key}.tar"
     with built_once(path) as unfinished:
         if unfinished is not None:
             say(f"building a system that boots, once, about a minute: {path}")
-            debian_tarball(unfinished, suite, _PACKAGES, hook=_PREPARE)
+            debian_tarball(unfinished, suite, _PACKAGES, hooks=hooks)
     return path
 
 
