@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
+import struct
 import subprocess
 import tempfile
 import uuid
@@ -16,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from tests.sandbox.base import RELEASE
 from tests.sandbox.layout import DNF_CONF, REPOSITORY_FILE
 from tests.sandbox.namespace import CommandError, Namespace
-from tests.sandbox.rpms import build, publish
+from tests.sandbox.rpms import Package, build, publish
 
 from . import guest
 from .base import Base, Kernel
@@ -29,13 +31,14 @@ _BOOT_BYTES = 192 * 1024**2
 _ESP_BYTES = 192 * 1024**2
 _ESP_START = 1024**2  # where partitioning tools put the first partition
 
+_FIBMAP, _FIGETBSZ = 1, 2  # linux/fs.h
+
 _ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"  # UEFI: EFI System Partition
 
 # Arguments: TOP TARBALL TREE ROOT_SUBVOLUME DEFAULT BOOT_IMAGE then SUBVOLUMES. An empty
-# ROOT_SUBVOLUME is the top level, an empty BOOT_IMAGE none; DEFAULT is yes or no. In TREE: root/
-# comes on top of the system, nested lists subvolumes inside it, release/ and kernel/ are packages,
-# rpms/ is a repository.
-_POPULATE = """
+# ROOT_SUBVOLUME is the top level, an empty BOOT_IMAGE none; DEFAULT is yes or no. In TREE nested
+# lists subvolumes inside the root; for the rest of it see below.
+_SUBVOLUMES = """
 set -eu
 top=$1 tarball=$2 tree=$3 subvolume=$4 default=$5 boot_image=$6
 shift 6
@@ -59,6 +62,11 @@ while read -r nested; do
     mkdir -p "$root/${nested%/*}"
     btrfs --quiet subvolume create "$root/$nested"
 done <"$tree/nested"
+"""
+
+# Variables: root, tarball, tree. In the tree: root/ comes on top of the system, release/ and
+# kernel/ are packages, rpms/ is a repository.
+INSTALL = """
 tar --extract --file="$tarball" --directory="$root" --numeric-owner --xattrs \
     --xattrs-include='*' --exclude=./kernels --keep-directory-symlink
 # Into directories that the system has as links (/lib, /sbin): not with cp -a.
@@ -114,9 +122,10 @@ class Disks:
         with tempfile.TemporaryDirectory(dir=self._directory) as scratch:
             tree = Path(scratch)
             self._write_tree(tree, base.kernels[0])
-            (tree / "nested").write_text("".join(f"{path}\n" for path in self._nested()))
+            nested = (f"{path}\n".lstrip("/") for path in self.design.nested)
+            (tree / "nested").write_text("".join(nested))
             (tree / "kernel").mkdir()
-            build([kernel_package(base.kernels[0])], tree / "kernel")
+            build([self._kernel_package(base.kernels[0])], tree / "kernel")
             (tree / "release").mkdir()
             build([RELEASE], tree / "release")
             (tree / "rpms").mkdir()
@@ -130,7 +139,7 @@ class Disks:
                 self._make_esp(tree / "root/boot/efi", base.systemd_boot)
                 shutil.rmtree(tree / "root/boot/efi")
                 (tree / "root/boot/efi").mkdir()
-            self._populate(tree, base.tarball)
+            self._populate(tree, base)
 
     @contextmanager
     def top(self) -> Iterator[Path]:
@@ -152,6 +161,25 @@ class Disks:
             with self._mounted(self.root, "btrfs", options) as path:
                 yield path
 
+    @property
+    def loader_writes(self) -> bool:
+        """Whether GRUB can write to what it reads: not to btrfs."""
+        return self.design.boot is Boot.EXT4
+
+    def overwrite_as_the_loader(self, path: str, data: bytes) -> None:
+        """Write over the first block of a file as GRUB does: in place, past the filesystem.
+
+        Mounted for that it would have its journal replayed, which a power cut may have left.
+        """
+        with self.as_the_loader() as top, (top / path.lstrip("/")).open("rb") as file:
+            size, block = (_ioctl_int(file.fileno(), request) for request in (_FIGETBSZ, _FIBMAP))
+        assert 0 < len(data) <= size
+        assert block > 0, f"{path} has no block"
+        image, start = self._seen_by_loader()
+        with image.open("r+b") as disk:
+            disk.seek(start + block * size)
+            disk.write(data)
+
     @contextmanager
     def boot_partition(self) -> Iterator[Path]:
         """Give the ext4 partition of /boot, to be written to."""
@@ -167,7 +195,7 @@ class Disks:
         if self.design.boot is Boot.ESP:
             with tempfile.TemporaryDirectory(dir=self._directory) as scratch:
                 image = f"{self.esp}@@{_ESP_START}"
-                _run("mcopy", "-Q", "-s", "-i", image, f"::{path}", scratch)
+                run("mcopy", "-Q", "-s", "-i", image, f"::{path}", scratch)
                 return _read_files(Path(scratch, PurePosixPath(path).name))
         with self.as_the_loader() as top:
             return _read_files(top / path.lstrip("/"))
@@ -181,10 +209,14 @@ class Disks:
     def copy_esp(self, target: Path) -> None:
         """Write the filesystem of the ESP to a file of its own, as fsck.vfat(8) wants it."""
         block = 64 * 1024
-        _run(
+        run(
             "dd", "status=none", "conv=sparse", f"bs={block}", f"skip={_ESP_START // block}",
             f"if={self.esp}", f"of={target}", f"count={(_ESP_BYTES - 2 * _ESP_START) // block}",
         )  # fmt: skip
+
+    def _seen_by_loader(self) -> tuple[Path, int]:
+        """Return the image with the filesystem that GRUB reads, and where in it that begins."""
+        return (self.boot if self.design.boot is Boot.EXT4 else self.root), 0
 
     @contextmanager
     def _mounted(self, image: Path, fstype: str, options: str) -> Iterator[Path]:
@@ -192,10 +224,6 @@ class Disks:
             mount = ["mount", "-t", fstype, "-o", f"loop,{options}", os.fspath(image), point]
             namespace.run(mount)
             yield namespace.path(point)
-
-    def _nested(self) -> Iterator[str]:
-        for path in self.design.nested:
-            yield path.strip("/")
 
     def _write_tree(self, tree: Path, kernel: Kernel) -> None:
         """Write what the machine has beside the base system to tree/root."""
@@ -213,8 +241,7 @@ class Disks:
         for name, target in guest.links().items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).symlink_to(target)
-        sources = (kernel.vmlinuz, kernel.initramfs)
-        for source, name in zip(sources, self.design.kernel_files(kernel.version)):
+        for name, source in self._boot_files(kernel).items():
             target_file = root / name.lstrip("/")
             target_file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target_file)
@@ -222,39 +249,58 @@ class Disks:
             if path.is_dir():
                 path.chmod(0o755)
 
+    def _boot_files(self, kernel: Kernel) -> dict[str, Path]:
+        """Return what is put beside the boot entry, by its path in the machine."""
+        names = self.design.kernel_files(kernel.version)
+        return dict(zip(names, (kernel.vmlinuz, kernel.initramfs)))
+
+    def _kernel_package(self, kernel: Kernel) -> Package:
+        return kernel_package(kernel)
+
     def _make_root(self) -> None:
-        _truncate(self.root, _ROOT_BYTES)
-        _run("mkfs.btrfs", "--quiet", "--uuid", self.uuids.root, os.fspath(self.root))
+        truncate(self.root, _ROOT_BYTES)
+        run("mkfs.btrfs", "--quiet", "--uuid", self.uuids.root, os.fspath(self.root))
 
     def _make_boot(self) -> None:
-        _truncate(self.boot, _BOOT_BYTES)
-        _run("mkfs.ext4", "-q", "-U", self.uuids.boot, os.fspath(self.boot))
+        truncate(self.boot, _BOOT_BYTES)
+        run("mkfs.ext4", "-q", "-U", self.uuids.boot, os.fspath(self.boot))
 
     def _make_esp(self, files: Path, systemd_boot: Path) -> None:
         """Make a disk with one partition that the firmware starts systemd-boot from."""
         for name in ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"):
             (files / name).parent.mkdir(parents=True)
             shutil.copyfile(systemd_boot, files / name)
-        _truncate(self.esp, _ESP_BYTES)
+        truncate(self.esp, _ESP_BYTES)
         table = f"label: gpt\nstart={_ESP_START // 512}, type={_ESP_TYPE}\n"
-        _run("sfdisk", "--quiet", os.fspath(self.esp), input=table)
+        run("sfdisk", "--quiet", os.fspath(self.esp), input=table)
         # The backup of the table is behind the partition: its size in blocks of 1 KiB.
         blocks = (_ESP_BYTES - 2 * _ESP_START) // 1024
         serial = self.uuids.esp.replace("-", "")
         sectors = f"--offset={_ESP_START // 512}"
-        _run("mkfs.vfat", "-F", "32", "-i", serial, sectors, os.fspath(self.esp), str(blocks))
+        run("mkfs.vfat", "-F", "32", "-i", serial, sectors, os.fspath(self.esp), str(blocks))
         image = f"{self.esp}@@{_ESP_START}"
-        _run("mcopy", "-s", "-Q", "-i", image, *map(os.fspath, sorted(files.iterdir())), "::")
+        run("mcopy", "-s", "-Q", "-i", image, *map(os.fspath, sorted(files.iterdir())), "::")
 
-    def _populate(self, tree: Path, tarball: Path) -> None:
+    def _populate(self, tree: Path, base: Base) -> None:
         design = self.design
         boot_image = os.fspath(self.boot) if design.boot is Boot.EXT4 else ""
         default = "yes" if design.root.is_default else "no"
         with tempfile.TemporaryDirectory(dir=self._directory) as point, Namespace() as namespace:
             namespace.run(["mount", "-t", "btrfs", "-o", "loop", os.fspath(self.root), point])
-            arguments = (point, tarball, tree, design.root.subvolume, default, boot_image)
-            script = ["sh", "-c", _POPULATE, "populate", *(str(value) for value in arguments)]
+            arguments = (point, base.tarball, tree, design.root.subvolume, default, boot_image)
+            script = [
+                "sh",
+                "-c",
+                _SUBVOLUMES + INSTALL,
+                "populate",
+                *(str(value) for value in arguments),
+            ]
             namespace.run([*script, *design.all_subvolumes], timeout_s=300)
+
+
+def _ioctl_int(descriptor: int, request: int) -> int:
+    (number,) = struct.unpack("i", fcntl.ioctl(descriptor, request, bytes(4)))
+    return int(number)
 
 
 def _write_files(root: Path, texts: Mapping[str, str]) -> None:
@@ -269,12 +315,14 @@ def _read_files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
-def _truncate(path: Path, size: int) -> None:
+def truncate(path: Path, size: int) -> None:
+    """Make an empty file of a size, in which nothing takes space."""
     with path.open("wb") as file:
         file.truncate(size)
 
 
-def _run(*command: str, input: str = "") -> None:
+def run(*command: str, input: str = "") -> None:
+    """Run one of the host's tools; raises CommandError with what it printed."""
     done = subprocess.run(command, input=input, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CommandError(done.returncode, command, done.stdout, done.stderr)

@@ -101,14 +101,15 @@ class GrubLike:
 
     def _forget_the_one_shot(self, disks: Disks) -> None:
         """Do what `set next_entry=; save_env next_entry` does, where GRUB can write."""
-        if disks.design.boot is not Boot.EXT4:
+        if not disks.loader_writes:
             return
-        with disks.boot_partition() as top:
-            path = top / f"{self._prefix}/grubenv".lstrip("/")
-            block = path.read_text()
-            changed = re.sub(r"^next_entry=.*$", "next_entry=", block, flags=re.MULTILINE)
-            if changed != block:
-                path.write_text(changed.rstrip("#").ljust(len(block), "#"))
+        path = f"{self._prefix}/grubenv"
+        with disks.as_the_loader() as top:
+            block = self._read(top, path)
+        changed = re.sub(r"^next_entry=.*$", "next_entry=", block, flags=re.MULTILINE)
+        if changed != block:
+            whole = changed.rstrip("#").ljust(len(block), "#")
+            disks.overwrite_as_the_loader(path, whole.encode())
 
     def _read(self, top: Path, path: str) -> str:
         return _inside(top, path).read_text()
