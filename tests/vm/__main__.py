@@ -3,6 +3,8 @@
 
 from tests.sandbox.base import cache_directory
 from tests.vm.base import base
+from tests.vm.conversion import conversion_base
 
 if __name__ == "__main__":
     base(cache_directory(), say=print)
+    conversion_base(cache_directory(), say=print)

@@ -110,10 +110,19 @@ class Design:
             return "/" + str(PurePosixPath(path).relative_to("/boot/efi"))
         return f"{self.seen_by_loader}/{PurePosixPath(path).relative_to('/boot')}"
 
+    @property
+    def root_arguments(self) -> tuple[str, ...]:
+        """What the command line says of the root beside its name."""
+        return (f"rootflags=subvol={self.root.subvolume}",) if self.root.is_named else ()
+
+    def root_device(self, uuids: Uuids) -> str:
+        """Return how the command line and fstab name the root's filesystem."""
+        return f"UUID={uuids.root}"
+
     def options(self, uuids: Uuids) -> str:
         """Return what follows the kernel's name on its command line."""
-        flags = f" rootflags=subvol={self.root.subvolume}" if self.root.is_named else ""
-        return f"root=UUID={uuids.root} ro{flags} {_CONSOLE}"
+        root = f"root={self.root_device(uuids)}"
+        return " ".join([root, "ro", *self.root_arguments, _CONSOLE])
 
     def entry(self, version: str, uuids: Uuids) -> str:
         """Return the boot entry of a kernel, with the lines that Fedora's kernel-install writes."""
@@ -163,7 +172,7 @@ class Design:
             options = "umask=0077,shortname=winnt"
             lines.append((uuids.esp, "/boot/efi", "vfat", options))
         return _FSTAB_HEADER + "".join(
-            f"UUID={uuid} {point:<23} {fstype:<7} {options:<15} 0 {2 if fstype == 'vfat' else 0}\n"
+            _fstab_line(f"UUID={uuid}", point, fstype, options, 2 if fstype == "vfat" else 0)
             for uuid, point, fstype, options in lines
         )
 
@@ -176,9 +185,95 @@ class Design:
         return f"blscfg --path {entries}" if self.seen_by_loader else "blscfg"
 
     def _default_grub(self) -> str:
-        flags = f"rootflags=subvol={self.root.subvolume} " if self.root.is_named else ""
-        return _DEFAULT_GRUB.format(command_line=f"{flags}{_CONSOLE}")
+        command_line = " ".join([*self.root_arguments, _CONSOLE])
+        return _DEFAULT_GRUB.format(command_line=command_line)
 
+
+@dataclass(frozen=True)
+class Ext4Design(Design):
+    """A machine whose root is ext4, for a conversion to btrfs; its kernels start with dracut.
+
+    With `lvm` the root is a logical volume, as the installers of EL make it. With `systemd` the
+    initramfs has it, as Fedora's and EL's have; without it dracut's own scripts do the work.
+    """
+
+    root: Root = Root.TOP_LEVEL  # what it is once it is converted
+    boot: Boot = Boot.IN_ROOT
+    lvm: bool = False
+    systemd: bool = True
+
+    @property
+    def name(self) -> str:
+        """A name for tests and files."""
+        kinds = ["ext4", "lvm" if self.lvm else "plain", self.boot.value]
+        return "-".join([*kinds, "systemd" if self.systemd else "shell"])
+
+    @property
+    def root_arguments(self) -> tuple[str, ...]:
+        """What the command line says of the root beside its name."""
+        return (f"rd.lvm.lv={VOLUME_GROUP}/{LOGICAL_VOLUME}",) if self.lvm else ()
+
+    def root_device(self, uuids: Uuids) -> str:
+        """Return how the command line and fstab name the root's filesystem."""
+        mapped = f"/dev/mapper/{VOLUME_GROUP}-{LOGICAL_VOLUME}"
+        return mapped if self.lvm else super().root_device(uuids)
+
+    def files(self, version: str, uuids: Uuids) -> dict[str, str]:
+        """Return the text files that make a base system this machine, by path from its root."""
+        return {
+            **super().files(version, uuids),
+            "etc/dracut.conf.d/vm.conf": _DRACUT_CONF.format(
+                without="" if self.systemd else _DRACUT_SYSTEMD
+            ),
+            "etc/systemd/system/systemd-udev-trigger.service.d/vm.conf": _TRIGGER,
+        }
+
+    def _fstab(self, uuids: Uuids) -> str:
+        table = _FSTAB_HEADER
+        table += _fstab_line(self.root_device(uuids), "/", "ext4", "errors=remount-ro", 1)
+        if self.boot is Boot.EXT4:
+            table += _fstab_line(f"UUID={uuids.boot}", "/boot", "ext4", "defaults", 2)
+        return table
+
+
+def _fstab_line(device: str, point: str, fstype: str, options: str, check: int) -> str:
+    return f"{device} {point:<23} {fstype:<7} {options:<15} 0 {check}\n"
+
+
+# Anaconda names them after the distribution.
+VOLUME_GROUP, LOGICAL_VOLUME = "fedora", "root"
+
+# A run of dracut starts 2200 processes, which is minutes under emulation: what no machine here
+# needs is not even looked for. The root's filesystem and what that is on it finds by itself.
+_DRACUT_CONF = """\
+hostonly="yes"
+hostonly_cmdline="no"
+compress="cat"
+do_strip="no"
+do_hardlink="no"
+early_microcode="no"
+add_drivers+=" virtio_blk virtio_pci "
+omit_dracutmodules+=" \
+bash biosdevname bluetooth busybox caps cio_ignore console-setup convertfs crypt-gpg \
+crypt-loop dasd dasd_mod dbus dbus-broker dbus-daemon dcssblk debug dmraid drm ecryptfs fido2 \
+fips fips-crypto-policies fstab-sys hwdb i18n integrity kernel-modules-extra lunmask lvmmerge \
+lvmthinpool-monitor masterkey memstrack modsign multipath numlock nvdimm overlay-root \
+overlayfs pcmcia pcsc pkcs11 plymouth pollcdrom ppcmac qemu rescue resume rngd securityfs \
+selinux syslog systemd-ac-power systemd-battery-check systemd-bsod systemd-coredump \
+systemd-creds systemd-cryptsetup systemd-emergency systemd-hostnamed systemd-integritysetup \
+systemd-ldconfig systemd-modules-load systemd-pcrphase systemd-portabled systemd-pstore \
+systemd-repart systemd-resolved systemd-sysctl systemd-sysext systemd-timedated \
+systemd-timesyncd systemd-veritysetup terminfo tpm2-tss usrmount virtfs virtiofs warpclock \
+watchdog watchdog-modules zipl {without}"
+"""
+# In place of what prepare.sh writes: dracut copies it, and the disks come with their drivers.
+_TRIGGER = """\
+[Service]
+ExecStart=
+ExecStart=udevadm trigger --action=add --subsystem-match=pci --subsystem-match=virtio \\
+    --subsystem-match=block
+"""
+_DRACUT_SYSTEMD = "dracut-systemd systemd systemd-initrd "
 
 _FSTAB_HEADER = """
 #

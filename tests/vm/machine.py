@@ -22,8 +22,9 @@ from tests.sandbox.rpms import Package, build, publish
 
 from . import guest, loader, qemu
 from .base import Base
-from .design import Design
+from .design import Design, Ext4Design
 from .disk import Disks
+from .ext4 import Ext4Disks
 
 # Eight to fifteen seconds on a machine that does nothing else; that one may be busy.
 BOOT_TIMEOUT_S = 300.0
@@ -74,7 +75,7 @@ class Machine:
         Raises CalledProcessError when one of the host's tools fails.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        disks = Disks(design, directory)
+        disks = (Ext4Disks if isinstance(design, Ext4Design) else Disks)(design, directory)
         disks.create(base, rpms)
         return cls(disks, base, directory)
 

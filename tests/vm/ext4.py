@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The disks of a machine whose root is ext4, and btrfs once it is converted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.sandbox.base import cache_directory
+from tests.sandbox.namespace import Namespace
+from tests.sandbox.rpms import Package
+
+from .base import Base, Kernel
+from .conversion import LVM_BYTES, LVM_START, ROOT_BYTES, ConversionBase, conversion_base
+from .design import Boot, Ext4Design
+from .disk import INSTALL, Disks, run, truncate
+from .kernels import kernel_package
+
+# Arguments: ROOT TARBALL TREE BOOT_IMAGE VERSION then more for dracut. An empty BOOT_IMAGE is none.
+_MOUNT_BOOT = """
+set -eu
+root=$1 tarball=$2 tree=$3 boot_image=$4 version=$5
+shift 5
+mkdir -p "$root/boot"
+[ -z "$boot_image" ] || mount -t ext4 -o loop "$boot_image" "$root/boot"
+"""
+# As an installer does it, in the system that it has installed. Where the host's kernel has no
+# modules dracut-install says so, and takes all of the machine's.
+_MAKE_INITRAMFS = """
+for name in dev proc sys; do mount --rbind "/$name" "$root/$name"; done
+mount -t tmpfs tmpfs "$root/run"
+chroot "$root" dracut --quiet --force "$@" "/boot/initramfs-$version.img" "$version"
+"""
+
+
+class Ext4Disks(Disks):
+    """The disks of a machine whose root is ext4, or was.
+
+    What is on the root's disk is looked up each time: it is converted while the machine runs.
+    """
+
+    design: Ext4Design
+
+    @property
+    def root_type(self) -> str:
+        """The type of the filesystem that the root is on now."""
+        probe = ["blkid", "-p", "--offset", str(self._offset), "-s", "TYPE", "-o", "value"]
+        done = subprocess.run(
+            [*probe, os.fspath(self.root)], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    def create(self, base: Base, rpms: Sequence[Path]) -> None:
+        """Make the filesystems, with the system for conversions and the kernel of `base`."""
+        self._conversion: ConversionBase = conversion_base(cache_directory(), say=print)
+        super().create(base, rpms)
+
+    @property
+    def loader_writes(self) -> bool:
+        """Whether GRUB can write to what it reads: not to btrfs."""
+        return super().loader_writes or self.root_type == "ext4"
+
+    @contextmanager
+    def top(self) -> Iterator[Path]:
+        """Give a path to the root's filesystem, on btrfs to its top level."""
+        with self._mounted_root() as path:
+            yield path
+
+    @contextmanager
+    def as_the_loader(self) -> Iterator[Path]:
+        """Give the filesystem that GRUB reads, read-only and without its journal."""
+        if self.design.boot is Boot.EXT4:
+            with super().as_the_loader() as path:
+                yield path
+        else:
+            without = "noload" if self.root_type == "ext4" else "rescue=nologreplay"
+            with self._mounted_root("ro", without) as path:
+                yield path
+
+    @property
+    def _offset(self) -> int:
+        return LVM_START if self.design.lvm else 0
+
+    @contextmanager
+    def _mounted_root(self, *options: str) -> Iterator[Path]:
+        fstype = self.root_type
+        top_level = ["subvolid=5"] if fstype == "btrfs" else []
+        joined = ",".join([f"offset={self._offset}", *top_level, *options])
+        with self._mounted(self.root, fstype, joined) as path:
+            yield path
+
+    def _seen_by_loader(self) -> tuple[Path, int]:
+        if self.design.boot is Boot.EXT4:
+            return super()._seen_by_loader()
+        return self.root, self._offset
+
+    def _boot_files(self, kernel: Kernel) -> dict[str, Path]:
+        vmlinuz, _ = self.design.kernel_files(kernel.version)
+        return {vmlinuz: kernel.vmlinuz}
+
+    def _kernel_package(self, kernel: Kernel) -> Package:
+        return kernel_package(kernel, with_initramfs=False)
+
+    def _make_root(self) -> None:
+        size = ROOT_BYTES
+        truncate(self.root, size)
+        # The tables are all holes: the machine has not to write zeros to them while it runs.
+        extended = f"offset={self._offset},lazy_itable_init=0,lazy_journal_init=0"
+        if self.design.lvm:
+            with self._conversion.lvm.open("rb") as header, self.root.open("r+b") as disk:
+                shutil.copyfileobj(header, disk)
+            size = LVM_BYTES
+        command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", self.uuids.root, "-E", extended]
+        run(*command, os.fspath(self.root), f"{size // 1024}k")
+
+    def _populate(self, tree: Path, base: Base) -> None:
+        boot_image = os.fspath(self.boot) if self.design.boot is Boot.EXT4 else ""
+        # The host sees a filesystem in a file, and no volume that dracut could find.
+        more = ["--add", "lvm"] if self.design.lvm else []
+        options = f"loop,offset={self._offset}"
+        with tempfile.TemporaryDirectory(dir=self._directory) as point, Namespace() as namespace:
+            namespace.run(["mount", "-t", "ext4", "-o", options, os.fspath(self.root), point])
+            script = ["sh", "-c", _MOUNT_BOOT + INSTALL + _MAKE_INITRAMFS, "populate"]
+            arguments = [point, self._conversion.tarball, tree, boot_image]
+            arguments += [base.kernels[0].version, *more]
+            namespace.run([*script, *map(str, arguments)], timeout_s=300)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines with an ext4 root: what a conversion finds, and that their loader follows one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.newer_tools import newer_btrfs_progs
+from tests.sandbox.rpms import Package
+from tests.vm.design import Boot, Ext4Design
+from tests.vm.ext4 import Ext4Disks
+from tests.vm.loader import GrubLike
+from tests.vm.machine import Machine, repository_files
+from tests.vm.stories import Story, Telling, wanted
+
+_APP = Package("app", "1", files={"/usr/bin/app": "#!/bin/sh\necho 1\n"})
+
+_LOOK = """
+[ "$(findmnt --noheadings --output FSTYPE --mountpoint /)" = ext4 ]
+findmnt --noheadings --output OPTIONS --mountpoint / | grep -E '^rw,.*errors=remount-ro'
+findmnt --verify --tab-file /etc/fstab
+[ -z "{boot}" ] || findmnt --mountpoint {boot}
+{lvm}
+[ -z "$(systemctl --failed --quiet --plain --no-legend)" ]
+fs-rollback --version
+rpm --query fs-rollback python3-dnf-plugin-fs-snapshot
+dnf --assumeyes install app
+[ "$(app)" = 1 ]
+btrfs-convert --version
+entry=$(sed -n 's/^saved_entry=//p' /boot/grub2/grubenv)
+sed -i "s/^boot_success=0$/&\\nnext_entry=$entry/; s/#*$//" /boot/grub2/grubenv
+truncate --size=1024 /boot/grub2/grubenv
+"""
+
+
+def _looked_at(machine: Machine) -> None:
+    design = machine.design
+    assert isinstance(design, Ext4Design)
+    version = machine.base.kernels[0].version
+    files = machine.read_boot_files("/boot")
+    initramfs = files[f"initramfs-{version}.img"]
+    # Not compressed, so the names in it can be found.
+    modules = f"usr/lib/modules/{version}/kernel"
+    assert f"{modules}/drivers/block/virtio_blk.ko".encode() in initramfs
+    assert f"{modules}/fs/btrfs/btrfs.ko".encode() not in initramfs
+    assert b"bin/btrfs" not in initramfs
+    assert (b"usr/lib/systemd/system/dracut-pre-mount.service" in initramfs) is design.systemd
+    assert (b"bin/lvm" in initramfs) is design.lvm
+    lvm = "lvs --noheadings | grep -w fedora" if design.lvm else "[ ! -e /dev/mapper/fedora-root ]"
+    machine.boot(_LOOK.format(boot=design.boot_mount, lvm=lvm), repository_files([_APP]))
+    assert b"next_entry=7d" in _grubenv(machine)
+    machine.boot("true")
+    assert b"next_entry=\n" in _grubenv(machine), "forgotten by the loader"
+    _read_when_converted(machine)
+
+
+def _grubenv(machine: Machine) -> bytes:
+    block = machine.read_boot_files("/boot/grub2")["grubenv"]
+    assert len(block) == 1024
+    return block
+
+
+def _read_when_converted(machine: Machine) -> None:
+    """Convert the disk on the host: the loader finds the same kernel in what then is btrfs."""
+    disks, loader = machine.disks, machine.loader
+    assert isinstance(disks, Ext4Disks)
+    assert isinstance(loader, GrubLike)
+    before = loader.choose(disks, machine.directory).command_line
+    if disks.design.lvm:
+        return
+    assert disks.root_type == "ext4"
+    convert = os.fspath(newer_btrfs_progs() / "btrfs-convert")
+    command = [convert, "--no-progress", "--uuid", "copy", os.fspath(disks.root)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert disks.root_type == "btrfs"
+    assert disks.loader_writes is (disks.design.boot is Boot.EXT4)
+    assert loader.choose(disks, machine.directory).command_line == before
+    with disks.top() as top:
+        assert Path(top, "ext2_saved/image").exists()
+        assert Path(top, "usr/bin/app").exists()
+
+
+STORIES = [
+    Story(design.name, design, _looked_at, rare=design != Ext4Design(lvm=True))
+    for design in (
+        Ext4Design(boot=boot, lvm=lvm, systemd=systemd)
+        for boot in (Boot.IN_ROOT, Boot.EXT4)
+        for lvm in (False, True)
+        for systemd in (True, False)
+    )
+]
+
+
+@pytest.mark.parametrize("story", wanted(STORIES), ids=str)
+def test_ext4_root(story: Story, telling: Telling) -> None:
+    telling.hear(story)
