@@ -49,7 +49,7 @@ RELEASE = Package(
     "sandbox-release",
     "41",
     provides=(
-        "system-release(releasever) = 41", "/bin/sh", "/usr/bin/python3",
+        "system-release(releasever) = 41", "/bin/bash", "/bin/sh", "/usr/bin/python3",
         f"python(abi) = {_PYTHON}",
         f"python{_PYTHON}dist(tabulate) = 0.8.9", "python3-btrfsutil = 6.2", "btrfs-progs = 6.2",
         "python3-dnf = 4.14.0", "coreutils = 9.1", "rpm = 4.18.0", "util-linux-core = 2.38.1",

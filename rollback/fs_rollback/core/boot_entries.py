@@ -12,6 +12,8 @@ from .loaders import Choice, Loader, default_entry, is_snapshot_entry, ordered
 from .naming import TRIAL_PREFIX
 from .snapshot import STORE
 
+# What the boot that converts finds on its command line, with the name of the root behind it.
+CONVERT = "fs-rollback.convert="
 _IMAGE_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-", "kernel-")
 _IMAGE_NAMES = ("linux", "vmlinuz", "vmlinux")
 
@@ -36,9 +38,15 @@ class Bootable(NamedTuple):
         return is_snapshot_entry(self.entry)
 
     @property
+    def converts(self) -> bool:
+        """Whether it is the entry that converts the root to btrfs, once."""
+        return any(word.startswith(CONVERT) for word in self.entry.options.split())
+
+    @property
     def usable(self) -> bool:
         """Whether it is a normal entry of this system whose files are all there."""
-        return self.ours and bool(self.kernel) and not self.missing and not self.of_snapshot
+        special = self.of_snapshot or self.converts
+        return self.ours and bool(self.kernel) and not self.missing and not special
 
     def fits(self, modules: Collection[str]) -> bool:
         """Whether a root with these kernels' modules comes up whole with it."""

@@ -88,3 +88,16 @@ def _keep_place(old: list[str], kept: list[str], wanted: list[str]) -> list[str]
 def escape(text: str) -> str:
     """Return a path as fstab writes it: blanks and backslashes as octal numbers."""
     return "".join(f"\\{ord(c):03o}" if c in " \t\n\\" else c for c in text)
+
+
+def with_root_option(text: str, option: str) -> str:
+    """Return `text` with one more option for the root; text that has it comes back as it is."""
+    root = root_entry(parse(text))
+    lines = text.split("\n")
+    match = _OPTIONS.match(lines[root.line - 1]) if root is not None else None
+    if root is None or match is None or option in root.options:
+        return text
+    old = [o for o in match.group(2).split(",") if o != "defaults"]
+    options = ",".join([*old, option])
+    lines[root.line - 1] = match.group(1) + options + lines[root.line - 1][match.end() :]
+    return "\n".join(lines)

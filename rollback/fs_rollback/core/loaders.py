@@ -133,6 +133,12 @@ def snapshot_entry_prefix(entries: Sequence[BootEntry]) -> str:
     return _DIGIT_PREFIX if digits else SNAPSHOT_ENTRY_PREFIX
 
 
+def conversion_entry(entries: Sequence[BootEntry]) -> str:
+    """Return the file name of the entry that converts a root: last in a menu, like a snapshot's."""
+    prefix = snapshot_entry_prefix(entries)
+    return prefix.replace("fs-snapshot-", "fs-convert") + ".conf"
+
+
 def snapshot_entry_values(title: str) -> dict[str, Optional[str]]:
     """Return the values for bls.rewrite() that make a copy of a normal entry a snapshot's.
 

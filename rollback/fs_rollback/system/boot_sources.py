@@ -19,7 +19,7 @@ from ..core.layout import (
 )
 from ..core.loaders import is_snapshot_entry
 from ..errors import KernelError
-from . import files, syscalls
+from . import files
 from .host import Host
 
 _ENTRY_DIRECTORIES = ("boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries")
@@ -45,7 +45,7 @@ def read_statements(host: Host, tree: int, *, running: bool = True) -> list[Stat
     known = identities(host, entries)
     found: list[Statement | None] = []
     if running and host.is_running:
-        found.append(from_file("/proc/cmdline", _read_running(), known))
+        found.append(from_file("/proc/cmdline", running_command_line(), known))
     found += [from_boot_entry(entry, known) for entry in entries]
     text = files.read_in_tree(tree, "etc/kernel/cmdline")
     if text is not None:
@@ -105,12 +105,11 @@ def _grub_defaults(text: str, identities: tuple[str, ...]) -> list[Statement]:
 
 def identities(host: Host, entries: Sequence[bls.BootEntry]) -> tuple[str, ...]:
     """Return the ways to name our filesystem in `root=`."""
-    uuid = syscalls.filesystem_uuid(host.top_fd)
     source = host.mount.source
-    found = [f"UUID={uuid}", f"/dev/disk/by-uuid/{uuid}", source]
+    found = [f"UUID={host.uuid}", f"/dev/disk/by-uuid/{host.uuid}", source]
     lines = [entry.options for entry in entries]
     if host.is_running:
-        lines.append(_read_running())
+        lines.append(running_command_line())
     for line in lines:
         root = cmdline.root_arguments(line).root
         if root.startswith("/dev/") and os.path.realpath(root) == os.path.realpath(source):
@@ -118,7 +117,8 @@ def identities(host: Host, entries: Sequence[bls.BootEntry]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read_running() -> str:
+def running_command_line() -> str:
+    """Return the command line of the running kernel. Raises KernelError."""
     path = "/proc/cmdline"
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:

@@ -99,6 +99,12 @@ def create_snapshot(source: str, destination: str, *, read_only: bool) -> None:
         btrfsutil.create_snapshot(source, destination, read_only=read_only)
 
 
+def create_subvolume(path: str) -> None:
+    """Make an empty subvolume."""
+    with kernel_errors("make the subvolume", path):
+        btrfsutil.create_subvolume(path)
+
+
 def set_read_only(path: str, *, read_only: bool) -> None:
     """Change the read-only flag of a subvolume."""
     with kernel_errors("change the read-only flag of", path):

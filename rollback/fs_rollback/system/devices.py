@@ -18,6 +18,12 @@ _CONTAINERS = {
     "LVM2_member": "Activate it first: vgchange --activate y, then --device /dev/VG/LV.",
     "linux_raid_member": "Assemble it first: mdadm --assemble --scan, then --device /dev/md/NAME.",
 }
+_INSTEAD_OF_EXT4 = {
+    "btrfs": "There is nothing to convert; 'fs-rollback status --device' works on it.",
+    "ext2": "Only ext4 can be converted; tune2fs(8) tells how ext2 becomes ext4.",
+    "ext3": "Only ext4 can be converted; tune2fs(8) tells how ext3 becomes ext4.",
+    "xfs": "Only ext4 can be converted; move the system to a new btrfs another way.",
+}
 
 
 def find(given: str) -> str:
@@ -47,7 +53,7 @@ def _find_tag(tag: str) -> str:
     devices = (_blkid("-c", os.devnull, "-t", tag, "-o", "device") or "").split()
     if not devices:
         raise UsageError(f"there is no device with {tag}", hint="'lsblk --fs' lists all devices.")
-    if len(devices) > 1 and not _are_one_filesystem([_probe(device) for device in devices]):
+    if len(devices) > 1 and not _are_one_filesystem([probe(device) for device in devices]):
         raise RefusedError(
             f"several devices have {tag}: {', '.join(devices)}",
             hint="Detach the one that is not meant, or mount all by hand and use --root.",
@@ -81,7 +87,7 @@ def _blkid(*arguments: str) -> str | None:
         return None
 
 
-def _probe(device: str) -> dict[str, str]:
+def probe(device: str) -> dict[str, str]:
     """Return what a device holds: TYPE, UUID, PTTYPE and more, as blkid(8) names it."""
     lines = (_blkid("-p", "-o", "export", device) or "").splitlines()
     return {key: value for key, _, value in (line.partition("=") for line in lines)}
@@ -89,14 +95,22 @@ def _probe(device: str) -> dict[str, str]:
 
 def btrfs_uuid(device: str) -> str:
     """Return the UUID of the btrfs on a device. Raises UnsupportedRootError for anything else."""
-    found = _probe(device)
+    found = probe(device)
     kind = found.get("TYPE", "")
     if kind == "btrfs":
         return found["UUID"]
-    hint = "'lsblk --fs' lists all devices and what is on them."
+    raise other_than("btrfs", device, found)
+
+
+def other_than(wanted: str, device: str, found: dict[str, str]) -> UnsupportedRootError:
+    """Return what to say of a device that holds another thing; `found` is what probe() says."""
+    kind, hint = found.get("TYPE", ""), "'lsblk --fs' lists all devices and what is on them."
+    said = "holds nothing that blkid(8) recognizes"
     if kind:
+        said = f"is {kind}, not {wanted}"
         hint = _CONTAINERS.get(kind, hint).format(device)
-        raise UnsupportedRootError(f"{device} is {kind}, not btrfs", hint=hint)
-    if "PTTYPE" in found:
-        raise UnsupportedRootError(f"{device} is a disk with partitions, not btrfs", hint=hint)
-    raise UnsupportedRootError(f"{device} holds nothing that blkid(8) recognizes", hint=hint)
+    elif "PTTYPE" in found:
+        said = f"is a disk with partitions, not {wanted}"
+    if wanted == "ext4":
+        hint = _INSTEAD_OF_EXT4.get(kind, hint)
+    return UnsupportedRootError(f"{device} {said}", hint=hint)

@@ -70,7 +70,7 @@ def execute(store: Store, journal: Pending, operations: Operations, observe: Obs
             if reached == plan.commit:
                 journal = journal._replace(generation=_generation(store))
                 _write_journal(store, journal)
-            with _signals_let_through():
+            with signals_let_through():
                 observe(Moment.BEFORE, reached, step)
                 step.apply(operations)
                 observe(Moment.AFTER, reached, step)
@@ -190,7 +190,8 @@ def finishing() -> Iterator[None]:
 
 
 @contextmanager
-def _signals_let_through() -> Iterator[None]:
+def signals_let_through() -> Iterator[None]:
+    """Let a signal interrupt what is done inside, wherever it was held back."""
     before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
         yield

@@ -179,6 +179,24 @@ def _open_regular(tree: int, path: str, *, follow: bool) -> BinaryIO | None:
     return os.fdopen(descriptor, "rb")
 
 
+def read_bytes(tree: int, path: str, most: int) -> bytes:
+    """Return what a regular file of the tree begins with, b"" if there is none.
+
+    Raises KernelError on anything but absence.
+    """
+    with kernel_errors("read", path):
+        try:
+            file = _open_regular(tree, path, follow=True)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return b""
+            raise
+        if file is None:
+            return b""
+        with file:
+            return file.read(most)
+
+
 def list_in_tree(tree: int, path: str) -> list[str] | None:
     """Return the names in a directory of the tree, sorted; None if there is no such directory."""
     try:
@@ -252,7 +270,8 @@ def replace(
 ) -> None:
     """Write a file durably; it is whole, old or new, at any time, and absent or whole if new.
 
-    The mode of one that is there stays, `mode` is for a new one. For the boot loader's filesystems:
+    The mode, owner and attributes (a label of SELinux is one) of one that is there stay, `mode` is
+    for a new one. For the boot loader's filesystems:
     on vfat a file has the mode that the mount gives it, and a new name leads to an empty file until
     the inode is written (vfat_rename() in fs/fat/namei_vfat.c). With `for_loader` that is true for
     GRUB as well, which replays no journal: fsync leaves the change in that of ext4 or XFS. Raises
@@ -262,6 +281,8 @@ def replace(
         before = status_of(directory, name, follow=False)
         wanted = stat.S_IMODE(before.st_mode) if before else mode
         _write_temporary(directory, name, data, mode=wanted, durable=True)
+        if before is not None:
+            make_alike(directory, name, before)
         if for_loader:  # before its name, or that would lead to what was there before
             syscalls.sync_for_loader(directory)
         os.rename(name + TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -273,6 +294,25 @@ def replace(
         with contextlib.suppress(OSError):
             os.unlink(name + TEMPORARY, dir_fd=directory)
         raise KernelError("write", name, error) from error
+
+
+def make_alike(directory: int, name: str, like: os.stat_result) -> None:
+    """Give the temporary file the owner and the attributes of the one that it replaces.
+
+    It is synced after that. Raises OSError.
+    """
+    old, new = (f"/proc/self/fd/{directory}/{n}" for n in (name, name + TEMPORARY))
+    with _left_where_vfat_refuses():
+        os.chown(new, like.st_uid, like.st_gid, follow_symlinks=False)
+        os.chmod(new, stat.S_IMODE(like.st_mode))
+    try:
+        for attribute in os.listxattr(old, follow_symlinks=False):
+            value = os.getxattr(old, attribute, follow_symlinks=False)
+            os.setxattr(new, attribute, value, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EPERM):
+            raise
+    _sync_file(directory, name + TEMPORARY)
 
 
 def _sync_file(directory: int, name: str) -> None:

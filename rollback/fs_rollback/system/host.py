@@ -46,6 +46,11 @@ class Host:
         return self.root == "/" and not is_chroot()
 
     @cached_property
+    def uuid(self) -> str:
+        """The UUID of the filesystem, as blkid(8) prints it."""
+        return syscalls.filesystem_uuid(self.top_fd)
+
+    @cached_property
     def root_id(self) -> int:
         """The ID of the subvolume that `root` is."""
         return btrfs.subvolume_id(self.root)

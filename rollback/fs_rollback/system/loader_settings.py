@@ -196,7 +196,8 @@ def _why_grub_cannot_forget(machine: Host, found: Sequence[Place], setting: Sett
         return "its grub.cfg knows no entry for the next boot only"
     path = os.path.realpath(places.path_of(machine, setting.file))
     mount = mountinfo.containing(host.read_mounts(), path)
-    if mount is None or setting.file.startswith("top:") or mount.fstype == "btrfs":
+    beside_root = setting.file.startswith("top:") and machine.mount.fstype == "btrfs"
+    if mount is None or beside_root or mount.fstype == "btrfs":
         return "GRUB cannot write to btrfs, and would not forget the entry after that boot"
     if mount.source.startswith(("/dev/mapper/", "/dev/dm-", "/dev/md")):
         return f"GRUB cannot write to {mount.source}, and would not forget the entry"

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
+from typing import Callable
 
 from ..errors import ProcessError
 
 
-def run(arguments: Sequence[str], *, pass_fds: Sequence[int] = ()) -> str:
-    """Run a program to its end and return what it printed.
+def run(
+    arguments: Sequence[str], *, pass_fds: Sequence[int] = (), with_errors: bool = False
+) -> str:
+    """Run a program to its end and return what it printed, `with_errors` on stderr too.
 
     The environment is the caller's with the C locale. Raises ProcessError with the last line it
     wrote to stderr.
@@ -30,6 +34,49 @@ def run(arguments: Sequence[str], *, pass_fds: Sequence[int] = ()) -> str:
         raise ProcessError(f"cannot start {arguments[0]}: {error.strerror}") from error
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        # mount(8) adds where to look, indented.
+        said = [line for line in said if not line.startswith(" ")] or said
         reason = said[-1] if said else f"exit code {done.returncode}"
         raise ProcessError(f"{arguments[0]} failed: {reason}")
-    return done.stdout.decode("utf-8", "surrogateescape")
+    printed = done.stdout + (done.stderr if with_errors else b"")
+    return printed.decode("utf-8", "surrogateescape")
+
+
+def watch(
+    arguments: Sequence[str],
+    heard: Callable[[str], object] = str,
+    *,
+    pass_fds: Sequence[int] = (),
+) -> tuple[int, str]:
+    """Run a program to its end, giving each line that it prints to `heard` as it comes.
+
+    Standard error is among them; a line ends where a terminal would begin anew, with a carriage
+    return too. In a session of its own: what is typed at a terminal does not reach it. Returns the
+    exit code (negative: the signal that ended it) and the last line. Raises ProcessError where it
+    cannot be started.
+    """
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    try:
+        running = subprocess.Popen(
+            list(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProcessError(f"cannot start {arguments[0]}: {error.strerror}") from error
+    last, rest = "", ""
+    with running:
+        assert running.stdout is not None, "it is a pipe"
+        while data := os.read(running.stdout.fileno(), 1 << 16):
+            *lines, rest = re.split(r"[\r\n]+", rest + data.decode("utf-8", "replace"))
+            for line in filter(None, map(str.strip, lines)):
+                last = line
+                heard(line)
+        if rest.strip():
+            last = rest.strip()
+            heard(last)
+    return running.returncode, last

@@ -11,7 +11,7 @@ from ..core.layout import Layout
 from ..core.mountinfo import is_within, unescape
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
-from . import boot_sources, files, history, syscalls
+from . import boot_sources, files, history
 from .host import Host
 
 
@@ -112,7 +112,7 @@ def of_stranger(host: Host, snapshot: Snapshot) -> bool:
 def refuse_fstab_of_target(host: Host, target: Snapshot, tree: int) -> None:
     """Raise RefusedError if the target's fstab mounts a subvolume that is no longer there."""
     paths = {subvolume.path for subvolume in host.subvolumes}
-    ours = f"UUID={syscalls.filesystem_uuid(host.top_fd)}"
+    ours = f"UUID={host.uuid}"
     for entry in boot_sources.fstab_entries(tree):
         names = [o[7:].strip("/") for o in entry.options if o.startswith("subvol=")]
         optional = {"noauto", "nofail"} & set(entry.options)

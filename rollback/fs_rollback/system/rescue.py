@@ -21,7 +21,7 @@ from ..core.layout import Statement, from_file, from_fstab
 from ..core.mountinfo import is_within
 from ..core.snapshot import STORE, Subvolume
 from ..errors import Error, RefusedError, UnsupportedRootError, kernel_errors
-from . import boot_sources, btrfs, devices, files, process, syscalls
+from . import boot_sources, btrfs, devices, files, process, syscalls, untouched
 
 Note = Callable[[str], None]
 
@@ -52,11 +52,12 @@ class System(NamedTuple):
 
 
 class _Filesystem(NamedTuple):
-    """The btrfs of the machine: its device, its UUID, and whether it can only be read."""
+    """The root's: its device, its UUID, whether it can only be read, or nothing may change."""
 
     device: str
     uuid: str
     read_only: bool
+    untouched: bool = False
 
 
 @contextmanager
@@ -93,6 +94,44 @@ def mounted(
         with files.opened(directory) as tree:
             _mount_entries(filesystem, tree, note)
         yield directory
+
+
+def take_own_mounts() -> None:
+    """Give this process a mount table of its own for the rest of its life. Raises KernelError."""
+    with kernel_errors("make a mount namespace for", "this process"):
+        syscalls.unshare_mounts()
+
+
+@contextmanager
+def mounted_to_look(given: str, note: Note) -> Iterator[tuple[str, str]]:
+    """Mount the system on an ext4 as `mounted` does, without a change to any device.
+
+    Gives the directory and the device. Raises what `mounted` raises.
+    """
+    if os.geteuid() != 0:
+        raise Error("this needs root's rights", hint="Try again with sudo.")
+    device = devices.find(given)
+    found = devices.probe(device)
+    if found.get("TYPE") != "ext4":
+        raise devices.other_than("ext4", device, found)
+    if os.stat(device).st_rdev == os.stat("/").st_dev:
+        raise RefusedError(
+            f"{device} is what the running system's root is on", hint="Leave --device out."
+        )
+    untouched.refuse_in_use(device)
+    with kernel_errors("make a mount namespace for", device):
+        syscalls.unshare_mounts()
+    filesystem = _Filesystem(device, found.get("UUID", ""), read_only=True, untouched=True)
+    with _directory() as directory:
+        with files.opened(directory) as place:
+            untouched.mount(device, place)
+        try:
+            with files.opened(directory) as tree:
+                _mount_entries(filesystem, tree, note)
+            yield directory, device
+        finally:
+            with kernel_errors("unmount", directory):
+                syscalls.detach(directory)
 
 
 @contextmanager
@@ -296,7 +335,7 @@ def _mount_entries(filesystem: _Filesystem, tree: int, note: Note) -> None:
                 _bind(entry, tree)
             else:
                 source = _source(entry, filesystem, root.spec if root else "")
-                _mount(entry, source, tree, read_only=filesystem.read_only)
+                _mount(entry, source, tree, filesystem)
         except Error as error:
             if {"noauto", "nofail"} & set(entry.options):
                 note(f"{what}, which is passed over: {error}")
@@ -320,10 +359,14 @@ def _source(entry: fstab.Entry, filesystem: _Filesystem, root_spec: str) -> str:
     return devices.find(entry.spec)
 
 
-def _mount(entry: fstab.Entry, source: str, tree: int, *, read_only: bool) -> None:
+def _mount(entry: fstab.Entry, source: str, tree: int, filesystem: _Filesystem) -> None:
     """Mount an entry with its own options, read-only where the root is."""
-    options = ",".join([*entry.options, *(["ro"] if read_only else [])]) or "defaults"
+    only_read = ["ro"] if filesystem.read_only else []
+    options = ",".join([*entry.options, *only_read]) or "defaults"
     with _opened_in(tree, entry.point) as place:
+        if filesystem.untouched:
+            untouched.mount(source, place, entry.options)
+            return
         # Without /run/mount/utab, which is not this namespace's alone.
         command = ["mount", "--no-mtab", "--types", entry.fstype, "--options", options]
         target = f"/proc/self/fd/{place}"
