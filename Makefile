@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 version := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' rollback/fs_rollback/__init__.py)
 source := fs-rollback-$(version)
-pages := fs-rollback.8 fs-rollback.conf.5 fs-snapshot.8
+pages := fs-rollback.8 fs-rollback-convert.8 fs-rollback.conf.5 fs-snapshot.8
 sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md etc packaging plugin \
 	pyproject.toml rollback setup.cfg tests
 

@@ -53,7 +53,7 @@ class Samples:
 
     def uncertainty(self, line: str, against: str) -> tuple[float, float]:
         """Return where 95 % of the ratios lie that other draws of the same rounds would give."""
-        draw = random.Random(_SEED)  # noqa: S311 - the same in each run
+        draw = random.Random(_SEED)
         pairs = list(zip(self.seconds[line], self.seconds[against]))
         found = []
         for _ in range(_RESAMPLED):
@@ -65,7 +65,7 @@ class Samples:
 
 def in_turns(cases: Sequence[Case], rounds: int, samples: Samples, *, warm_up: int = 2) -> None:
     """Run every case once a round, in a new order each time; what the warm-up took is dropped."""
-    order = random.Random(_SEED)  # noqa: S311 - the same in each run
+    order = random.Random(_SEED)
     for number in range(-warm_up, rounds):
         if number == 0:
             samples.seconds.clear()

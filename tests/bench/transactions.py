@@ -61,7 +61,7 @@ class Transactions:
         self.store = filling.make_store(machine)
         self._stored: set[str] = set()
         self._made = 0
-        self._random = random.Random(1)  # noqa: S311 - the same in each run
+        self._random = random.Random(1)
 
     def prepare(self) -> None:
         """Bring the filesystem into the state in which every case begins.

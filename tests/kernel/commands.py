@@ -43,7 +43,8 @@ class Done(NamedTuple):
 def arguments(root: Path, words: Sequence[str]) -> list[str]:
     """Return what starts the command; a warning in it is an error."""
     options = ("-W", "error", "-c", _LAUNCHER)
-    return [sys.executable, *options, words[0], "--root", str(root), *words[1:]]
+    count = 2 if words[0] == "convert" else 1
+    return [sys.executable, *options, *words[:count], "--root", str(root), *words[count:]]
 
 
 def environment(**extra: str) -> dict[str, str]:

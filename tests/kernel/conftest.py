@@ -11,6 +11,8 @@ from typing import Callable
 
 import pytest
 
+from tests.kernel import ext4_images, ext4_prepared
+from tests.kernel.ext4_prepared import Ext4Root
 from tests.kernel.machine import LAYOUTS, Machine, run
 from tests.kernel.newer_tools import newer_btrfs_progs
 
@@ -63,3 +65,37 @@ def btrfs_progs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands of the test find btrfs-progs that are newer than the host's."""
     path = os.environ.get("PATH", os.defpath)
     monkeypatch.setenv("PATH", f"{newer_btrfs_progs()}:{path}")
+
+
+@pytest.fixture(scope="session")
+def ext4_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the files of a system with an ext4 root that nothing is said against."""
+    tree = tmp_path_factory.mktemp("tree")
+    ext4_images.fill(tree)
+    return tree
+
+
+@pytest.fixture(scope="session")
+def _ext4_template(tmp_path_factory: pytest.TempPathFactory, ext4_tree: Path) -> Path:
+    image = tmp_path_factory.mktemp("template") / "disk.img"
+    ext4_images.make(image, ext4_tree)
+    return image
+
+
+@pytest.fixture
+def ext4_image(tmp_path: Path, _ext4_template: Path) -> Path:
+    """Give an image of that, to be changed."""
+    return ext4_images.copy(_ext4_template, tmp_path / "disk.img")
+
+
+@pytest.fixture
+def ext4_root(
+    ext4_image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Ext4Root]:
+    """Give one that waits to be prepared, with the stand-in first in PATH."""
+    tools = tmp_path / "tools"
+    ext4_prepared.write_tools(tools)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}:/usr/sbin:/sbin")
+    with ext4_prepared.mounted(ext4_image, tmp_path) as root:
+        ext4_prepared.fill(root)
+        yield Ext4Root(root, tools)

@@ -20,6 +20,15 @@ FILES = {
     _COMMAND: {
         "/etc/fs-rollback.conf",
         "/usr/bin/fs-rollback",
+        "/usr/lib/dracut",
+        "/usr/lib/dracut/modules.d",
+        "/usr/lib/dracut/modules.d/90fs-rollback",
+        "/usr/lib/dracut/modules.d/90fs-rollback/convert.sh",
+        "/usr/lib/dracut/modules.d/90fs-rollback/emergency.sh",
+        "/usr/lib/dracut/modules.d/90fs-rollback/fs-rollback-convert.service",
+        "/usr/lib/dracut/modules.d/90fs-rollback/module-setup.sh",
+        "/usr/lib/dracut/modules.d/90fs-rollback/pre-mount.sh",
+        "/usr/lib/dracut/modules.d/90fs-rollback/python-files",
         "/usr/lib/systemd/system-preset/95-fs-rollback.preset",
         "/usr/lib/systemd/system/fs-rollback-.service.d",
         "/usr/lib/systemd/system/fs-rollback-.service.d/hardening.conf",
@@ -32,6 +41,7 @@ FILES = {
         "/usr/share/fish/vendor_completions.d",
         "/usr/share/fish/vendor_completions.d/fs-rollback.fish",
         "/usr/share/man/man5/fs-rollback.conf.5.gz",
+        "/usr/share/man/man8/fs-rollback-convert.8.gz",
         "/usr/share/man/man8/fs-rollback.8.gz",
         "/usr/share/zsh",
         "/usr/share/zsh/site-functions",
@@ -47,6 +57,7 @@ FILES = {
 }
 REQUIRES = {
     _COMMAND: {
+        "/bin/bash",
         "/bin/sh",
         "/usr/bin/python3",
         "btrfs-progs >= 6.2",

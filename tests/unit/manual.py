@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from fs_rollback.cli.arguments import parser
 
 PAGES = Path(__file__).parents[2] / "packaging/man"
+CONVERSION = "fs-rollback-convert.8"
 _TYPES: dict[str, type] = {
     "string": str, "integer": int, "boolean": bool, "object": dict,
     "array of strings": list, "array of objects": list,
@@ -69,11 +70,16 @@ def plain(text: str) -> str:
 
 
 def documented_keys(command: str) -> dict[str, Key]:
-    """Return what the manual says of the answer of a command, by path ("snapshots[].id")."""
+    """Return what the manual says of the answer of a command, by path ("snapshots[].id").
+
+    "convert check" is an action of `convert`, which has a page of its own.
+    """
     text = chapter("fs-rollback.8", "JSON OUTPUT")
     found = _keys(text.partition("\nstatus --json")[0])
-    own = _keys(answers()[command])
-    for other in re.findall(r"has\s+the keys\s+of \*\*(\w+)\*\*", answers()[command]):
+    _, _, action = command.rpartition("convert ")
+    said = (answers(CONVERSION) if action != command else answers())[action]
+    own = _keys(said)
+    for other in re.findall(r"has\s+the keys\s+of \*\*([\w ]+)\*\*", said):
         inherited = documented_keys(other).items()
         found.update((path, key._replace(always=False)) for path, key in inherited)
     for path, key in own.items():
@@ -86,9 +92,9 @@ def documented_keys(command: str) -> dict[str, Key]:
     return found
 
 
-def answers() -> dict[str, str]:
+def answers(page: str = "fs-rollback.8") -> dict[str, str]:
     """Return what the chapter says of each command, in the order of the page."""
-    found = parts(chapter("fs-rollback.8", "JSON OUTPUT"), "-")
+    found = parts(chapter(page, "JSON OUTPUT"), "-")
     assert all(title.endswith(" --json") for title in found)
     return {title.partition(" ")[0]: text for title, text in found.items()}
 
@@ -153,8 +159,17 @@ def _of_value(keys: dict[str, Key], path: str, key: Key, value: Any) -> Iterator
 
 
 def subparsers() -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each command of the program."""
-    (action,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    """Return the parser of each command of the program, but for `convert`, which has actions."""
+    return {name: found for name, found in _choices(parser()).items() if name != "convert"}
+
+
+def conversion() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each action of `convert`."""
+    return _choices(_choices(parser())["convert"])
+
+
+def _choices(found: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (action,) = (a for a in found._actions if isinstance(a, argparse._SubParsersAction))
     return dict(action.choices)
 
 

@@ -30,6 +30,15 @@ COMMANDS: dict[str, set[str]] = {
     "undo": _ROLLING,
     "settle": {"--json", "--at-boot", "--missed"},
 }
+_CHANGING = {"--yes", "--dry-run", "--json"}
+CONVERT: dict[str, set[str]] = {
+    "check": {"--json", "--have-backup"},
+    "prepare": _CHANGING | {"--at-next-boot", "--have-backup"},
+    "run": {"--yes", "--back", "--have-backup"},
+    "finish": _CHANGING
+    | {"--remove-ext4", "--defragment", "--balance", "--free-space-tree", "--layout"},
+    "abort": _CHANGING,
+}
 
 
 def _exit(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
@@ -49,11 +58,25 @@ def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert ("SNAPSHOT" in out) == named
 
 
+@pytest.mark.parametrize("action", CONVERT)
+def test_help_of_an_action(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = _exit(["convert", action, "--help"], capsys)
+    assert (code, err) == (0, "")
+    assert set(re.findall(r"--[a-z][a-z0-9-]+", out)) >= COMMON | CONVERT[action]
+    assert f"fs-rollback convert {action}" in out
+
+
+def test_an_option_before_the_action_is_not_taken_for_nothing() -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["convert", "--device", "/dev/null", "check"])
+    assert caught.value.code == 2
+
+
 def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _exit(["--help"], capsys)
     assert code == 0
     listed = re.findall(r"^    (\w+) ", out, re.MULTILINE)
-    assert listed == list(COMMANDS)
+    assert listed == [*COMMANDS, "convert"]
     codes = out.partition("exit codes:")[2]
     assert re.findall(r"(?:^|[ \n])(\d+) ", codes) == ["0", "1", "2", "3", "4", "130"]
 

@@ -69,7 +69,7 @@ def chosen(choice: Choice, *entry_names: str) -> Optional[str]:
 
 def seeded(number: int) -> random.Random:
     """Chance that is the same in every run."""
-    return random.Random(number)  # noqa: S311
+    return random.Random(number)
 
 
 def random_words(chance: random.Random, count: int) -> list[str]:

@@ -20,7 +20,9 @@ from fs_rollback.core.retention import Policy, retention
 from fs_rollback.core.snapshot import Roots
 from fs_rollback.report import snapshot_json, verdict_json
 from tests.unit.manual import (
+    CONVERSION,
     answers,
+    conversion,
     differences,
     differences_in,
     documented_keys,
@@ -35,8 +37,10 @@ CLI = Path(__file__).parents[2] / "rollback/fs_rollback/cli"
 
 def test_the_answers_are_documented_for_the_commands_that_have_them() -> None:
     commands = [name for name, found in subparsers().items() if "--json" in options(found)]
+    actions = [name for name, found in conversion().items() if "--json" in options(found)]
     assert list(answers()) == commands
-    for command in commands:
+    assert list(answers(CONVERSION)) == actions
+    for command in (*commands, *(f"convert {action}" for action in actions)):
         keys = documented_keys(command)
         for path, key in keys.items():
             parent = path.rpartition(".")[0]

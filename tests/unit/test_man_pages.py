@@ -18,13 +18,23 @@ import pytest
 from fs_rollback import config, errors
 from fs_rollback.cli.arguments import parser
 from tests.need import withhold
-from tests.unit.manual import PAGES, chapter, definitions, options, parts, plain, subparsers
+from tests.unit.manual import (
+    CONVERSION,
+    PAGES,
+    chapter,
+    conversion,
+    definitions,
+    options,
+    parts,
+    plain,
+    subparsers,
+)
 
 UNITS = PAGES.parent / "systemd"
 ALL_PAGES = sorted(PAGES.glob("*.rst"))
 # A terminal without a window system: 24 lines, and the last of them is the pager's.
 SCREEN_LINES, SCREEN_COLUMNS = 23, 80
-_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _RENDER = (
     "from docutils.core import publish_cmdline; from docutils.writers import manpage;"
     " publish_cmdline(writer=manpage.Writer())"
@@ -43,7 +53,9 @@ def _section(command: str) -> str:
 def _defined_options(text: str) -> set[str]:
     """Return the options that are terms of a definition list, bold as manual pages have them."""
     terms = [term for term, _ in definitions(text)]
-    return {option for term in terms for option in re.findall(r"\*\*(--?[a-z][a-z-]*)\*\*", term)}
+    return {
+        option for term in terms for option in re.findall(r"\*\*(--?[a-z][a-z0-9-]*)\*\*", term)
+    }
 
 
 def _common() -> set[str]:
@@ -51,7 +63,8 @@ def _common() -> set[str]:
 
 
 def test_the_commands_are_those_of_the_program() -> None:
-    assert list(_commands()) == list(subparsers())
+    assert list(_commands()) == [*subparsers(), "convert"]
+    assert plain(_commands()["convert"]) == "convert ACTION"
     more: dict[object, str] = {None: " SNAPSHOT", "?": " [SNAPSHOT]", "+": " SNAPSHOT..."}
     for command, found in subparsers().items():
         (form,) = [more[a.nargs] for a in found._actions if a.dest == "snapshot"] or [""]
@@ -71,8 +84,19 @@ def test_the_options_of_a_command(command: str) -> None:
                 assert f"**{option}** *{action.metavar}*" in section
 
 
+def test_the_actions_of_convert() -> None:
+    sections = parts(chapter(CONVERSION, "COMMANDS"), "-")
+    assert list(sections) == list(conversion())
+    synopsis = plain(chapter(CONVERSION, "SYNOPSIS"))
+    assert re.findall(r"fs-rollback convert (\w+)", synopsis) == list(conversion())
+    for action, found in conversion().items():
+        assert _common() - {"--version"} <= options(found)
+        assert _defined_options(sections[action]) == options(found) - _common(), action
+
+
 def test_the_common_options_are_those_of_every_command() -> None:
-    everywhere = set.intersection(*map(options, subparsers().values()))
+    every = (*subparsers().values(), *conversion().values())
+    everywhere = set.intersection(*map(options, every))
     assert _common() == everywhere | options(parser())
     text = chapter("fs-rollback.8", "OPTIONS")
     assert set(_OPTION.findall(text)) <= _common()
@@ -84,8 +108,10 @@ def test_the_common_options_are_those_of_every_command() -> None:
 def test_every_option_on_any_page_exists() -> None:
     """Those of other programs are named here."""
     others = {"--disableplugin", "--noplugins", "--installroot", "--downloadonly", "--assumeno",
-              "--fs", "--now", "--rbind", "--make-rslave", "--recursive"}  # fmt: skip
-    ours = set.union(_common(), *map(options, subparsers().values()))
+              "--fs", "--now", "--rbind", "--make-rslave", "--recursive",
+              "--readonly"}  # fmt: skip
+    every = (*subparsers().values(), *conversion().values())
+    ours = set.union(_common(), *map(options, every))
     for page in ALL_PAGES:
         assert set(_OPTION.findall(page.read_text())) <= ours | others, page.name
 
@@ -197,8 +223,8 @@ def test_a_page_renders_without_a_warning(page: Path, tmp_path: Path) -> None:
 
 
 def test_the_pages_are_those_that_are_packaged() -> None:
-    names = ["fs-rollback.8.rst", "fs-rollback.conf.5.rst", "fs-snapshot.8.rst"]
-    assert [page.name for page in ALL_PAGES] == names
+    names = ["fs-rollback-convert.8", "fs-rollback.8", "fs-rollback.conf.5", "fs-snapshot.8"]
+    assert [page.stem for page in ALL_PAGES] == names
     for page in ALL_PAGES:
         assert page.read_text().startswith(".. SPDX-License-Identifier: GPL-2.0-or-later\n")
         assert max(map(len, page.read_text().splitlines())) <= SCREEN_COLUMNS

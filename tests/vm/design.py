@@ -220,11 +220,10 @@ class Ext4Design(Design):
 
     def files(self, version: str, uuids: Uuids) -> dict[str, str]:
         """Return the text files that make a base system this machine, by path from its root."""
+        dracut = _DRACUT_CONF.format(without="" if self.systemd else _DRACUT_SYSTEMD)
         return {
             **super().files(version, uuids),
-            "etc/dracut.conf.d/vm.conf": _DRACUT_CONF.format(
-                without="" if self.systemd else _DRACUT_SYSTEMD
-            ),
+            "etc/dracut.conf.d/vm.conf": dracut + (_DRACUT_LVM if self.lvm else ""),
             "etc/systemd/system/systemd-udev-trigger.service.d/vm.conf": _TRIGGER,
         }
 
@@ -266,6 +265,8 @@ systemd-repart systemd-resolved systemd-sysctl systemd-sysext systemd-timedated 
 systemd-timesyncd systemd-veritysetup terminfo tpm2-tss usrmount virtfs virtiofs warpclock \
 watchdog watchdog-modules zipl {without}"
 """
+# Where dracut is run, on the host, there is a filesystem in a file, and no volume to be found.
+_DRACUT_LVM = 'add_dracutmodules+=" lvm "\n'
 # In place of what prepare.sh writes: dracut copies it, and the disks come with their drivers.
 _TRIGGER = """\
 [Service]

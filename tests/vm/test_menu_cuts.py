@@ -39,7 +39,7 @@ sync
 
 
 def _menu_is_cut_off(machine: Machine) -> None:
-    design, chance = machine.design, random.Random(machine.design.name)  # noqa: S311
+    design, chance = machine.design, random.Random(machine.design.name)
     machine.boot(_FIRST.format(entries=design.entries))
     camera = Camera(machine)
     taken = cuts.at_random(machine, camera, chance, 0.05, _WORK.format(entries=design.entries))

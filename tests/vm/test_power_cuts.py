@@ -227,7 +227,7 @@ def _root_name(found: Found) -> str:
 
 
 def _chance(machine: Machine) -> random.Random:
-    return random.Random(machine.design.name)  # noqa: S311 - the same cuts each time
+    return random.Random(machine.design.name)
 
 
 def _stories() -> list[Story]:

@@ -32,6 +32,15 @@ what is printed, then 'fs-rollback settle'; 130 interrupted and undone.
 _WHICH = "an ID, a name, the beginning of a name, or 'latest'"
 
 
+_TASKS = (
+    ("remove-ext4", "delete ext2_saved: no way back to ext4 after this"),
+    ("defragment", "defragment all files: no way back to ext4 after this"),
+    ("balance", "pack the metadata anew: no way back to ext4 after this"),
+    ("free-space-tree", "have the next boot make one, where there is none yet"),
+    ("layout", "the root becomes the subvolume root, /home becomes home; two reboots"),
+)
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """With a width of its own: argparse makes one for each option and imports shutil to ask."""
 
@@ -63,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     _add_looking(add)
     _add_keeping(add)
     _add_going(add)
+    _add_converting(commands.add_parser)
     return found
 
 
@@ -131,6 +141,60 @@ def _add_going(add: _Add) -> None:
     )
 
 
+def _add_converting(add_command: _Add) -> None:
+    text = "from an ext4 root to a btrfs one, and back"
+    convert = add_command(
+        "convert", help=text, description=text[0].upper() + text[1:] + ".",
+        allow_abbrev=False, formatter_class=_Formatter,
+    )  # fmt: skip
+    actions = convert.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    def add(name: str, where: str, text: str) -> argparse.ArgumentParser:
+        found = actions.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".",
+            parents=[_common()], allow_abbrev=False, formatter_class=_Formatter,
+        )  # fmt: skip
+        found.set_defaults(command=tuple(where.split(".")))
+        return found
+
+    check = add("check", "converting.check", "whether the root can be converted; exit code 3: no")
+    _json(check)
+    _backed_up(check)
+    prepare = add(
+        "prepare", "converting.prepare", "make an ext4 root ready to become btrfs; asks first"
+    )
+    prepare.add_argument(
+        "--at-next-boot",
+        action="store_true",
+        help="convert at the next boot, before the root is mounted, without a rescue system",
+    )
+    _backed_up(prepare)
+    run = add("run", "converting.run", "convert the prepared root on --device, not mounted")
+    run.add_argument(
+        "--back", action="store_true", help="make it ext4 again, as it was at the conversion"
+    )
+    _backed_up(run)
+    finish = add(
+        "finish", "finishing.finish", "after a good boot on btrfs: verify, ask for what is left"
+    )
+    for option, what in _TASKS:
+        finish.add_argument(f"--{option}", action="store_true", help=what)
+    abort = add("abort", "converting.abort", "take back what prepare has done, on ext4 still")
+    for changing in (prepare, run, finish, abort):
+        changing.add_argument("-y", "--yes", action="store_true", help="do it without asking")
+    for planned in (prepare, finish, abort):
+        planned.add_argument("--dry-run", action="store_true", help="show the plan, change nothing")
+        _json(planned)
+
+
+def _backed_up(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--have-backup",
+        action="store_true",
+        help="there is a backup on another disk, and something was read back from it",
+    )
+
+
 def _common() -> argparse.ArgumentParser:
     """Return what every command takes: which system it works on."""
     found = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -147,7 +211,11 @@ def _common() -> argparse.ArgumentParser:
         help="work on the system that is on this btrfs device (or UUID=..., LABEL=...) and does"
         " not run; its root and /boot are found and mounted for this command only",
     )
-    found.add_argument("--debug", action="store_true", help="show tracebacks")
+    found.add_argument(
+        "--debug",
+        action="store_true",
+        help="show tracebacks",
+    )
     return found
 
 

@@ -1,0 +1,25 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# In the initramfs that converts: does it, and lets the boot go on whatever came of it. A root that
+# was not converted is mounted as ext4; the reason stands on the console and in the kernel's log.
+# What is converted is converted to the end, whoever asks for another one.
+trap '' INT TERM HUP
+device=
+read -r line </proc/cmdline
+for word in $line; do
+    case $word in
+        fs-rollback.convert=*) device=${word#fs-rollback.convert=} ;;
+    esac
+done
+[ -n "$device" ] || exit 0
+fs-rollback convert run --device "$device" --yes --have-backup </dev/null 2>&1 |
+    while IFS= read -r said; do
+        echo "$said" >/dev/console
+        # For the log alone: as anything else it would be on the console twice.
+        echo "<7>$said" >/dev/kmsg
+    done
+# What is known of the device is known of an ext4.
+udevadm trigger --action=change --subsystem-match=block
+udevadm settle
+btrfs device scan >/dev/null 2>&1
+exit 0

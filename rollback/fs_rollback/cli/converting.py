@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands that lead from ext4 to btrfs and back: convert check, prepare, run, abort."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+from .. import report
+from ..core.conversion import points
+from ..core.conversion.point import Facts, exit_code, worst
+from ..core.conversion.preparation import SHEET, Stage
+from ..core.conversion.steps import BootOnce, Step
+from ..errors import RefusedError, UsageError
+from ..system import devices, executor, rescue
+from ..system.conversion import facts, machine, preparing, returning, running
+from ..system.conversion.machine import Ext4Machine
+from . import session
+
+_SHOWN = 12
+
+
+def check(args: Namespace) -> int:
+    """`convert check`: a line a point; exit code 0, 1 with warnings, 3 if it cannot be done."""
+    with _looked_at(args) as root:
+        found = points.points(_facts(args, root))
+    verdict = worst(found)
+    if args.json:
+        rows = [point.to_json() for point in found]
+        session.print_json({"verdict": verdict.value, "points": rows})
+    else:
+        print(report.points_text(found))
+    return exit_code(found)
+
+
+def prepare(args: Namespace) -> int:
+    """`convert prepare`: everything that can be done while the root is ext4 and in use."""
+    _refuse_device(args)
+    with machine.opened(args.root) as root, preparing.locked(root):
+        if root.mount.fstype == "ext4":
+            preparing.refuse_prepared(root.root)
+        known = _facts(args, root)
+        now = datetime.now(timezone.utc)
+        running.refuse(points.points(known))
+        proposal = preparing.propose(root, known, at_next_boot=args.at_next_boot, now=now)
+        steps = proposal.preparation.steps
+        answer: dict[str, Any] = {"steps": _steps_json(steps), "done": False}
+        if not args.json:
+            print("What is done, all of it while the root is ext4, and taken back by"
+                  " 'fs-rollback convert abort':")  # fmt: skip
+            _print_steps(steps)
+        if args.dry_run:
+            return _answer(args, answer, "This was a dry run: nothing was changed.")
+        _ask_for_backup(args, known.device)
+        if not session.confirm("Prepare the conversion?", yes=args.yes):
+            return _answer(args, answer, "Nothing was changed.", code=1)
+        with executor.finishing():
+            reason = preparing.carry_out(root, proposal, _observer(len(steps)))
+            answer.update(done=True, sheet=proposal.sheet, next_boot=reason or None)
+            return _answer(args, answer, _prepared(proposal, reason))
+
+
+def _prepared(proposal: preparing.Proposal, reason: str) -> str:
+    last = proposal.preparation.steps[-1]
+    lines = [
+        proposal.sheet,
+        f"This sheet is /{SHEET} too: print it, or copy it to another machine, now.",
+    ]
+    if not isinstance(last, BootOnce):
+        lines.append("Prepared. Now boot a rescue system and follow the sheet, from 1.")
+    elif reason:
+        lines.append(f"The next boot cannot be chosen from here: {reason}.")
+        lines.append(f"Prepared. Now reboot, and choose this in the menu: {last.title}")
+    else:
+        lines.append("Prepared. Now reboot: that boot converts the root, then goes on.")
+    return "\n".join(lines)
+
+
+def run(args: Namespace) -> int:
+    """`convert run`: from a rescue system, or before the root is mounted."""
+    if args.device is None:
+        raise UsageError("which device is meant?", hint="Say --device DEV, or --device UUID=....")
+    session.needs_root()
+    rescue.take_own_mounts()
+    device = devices.find(args.device)
+    if args.back:
+        return _run_back(args, device)
+    _ask_for_backup(args, device)
+    if not session.confirm(f"Convert the ext4 on {device} to btrfs?", yes=args.yes):
+        print("Nothing was changed.")
+        return 1
+    if running.run(device, session.note):
+        print(f"Converted: {device} is btrfs. Now boot it; then 'fs-rollback convert finish'.")
+    else:
+        print(f"{device} was converted before: there is nothing to do.")
+    return 0
+
+
+def _run_back(args: Namespace, device: str) -> int:
+    if returning.resume(device, session.note):
+        print(f"{device} is ext4 again: the way back had been cut off.")
+        return 0
+    lost = returning.look(device)
+    print("What was written since the conversion is lost:")
+    for path in lost.paths[:_SHOWN]:
+        print(f"  {report.clean(path)}")
+    if len(lost.paths) > _SHOWN:
+        print(f"  ... and {len(lost.paths) - _SHOWN} more")
+    if not lost.all_known:
+        print("  (and what cannot be told)")
+    elif not lost.paths:
+        print("  nothing")
+    if not session.confirm(f"Make {device} ext4 again?", yes=args.yes):
+        print("Nothing was changed.")
+        return 1
+    returning.back(device, session.note)
+    print(f"{device} is ext4 again, as it was when it was converted.")
+    return 0
+
+
+def abort(args: Namespace) -> int:
+    """`convert abort`: the machine as before `convert prepare`."""
+    _refuse_device(args)
+    with machine.opened(args.root) as root, preparing.locked(root):
+        preparation = preparing.read_state(root.root)
+        if preparation is None:
+            if root.mount.fstype == "ext4" and not args.dry_run:
+                preparing.remove_leftovers(root)  # of one that was cut off at its very end
+            raise RefusedError("nothing is prepared here", hint="There is nothing to take back.")
+        if root.mount.fstype != "ext4" or preparation.stage is Stage.CONVERTED:
+            raise RefusedError(
+                "the root is btrfs already: this takes back only what was prepared",
+                hint=f"Back to ext4: from a rescue system, 'fs-rollback convert run --back --device"
+                f" UUID={preparation.uuid}'. To stay: 'fs-rollback convert finish'.",
+            )
+        steps = tuple(reversed(preparation.steps))
+        answer: dict[str, Any] = {"steps": _steps_json(steps), "done": False}
+        if not args.json:
+            print("What is taken back:")
+            _print_steps(steps)
+        if args.dry_run:
+            return _answer(args, answer, "This was a dry run: nothing was changed.")
+        if not session.confirm("Take the preparation back?", yes=args.yes):
+            return _answer(args, answer, "Nothing was changed.", code=1)
+        with executor.signals_held_back():
+            preparing.take_back(root, preparation)
+            answer["done"] = True
+            return _answer(args, answer, "Taken back: the machine is as before.")
+
+
+@contextmanager
+def _looked_at(args: Namespace) -> Iterator[Ext4Machine]:
+    """Open the system of --root, or that of --device, which is mounted to be looked at."""
+    if args.device is None:
+        with machine.opened(args.root) as found:
+            yield found
+        return
+    if args.root != "/":
+        raise UsageError("--root and --device name two systems", hint="Give one of them.")
+    looked_at = rescue.mounted_to_look(args.device, session.note)
+    with looked_at as (root, device), machine.opened(root, device) as found:
+        yield found
+
+
+def _facts(args: Namespace, root: Ext4Machine) -> Facts:
+    return facts.gather(root, backup=args.have_backup, now=datetime.now(timezone.utc))
+
+
+def _refuse_device(args: Namespace) -> None:
+    if args.device is not None:
+        raise UsageError(
+            "this works on the machine that runs, or on --root", hint="Leave --device out."
+        )
+
+
+def _ask_for_backup(args: Namespace, device: str) -> None:
+    """Have the backup answered for, with a word. Raises UsageError, RefusedError."""
+    if args.have_backup:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "nobody is there to say that there is a backup",
+            hint="Use --have-backup where you know it.",
+        )
+    print(
+        f"This rewrites what all data on {device} hangs on. Is there a backup on another disk, and"
+        " have you read something back from it? Type 'I have': ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+    if sys.stdin.readline().strip().strip("'\"").lower() != "i have":
+        raise RefusedError("without a backup nothing is done", hint="Make one first.")
+
+
+def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": type(step).__name__,
+            "sentence": step.describe(),
+            **dataclasses.asdict(step),  # type: ignore[call-overload]
+        }
+        for step in steps
+    ]
+
+
+def _print_steps(steps: Sequence[Step]) -> None:
+    for number, step in enumerate(steps, start=1):
+        print(f" {number:2}. {report.clean(step.describe())}")
+    print()
+
+
+def _observer(count: int) -> preparing.Observer:
+    def observe(moment: executor.Moment, number: int, step: Step) -> None:
+        if moment is executor.Moment.BEFORE and sys.stderr.isatty():
+            session.note(f"step {number + 1} of {count}: {report.clean(step.describe())}")
+
+    return observe
+
+
+def _answer(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
+    if args.json:
+        session.print_json(answer)
+    else:
+        print(text)
+    return code

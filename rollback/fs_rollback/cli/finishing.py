@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command that comes after the conversion: convert finish."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from datetime import datetime
+from typing import Any
+
+from ..core.record import Kind
+from ..errors import UsageError
+from ..system import boot_sources, executor, proposal, rollback, upkeep
+from ..system.conversion import finishing, renaming
+from ..system.conversion.finishing import Task
+from ..system.host import Host
+from ..system.store import Store
+from ..system.transaction import requested_by
+from . import session
+
+_AGAIN = "After the reboot, 'fs-rollback convert finish --layout' gives the root its name."
+
+
+def finish(args: Namespace) -> int:
+    """`convert finish`: verify, tidy, then what was asked for, or ask for each."""
+    with session.writing(args.root, create=True) as (host, store):
+        preparation = finishing.verify(host, store)
+        tasks = finishing.open_tasks(host)
+        wanted = [task for task in Task if getattr(args, task.value.replace("-", "_"))]
+        answer: dict[str, Any] = {
+            "tasks": [{"task": t.value, "sentence": finishing.what(t) + "."} for t in tasks],
+            "finished": [],
+        }
+        if args.dry_run:
+            return _answer(args, answer, _listed(tasks))
+        if tasks and not (wanted or args.yes or args.json or sys.stdin.isatty()):
+            raise UsageError(
+                "nobody is there to answer the questions",
+                hint="Name what is to be done, or say --yes.",
+            )
+        finishing.tidy(host, preparation)
+        if not args.json:
+            print("Verified: this machine came up from btrfs and would come up again.")
+        for task in tasks:
+            if not _is_wanted(args, task, wanted):
+                continue
+            _do(host, store, task)
+            answer["finished"].append(task.value)
+            if task is Task.LAYOUT:
+                break
+        if not _is_left(host):
+            finishing.forget(host)
+        return _answer(args, answer, "")
+
+
+def _is_wanted(args: Namespace, task: Task, wanted: list[Task]) -> bool:
+    """Whether a task was asked for, or is when it is asked."""
+    if wanted or args.yes or args.json:
+        return task in wanted
+    return session.confirm(finishing.what(task) + ".\nDo it?", yes=False)
+
+
+def _is_left(host: Host) -> bool:
+    """Whether anything is left that only this command can do."""
+    return bool({Task.REMOVE_EXT4, Task.LAYOUT} & {*finishing.open_tasks(host)})
+
+
+def _do(host: Host, store: Store, task: Task) -> None:
+    if task is Task.REMOVE_EXT4:
+        finishing.remove_ext4(host)
+        session.note("the old ext4 is gone")
+    elif task is Task.DEFRAGMENT:
+        finishing.defragment(host, session.note)
+    elif task is Task.BALANCE:
+        finishing.balance(host, session.note)
+    elif task is Task.FREE_SPACE_TREE:
+        finishing.ask_for_free_space_tree(host)
+        session.note("the next boot makes the free space tree")
+    elif finishing.is_top_level(host):
+        _leave_top_level(host, store)
+    else:
+        _give_names(host, store)
+
+
+def _leave_top_level(host: Host, store: Store) -> None:
+    """Make a subvolume of the root, as a rollback to what it is now: all that holds for that."""
+    now = datetime.now().astimezone()
+    record = upkeep.take(
+        host, store, Kind.MANUAL, now, description="before the root left the top level"
+    )
+    store.write(record)
+    target = next(s for s in store.load() if s.name == record.name)
+    keep = session.configuration(host).keep
+    found = proposal.propose(host, store, target, keep, now)
+    with executor.finishing():
+        rollback.carry_out(host, store, found, requested_by(dict(os.environ)), _observe)
+        session.note("the next boot uses a subvolume that is a copy of this root. Now: reboot")
+        session.note(_AGAIN)
+
+
+def _observe(*_: object) -> None:
+    """Say nothing: what is done was said before."""
+
+
+def _give_names(host: Host, store: Store) -> None:
+    layout = boot_sources.read_layout(host)
+    wanted = renaming.look(host, layout)
+    renaming.refuse(host, store, layout, wanted)
+    with executor.signals_held_back():
+        renaming.give_names(host, store, layout, wanted, session.note)
+    session.note("the root is the subvolume root. Now: reboot")
+
+
+def _listed(tasks: tuple[Task, ...]) -> str:
+    lines = [f"--{task.value}\n    {finishing.what(task)}." for task in tasks]
+    return "\n".join(["What is left:", *lines, "This was a dry run: nothing was changed."])
+
+
+def _answer(args: Namespace, answer: dict[str, Any], text: str) -> int:
+    if args.json:
+        session.print_json(answer)
+    elif text:
+        print(text)
+    return 0

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What btrfs-convert(8) overwrites of an ext4, kept in pieces that can be found without it.
+
+The ranges are those that btrfs reserves for its superblocks (btrfs_reserved_ranges in convert/ of
+btrfs-progs); nothing else that ext4 uses is ever written to. They are overwritten in the last
+moment of a conversion: who loses the power then has neither filesystem, and with these pieces an
+ext4 that is what it was, byte for byte. They lie in a file of the ext4 itself, a block each, and
+each says what it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Optional
+
+from .ext4 import SUPERBLOCK_OFFSET
+
+RANGES = ((0, 1 << 20), (64 << 20, 64 << 10), (256 << 30, 64 << 10))
+BLOCK_BYTES = 4096
+MAGIC = b"fs-rollback: beginning\n\0"
+_SECTOR = 512
+# Of a block the first sector says what the others are.
+_PAYLOAD = BLOCK_BYTES - _SECTOR
+_HEAD = struct.Struct("<24s16s16sQQIII32s")
+# In each range btrfs has its superblock here; what comes before it in the first one becomes zero.
+_SUPERBLOCKS = ((64 << 10, 4096), (64 << 20, 4096), (256 << 30, 4096))
+_ZEROED = 64 << 10
+_KBYTES_WRITTEN = 0x178
+_TEMPORARY_MAGIC, _MAGIC_AT = b"!BHRfS_M", (64 << 10) + 64
+
+
+class Extent(NamedTuple):
+    """Some bytes of a device, and where they begin."""
+
+    offset: int
+    data: bytes
+
+
+class Piece(NamedTuple):
+    """A part of what was saved of the filesystem `uuid`; `save` names one time that it was."""
+
+    uuid: bytes
+    save: bytes
+    number: int
+    total: int
+    extent: Extent
+
+
+def ranges(device_bytes: int) -> tuple[tuple[int, int], ...]:
+    """Return the ranges, as offset and size, that a device of a size has."""
+    return tuple(
+        (offset, min(size, device_bytes - offset))
+        for offset, size in RANGES
+        if offset < device_bytes
+    )
+
+
+def count(device_bytes: int) -> int:
+    """Return how many blocks the pieces of a device take."""
+    return sum(-(-size // _PAYLOAD) for _, size in ranges(device_bytes))
+
+
+def pack(uuid: bytes, save: bytes, extents: Sequence[Extent]) -> list[bytes]:
+    """Return the blocks; `uuid` and `save` have 16 bytes each."""
+    parts = [
+        Extent(extent.offset + start, extent.data[start : start + _PAYLOAD])
+        for extent in extents
+        for start in range(0, len(extent.data), _PAYLOAD)
+    ]
+    blocks = []
+    for number, part in enumerate(parts):
+        fields = (MAGIC, uuid, save, part.offset, len(part.data), number, len(parts), 0)
+        digest = hashlib.sha256(_HEAD.pack(*fields, b"") + part.data).digest()
+        block = _HEAD.pack(*fields, digest).ljust(_SECTOR, b"\0") + part.data
+        blocks.append(block.ljust(BLOCK_BYTES, b"\0"))
+    return blocks
+
+
+def unpack(block: bytes) -> Optional[Piece]:
+    """Read a block; None if it is none of these, or not whole."""
+    if len(block) != BLOCK_BYTES or not block.startswith(MAGIC):
+        return None
+    *fields, digest = _HEAD.unpack_from(block)
+    _, uuid, save, offset, size, number, total, _ = fields
+    data = block[_SECTOR : _SECTOR + size]
+    if size > _PAYLOAD or hashlib.sha256(_HEAD.pack(*fields, b"") + data).digest() != digest:
+        return None
+    return Piece(uuid, save, number, total, Extent(offset, data))
+
+
+def blocks_in(data: bytes) -> Iterator[bytes]:
+    """Give what may be blocks of it in a part of a device that begins at a multiple of a block."""
+    place = data.find(MAGIC)
+    while place >= 0:
+        if place % BLOCK_BYTES == 0:
+            yield data[place : place + BLOCK_BYTES]
+        place = data.find(MAGIC, place + 1)
+
+
+def whole(pieces: Iterable[Piece]) -> list[list[Extent]]:
+    """Return what was saved each time of which all pieces are there, in the order of a device."""
+    by_save: dict[tuple[bytes, bytes], dict[int, Piece]] = {}
+    for piece in pieces:
+        by_save.setdefault((piece.uuid, piece.save), {})[piece.number] = piece
+    return [
+        sorted(piece.extent for piece in found.values())
+        for found in by_save.values()
+        if len(found) == next(iter(found.values())).total
+    ]
+
+
+def is_cut_off(saved: Sequence[Extent], present: Sequence[Extent]) -> bool:
+    """Whether a device is what a conversion, or the way back from it, leaves when it is cut off.
+
+    `present` is what the device has now where `saved` was. Then each sector is the saved one, or a
+    zero where a conversion makes it one, or part of a superblock of btrfs. An ext4 that was written
+    to since is none: giving it back what was saved would destroy it.
+    """
+    for old, new in zip(saved, present):
+        for start in range(0, len(old.data), _SECTOR):
+            place = old.offset + start
+            now = new.data[start : start + _SECTOR]
+            is_zeroed = place < _ZEROED and not now.strip(b"\0")
+            if not (now == old.data[start : start + _SECTOR] or is_zeroed or _is_super(place)):
+                return False
+    return True
+
+
+def written_kib(saved: Sequence[Extent]) -> int:
+    """Return how much had ever been written to the ext4 when this was saved: its age, in KiB.
+
+    s_kbytes_written of its superblock (super.rst of Linux), which no clock can set back.
+    """
+    start = SUPERBLOCK_OFFSET + _KBYTES_WRITTEN
+    return int.from_bytes(saved[0].data[start : start + 8], "little")
+
+
+def _is_super(place: int) -> bool:
+    return any(start <= place < start + size for start, size in _SUPERBLOCKS)
+
+
+def is_unfinished(first: bytes) -> bool:
+    """Whether the beginning of a device has the superblock of a btrfs that is not finished."""
+    return first[_MAGIC_AT : _MAGIC_AT + len(_TEMPORARY_MAGIC)] == _TEMPORARY_MAGIC

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What of a machine's files names ext4 where the root will be btrfs, and how it reads then.
+
+The mount options of ext4 are those of Documentation/admin-guide/ext4.rst of Linux and of ext4(5)
+that btrfs(5) does not know; generic ones (noatime, discard, nofail, x-systemd...) stay.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .. import cmdline, fstab
+
+FSTYPE = "ext4"
+DRACUT_CONF = "etc/dracut.conf.d/90-fs-rollback.conf"
+# What the dracut module looks for, packaging/dracut/90fs-rollback/convert.sh.
+CONVERT_ARGUMENT = "fs-rollback.convert"
+INITRAMFS_TOOLS_HOOK = "etc/initramfs-tools/hooks/fs-rollback"
+
+_EXT4_OPTIONS = frozenset((
+    "abort", "auto_da_alloc", "noauto_da_alloc", "barrier", "nobarrier", "block_validity",
+    "noblock_validity", "bsddf", "minixdf", "bsdgroups", "grpid", "nogrpid", "sysvgroups", "data",
+    "data_err", "dax", "debug", "debug_want_extra_isize", "delalloc", "nodelalloc", "dioread_lock",
+    "dioread_nolock", "errors", "grpjquota", "usrjquota", "grpquota", "usrquota", "prjquota",
+    "quota", "noquota", "i_version", "init_itable", "noinit_itable", "inlinecrypt",
+    "inode_readahead_blks", "journal_async_commit", "journal_checksum", "nojournal_checksum",
+    "journal_dev", "journal_ioprio", "journal_path", "jqfmt", "max_batch_time", "min_batch_time",
+    "max_dir_size_kb", "mb_optimize_scan", "mblk_io_submit", "nomblk_io_submit", "nombcache",
+    "no_mbcache", "noload", "norecovery", "no_prefetch_block_bitmaps", "prefetch_block_bitmaps",
+    "nouid32", "oldalloc", "orlov", "resgid", "resuid", "sb", "stripe", "test_dummy_encryption",
+    "user_xattr", "nouser_xattr", "warn_on_error", "nowarn_on_error",
+))  # fmt: skip
+_WORD = re.compile(r'(?:[^\s"]|"[^"]*(?:"|$))+')
+_LINE = re.compile(r"([ \t]*[^ \t]+[ \t]+[^ \t]+)([ \t]+)([^ \t\r]+)(?:([ \t]+)([^ \t\r]+))?(.*)")
+_PASS = re.compile(r"([ \t]+[^ \t\r]+[ \t]+)([^ \t\r]+)(.*)", re.DOTALL)
+_DRACUT = """\
+# Written by fs-rollback for the conversion of the root from ext4 to btrfs: without it an initramfs
+# that is made while the root is still ext4 has no btrfs. The module of that name loads the driver
+# before udev sees a device: without the driver a btrfs is not ready, and the boot waits for it.
+add_dracutmodules+=" btrfs "
+add_drivers+=" btrfs "
+filesystems+=" btrfs ext4 "
+"""
+_HOOK = """\
+#!/bin/sh
+# Written by fs-rollback for the conversion of the root from ext4 to btrfs.
+[ "$1" != prereqs ] || exit 0
+. /usr/share/initramfs-tools/hook-functions
+manual_add_modules btrfs ext4
+"""
+
+
+def is_ext4_option(option: str) -> bool:
+    """Whether a mount option means something to ext4 alone."""
+    return option.partition("=")[0] in _EXT4_OPTIONS
+
+
+def btrfs_fstab(text: str) -> str:
+    """Return an fstab(5) whose root is btrfs: type, options and pass of that line change.
+
+    Every other byte stays. Raises ValueError where there is no line for the root, or none that can
+    be changed.
+    """
+    root = fstab.root_entry(fstab.parse(text))
+    if root is None:
+        raise ValueError("it has no line for /")
+    lines = text.split("\n")
+    match = _LINE.fullmatch(lines[root.line - 1].rstrip("\r"))
+    if match is None:
+        raise ValueError(f"its line {root.line} cannot be read: {root.text}")
+    end = "\r" if lines[root.line - 1].endswith("\r") else ""
+    head, gap, _, before, options, rest = match.groups()
+    if options is not None:
+        kept = [option for option in options.split(",") if not is_ext4_option(option)]
+        options = ",".join(kept) or "defaults"
+        numbers = _PASS.fullmatch(rest)
+        if numbers is not None:
+            rest = numbers.group(1) + "0" + numbers.group(3)
+    lines[root.line - 1] = head + gap + "btrfs" + (before or "") + (options or "") + rest + end
+    return "\n".join(lines)
+
+
+def without_ext4(options: str) -> str:
+    """Return a kernel command line that starts a root of either kind, ext4 or btrfs.
+
+    `rootfstype=ext4` goes, and what of `rootflags=` only ext4 knows. All else stays byte for byte.
+    """
+    for word in reversed(list(_WORD.finditer(options))):
+        plain = word.group().replace('"', "")
+        new = _without_ext4(plain)
+        if new == plain:
+            continue
+        tail = options[word.end() :]
+        if not new:
+            tail = tail.lstrip(" \t") if tail.strip() else tail
+        options = options[: word.start()] + new + tail
+    return options
+
+
+def _without_ext4(word: str) -> str:
+    key, separator, value = word.partition("=")
+    if key == "rootfstype" and separator:
+        kept = [kind for kind in value.split(",") if kind != FSTYPE]
+        return f"rootfstype={','.join(kept)}" if kept and kept != [""] else ""
+    if key == "rootflags" and separator:
+        flags = [flag for flag in value.split(",") if flag and not is_ext4_option(flag)]
+        if flags == [flag for flag in value.split(",") if flag]:
+            return word
+        return f"rootflags={','.join(flags)}" if flags else ""
+    return word
+
+
+def for_conversion(options: str) -> str:
+    """Return the command line of the boot that converts: nothing else may look into the root.
+
+    fsck.mode=skip: systemd-fsck-root(8) would run beside the conversion.
+    """
+    words = [
+        w for w in cmdline.words(without_ext4(options)) if w not in ("quiet", "rhgb", "splash")
+    ]
+    kept = [w for w in words if not w.startswith(("fsck.", "resume=", "rd.shell", "rd.emergency"))]
+    return " ".join([*(f'"{w}"' if " " in w else w for w in kept), "fsck.mode=skip"])
+
+
+def default_grub(text: str) -> str:
+    """Return /etc/default/grub without what only ext4 knows; every other byte stays."""
+
+    def changed(match: re.Match[str]) -> str:
+        return match.group(1) + match.group(2) + without_ext4(match.group(3)) + match.group(2)
+
+    pattern = r"""^(\s*GRUB_CMDLINE_LINUX(?:_DEFAULT)?=)(["'])(.*?)\2"""
+    return re.sub(pattern, changed, text, flags=re.MULTILINE)
+
+
+def dracut_conf() -> str:
+    """Return the dracut.conf(5) that puts btrfs into each new initramfs, and keeps ext4."""
+    return _DRACUT
+
+
+def initramfs_tools_hook() -> str:
+    """Return the hook of initramfs-tools(7) that does the same."""
+    return _HOOK
+
+
+def mentions_ext4(options: str) -> bool:
+    """Whether a command line has something that only ext4 knows."""
+    return without_ext4(options) != options

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is known of a root that may be converted, and what a point of it is."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Optional
+
+from .ext4 import Superblock
+
+
+class Verdict(enum.Enum):
+    """What a point means for the conversion; what cannot be known is a warning."""
+
+    OK = "ok"
+    WARNING = "warning"
+    REFUSED = "refused"
+
+
+class Point(NamedTuple):
+    """One point: its name, its verdict, what is so, and what to do ("" if nothing)."""
+
+    name: str
+    verdict: Verdict
+    text: str
+    advice: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data; no advice is null."""
+        return {
+            "name": self.name,
+            "verdict": self.verdict.value,
+            "text": self.text,
+            "advice": self.advice or None,
+        }
+
+
+class Kernel(NamedTuple):
+    """One kernel of the machine, and the initramfs that it starts with.
+
+    `initramfs` is a path in the machine, "" where none was found; `image_has_btrfs` is None where
+    that cannot be known, and `reason` says why.
+    """
+
+    version: str
+    has_btrfs: bool
+    initramfs: str = ""
+    image_has_btrfs: Optional[bool] = None
+    reason: str = ""
+    is_default: bool = False
+
+
+class Loader(NamedTuple):
+    """Where kernels and boot entries lie, and what reads them.
+
+    `on_root`: on the filesystem that is converted. `reads_btrfs` is None where that cannot be
+    known; `grub_install` is the command that makes it sure, "" where there is none to give.
+    """
+
+    where: str
+    name: str
+    on_root: bool
+    reads_btrfs: Optional[bool] = None
+    grub_install: str = ""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What is known of a filesystem that may be converted.
+
+    `users` is how many inodes use a feature that the superblock only allows; what is absent could
+    not be counted. `progs` is the version of btrfs-progs, None where there are none. `at` is when
+    it was looked at.
+    """
+
+    device: str
+    fstype: str
+    superblock: Optional[Superblock]
+    users: Mapping[str, int]
+    page_bytes: int
+    is_mounted: bool
+    free_bytes: int
+    progs: Optional[tuple[int, ...]]
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Facts(Volume):
+    """What is known of a machine with it as its root.
+
+    `stack` is what the device is made of, itself first. `names` are pairs: a place that names the
+    root, and the name. `builder` is the program that makes an initramfs.
+    """
+
+    stack: tuple[str, ...]
+    names: tuple[tuple[str, str], ...]
+    crypttab: tuple[str, ...]
+    has_fstab_root: bool
+    swap_files: tuple[str, ...]
+    loader: Loader
+    kernels: tuple[Kernel, ...]
+    builder: str
+    selinux: str
+    distribution: Mapping[str, str]
+    rotational: Optional[bool]
+    backup: bool
+
+
+def worst(found: Sequence[Point]) -> Verdict:
+    """Return the worst verdict of all."""
+    verdicts = [point.verdict for point in found]
+    return next((v for v in (Verdict.REFUSED, Verdict.WARNING) if v in verdicts), Verdict.OK)
+
+
+def exit_code(found: Sequence[Point]) -> int:
+    """Return 0 if all is well, 1 with warnings, 3 if a point refuses."""
+    return {Verdict.OK: 0, Verdict.WARNING: 1, Verdict.REFUSED: 3}[worst(found)]

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A conversion that is under way: its plan, and how far it is. Kept on the root itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from ..snapshot import STORE
+from .steps import BootOnce, MakeConverter, RebuildImage, Step, WriteFile
+
+VERSION = 1
+# In the store of the btrfs that the root becomes; until then a directory of the ext4.
+DIRECTORY = f"{STORE}/conversion"
+STATE_FILE = f"{DIRECTORY}/state.json"
+NEW_FSTAB = f"{DIRECTORY}/fstab"
+SHEET = f"{DIRECTORY}/rescue.txt"
+FSTAB = "etc/fstab"
+
+
+_STEPS: dict[str, Any] = {
+    step.__name__: step for step in (WriteFile, RebuildImage, MakeConverter, BootOnce)
+}
+
+
+class Stage(enum.Enum):
+    """How far a machine is on its way."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    CONVERTED = "converted"
+
+
+class PreparationError(ValueError):
+    """The text is no preparation that this program can act on."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The plan, what it was made for, and how far it is.
+
+    `uuid` is the filesystem's, `fstab` what the machine's says while the root is ext4. `generation`
+    is the transaction number of the btrfs right after the conversion, 0 before it.
+    """
+
+    stage: Stage
+    created: str
+    device: str
+    uuid: str
+    fstab: str
+    steps: tuple[Step, ...]
+    generation: int = 0
+
+    @property
+    def converter(self) -> Optional[MakeConverter]:
+        """The step that makes the initramfs that converts, None where a rescue system does it."""
+        return next((step for step in self.steps if isinstance(step, MakeConverter)), None)
+
+    def at(self, stage: Stage, generation: int = 0) -> Preparation:
+        """Return the same plan, further on."""
+        return dataclasses.replace(self, stage=stage, generation=generation)
+
+
+def dump(preparation: Preparation) -> str:
+    """Return it as JSON text."""
+    rows = [
+        {"step": type(step).__name__, **dataclasses.asdict(step)}  # type: ignore[call-overload]
+        for step in preparation.steps
+    ]
+    data = {
+        "version": VERSION,
+        "stage": preparation.stage.value,
+        "created": preparation.created,
+        "device": preparation.device,
+        "uuid": preparation.uuid,
+        "fstab": preparation.fstab,
+        "generation": preparation.generation,
+        "steps": rows,
+    }
+    return json.dumps(data, indent=1) + "\n"
+
+
+def _step(row: dict[str, Any]) -> Step:
+    values = {key: value for key, value in row.items() if key != "step"}
+    for key, value in values.items():
+        kinds = {"before": (str, type(None)), "mode": (int,)}.get(key, (str,))
+        if not isinstance(value, kinds):
+            raise TypeError(f"{key} is {value!r}")
+        # What is taken back is written and removed: nothing outside of the machine's root.
+        if key in ("path", "entry") and (value.startswith("/") or ".." in value.split("/")):
+            raise ValueError(f"{key} is {value!r}")
+    step: Step = _STEPS[row["step"]](**values)
+    return step
+
+
+def parse(text: str) -> Preparation:
+    """Read it. Raises PreparationError."""
+    try:
+        data: Any = json.loads(text)
+        if data["version"] > VERSION:
+            raise PreparationError(f"version {data['version']} is of a newer program")
+        steps = tuple(_step(row) for row in data["steps"])
+        return Preparation(
+            Stage(data["stage"]),
+            str(data["created"]),
+            str(data["device"]),
+            str(data["uuid"]),
+            str(data["fstab"]),
+            steps,
+            int(data["generation"]),
+        )
+    except PreparationError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise PreparationError(f"{type(error).__name__}: {error}") from error

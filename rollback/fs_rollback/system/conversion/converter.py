@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""btrfs-convert(8): how it is started, what it says, and what a person does where it fails."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import Callable
+
+from .. import process
+from . import disk
+
+_PERCENT = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
+
+Say = Callable[[str], object]
+
+
+def convert(device: str, say: Say, lock: int) -> tuple[int, str]:
+    """Make a btrfs of an ext4 that is not mounted; returns the exit code and the last line.
+
+    `lock` is what disk.owned gives. Raises ProcessError where it cannot be started.
+    """
+    options = ["--uuid", "copy", "--copy-label", "--progress", *_features()]
+    return _watched(["btrfs-convert", *options, device], say, lock)
+
+
+def convert_back(device: str, say: Say, lock: int) -> tuple[int, str]:
+    """Make the ext4 again that it was; the same otherwise. Raises KernelError too."""
+    result = _watched(["btrfs-convert", "-r", device], say, lock)
+    disk.flush(lock)  # btrfs-convert(8) leaves that to the next one
+    return result
+
+
+def _watched(command: list[str], say: Say, lock: int) -> tuple[int, str]:
+    return process.watch(_uninterrupted(command), progress(say), pass_fds=[lock])
+
+
+def _features() -> list[str]:
+    """Return the options for a btrfs that every kernel since 5.14 can write.
+
+    Newer programs make a block group tree, for which it takes Linux 6.1: a rescue system's may be
+    newer than the machine's kernel.
+    """
+    known = process.run(["btrfs-convert", "-O", "list-all"], with_errors=True)
+    wanted = (("free-space-tree", "free-space-tree"), ("block-group-tree", "^block-group-tree"))
+    chosen = [option for name, option in wanted if name in known]
+    return ["-O", ",".join(chosen)] if chosen else []
+
+
+def _uninterrupted(command: list[str]) -> list[str]:
+    """Have logind, where it runs, let nobody switch off meanwhile, systemd-inhibit(1)."""
+    if shutil.which("systemd-inhibit") is None:
+        return command
+    what = "--what=shutdown:sleep:idle:handle-power-key:handle-suspend-key:handle-lid-switch"
+    inhibit = ["systemd-inhibit", what, "--who=fs-rollback", "--why=converting the root"]
+    works = process.watch([*inhibit, "true"])[0] == 0
+    return [*inhibit, *command] if works else command
+
+
+def progress(say: Say) -> Callable[[str], None]:
+    """Return what hears a program's counters ("[ 10/ 200]") and says every tenth of the way."""
+    said = {"": -1}
+
+    def heard(line: str) -> None:
+        match = _PERCENT.search(line)
+        if match is None or not int(match.group(2)):
+            return
+        what = line[: match.start()].strip(" []oO.")
+        tenth = int(match.group(1)) * 10 // int(match.group(2))
+        if said.get(what, -1) < tenth:
+            said[what] = tenth
+            say(f"{what}: {tenth * 10} %")
+
+    return heard
+
+
+def by_hand(device: str) -> list[str]:
+    """Return what a person does where the conversion was cut off for good."""
+    return [
+        f"dd if={device} of=/ELSEWHERE/copy bs=1M   # first a copy, of all of it",
+        f"fs-rollback convert run --device {device}   # goes on, or gives back what was saved",
+        f"blkid -p {device}   # what it is; the rescue sheet says what to do with it",
+    ]

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Gathers all that decides whether a root can be converted. Reads only."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Optional
+
+from ...core import cmdline, fstab, mountinfo
+from ...core.conversion import ext4
+from ...core.conversion.ext4 import INODE_FLAGS, InodeTable, Superblock
+from ...core.conversion.point import Facts
+from ...errors import ProcessError, RefusedError, kernel_errors
+from .. import boot, boot_sources, devices, files, process
+from . import images, loading
+from .machine import LAYOUT, Ext4Machine, device_of
+
+_BOOT_POINTS = ("/boot", "/boot/efi", "/efi")
+_PIECE_BYTES = 1 << 22
+# Where mke2fs(8) puts it: at the beginning of the second group, of 8 * 4096 blocks.
+SPARE_BLOCK, _SPARE_BLOCK_BYTES = 32768, 4096
+_VERSION = re.compile(r"btrfs-progs v?(\d+(?:\.\d+)*)")
+_DM_KINDS = {"LVM": "LVM", "CRYPT": "LUKS", "mpath": "multipath", "part": "a partition"}
+
+
+def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
+    """Return what is known of a machine and its root. `now` is aware.
+
+    Raises RefusedError where not all of it is mounted; KernelError and ProcessError where something
+    cannot be read that has to be.
+    """
+    device, tree = machine.device, machine.root_fd
+    _refuse_unmounted(machine)
+    found = boot.read(machine, LAYOUT) if machine.mount.fstype == "ext4" else None
+    kind = machine.mount.fstype
+    if kind.startswith("ext"):  # the driver of ext4 mounts the older ones too, under any name
+        kind = devices.probe(device).get("TYPE", "")
+    superblock = read_superblock(device) if kind == "ext4" else None
+    space = os.fstatvfs(tree)
+    entries = boot_sources.fstab_entries(tree)
+    stack = tuple(stack_of(machine.mount.device))
+    return Facts(
+        device=device,
+        fstype=kind,
+        superblock=superblock,
+        users=count_users(device, superblock) if superblock else {},
+        page_bytes=os.sysconf("SC_PAGESIZE"),
+        is_mounted=not machine.mount.read_only,
+        free_bytes=space.f_bfree * space.f_frsize,
+        stack=stack,
+        names=tuple(_names(machine, found)),
+        crypttab=tuple(_crypttab(tree)) if any("LUKS" in layer for layer in stack) else (),
+        has_fstab_root=fstab.root_entry(entries) is not None,
+        swap_files=tuple(_swap_files(machine)),
+        loader=loading.look(machine, found),
+        kernels=images.kernels_of(machine, found),
+        builder=images.builder(),
+        selinux=_selinux(machine),
+        progs=progs_version(),
+        distribution=_os_release(tree),
+        rotational=_rotational(machine.mount.device),
+        backup=backup,
+        at=now,
+    )
+
+
+def _refuse_unmounted(machine: Ext4Machine) -> None:
+    """Raise RefusedError if the boot loader's files are elsewhere, and not mounted there."""
+    mounted = {mount.point for mount in machine.mounts}
+    for entry in boot_sources.fstab_entries(machine.root_fd):
+        optional = {"noauto", "nofail"} & set(entry.options)
+        if entry.point in _BOOT_POINTS and not optional:
+            path = machine.root.rstrip("/") + entry.point
+            if path not in mounted:
+                raise RefusedError(
+                    f"/etc/fstab mounts {entry.spec} on {entry.point}, and nothing is mounted on"
+                    f" {path}",
+                    hint=f"Mount it first: mount {entry.spec} {path}",
+                )
+
+
+def read_superblock(device: str) -> Optional[Superblock]:
+    """Return the superblock of an ext4, None if there is none. Raises KernelError."""
+    return ext4.parse(_read(device, InodeTable(ext4.SUPERBLOCK_OFFSET, ext4.SUPERBLOCK_BYTES)))
+
+
+def read_spare_superblock(device: str) -> Optional[Superblock]:
+    """Return the second superblock of an ext4 with blocks of 4096 bytes, None if there is none."""
+    offset = SPARE_BLOCK * _SPARE_BLOCK_BYTES
+    return ext4.parse(_read(device, InodeTable(offset, ext4.SUPERBLOCK_BYTES)))
+
+
+def _read(device: str, part: InodeTable) -> bytes:
+    with kernel_errors("read", device):
+        descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(descriptor, part.size_bytes, part.offset)
+        finally:
+            os.close(descriptor)
+
+
+def count_users(device: str, superblock: Superblock) -> dict[str, int]:
+    """Return how many inodes use each feature that the superblock only allows.
+
+    Reads all inode tables, and only where there is such a feature.
+    """
+    allowed = superblock.features & INODE_FLAGS.keys()
+    if not allowed or not superblock.can_be_scanned:
+        return {}
+    counts = dict.fromkeys(sorted(allowed), 0)
+    try:
+        tables = list(ext4.inode_tables(superblock, _read(device, ext4.descriptors_at(superblock))))
+    except ValueError as error:
+        raise RefusedError(
+            f"the group descriptors of {device} cannot be read: {error}",
+            hint=f"The device is too short or damaged; look: e2fsck -fn {device}",
+        ) from error
+    step = _PIECE_BYTES // superblock.inode_bytes * superblock.inode_bytes
+    for table in tables:
+        end = table.offset + table.size_bytes
+        for offset in range(table.offset, end, step):
+            piece = _read(device, InodeTable(offset, min(step, end - offset)))
+            ext4.count_flags(piece, superblock.inode_bytes, counts)
+    return counts
+
+
+def stack_of(number: str) -> Iterator[str]:
+    """Give what a block device ("MAJOR:MINOR") is made of, itself first.
+
+    From /sys/dev/block, Documentation/ABI/testing/sysfs-block-dm of Linux.
+    """
+    directory = os.path.realpath(f"/sys/dev/block/{number}")
+    name = _attribute(directory, "dm/name")
+    kind = _attribute(directory, "dm/uuid").partition("-")[0]
+    if name:
+        yield f"{_DM_KINDS.get(kind, 'device mapper')} {name}"
+    elif os.path.isdir(f"{directory}/md"):
+        level = _attribute(directory, "md/level")
+        yield f"md {level} {device_of(number)}"
+    else:
+        yield device_of(number) if os.path.isdir(directory) else number
+    slaves = f"{directory}/slaves"
+    for slave in sorted(os.listdir(slaves)) if os.path.isdir(slaves) else []:
+        yield from stack_of(_attribute(f"{slaves}/{slave}", "dev"))
+
+
+def _attribute(directory: str, name: str) -> str:
+    try:
+        with open(f"{directory}/{name}", encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _rotational(number: str) -> Optional[bool]:
+    directory = os.path.realpath(f"/sys/dev/block/{number}")
+    for place in (directory, os.path.dirname(directory)):
+        said = _attribute(place, "queue/rotational")
+        if said:
+            return said == "1"
+    return None
+
+
+def _names(machine: Ext4Machine, found: Optional[boot.Boot]) -> Iterator[tuple[str, str]]:
+    root = fstab.root_entry(boot_sources.fstab_entries(machine.root_fd))
+    if root is not None:
+        yield "/etc/fstab", root.spec
+    # One with the UUID of another filesystem boots another system.
+    lines = [
+        ("a boot entry", bootable.entry.options)
+        for bootable in (found.bootables if found else ())
+        if bootable.ours or "root=UUID=" not in bootable.entry.options
+    ]
+    kept = files.read_in_tree(machine.root_fd, "etc/kernel/cmdline")
+    lines.append(("/etc/kernel/cmdline", kept or ""))
+    if machine.is_running:
+        lines.append(("/proc/cmdline", boot_sources.running_command_line()))
+    said = {(where, cmdline.root_arguments(line).root) for where, line in lines}
+    yield from sorted((where, spec) for where, spec in said if spec)
+
+
+def _crypttab(tree: int) -> Iterator[str]:
+    for line in (files.read_in_tree(tree, "etc/crypttab") or "").split("\n"):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield " ".join(line.split()[:2])
+
+
+def _swap_files(machine: Ext4Machine) -> Iterator[str]:
+    """Give the files on the root's filesystem that are, or become at boot, swap space."""
+    specs = [e.spec for e in boot_sources.fstab_entries(machine.root_fd) if e.fstype == "swap"]
+    if machine.is_running:
+        with kernel_errors("read", "/proc/swaps"), open("/proc/swaps", encoding="utf-8") as file:
+            specs += [mountinfo.unescape(line.split()[0]) for line in file.readlines()[1:]]
+    device = os.fstat(machine.root_fd).st_dev
+    for spec in dict.fromkeys(specs):
+        if spec.startswith("/") and not spec.startswith("/dev/"):
+            status = files.status_of(machine.root_fd, spec)
+            if status is not None and status.st_dev == device:
+                yield spec
+
+
+def _selinux(machine: Ext4Machine) -> str:
+    """Return what SELinux does: "" where it is not installed."""
+    if machine.is_running:
+        enforces = _attribute("/sys/fs/selinux", "enforce")
+        if enforces:
+            return "enforcing" if enforces == "1" else "permissive"
+    text = files.read_in_tree(machine.root_fd, "etc/selinux/config") or ""
+    found = re.findall(r"^\s*SELINUX=(\w+)", text, re.MULTILINE)
+    if found and machine.is_running:
+        return "disabled"
+    return found[-1] if found else ""
+
+
+def progs_version() -> Optional[tuple[int, ...]]:
+    """Return the version of btrfs-convert(8) here, None where there is none.
+
+    It comes with btrfs(8), which can say it.
+    """
+    if shutil.which("btrfs-convert") is None:
+        return None
+    try:
+        said = process.run(["btrfs", "--version"])
+    except ProcessError:
+        return None
+    match = _VERSION.search(said)
+    return tuple(int(part) for part in match.group(1).split(".")) if match else None
+
+
+def _os_release(tree: int) -> dict[str, str]:
+    values = {}
+    text = files.read_in_tree(tree, "etc/os-release")
+    for line in (text or files.read_in_tree(tree, "usr/lib/os-release") or "").split("\n"):
+        key, separator, value = line.partition("=")
+        if separator:
+            values[key.strip()] = value.strip().strip("\"'")
+    return values

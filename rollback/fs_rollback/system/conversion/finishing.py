@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What comes after the first good boot from btrfs. Each task is done alone, and may run again."""
+
+from __future__ import annotations
+
+import enum
+import os
+from typing import Callable
+
+from ...core import chain, fstab
+from ...core.conversion.preparation import DIRECTORY, Preparation, Stage
+from ...core.conversion.steps import BootOnce, MakeConverter, RebuildImage, WriteFile
+from ...core.layout import Kind
+from ...core.mountinfo import is_within
+from ...core.snapshot import STORE, TOP_LEVEL_ID
+from ...errors import Error, RefusedError
+from .. import boot, boot_chain, boot_sources, btrfs, files, process, reclaim, syscalls, window
+from ..host import Host
+from ..store import Store
+from . import preparing, renaming
+from .converter import progress
+from .operations import forget_boot_once, write_file
+from .returning import SAVED
+
+Say = Callable[[str], object]
+
+
+class Task(enum.Enum):
+    """What can be done; the value is the name of its option."""
+
+    REMOVE_EXT4 = "remove-ext4"
+    DEFRAGMENT = "defragment"
+    BALANCE = "balance"
+    FREE_SPACE_TREE = "free-space-tree"
+    LAYOUT = "layout"
+
+
+def what(task: Task) -> str:
+    """Say what a task does and what it ends, as a question without its mark."""
+    return {
+        Task.REMOVE_EXT4: f"Delete {SAVED}, which holds the space of the old ext4: there is no way"
+        " back to ext4 after this",
+        Task.DEFRAGMENT: "Defragment all files: extents of ext4 become ones that btrfs likes, what"
+        " snapshots share is no longer shared, and there is no way back to ext4 after this",
+        Task.BALANCE: "Balance the metadata: it is packed anew, and there is no way back to ext4"
+        " after this",
+        Task.FREE_SPACE_TREE: "Have the next boot make the free space tree (space_cache=v2), which"
+        " is quicker and safer than the old cache",
+        Task.LAYOUT: "Give the root a subvolume of its own, as Fedora and Oracle Linux have it: the"
+        " root becomes `root`, /home becomes `home`; two reboots, and the files at the top level go"
+        " only after the first of them proved good",
+    }[task]
+
+
+def verify(host: Host, store: Store | None) -> Preparation:
+    """Return the conversion that this machine has behind it. Raises RefusedError if it has not.
+
+    Or if something is wrong with what it came up with: nothing is given up before that is right.
+    """
+    preparation = preparing.read_state(host.top)
+    if preparation is None or preparation.stage is not Stage.CONVERTED:
+        raise RefusedError(
+            "no conversion is behind this root",
+            hint="'fs-rollback convert check' tells about an ext4 root.",
+        )
+    window.refuse_while_waiting(window.look(host, store))
+    wrong = [link for link in boot_chain.links(host) if link.grade is chain.Grade.BROKEN]
+    if wrong:
+        raise RefusedError(
+            f"this machine would not boot again: {wrong[0].text}",
+            hint=wrong[0].advice,
+        )
+    root = fstab.root_entry(boot_sources.fstab_entries(host.root_fd))
+    if root is None or root.fstype not in ("btrfs", "auto"):
+        raise RefusedError(
+            "/etc/fstab does not say that the root is btrfs",
+            hint="From a rescue system, 'fs-rollback convert run --device' does what is missing.",
+        )
+    _refuse_device_errors(host)
+    return preparation
+
+
+def _refuse_device_errors(host: Host) -> None:
+    try:
+        process.run(["btrfs", "device", "stats", "--check", host.root])
+    except Error as error:
+        raise RefusedError(
+            f"the devices of this btrfs have had errors: {error}",
+            hint=f"See 'btrfs device stats {host.root}' and 'dmesg' before anything is given up.",
+        ) from error
+
+
+def open_tasks(host: Host) -> tuple[Task, ...]:
+    """Return what is left to be done, in the order in which it is done."""
+    found = []
+    if any(s.path == SAVED for s in host.subvolumes):
+        found.append(Task.REMOVE_EXT4)
+    found += [Task.DEFRAGMENT, Task.BALANCE]
+    if not has_free_space_tree(host):
+        found.append(Task.FREE_SPACE_TREE)
+    layout = boot_sources.read_layout(host)
+    if renaming.has_begun(host) or (
+        layout.kind is Kind.DEFAULT
+        and (layout.in_top_level or is_within(f"/{layout.root.path}", f"/{STORE}"))
+    ):
+        found.append(Task.LAYOUT)
+    return tuple(found)
+
+
+def has_free_space_tree(host: Host) -> bool:
+    """Whether the filesystem has one, as its mount says: /sys/fs/btrfs tells only at the next."""
+    return "space_cache=v2" in host.mount.super_options
+
+
+def remove_ext4(host: Host) -> None:
+    """Delete the image of the old ext4. Raises KernelError."""
+    path = host.path(SAVED)
+    if btrfs.is_subvolume(path):
+        btrfs.delete_subvolume(path, recursive=True)
+    host.forget()
+
+
+def defragment(host: Host, say: Say) -> None:
+    """Defragment all files of the root, a directory at a time. Raises Error."""
+    names = files.list_in_tree(host.root_fd, ".") or []
+    own = os.fstat(host.root_fd).st_dev
+    found = {name: files.status_of(host.root_fd, name, follow=False) for name in names}
+    # No links: they lead to what has its turn, or out of here.
+    places = [n for n, status in found.items() if status and status.st_dev == own and n != STORE]
+    for number, name in enumerate(places, start=1):
+        say(f"defragmenting /{name}, {number} of {len(places)}")
+        path = os.path.join(host.root, name)
+        code, last = process.watch(["btrfs", "filesystem", "defragment", "-r", "-f", path])
+        if code:
+            raise Error(f"'btrfs filesystem defragment -r {path}' failed: {last}")
+
+
+def balance(host: Host, say: Say) -> None:
+    """Balance the metadata. Raises Error."""
+    say("balancing the metadata")
+    code, last = process.watch(["btrfs", "balance", "start", "-m", host.root], progress(say))
+    if code:
+        raise Error(f"'btrfs balance start -m {host.root}' failed: {last}")
+
+
+def ask_for_free_space_tree(host: Host) -> None:
+    """Write the option into fstab that makes it when the root becomes writable at the next boot."""
+    path = os.path.join(host.root, "etc/fstab")
+    text = files.read_in_tree(host.root_fd, "etc/fstab") or ""
+    write_file(path, fstab.with_root_option(text, "space_cache=v2"), 0o644)
+
+
+def tidy(host: Host, preparation: Preparation) -> None:
+    """Remove what served the conversion: the entry that converts, its initramfs, the old ones.
+
+    Nothing of it is needed once the root is btrfs. Raises KernelError.
+    """
+    for step in reversed(preparation.steps):
+        if isinstance(step, WriteFile) and step.before is None:
+            if files.read_in_tree(host.root_fd, step.path) == step.after:
+                _remove(host, step.path)
+        elif isinstance(step, MakeConverter):
+            _remove(host, step.path)
+        elif isinstance(step, RebuildImage):
+            _remove(host, step.kept)
+        elif isinstance(step, BootOnce):
+            # GRUB cannot write to a btrfs: what did not boot before the conversion is chosen yet.
+            found = boot.read(host, boot_sources.read_layout(host))
+            forget_boot_once(host, found, step.entry)
+
+
+def forget(host: Host) -> None:
+    """Forget the conversion: nothing is left of it that could be finished or taken back."""
+    path = host.path(DIRECTORY)
+    if os.path.isdir(path):
+        reclaim.remove(path)
+    with files.opened(host.top) as top:
+        syscalls.sync_filesystem(top)
+
+
+def _remove(host: Host, path: str) -> None:
+    directory, name = os.path.split(os.path.join(host.root, path))
+    if os.path.isdir(directory):
+        with files.opened(directory) as opened:
+            files.remove_durably(opened, name)
+
+
+def is_top_level(host: Host) -> bool:
+    """Whether the running root is still where btrfs-convert(8) put it."""
+    return host.root_id == TOP_LEVEL_ID

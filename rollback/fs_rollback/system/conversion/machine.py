@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A machine whose root is ext4, read as what it becomes: a root in the top level of a btrfs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from functools import cached_property
+
+from ...core import mountinfo
+from ...core.layout import Kind, Layout
+from ...core.snapshot import TOP_LEVEL_ID, Subvolume
+from ...errors import Error, KernelError, RefusedError, kernel_errors
+from .. import devices, files, host
+from ..host import Host
+
+_EPOCH = datetime.fromtimestamp(0, timezone.utc)
+# Paths stay what they are: btrfs-convert(8) puts everything into the top level.
+LAYOUT = Layout(
+    Kind.DEFAULT, Subvolume(TOP_LEVEL_ID, "", "", 0, "", False, _EPOCH, 0), statements=()
+)
+
+
+class Ext4Machine(Host):
+    """A machine that can be asked what any other can but for subvolumes: there are none."""
+
+    @cached_property
+    def uuid(self) -> str:
+        """The UUID of the filesystem, which it keeps."""
+        return devices.probe(self.device).get("UUID", "")
+
+    @cached_property
+    def root_id(self) -> int:
+        """What the root will be."""
+        return TOP_LEVEL_ID
+
+    @cached_property
+    def running_id(self) -> int:
+        """The same where this is the running system, 0 elsewhere."""
+        return TOP_LEVEL_ID if self.is_running else 0
+
+    @cached_property
+    def device(self) -> str:
+        """The device of the root."""
+        source, number = self.mount.source, self.mount.device
+        try:
+            if number_of(source) == number:
+                return source
+        except OSError:
+            pass  # /dev/root, without an initramfs
+        # 0: what is on no device of its own, or, as btrfs, on several.
+        return source if number.startswith("0:") else device_of(number)
+
+
+def number_of(device: str) -> str:
+    """Return "MAJOR:MINOR" of a block device. Raises OSError."""
+    number = os.stat(device).st_rdev
+    return f"{os.major(number)}:{os.minor(number)}"
+
+
+def device_of(number: str) -> str:
+    """Return the path of the block device "MAJOR:MINOR". Raises KernelError."""
+    path = f"/sys/dev/block/{number}/uevent"
+    with kernel_errors("read", path), open(path, encoding="utf-8") as file:
+        names = [line[8:].strip() for line in file if line.startswith("DEVNAME=")]
+    return f"/dev/{names[0]}" if names else f"/dev/block/{number}"
+
+
+@contextmanager
+def opened(root: str, device: str = "") -> Iterator[Ext4Machine]:
+    """Open the machine whose root is the directory `root`, whatever filesystem that is on.
+
+    `device` is what the root is on, where what is mounted only stands for it (rescue.py).
+
+    Raises RefusedError where that is no root of a system; Error without root's rights.
+    """
+    if os.geteuid() != 0:
+        raise Error("this needs root's rights", hint="Try again with sudo.")
+    path = os.path.realpath(root)
+    if not os.path.isdir(path):
+        raise RefusedError(f"{root} is not a directory", hint="Give the mounted root of a system.")
+    mounts = host.read_mounts()
+    mount = mountinfo.containing(mounts, path)
+    if mount is None or mount.point != path or (mount.fstype != "btrfs" and mount.root != "/"):
+        raise RefusedError(
+            f"{root} is not where a filesystem is mounted",
+            hint="Give the directory on which the root is mounted.",
+        )
+    if device:
+        mount = mount._replace(source=device, device=number_of(device))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError("open", path, error) from error
+    try:
+        for name in ("usr", "etc"):
+            if files.device_of(descriptor, name) is None:
+                raise RefusedError(
+                    f"{root} holds no system: there is no /{name} in it",
+                    hint="Only the root of a system is converted.",
+                )
+        yield Ext4Machine(path, mounts, mount, descriptor, descriptor)
+    finally:
+        os.close(descriptor)

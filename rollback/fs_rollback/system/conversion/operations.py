@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the steps of a preparation do, on a real machine. Paths are from its root."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+
+from ...errors import StoreError, kernel_errors
+from .. import boot, files, loader_settings, process, syscalls
+from ..host import Host
+from . import images
+from .machine import LAYOUT, Ext4Machine
+
+
+class Operations:
+    """core.conversion.preparation.Operations on a machine."""
+
+    def __init__(self, machine: Ext4Machine) -> None:
+        self._machine = machine
+        self.not_chosen = ""  # why the next boot could not be chosen
+
+    def read_file(self, path: str) -> str | None:
+        """Return a text file, None if there is none."""
+        return files.read_in_tree(self._machine.root_fd, path)
+
+    def write_file(self, path: str, text: str, mode: int) -> None:
+        """Write a text file durably and whole; an existing one keeps owner, mode, attributes."""
+        full = self._path(path)
+        with kernel_errors("make", f"/{os.path.dirname(path)}"):
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+        write_file(full, text, mode)
+
+    def remove_file(self, path: str) -> None:
+        """Remove a file durably, whole or unfinished; nothing to do if there is none."""
+        self._remove(path, "", files.TEMPORARY)
+
+    def remove_unfinished(self, path: str) -> None:
+        """Remove what a killed process has begun to write there; the file itself stays."""
+        self._remove(path, files.TEMPORARY)
+
+    def _remove(self, path: str, *endings: str) -> None:
+        directory, name = os.path.split(self._path(path))
+        if os.path.isdir(directory):
+            with files.opened(directory) as opened:
+                for ending in endings:
+                    files.remove_durably(opened, name + ending)
+
+    def make_image(self, version: str, path: str, *, converts: bool) -> None:
+        """Make the initramfs of a kernel, durable and whole; `converts`: the one that converts."""
+        full = self._path(path)
+        unfinished = full + files.TEMPORARY
+        try:
+            process.run(images.command(images.builder(), unfinished, version, converts=converts))
+            built_in = images.is_built_in(self._machine, version)
+            found = images.look_into(unfinished)
+            if not built_in and found.has_btrfs is False:
+                raise StoreError(
+                    f"the new initramfs of {version} has no btrfs",
+                    hint="Its builder's configuration may leave it out: see /etc/dracut.conf.d.",
+                )
+            if converts and found.missing:
+                raise StoreError(
+                    f"the initramfs that converts has no {', no '.join(found.missing)}",
+                    hint="Convert from a rescue system: 'fs-rollback convert prepare' alone.",
+                )
+            _publish(unfinished, full, like_before=True)
+        finally:
+            with suppress(OSError):
+                os.unlink(unfinished)
+
+    def keep(self, path: str, kept: str) -> None:
+        """Give the file another name beside its own, durably; nothing to do if that is there."""
+        full, other = self._path(path), self._path(kept)
+        if os.path.lexists(other) or not os.path.lexists(full):
+            return
+        directory, name = os.path.split(other)
+        with files.opened(directory) as opened, kernel_errors("keep", full):
+            try:
+                os.link(full, other)
+                os.fsync(opened)
+            except PermissionError:  # vfat has no second names
+                mode = stat.S_IMODE(os.stat(full).st_mode)
+                files.replace(opened, name, files.chunks(full), mode=mode, for_loader=True)
+
+    def put_back(self, kept: str, path: str) -> None:
+        """Give the kept file its own name again, durably; nothing to do if it is not there."""
+        full, other = self._path(path), self._path(kept)
+        if not os.path.lexists(other):
+            return
+        if os.path.lexists(full) and os.path.samestat(os.lstat(full), os.lstat(other)):
+            self._remove(kept, "")  # rename(2) does nothing between two names of one file
+        else:
+            _publish(other, full)
+
+    def boot_once(self, entry: str) -> str:
+        """Have the next boot use the entry of this file name; return why that cannot be, or ""."""
+        self.not_chosen = self._boot_once(entry)
+        return self.not_chosen
+
+    def _boot_once(self, entry: str) -> str:
+        found = boot.read(self._machine, LAYOUT)
+        wanted = [b.entry for b in found.bootables if os.path.basename(b.entry.file) == entry]
+        if not wanted:
+            return f"there is no entry {entry}"
+        return loader_settings.set_once(
+            self._machine, found.places, found.choice, found.setting, wanted[0]
+        )
+
+    def forget_boot_once(self, entry: str) -> None:
+        """Take that back; nothing to do if the next boot uses another one."""
+        forget_boot_once(self._machine, boot.read(self._machine, LAYOUT), entry)
+
+    def _path(self, path: str) -> str:
+        return os.path.join(self._machine.root, path)
+
+
+def forget_boot_once(machine: Host, found: boot.Boot, entry: str) -> None:
+    """Have the next boot not use the entry of this file name, if it would."""
+    setting = loader_settings.one_shot(found.choice, found.setting)
+    if setting is not None and setting.value in (entry, entry[: -len(".conf")]):
+        loader_settings.write_setting(machine, setting.file, setting.key, None)
+
+
+def write_file(full: str, text: str, mode: int) -> None:
+    """Replace a text file durably, as files.replace does. Raises KernelError."""
+    directory, name = os.path.split(full)
+    data = (text.encode("utf-8", "surrogateescape"),)
+    with files.opened(directory) as opened:
+        files.replace(opened, name, data, mode=mode, for_loader=True)
+
+
+def _publish(unfinished: str, full: str, *, like_before: bool = False) -> None:
+    """Give a finished file its name; what a boot loader reads is whole at any time.
+
+    `like_before`: with the mode, owner and attributes of the file that it replaces.
+    """
+    directory, name = os.path.split(full)
+    with files.opened(directory) as opened, kernel_errors("write", full):
+        if like_before and os.path.lexists(full):
+            files.make_alike(opened, name, os.lstat(full))
+        descriptor = os.open(unfinished, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        syscalls.sync_for_loader(opened)
+        os.rename(unfinished, name, dst_dir_fd=opened)
+        os.fsync(opened)
+        syscalls.sync_for_loader(opened)

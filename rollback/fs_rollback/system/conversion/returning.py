@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The way back from btrfs to the ext4 that it was, as long as that is there."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from ...core.conversion.preparation import STATE_FILE
+from ...errors import Error, RefusedError, UndoFailedError
+from .. import devices, executor, files, process, syscalls
+from . import converter, disk, mending, preparing
+from .converter import Say
+from .disk import TOP_LEVEL
+
+SAVED = "ext2_saved"
+_IMAGE = f"{SAVED}/image"
+# e2fsck(8): 1 and 2 are errors that it has corrected.
+_E2FSCK_GOOD = (0, 1, 2)
+
+
+class Lost(NamedTuple):
+    """What was written to the btrfs since the conversion: paths, and whether these are all."""
+
+    paths: tuple[str, ...]
+    all_known: bool
+
+
+def look(device: str) -> Lost:
+    """Return what going back to ext4 would lose. Raises RefusedError where there is no way back."""
+    if devices.probe(device).get("TYPE") != "btrfs":
+        raise RefusedError(f"{device} is not btrfs", hint="There is nothing to take back.")
+    with disk.mounted(device, "btrfs", f"ro,{TOP_LEVEL}") as root, files.opened(root) as tree:
+        preparation = preparing.read_state(root)
+        if preparation is None or files.status_of(tree, _IMAGE) is None:
+            raise RefusedError(
+                f"there is no ext4 on {device} any more: {SAVED} is gone",
+                hint="From here on btrfs is what there is.",
+            )
+        return _written_since(tree, preparation.generation)
+
+
+def _written_since(tree: int, generation: int) -> Lost:
+    if not generation:
+        return Lost((), all_known=False)
+    found: set[str] = set()
+    all_known = True
+    for inode, _ in syscalls.touched_inodes(tree, generation):
+        paths = syscalls.inode_paths(tree, inode)
+        all_known = all_known and paths is not None
+        found.update(f"/{path}" for path in paths or () if path)
+    ours = os.path.dirname(STATE_FILE)
+    return Lost(tuple(sorted(p for p in found if not p.startswith(f"/{ours}"))), all_known)
+
+
+def resume(device: str, say: Say) -> bool:
+    """Finish a way back that was cut off in its last moment; False if none was.
+
+    Raises UndoFailedError where that is not possible.
+    """
+    with disk.owned(device), executor.signals_held_back():
+        return mending.mend(device, say)
+
+
+def back(device: str, say: Say) -> None:
+    """Make the root ext4 again, as it was when it was converted.
+
+    Raises Error if it is btrfs as before, UndoFailedError if it needs hands.
+    """
+    with disk.owned(device) as lock, executor.signals_held_back():
+        say(f"converting {device} back to ext4: do not switch off")
+        code, last = converter.convert_back(device, say, lock)
+        if code and devices.probe(device).get("TYPE") == "btrfs":
+            raise Error(
+                f"btrfs-convert could not go back, {device} is btrfs as before: {last}",
+                hint="A balance, defragmentation or resize since the conversion forbids it.",
+            )
+        checked, said = process.watch(["e2fsck", "-f", "-p", device])
+        if code or checked not in _E2FSCK_GOOD:
+            raise UndoFailedError(
+                f"{device} is no whole ext4: {last if code else said}",
+                commands=converter.by_hand(device),
+            )

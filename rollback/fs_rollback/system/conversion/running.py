@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The conversion itself, and the way back; the root is not mounted.
+
+btrfs-convert(8) writes into what ext4 has free, and its last writes make a btrfs of it. So what a
+crash leaves is told by the disk, and this may run again: an ext4 is converted from the beginning,
+a btrfs gets what is still missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Callable
+
+from ...core.conversion.filesystem_points import is_enough
+from ...core.conversion.point import Point, Verdict, Volume
+from ...core.conversion.points import of_volume
+from ...core.conversion.preparation import FSTAB, NEW_FSTAB, Preparation, Stage
+from ...errors import Error, RefusedError, UndoFailedError, kernel_errors
+from .. import devices, executor, files, process, syscalls
+from . import beginning, converter, disk, facts, mending, preparing
+from .converter import Say
+from .disk import TOP_LEVEL
+
+# e2fsck(8): 1 and 2 are errors that it has corrected.
+_E2FSCK_GOOD = (0, 1, 2)
+
+# Told of each phase before and after it.
+Observer = Callable[[str, str], None]
+
+
+def run(device: str, say: Say, observe: Observer = lambda *_: None) -> bool:
+    """Convert the root on a device as it was prepared; False if that has been done before.
+
+    `say` is told what happens. Raises RefusedError if nothing was touched, Error if the root is
+    ext4 as before, UndoFailedError if it needs hands.
+    """
+    with disk.owned(device) as lock:
+        mending.mend(device, say)
+        kind = devices.probe(device).get("TYPE", "")
+        if kind == "btrfs":
+            return _complete(device, say, observe)
+        _refuse_volume(device, kind)
+        observe("before", "check")
+        _repair(device, say)
+        observe("after", "check")
+        with disk.mounted(device, "ext4", "ro") as root:
+            preparation = _prepared(root, device)
+        observe("before", "save")
+        with executor.signals_held_back():
+            _save(device, preparation, say)
+            observe("after", "save")
+            observe("before", "convert")
+            _convert(device, say, lock)
+            _finish_or_go_back(device, preparation, say, observe, lock)
+    return True
+
+
+def _save(device: str, preparation: Preparation, say: Say) -> None:
+    """Save what the last moment of the conversion overwrites, in the ext4 itself."""
+    say(f"saving the beginning of {device} on it")
+    with disk.mounted(device, "ext4", "noatime") as root:
+        places = beginning.reserve(root, device)
+    code, last = process.watch(["e2fsck", "-f", "-n", device])
+    if code:
+        raise Error(f"the ext4 on {device} is not whole, nothing is converted: {last}")
+    beginning.save(device, preparation.uuid, places)
+
+
+def _finish_or_go_back(
+    device: str, preparation: Preparation, say: Say, observe: Observer, lock: int
+) -> None:
+    """Do what comes after the conversion; where that fails, make it ext4 again."""
+    try:
+        observe("after", "convert")
+        _verify_and_edit(device, preparation, say, observe)
+    except Error as error:
+        _go_back(device, say, lock, error)
+        raise Error(
+            f"the conversion was taken back, the root is ext4 as before: {error}",
+            hint=error.hint,
+        ) from error
+
+
+def _refuse_volume(device: str, kind: str) -> None:
+    """Raise RefusedError where the filesystem must not be converted."""
+    superblock = facts.read_superblock(device) if kind == "ext4" else None
+    volume = Volume(
+        device=device,
+        fstype=kind,
+        superblock=superblock,
+        users=facts.count_users(device, superblock) if superblock else {},
+        page_bytes=os.sysconf("SC_PAGESIZE"),
+        is_mounted=True,  # the check that comes first replays its journal
+        free_bytes=superblock.free_blocks * superblock.block_bytes if superblock else 0,
+        progs=facts.progs_version(),
+        at=datetime.now(timezone.utc),
+    )
+    refuse(of_volume(volume))
+
+
+def refuse(found: Sequence[Point]) -> None:
+    """Raise RefusedError with all points that refuse, if one does."""
+    refused = [point for point in found if point.verdict is Verdict.REFUSED]
+    if refused:
+        raise RefusedError(
+            "\n".join(f"{point.name}: {point.text}" for point in refused),
+            hint=" ".join(point.advice for point in refused if point.advice),
+        )
+
+
+def _repair(device: str, say: Say) -> None:
+    say(f"checking the ext4 on {device}")
+    code, last = process.watch(["e2fsck", "-f", "-p", device])
+    if code not in _E2FSCK_GOOD:
+        raise Error(
+            f"e2fsck could not repair {device} by itself, nothing is converted: {last}",
+            hint=f"From a rescue system: e2fsck -f {device}",
+        )
+
+
+def _prepared(root: str, device: str) -> Preparation:
+    """Return what was prepared. Raises RefusedError if that no longer fits."""
+    preparation = preparing.read_state(root)
+    if preparation is None or preparation.stage is not Stage.PREPARED:
+        raise RefusedError(
+            f"the system on {device} is not prepared: it would not start from btrfs",
+            hint="Boot it and run 'fs-rollback convert prepare'.",
+        )
+    with files.opened(root) as tree:
+        now = files.read_in_tree(tree, FSTAB)
+        ready = files.read_in_tree(tree, NEW_FSTAB)
+        space = os.fstatvfs(tree)
+    if now != preparation.fstab or ready is None:
+        raise RefusedError(
+            f"/{FSTAB} on {device} was changed since it was prepared",
+            hint="Boot it and run 'fs-rollback convert abort', then 'fs-rollback convert prepare'.",
+        )
+    if not is_enough(space.f_bfree * space.f_frsize, space.f_blocks * space.f_frsize):
+        raise RefusedError(
+            f"{device} has less free space than when it was prepared, too little",
+            hint="'fs-rollback convert check' tells how much it needs.",
+        )
+    return preparation
+
+
+def _convert(device: str, say: Say, lock: int) -> None:
+    say(f"converting {device} to btrfs: do not switch off")
+    code, last = converter.convert(device, say, lock)
+    if code == 0:
+        return
+    if devices.probe(device).get("TYPE") == "ext4":
+        checked, said = process.watch(["e2fsck", "-f", "-n", device])
+        if checked == 0:
+            raise Error(
+                f"btrfs-convert failed, the ext4 on {device} is as before: {last}",
+                hint="'fs-rollback convert check' may tell why.",
+            )
+        last = f"{last}; e2fsck: {said}"
+    raise UndoFailedError(
+        f"btrfs-convert failed on {device}, which is neither ext4 nor btrfs as it is: {last}",
+        commands=converter.by_hand(device),
+    )
+
+
+def _complete(device: str, say: Say, observe: Observer) -> bool:
+    """Do what is missing on a btrfs that was converted; False if nothing is."""
+    with disk.mounted(device, "btrfs", f"ro,{TOP_LEVEL}") as root:
+        preparation = preparing.read_state(root)
+    if preparation is None:
+        raise RefusedError(
+            f"{device} is btrfs, and no conversion was prepared on it",
+            hint="There is nothing to convert.",
+        )
+    if preparation.stage is Stage.CONVERTED:
+        return False
+    say(f"{device} is btrfs already; the conversion was cut off after that")
+    with executor.signals_held_back():
+        _verify_and_edit(device, preparation, say, observe)
+    return True
+
+
+def _verify_and_edit(device: str, preparation: Preparation, say: Say, observe: Observer) -> None:
+    observe("before", "verify")
+    say("checking the btrfs")
+    code, last = process.watch(["btrfs", "check", "--readonly", device])
+    if code != 0:
+        raise Error(f"'btrfs check --readonly {device}' found errors: {last}")
+    observe("after", "verify")
+    observe("before", "edit")
+    with disk.mounted(device, "btrfs", TOP_LEVEL) as root:
+        _edit(root, preparation)
+    observe("after", "edit")
+
+
+def _edit(root: str, preparation: Preparation) -> None:
+    """Put the fstab of the btrfs in its place, and write down that all is done."""
+    new, place = (os.path.join(root, path) for path in (NEW_FSTAB, FSTAB))
+    with files.opened(root) as tree, kernel_errors("write", f"/{FSTAB}"):
+        if os.path.exists(new):
+            os.replace(new, place)
+        # Durable before the state says so: an fsync overtakes a rename.
+        syscalls.sync_filesystem(tree)
+        generation = syscalls.filesystem_generation(tree)
+        preparing.write_state(root, preparation.at(Stage.CONVERTED, generation))
+        syscalls.sync_filesystem(tree)
+
+
+def _go_back(device: str, say: Say, lock: int, cause: Error) -> None:
+    say("converting back to ext4")
+    try:
+        code, last = converter.convert_back(device, say, lock)
+        checked = 4
+        if code == 0:
+            checked, last = process.watch(["e2fsck", "-f", "-n", device])
+    except Error as error:
+        code, checked, last = 1, 4, str(error)
+    if code or checked:
+        raise UndoFailedError(
+            f"{device} could not be made ext4 again ({last}) after: {cause}",
+            commands=converter.by_hand(device),
+        ) from cause

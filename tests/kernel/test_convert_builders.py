@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What `convert prepare` makes of a machine's boot loader, and of what makes its initramfs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fs_rollback.system.conversion import machine as machines
+from fs_rollback.system.conversion import preparing
+from tests.kernel.commands import fs_rollback
+from tests.kernel.ext4_images import NEW, OLD, Tools, add_kernel, write
+from tests.kernel.ext4_prepared import EDITED, Ext4Root, write_tools
+from tests.kernel.machine import run
+
+
+def _refused(ext4_root: Ext4Root, *parts: str) -> None:
+    before = ext4_root.manifest()
+    words = ("convert", "prepare", "--at-next-boot", "--yes", "--have-backup")
+    done = fs_rollback(ext4_root.root, *words)
+    assert (done.code, done.out) == (3, ""), done
+    assert len(done.err.splitlines()) == 2
+    for part in parts:
+        assert part in done.err
+    assert ext4_root.manifest() == before
+
+
+def test_the_entry_that_converts_is_never_the_default(ext4_root: Ext4Root) -> None:
+    grubenv = ext4_root.root / "boot/grub2/grubenv"
+    said = grubenv.read_text()
+    text = said.replace(f"abc-{OLD}", "A-fs-convert") + "#" * (len(OLD) + 4 - 12)
+    grubenv.write_text(text[:1024])
+    _refused(ext4_root, "A-fs-convert.conf, would be the default one", "grub2-set-default")
+    for value in (f"abc-{NEW}", "0", "nothing-of-the-kind"):
+        text = f"# GRUB Environment Block\nsaved_entry={value}\n"
+        grubenv.write_text(text + "#" * (1024 - len(text)))
+        ext4_root.prepare()
+        entry = next((ext4_root.root / "boot/loader/entries").glob("*convert*"))
+        # The menu is by name, the newest first: it is the last of it.
+        assert sorted(p.name for p in entry.parent.iterdir())[0] == entry.name
+        ext4_root.abort()
+
+
+def test_at_next_boot_is_refused(ext4_root: Ext4Root) -> None:
+    entries = ext4_root.root / "boot/loader/entries"
+    kept = {path: path.read_text() for path in entries.iterdir()}
+    for path in kept:
+        path.unlink()
+    _refused(ext4_root, "no default boot entry with a kernel that has btrfs", "rescue system")
+    for path, text in kept.items():
+        path.write_text(text)
+    (ext4_root.root / f"boot/initramfs-{OLD}.img.before-btrfs").write_text("somebody's")
+    _refused(ext4_root, f"/boot/initramfs-{OLD}.img.before-btrfs is there already", "move it away")
+
+
+def test_with_initramfs_tools(
+    ext4_root: Ext4Root,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_tools(tmp_path / "others", Tools(builder=""))
+    for name, script in {
+        "update-initramfs": "exit 1",
+        "mkinitramfs": f'[ "$1" = -o ] && cat {tmp_path}/others/archives/usual-$3 > "$2"',
+    }.items():
+        write(tmp_path / "others", name, f"#!/bin/sh\n{script}\n")
+        (tmp_path / "others" / name).chmod(0o755)
+    (ext4_root.tools / "dracut").unlink()
+    monkeypatch.setenv("PATH", f"{tmp_path}/others:{os.environ['PATH']}")
+    _refused(ext4_root, "only dracut can make an initramfs that converts", "rescue system")
+    (ext4_root.root / "etc/initramfs-tools/hooks").mkdir(parents=True)
+    ext4_root.before = ext4_root.manifest()
+    ext4_root.prepare(at_next_boot=False)
+    hook = ext4_root.root / "etc/initramfs-tools/hooks/fs-rollback"
+    assert hook.stat().st_mode & 0o7777 == 0o755
+    assert run(str(hook), "prereqs") == ""
+    ext4_root.abort()
+    ext4_root.expect_as_before(*EDITED)
+
+
+def test_btrfs_in_the_kernel_itself(
+    ext4_root: Ext4Root,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No image has a module of it, and none is made anew but the one that converts."""
+    root = ext4_root.root
+    for version in (OLD, NEW):
+        add_kernel(root, version, btrfs=False, in_initramfs=False)
+        built_in = f"usr/lib/modules/{version}/modules.builtin"
+        write(root, built_in, "kernel/fs/btrfs/btrfs.ko\n")
+    monkeypatch.setenv("DRACUT_THEN", "kind=without")
+    proposal = ext4_root.prepare()
+    assert [type(step).__name__ for step in proposal.preparation.steps][-3:] == [
+        "MakeConverter", "WriteFile", "BootOnce",
+    ]  # fmt: skip
+    assert len(ext4_root.dracut_calls()) == 1
+
+
+def test_without_an_initramfs(ext4_root: Ext4Root) -> None:
+    """A kernel that starts without one: the one that converts lies beside the kernel."""
+    root = ext4_root.root
+    for version in (OLD, NEW):
+        (root / f"boot/initramfs-{version}.img").unlink()
+        entry = root / f"boot/loader/entries/abc-{version}.conf"
+        lines = entry.read_text().splitlines(keepends=True)
+        entry.write_text("".join(line for line in lines if not line.startswith("initrd")))
+    ext4_root.prepare()
+    assert (root / "boot/initramfs-fs-rollback-convert.img").is_file()
+    text = (root / "boot/loader/entries/A-fs-convert.conf").read_text()
+    assert "initrd /boot/initramfs-fs-rollback-convert.img\n" in text
+
+
+def test_grub_cannot_be_told(ext4_root: Ext4Root) -> None:
+    write(ext4_root.root, "boot/grub2/grub.cfg", "set default=0\nblscfg\n")
+    ext4_root.before = ext4_root.manifest()
+    words = ("convert", "prepare", "--at-next-boot", "--yes", "--have-backup")
+    done = fs_rollback(ext4_root.root, *words)
+    assert done.code == 0, done
+    assert "The next boot cannot be chosen from here: it is not known how" in done.out
+    assert done.out.endswith(
+        "choose this in the menu: Convert the root to btrfs (fs-rollback), once\n"
+    )
+    ext4_root.abort()
+    ext4_root.expect_as_before(*EDITED)
+
+
+def test_one_at_a_time(ext4_root: Ext4Root) -> None:
+    with machines.opened(str(ext4_root.root)) as found, preparing.locked(found):
+        words = ("--yes", "--have-backup")
+        done = fs_rollback(ext4_root.root, "convert", "prepare", *words)
+    assert done.code == 1
+    assert done.sentence.startswith("another process is preparing this machine")
+    ext4_root.expect_as_before()

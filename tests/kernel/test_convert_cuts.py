@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The power goes while an ext4 becomes a btrfs, or on the way back: no byte of it is lost.
+
+In the last moment of a conversion the disk has neither filesystem. What was saved before makes it
+the ext4 again that it was, whatever of the writes is on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from fs_rollback.core.conversion import beginning as saved_pieces
+from fs_rollback.system.conversion import beginning
+from tests import manifest
+from tests.kernel import write_log
+from tests.kernel.attached import attached
+from tests.kernel.conversions import (
+    OWN,
+    converted_on,
+    expect,
+    observed,
+    prepared_image,
+)
+from tests.kernel.ext4_images import on
+from tests.kernel.machine import run
+from tests.kernel.newer_tools import newer_btrfs_progs
+from tests.kernel.write_log import Write
+
+_BLOCK = 4096
+_TORN_STATES = 100
+_CONVERT = ("btrfs-convert", "--uuid", "copy", "--copy-label", "-O", "^block-group-tree")
+
+
+class Scene(NamedTuple):
+    """A disk right before the conversion, and the writes of the conversion and of the way back."""
+
+    image: Path
+    library: Path
+    there: list[list[Write]]
+    back: list[list[Write]]
+    before: manifest.Manifest
+
+
+@pytest.fixture(scope="module", name="scene")
+def _scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{newer_btrfs_progs()}:{os.environ['PATH']}")
+        yield _made(tmp_path_factory.mktemp("cuts"))
+
+
+def _made(directory: Path) -> Scene:
+    image = prepared_image(directory)
+    with on(image) as root:
+        # Data where the second superblock of a btrfs will be: only there a file can be lost.
+        (root / "large").write_bytes(random.Random(1).randbytes(120 << 20))
+        before = manifest.manifest(root, exclude=OWN)
+    assert "Block not found" not in run("debugfs", "-R", "icheck 16384", str(image))
+    with attached(image) as device:
+        done = observed(device, "fail", "before", "convert")
+        assert "before convert" in done.stdout, done
+    library = write_log.library(directory)
+    made = directory / "made.img"
+    run("cp", "--sparse=always", str(image), str(made))
+    there = _logged(library, made, directory / "there.log", *_CONVERT, str(made))
+    back = _logged(library, made, directory / "back.log", "btrfs-convert", "-r", str(made))
+    return Scene(image, library, there, back, before)
+
+
+def _logged(library: Path, image: Path, log: Path, *command: str) -> list[list[Write]]:
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    environment |= {"CUT_TARGET": str(image), "CUT_LOG": str(log)}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    return write_log.read(log)
+
+
+def _reserved(image: Path) -> list[tuple[int, bytes]]:
+    with image.open("rb") as file:
+        found = []
+        for offset, size in saved_pieces.ranges(image.stat().st_size):
+            file.seek(offset)
+            found.append((offset, file.read(size)))
+        return found
+
+
+def _is_reserved(write: Write) -> bool:
+    return any(
+        write.offset < start + size and start < write.offset + len(write.data)
+        for start, size in saved_pieces.RANGES
+    )
+
+
+def _write(image: Path, writes: list[Write]) -> None:
+    with image.open("r+b") as file:
+        for write in writes:
+            file.seek(write.offset)
+            file.write(write.data)
+
+
+def _used(image: Path) -> set[int]:
+    """Return the numbers of the blocks that the ext4 uses."""
+    said = run("dumpe2fs", str(image))
+    blocks = set(range(int(said.partition("Block count:")[2].split()[0])))
+    for line in said.splitlines():
+        if line.startswith("  Free blocks: "):
+            for part in line.partition(": ")[2].split(", "):
+                first, _, last = part.partition("-")
+                if first:
+                    blocks -= set(range(int(first), int(last or first) + 1))
+    return blocks
+
+
+def test_only_what_is_saved_is_overwritten(scene: Scene) -> None:
+    used = _used(scene.image)
+    for writes in (scene.there, scene.back):
+        for write in (w for epoch in writes for w in epoch if not _is_reserved(w)):
+            first, last = write.offset // _BLOCK, (write.offset + len(write.data) - 1) // _BLOCK
+            assert writes is scene.back or not used & set(range(first, last + 1)), write.offset
+
+
+def _saved(image: Path) -> list[saved_pieces.Extent]:
+    """Return what was saved on an image, found as the product finds it, once."""
+    with image.open("rb") as file:
+        data = file.read()
+    found = [saved_pieces.unpack(block) for block in saved_pieces.blocks_in(data)]
+    (saved,) = saved_pieces.whole(piece for piece in found if piece is not None)
+    return saved
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_torn_in_the_last_moment(way: str, scene: Scene, tmp_path: Path) -> None:
+    """Each state is known for what it is, and what was saved is the ext4, byte for byte."""
+    image, chance = tmp_path / "disk.img", random.Random(1)
+    run("cp", "--sparse=always", str(scene.image), str(image))
+    wanted, saved = _reserved(image), _saved(image)
+    if way == "back":
+        _write(image, [write for epoch in scene.there for write in epoch])
+    epochs = scene.there if way == "there" else scene.back
+    states = set()
+    critical = [n for n, epoch in enumerate(epochs) if any(map(_is_reserved, epoch))]
+    for number, epoch in enumerate(epochs):
+        present = [Write(offset, data) for offset, data in _reserved(image)]
+        for _ in range(_TORN_STATES // len(critical) if number in critical else 0):
+            _write(image, [w for w in write_log.torn(epoch, chance) if _is_reserved(w)])
+            states.add(hash(tuple(_reserved(image))))
+            now = [saved_pieces.Extent(*found) for found in _at(image, saved)]
+            assert saved_pieces.is_cut_off(saved, now), number
+            _write(image, [Write(*extent) for extent in saved])
+            assert _reserved(image) == wanted
+            _write(image, present)
+        _write(image, epoch)
+    assert len(states) > _TORN_STATES // 4
+    assert way == "back" or beginning.give_back(str(image), str)
+    assert _reserved(image) == wanted
+    run("e2fsck", "-f", "-n", str(image))
+
+
+def _at(image: Path, places: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    with image.open("rb") as file:
+        for offset, data in places:
+            file.seek(offset)
+            yield offset, file.read(len(data))
+
+
+def _last_writes(scene: Scene) -> list[int]:
+    """Return the numbers of some writes, from the last that changes nothing of the ext4 on."""
+    every = [write for epoch in scene.there for write in epoch]
+    first = next(number for number, write in enumerate(every) if _is_reserved(write))
+    second = next(number for number, write in enumerate(every) if write.offset == 64 << 20)
+    return [first - 1, second + 1, len(every) - 2]
+
+
+def test_killed_in_front_of_a_write(scene: Scene, tmp_path: Path) -> None:
+    """The command says what it left, and called again it converts: every file is there."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    # It alone: the command writes to the device itself.
+    wrapper = f'#!/bin/sh\nLD_PRELOAD={scene.library} exec {shutil.which("btrfs-convert")} "$@"\n'
+    (tools / "btrfs-convert").write_text(wrapper)
+    (tools / "btrfs-convert").chmod(0o755)
+    path = f"{tools}:{os.environ['PATH']}"
+    for number in _last_writes(scene):
+        image = tmp_path / f"{number}.img"
+        run("cp", "--sparse=always", str(scene.image), str(image))
+        with attached(image) as device:
+            first = converted_on(device, PATH=path, CUT_TARGET=device, CUT_AT=str(number))
+            assert first.code in (1, 4), (number, first)
+            assert ("is as before" in first.err) == (first.code == 1)
+            again = converted_on(device)
+            assert again.code == 0, (number, again)
+        expect(image, "btrfs", scene.before)
+        image.unlink()
+
+
+def test_what_was_saved_before_the_ext4_was_used_again_is_not_given_back(
+    scene: Scene, tmp_path: Path
+) -> None:
+    image = tmp_path / "disk.img"
+    run("cp", "--sparse=always", str(scene.image), str(image))
+    with on(image) as root:
+        (root / "srv/since").write_text("since\n")
+    damaged = _reserved(image)
+    # As a conversion would have left it, but for the superblock, which is of another time.
+    _write(image, [Write(64 << 10, b"\xff" * 4096)])
+    assert not beginning.give_back(str(image), str)
+    _write(image, [Write(offset, data) for offset, data in damaged])
+    run("e2fsck", "-f", "-n", str(image))
+
+
+def test_of_two_that_fit_the_newer_one_is_given_back(scene: Scene, tmp_path: Path) -> None:
+    """What an earlier try had saved may lie in free blocks; all zeros fit both."""
+    image = tmp_path / "disk.img"
+    run("cp", "--sparse=always", str(scene.image), str(image))
+    with on(image) as root:
+        os.rename(root / beginning.FILE, root / "earlier")
+        (root / "large").write_bytes(random.Random(2).randbytes(120 << 20))
+    with attached(image) as device:
+        assert "before convert" in observed(device, "fail", "before", "convert").stdout
+    wanted = _reserved(image)
+    _write(image, [Write(0, bytes(64 << 10)), Write(64 << 20, b"\xff" * 4096)])
+    assert beginning.give_back(str(image), str)
+    assert _reserved(image) == wanted
+    run("e2fsck", "-f", "-n", str(image))

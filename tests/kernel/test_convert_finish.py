@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`convert finish` after a conversion: what it refuses, each of its tasks, and the new layout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import manifest
+from tests.kernel.boots import A, B, MakeBoot, make_boot  # noqa: F401 - a fixture
+from tests.kernel.commands import Done
+from tests.kernel.converted import CONF, CONVERTER, ENTRY, KEPT, STATE, Converted
+from tests.kernel.machine import run
+from tests.kernel.test_check import edit
+
+_TASKS = ["remove-ext4", "defragment", "balance", "layout"]
+
+
+@pytest.fixture
+def converted(make_boot: MakeBoot) -> Iterator[Converted]:  # noqa: F811
+    """Give one that has just come up from btrfs."""
+    found = Converted(make_boot("top level"))
+    found.create()
+    yield found
+    found.unmount()
+
+
+def _refused(done: Done, *parts: str, code: int = 3) -> None:
+    assert done.code == code, done
+    assert done.out == ""
+    lines = done.err.splitlines()
+    assert lines[0].startswith("fs-rollback: ")
+    assert lines[-1].startswith("  ")
+    for part in parts:
+        assert part in done.err
+
+
+def _break_fstab(converted: Converted) -> None:
+    edit(converted.root / "etc/fstab", "btrfs", "ext4")
+
+
+def _lose_the_line(converted: Converted) -> None:
+    edit(converted.root / "etc/fstab", " /  ", " /mnt  ")
+
+
+def _lose_the_kernel(converted: Converted) -> None:
+    (converted.root / f"boot/vmlinuz-{A}").unlink()
+
+
+def _not_converted(converted: Converted) -> None:
+    edit(converted.root / STATE / "state.json", '"converted"', '"prepared"')
+
+
+def _never_prepared(converted: Converted) -> None:
+    (converted.root / STATE / "state.json").unlink()
+
+
+def _newer(converted: Converted) -> None:
+    edit(converted.root / STATE / "state.json", '"version": 1', '"version": 2')
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "part"),
+    [
+        (_break_fstab, 3, "/etc/fstab"),
+        (_lose_the_line, 3, "/etc/fstab does not say that the root is btrfs"),
+        (_lose_the_kernel, 3, f"vmlinuz-{A}"),
+        (_not_converted, 3, "no conversion is behind this root"),
+        (_never_prepared, 3, "no conversion is behind this root"),
+        (_newer, 1, "version 2 is of a newer program"),
+    ],
+)
+def test_what_is_wrong_is_refused(
+    converted: Converted, change: Callable[[Converted], None], code: int, part: str
+) -> None:
+    change(converted)
+    before = manifest.manifest(converted.root)
+    _refused(converted.finish("--remove-ext4", "--layout"), part, code=code)
+    assert manifest.compare(before, manifest.manifest(converted.root)) == []
+
+
+def test_errors_of_the_device_are_refused(
+    converted: Converted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which("btrfs", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    script = f'#!/bin/sh\n[ "$1 $2" = "device stats" ] || exec {real} "$@"\necho bad >&2\nexit 64\n'
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/btrfs").write_text(script)
+    (tmp_path / "tools/btrfs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/tools:{os.environ['PATH']}")
+    _refused(converted.finish("--remove-ext4"), "have had errors: ", "bad", "before anything")
+    assert (converted.root / "ext2_saved").exists()
+
+
+def test_a_rollback_that_waits_is_refused(converted: Converted) -> None:
+    assert converted.command("create", "-m", "a test").code == 0
+    assert converted.command("rollback", "latest", "--yes").code == 0
+    _refused(converted.finish("--remove-ext4"), "a rollback waits for a reboot", "fs-rollback undo")
+    assert converted.command("undo", "--yes").code == 0
+    assert converted.finish("--remove-ext4").code == 0
+
+
+def test_dry_run_and_nobody_there(converted: Converted) -> None:
+    assert converted.command("create").code == 0
+    before = manifest.manifest(converted.root)
+    done = converted.finish("--dry-run")
+    assert done.code == 0
+    assert [line[2:] for line in done.out.splitlines() if line.startswith("--")] == _TASKS
+    data = converted.finish("--dry-run", "--json").json
+    assert [task["task"] for task in data["tasks"]] == _TASKS
+    assert all(task["sentence"] in done.out for task in data["tasks"])
+    assert data["finished"] == []
+    _refused(converted.finish(), "nobody is there to answer", "--yes", code=2)
+    assert manifest.compare(before, manifest.manifest(converted.root)) == []
+
+
+def test_what_served_the_conversion_goes(converted: Converted) -> None:
+    env = converted.root / "boot/grub2/grubenv"
+    env.write_bytes(env.read_bytes().replace(b"#" * 24, b"next_entry=A-fs-convert\n", 1)[:1024])
+    (converted.root / CONF).write_text("somebody's\n")
+    done = converted.finish("--yes")
+    assert done.code == 0, done
+    assert done.out == "Verified: this machine came up from btrfs and would come up again.\n"
+    for path in (ENTRY, CONVERTER, KEPT):
+        assert not (converted.root / path).exists()
+    assert (converted.root / CONF).read_text() == "somebody's\n"
+    assert b"next_entry" not in env.read_bytes()
+    assert len(env.read_bytes()) == 1024
+    assert (converted.root / STATE / "state.json").exists()
+    assert converted.finish("--yes").code == 0
+
+
+def test_one_task_after_the_other(converted: Converted) -> None:
+    data = converted.finish("--remove-ext4", "--json").json
+    assert data["finished"] == ["remove-ext4"]
+    assert not (converted.root / "ext2_saved").exists()
+    # A link that leads out is not followed, and what is only mounted or nested is left alone.
+    (converted.root / "out").symlink_to("/nonexistent")
+    done = converted.finish("--defragment", "--balance", "--json")
+    assert done.code == 0, done
+    assert [task["task"] for task in done.json["tasks"]] == _TASKS[1:]
+    assert done.json["finished"] == ["defragment", "balance"]
+    assert "defragmenting /usr, " in done.err
+    assert "/out" not in done.err
+    assert "balancing the metadata" in done.err
+
+
+def test_the_free_space_tree(converted: Converted) -> None:
+    run("umount", str(converted.top))
+    run("umount", str(converted.root))
+    run("btrfs", "check", "--clear-space-cache", "v2", str(converted.machine.image))
+    run("mount", "-o", "loop,nospace_cache", str(converted.machine.image), str(converted.root))
+    assert "free-space-tree" in converted.finish("--dry-run").out
+    before = converted.machine.read("etc/fstab")
+    done = converted.finish("--free-space-tree", "--json")
+    assert done.json["finished"] == ["free-space-tree"]
+    assert converted.machine.read("etc/fstab") == before.replace(" defaults ", " space_cache=v2 ")
+    run("umount", str(converted.root))
+    run("mount", "-o", "loop,space_cache=v2", str(converted.machine.image), str(converted.root))
+    assert "free-space-tree" not in converted.finish("--dry-run").out
+
+
+def test_the_first_phase_can_be_undone(converted: Converted) -> None:
+    before = converted.seen()
+    done = converted.finish("--layout")
+    assert done.code == 0, done
+    assert "Now: reboot" in done.err
+    _refused(converted.finish("--layout"), "a rollback waits for a reboot")
+    assert converted.command("undo", "--yes").code == 0
+    converted.start()
+    assert converted.command("status").out.count("5") >= 1
+    before["boot"] = converted.seen()["boot"]  # tidied
+    converted.expect_whole(before)
+    assert converted.finish("--dry-run").out.count("--layout") == 1
+
+
+def test_both_phases(converted: Converted) -> None:
+    assert converted.finish("--remove-ext4").code == 0
+    before = converted.seen()
+    converted.leave_top_level()
+    assert converted.finish("--dry-run").out.count("--layout") == 1
+    converted.expect_whole(before)
+    done = converted.finish("--layout", "--json")
+    assert done.code == 0, done
+    assert done.json["finished"] == ["layout"]
+    converted.expect_whole(before)
+    converted.expect_named()
+    # Nothing is left that only this could do.
+    _refused(converted.finish(), "no conversion is behind this root")
+    assert not (converted.top / STATE).exists()
+
+
+def _use_it(converted: Converted) -> None:
+    """Take a snapshot, change something, go back, and take that back."""
+    name = converted.machine.upgrade()
+    assert name in [row["name"] for row in converted.command("list", "--json").json["snapshots"]]
+    assert converted.command("check", "--json").json["verdict"] != "broken"
+    done = converted.command("rollback", name, "--yes")
+    assert done.code == 0, done
+    converted.start()
+    assert converted.machine.read("usr/bin/app") == "version 1\n"
+    assert converted.machine.read("home/user/letter") == "letter 1\n"
+    assert converted.command("settle", "--at-boot").code == 0
+    replaced = next(
+        row["name"]
+        for row in converted.command("list", "--json").json["snapshots"]
+        if row["kind"] == "replaced"
+    )
+    assert converted.command("rollback", replaced, "--yes").code == 0
+    assert converted.command("undo", "--yes").code == 0
+    converted.start()
+    assert converted.machine.read("usr/bin/app") == "version 1\n"
+
+
+def test_the_named_layout_is_like_any(converted: Converted) -> None:
+    converted.leave_top_level()
+    converted.give_names()
+    converted.start()
+    check = converted.command("check", "--json").json
+    assert "broken" not in {link["grade"] for link in check["links"]}, check
+    status = converted.command("status")
+    assert "subvol=root" in status.out
+    _use_it(converted)
+
+
+@pytest.mark.parametrize("phase", [0, 1])
+def test_a_converted_machine_is_like_any(converted: Converted, phase: int) -> None:
+    """With what serves the conversion in the store and in the menu."""
+    if phase:
+        converted.leave_top_level()
+    listed = converted.command("list", "--json").json
+    assert len(listed["snapshots"]) == 2 * phase
+    check = converted.command("check", "--json").json
+    assert "broken" not in {link["grade"] for link in check["links"]}, check
+    if not phase:
+        assert converted.command("status").code in (0, 1)
+        _use_it(converted)
+        assert converted.finish("--dry-run").code == 0

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`convert prepare` and `convert abort` on a mounted ext4 root: what is changed, and taken back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.commands import Done, Terminal, fs_rollback
+from tests.kernel.ext4_images import NEW, OLD, UUID, write
+from tests.kernel.ext4_prepared import (
+    EDITED,
+    ENTRY,
+    STATE,
+    Ext4Root,
+    about,
+)
+
+_YES = ("--yes", "--have-backup")
+_PLAIN = {
+    "fs-snapshots": "new",
+    "fs-snapshots/conversion": "new",
+    "fs-snapshots/conversion/fstab": "new",
+    "fs-snapshots/conversion/rescue.txt": "new",
+    STATE: "new",
+    "etc/dracut.conf.d/90-fs-rollback.conf": "new",
+    ENTRY: "other",
+    "etc/kernel/cmdline": "other",
+    "etc/default/grub": "other",
+    f"boot/initramfs-{OLD}.img": "other",
+    f"boot/initramfs-{OLD}.img.before-btrfs": "new",
+    f"boot/initramfs-{NEW}.img": "other",
+    f"boot/initramfs-{NEW}.img.before-btrfs": "new",
+}
+_AT_NEXT_BOOT = {
+    **_PLAIN,
+    "boot/initramfs-fs-rollback-convert.img": "new",
+    "boot/loader/entries/A-fs-convert.conf": "new",
+    "boot/grub2/grubenv": "other",
+}
+
+
+def _prepare(machine: Ext4Root, *words: str) -> Done:
+    return fs_rollback(machine.root, "convert", "prepare", *(words or _YES))
+
+
+def _abort(machine: Ext4Root, *words: str) -> Done:
+    return fs_rollback(machine.root, "convert", "abort", *(words or ("--yes",)))
+
+
+def _refused(done: Done, *parts: str, code: int = 3) -> None:
+    """Check that it was refused with one sentence that has these parts, and a hint."""
+    assert done.code == code, done
+    assert done.out == ""
+    lines = done.err.splitlines()
+    assert lines[0].startswith("fs-rollback: ")
+    assert lines[-1].startswith("  ")
+    for part in parts:
+        assert part in done.err
+
+
+def test_there_and_back(ext4_root: Ext4Root) -> None:
+    machine = ext4_root
+    kept = {path: about(machine.root / path) for path in EDITED[:3]}
+    images = {v: (machine.root / f"boot/initramfs-{v}.img").read_bytes() for v in (OLD, NEW)}
+    done = _prepare(machine)
+    assert done.code == 0, done
+    assert machine.changed() == _PLAIN
+    assert {path: about(machine.root / path) for path in EDITED[:3]} == kept
+    options = f'root=UUID={UUID}  ro quiet rootflags=noatime a="b c"'
+    assert machine.read(ENTRY).splitlines()[-1] == f"options {options}"
+    assert machine.read("etc/kernel/cmdline") == f"{options}\n"
+    assert (machine.root / "etc/default/grub").read_bytes() == (
+        b"# \xff\n GRUB_CMDLINE_LINUX='rhgb  '\nGRUB_TIMEOUT=5"
+    )
+    assert machine.read("fs-snapshots/conversion/fstab") == (
+        f"# made by a test\nUUID={UUID} / btrfs defaults 1 0\n"
+    )
+    for version, before in images.items():
+        image = machine.root / f"boot/initramfs-{version}.img"
+        assert Path(f"{image}.before-btrfs").read_bytes() == before
+        assert image.read_bytes() == (machine.tools / f"archives/usual-{version}").read_bytes()
+        assert about(image) == about(Path(f"{image}.before-btrfs"))
+    assert (machine.root / "fs-snapshots").stat().st_mode & 0o7777 == 0o700
+    sheet = machine.read("fs-snapshots/conversion/rescue.txt")
+    assert sheet in done.out
+    assert f"convert run --device UUID={UUID}" in sheet
+    assert f"/boot/initramfs-{OLD}.img.before-btrfs" in sheet
+    back = _abort(machine)
+    assert back.code == 0, back
+    assert back.out.endswith("Taken back: the machine is as before.\n")
+    machine.expect_as_before(*EDITED)
+
+
+def test_at_next_boot(ext4_root: Ext4Root) -> None:
+    machine = ext4_root
+    done = _prepare(machine, "--at-next-boot", *_YES)
+    assert done.code == 0, done
+    assert done.out.endswith("Now reboot: that boot converts the root, then goes on.\n")
+    assert machine.changed() == _AT_NEXT_BOOT
+    calls = machine.dracut_calls()
+    assert [("--add fs-rollback" in call, call.split()[-1]) for call in calls] == [
+        (False, OLD), (False, NEW), (True, OLD),
+    ]  # fmt: skip
+    values = dict(
+        line.split(maxsplit=1)
+        for line in machine.read("boot/loader/entries/A-fs-convert.conf").splitlines()
+    )
+    assert values["linux"] == f"/boot/vmlinuz-{OLD}"
+    assert values["initrd"] == "/boot/initramfs-fs-rollback-convert.img"
+    words = values["options"].split()
+    assert words[0] == f"root=UUID={UUID}"
+    assert {"fsck.mode=skip", f"fs-rollback.convert=UUID={UUID}"} < {*words}
+    assert "quiet" not in words
+    grubenv = machine.read("boot/grub2/grubenv")
+    assert len(grubenv) == 1024
+    assert grubenv.splitlines()[1:3] == [f"saved_entry=abc-{OLD}", "next_entry=A-fs-convert"]
+    back = _abort(machine)
+    assert back.code == 0, back
+    machine.expect_as_before(*EDITED)
+
+
+def test_dry_runs_change_nothing(ext4_root: Ext4Root) -> None:
+    machine = ext4_root
+    done = _prepare(machine, "--at-next-boot", "--dry-run")
+    assert done.code == 0, done
+    assert done.out.endswith("This was a dry run: nothing was changed.\n")
+    data = _prepare(machine, "--at-next-boot", "--dry-run", "--json").json
+    assert machine.changed() == {}
+    assert data["done"] is False
+    assert [step["sentence"] for step in data["steps"]] == [
+        line.partition(". ")[2] for line in done.out.splitlines() if line[:4].strip(" .").isdigit()
+    ]
+    assert [step["step"] for step in data["steps"]] == [
+        *["WriteFile"] * 5, *["RebuildImage"] * 2, "MakeConverter", "WriteFile", "BootOnce",
+    ]  # fmt: skip
+    written = {step["path"] for step in data["steps"] if "path" in step}
+    done_data = _prepare(machine, "--at-next-boot", "--json", *_YES).json
+    assert done_data["done"] is True
+    assert done_data["next_boot"] is None
+    assert done_data["sheet"] == machine.read("fs-snapshots/conversion/rescue.txt")
+    assert done_data["steps"] == data["steps"]
+    unplanned = {p for p in machine.changed() if p not in written and "before-btrfs" not in p}
+    assert unplanned == {
+        "fs-snapshots", "fs-snapshots/conversion", "fs-snapshots/conversion/rescue.txt", STATE,
+        "boot/grub2/grubenv",
+    }  # fmt: skip
+    prepared = machine.changed()
+    back = _abort(machine, "--dry-run", "--json").json
+    assert back == {**data, "steps": data["steps"][::-1]}
+    assert machine.changed() == prepared
+    assert _abort(machine, "--json", "--yes").json == {**back, "done": True}
+    assert machine.changed().keys() <= {*EDITED}
+
+
+def test_twice_and_abort_twice(ext4_root: Ext4Root) -> None:
+    machine = ext4_root
+    assert _abort(machine).sentence == "nothing is prepared here"
+    assert _prepare(machine).code == 0
+    prepared = machine.changed()
+    _refused(_prepare(machine), "this machine is prepared already", "fs-rollback convert abort")
+    assert machine.changed() == prepared
+    assert _abort(machine).code == 0
+    _refused(_abort(machine), "nothing is prepared here")
+    assert _prepare(machine).code == 0
+    assert machine.changed() == prepared
+
+
+def test_a_point_that_refuses(ext4_root: Ext4Root) -> None:
+    machine = ext4_root
+    fstab = machine.read("etc/fstab")
+    write(machine.root, "etc/fstab", fstab + "/srv/swap none swap defaults 0 0\n")
+    write(machine.root, "srv/swap", "")
+    before = machine.changed()
+    _refused(_prepare(machine), "swap files: a swap file lies on it: /srv/swap")
+    assert machine.changed() == before
+
+
+def test_the_backup_is_answered_for(ext4_root: Ext4Root) -> None:
+    machine = ext4_root
+    done = _prepare(machine, "--yes")
+    assert done.code == 2
+    assert "--have-backup" in done.err
+    for answer in ("yes", "I have not", ""):
+        terminal = Terminal(machine.root, "convert", "prepare", "--yes")
+        terminal.read_until("Type 'I have': ")
+        terminal.type(f"{answer}\n")
+        assert terminal.end() == 3
+        assert "without a backup nothing is done" in terminal.text
+    assert machine.changed() == {}
+    terminal = Terminal(machine.root, "convert", "prepare")
+    terminal.read_until("Type 'I have': ")
+    terminal.type("i have\n")
+    terminal.read_until(r"Prepare the conversion\? \[y/N\] ")
+    terminal.type("\n")
+    assert terminal.end() == 1
+    assert terminal.text.endswith("Nothing was changed.\n")
+    assert machine.changed() == {}
+    terminal = Terminal(machine.root, "convert", "prepare")
+    terminal.read_until("Type 'I have': ")
+    terminal.type("'I have'\n")
+    terminal.read_until(r"Prepare the conversion\? \[y/N\] ")
+    terminal.type("y\n")
+    assert terminal.end() == 0
+    assert "step 7 of 7: " in terminal.text
+    assert machine.changed() == _PLAIN
+    terminal = Terminal(machine.root, "convert", "abort")
+    terminal.read_until(r"Take the preparation back\? \[y/N\] ")
+    terminal.type("n\n")
+    assert terminal.end() == 1
+    assert machine.changed() == _PLAIN
+
+
+def test_what_somebody_has_written_stays(ext4_root: Ext4Root) -> None:
+    machine = ext4_root
+    assert _prepare(machine).code == 0
+    written = machine.read(ENTRY) + "# mine\n"
+    write(machine.root, ENTRY, written)
+    write(machine.root, "etc/dracut.conf.d/90-fs-rollback.conf", "# mine, too\n")
+    assert _abort(machine).code == 0
+    assert machine.read(ENTRY) == written
+    assert machine.read("etc/dracut.conf.d/90-fs-rollback.conf") == "# mine, too\n"
+    for path in (ENTRY, "etc/dracut.conf.d/90-fs-rollback.conf"):
+        (machine.root / path).unlink()
+        machine.before.pop(path, None)
+    machine.expect_as_before(*EDITED)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"version": 2}, ["version 2 is of a newer program", "update"]),
+        ({"steps": [{"step": "Explode"}]}, ["KeyError"]),
+        ({"steps": [{"step": "WriteFile", "path": "../x", "before": None, "after": "", "why": ""}]},
+         ["ValueError: path is '../x'"]),
+        ({"steps": [{"step": "MakeConverter", "version": 1, "path": "x"}]},
+         ["TypeError: version is 1"]),
+        ({"stage": "done"}, ["'done' is not a valid Stage"]),
+        (None, ["JSONDecodeError"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_state_that_cannot_be_read(
+    ext4_root: Ext4Root,
+    change: dict[str, object] | None,
+    parts: list[str],
+) -> None:
+    machine = ext4_root
+    machine.prepare()
+    data = json.loads(machine.read(STATE))
+    write(machine.root, STATE, "{" if change is None else json.dumps({**data, **change}))
+    before = machine.manifest()
+    for command in (_abort, _prepare):
+        _refused(command(machine), f"/{STATE} cannot be read: ", *parts, code=1)
+    assert machine.manifest() == before

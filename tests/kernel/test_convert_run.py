@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`convert run` and the way back on real disks: every file; every phase failing or killed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from tests import manifest
+from tests.kernel.attached import attached, nothing_stays  # noqa: F401 - a fixture
+from tests.kernel.conversions import (
+    OWN,
+    command,
+    converted_on,
+    expect,
+    kind_of,
+    observed,
+    prepared_image,
+)
+from tests.kernel.ext4_images import LEAST_BYTES, on
+from tests.kernel.machine import run
+
+pytestmark = pytest.mark.usefixtures("btrfs_progs")
+
+_PHASES = ("check", "save", "convert", "verify", "edit")
+_MOMENTS = [(m, p) for p in _PHASES for m in ("before", "after")]
+
+
+@pytest.fixture(scope="session", name="template")
+def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared_image(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(name="image")
+def _image(template: Path, tmp_path: Path) -> Path:
+    run("cp", "--sparse=always", str(template), str(tmp_path / "disk.img"))
+    return tmp_path / "disk.img"
+
+
+@pytest.fixture(name="before", scope="session")
+def _before(template: Path) -> manifest.Manifest:
+    with on(template) as root:
+        return manifest.manifest(root, exclude=OWN)
+
+
+def test_there_and_back(image: Path, before: manifest.Manifest) -> None:
+    with attached(image) as device:
+        done = converted_on(device)
+        assert done.code == 0, done
+        assert f"Converted: {device} is btrfs" in done.out
+        assert "Copy inodes: " in done.err
+    expect(image, "btrfs", before)
+    with attached(image) as device:
+        again = converted_on(device)
+        assert (again.code, again.out) == (
+            0,
+            f"{device} was converted before: there is nothing to do.\n",
+        )
+    with on(image) as root:
+        (root / "srv/new").write_text("since\n")
+    with attached(image) as device:
+        back = command("run", "--back", "--device", device, "--yes")
+        assert back.code == 0, back
+        assert "  /srv/new\n" in back.out
+    expect(image, "ext4", before)
+    with attached(image) as device:
+        assert converted_on(device).code == 0
+    expect(image, "btrfs", before)
+
+
+@pytest.mark.parametrize(("moment", "phase"), _MOMENTS)
+def test_a_phase_fails(moment: str, phase: str, image: Path, before: manifest.Manifest) -> None:
+    with attached(image) as device:
+        done = observed(device, "fail", moment, phase)
+        assert done.returncode == 1, done
+        assert f"{moment} {phase}" in done.stdout
+    expect(image, "ext4", before)
+    with attached(image) as device:
+        assert converted_on(device).code == 0
+    expect(image, "btrfs", before)
+
+
+@pytest.mark.parametrize(("moment", "phase"), _MOMENTS)
+def test_killed_at_a_phase(moment: str, phase: str, image: Path, before: manifest.Manifest) -> None:
+    with attached(image) as device:
+        done = observed(device, "kill", moment, phase)
+        assert done.returncode == -signal.SIGKILL, done
+        assert converted_on(device).code == 0
+    expect(image, "btrfs", before)
+
+
+@pytest.fixture(name="attached_image")
+def _attached_image(image: Path) -> Iterator[str]:
+    with attached(image) as device:
+        yield device
+
+
+def _refused(device: str, part: str, code: int = 3, kind: Optional[str] = "ext4") -> None:
+    done = converted_on(device)
+    assert done.code == code, done
+    assert part in done.err
+    assert "Traceback" not in done.err
+    assert kind_of(device) == kind
+
+
+def test_what_is_not_prepared_is_refused(image: Path) -> None:
+    with on(image) as root:
+        (root / "fs-snapshots/conversion/state.json").unlink()
+    with attached(image) as device:
+        _refused(device, "is not prepared")
+
+
+def test_what_was_changed_since_is_refused(image: Path) -> None:
+    with on(image) as root, (root / "etc/fstab").open("a") as file:
+        file.write("# since\n")
+    with attached(image) as device:
+        _refused(device, "was changed since it was prepared")
+
+
+def test_what_is_mounted_is_refused(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    with attached(image) as device:
+        run("mount", device, str(tmp_path / "mnt"))
+        try:
+            _refused(device, "is mounted on")
+        finally:
+            run("umount", str(tmp_path / "mnt"))
+
+
+def test_too_little_space_is_refused(image: Path) -> None:
+    with on(image) as root:
+        run("fallocate", "-l", str(LEAST_BYTES - (2 << 30) - (64 << 20)), str(root / "big"))
+    with attached(image) as device:
+        _refused(device, "free space")
+
+
+def test_old_programs_are_refused(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+    version = run("btrfs", "--version")
+    if "v6.2" not in version:
+        pytest.skip(f"the host's are newer than the gate: {version}")
+    with attached(image) as device:
+        _refused(device, "6.2 is too old")
+
+
+def test_damage_that_needs_a_person_stops_it(image: Path) -> None:
+    run("debugfs", "-w", "-R", "clri <2>", str(image))
+    with attached(image) as device:
+        _refused(device, "e2fsck could not repair", code=1)
+
+
+def test_nothing_prepared_on_a_btrfs(tmp_path: Path) -> None:
+    image = tmp_path / "btrfs.img"
+    with image.open("wb") as file:
+        file.truncate(256 << 20)
+    run("/usr/sbin/mkfs.btrfs", "-q", str(image))
+    with attached(image) as device:
+        _refused(device, "no conversion was prepared", kind="btrfs")
+        back = command("run", "--back", "--device", device, "--yes")
+        assert back.code == 3
+
+
+def test_the_backup_has_to_be_answered_for(attached_image: str) -> None:
+    done = command("run", "--device", attached_image, "--yes")
+    assert done.code == 2
+    assert "--have-backup" in done.err
+    assert kind_of(attached_image) == "ext4"

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is saved of an ext4 can be found again, whole, and is given back to nothing else."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from fs_rollback.core.conversion import beginning
+from fs_rollback.core.conversion.beginning import BLOCK_BYTES, Extent
+
+_UUID, _SAVE = bytes(range(16)), b"s" * 16
+_GIB = 1 << 30
+
+
+def _extents(seed: int = 1) -> list[Extent]:
+    chance = random.Random(seed)
+    return [Extent(0, chance.randbytes(1 << 20)), Extent(64 << 20, chance.randbytes(64 << 10))]
+
+
+def _pieces(blocks: list[bytes]) -> list[beginning.Piece]:
+    found = [beginning.unpack(block) for block in blocks]
+    assert None not in found
+    return [piece for piece in found if piece is not None]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (32 << 20, ((0, 1 << 20),)),
+        (_GIB, ((0, 1 << 20), (64 << 20, 64 << 10))),
+        (300 * _GIB, ((0, 1 << 20), (64 << 20, 64 << 10), (256 << 30, 64 << 10))),
+        ((64 << 20) + 5000, ((0, 1 << 20), (64 << 20, 5000))),
+    ],
+)
+def test_the_ranges_of_a_device(size: int, expected: tuple[tuple[int, int], ...]) -> None:
+    assert beginning.ranges(size) == expected
+
+
+def test_what_was_packed_is_found_in_any_order_among_anything() -> None:
+    extents = _extents()
+    blocks = beginning.pack(_UUID, _SAVE, extents)
+    assert len(blocks) == beginning.count(_GIB)
+    assert {len(block) for block in blocks} == {BLOCK_BYTES}
+    chance = random.Random(2)
+    chance.shuffle(blocks)
+    disk = b"".join(block + chance.randbytes(BLOCK_BYTES) for block in blocks)
+    pieces = _pieces(list(beginning.blocks_in(disk)))
+    assert {piece.uuid for piece in pieces} == {_UUID}
+    (saved,) = beginning.whole(pieces)
+    assert b"".join(e.data for e in saved) == b"".join(e.data for e in extents)
+    assert saved[0].offset == 0
+
+
+def test_a_block_that_is_not_whole_is_none() -> None:
+    block = beginning.pack(_UUID, _SAVE, _extents())[3]
+    for place in (0, 30, 60, 100, 600, BLOCK_BYTES - 1):
+        damaged = bytearray(block)
+        damaged[place] ^= 1
+        assert beginning.unpack(bytes(damaged)) is None, place
+    assert beginning.unpack(block[:-1]) is None
+    assert beginning.unpack(bytes(BLOCK_BYTES)) is None
+
+
+def test_blocks_are_looked_for_where_blocks_are() -> None:
+    block = beginning.pack(_UUID, _SAVE, _extents())[0]
+    assert list(beginning.blocks_in(b"x" * 512 + block)) == []
+    assert list(beginning.blocks_in(b"x" * BLOCK_BYTES + block)) == [block]
+
+
+def test_what_is_not_complete_is_not_given() -> None:
+    one, other = _pieces(beginning.pack(_UUID, _SAVE, _extents())), []
+    other = _pieces(beginning.pack(_UUID, b"t" * 16, _extents(3)))
+    assert beginning.whole([*one[1:], *other[:-1]]) == []
+    assert len(beginning.whole([*one, *other[:-1]])) == 1
+    assert len(beginning.whole([*one, *other])) == 2
+
+
+def _changed(extent: Extent, at: int, data: bytes) -> Extent:
+    return Extent(extent.offset, extent.data[:at] + data + extent.data[at + len(data) :])
+
+
+@pytest.mark.parametrize(
+    ("at", "data", "expected"),
+    [
+        (0, b"", True),
+        (1024, bytes(512), True),
+        (0, bytes(64 << 10), True),
+        (64 << 10, b"\xff" * 4096, True),
+        (1024, b"\xff", False),
+        (1025, bytes(10), False),
+        (68 << 10, bytes(512), False),
+        (68 << 10, b"\xff" * 512, False),
+        ((64 << 10) + 4095, b"\xff\xff", False),
+    ],
+)
+def test_what_a_conversion_leaves_and_nothing_else(at: int, data: bytes, expected: bool) -> None:
+    saved = _extents()
+    now = [_changed(saved[0], at, data), saved[1]]
+    assert beginning.is_cut_off(saved, now) is expected
+
+
+def test_behind_the_second_superblock_nothing_may_have_changed() -> None:
+    saved = _extents()
+    assert beginning.is_cut_off(saved, [saved[0], _changed(saved[1], 0, b"\xff" * 4096)])
+    assert not beginning.is_cut_off(saved, [saved[0], _changed(saved[1], 4096, b"\xff")])
+
+
+def test_the_age_is_what_was_ever_written() -> None:
+    extents = _extents()
+    extents[0] = _changed(extents[0], 1024 + 0x178, (123456).to_bytes(8, "little"))
+    (saved,) = beginning.whole(_pieces(beginning.pack(_UUID, _SAVE, extents)))
+    assert beginning.written_kib(saved) == 123456

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What each fact means for a conversion. Facts that are good all over, with one thing changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from fs_rollback.core.conversion.ext4 import Superblock
+from fs_rollback.core.conversion.filesystem_points import gib, is_enough
+from fs_rollback.core.conversion.point import (
+    Facts,
+    Kernel,
+    Loader,
+    Point,
+    Verdict,
+    exit_code,
+    worst,
+)
+from fs_rollback.core.conversion.points import estimate_s, points
+
+NOW = datetime(2026, 11, 26, 3, 0, tzinfo=timezone.utc)
+GIB = 1 << 30
+UUID = "5b5b6f0c-5b5f-4f1c-9e0c-f6ff8a0b1c2d"
+BLOCK = Superblock(
+    uuid=UUID, label="system", block_bytes=4096, blocks=10 << 18, free_blocks=5 << 18,
+    features=frozenset({"has_journal", "filetype", "extent", "64bit", "flex_bg", "metadata_csum"}),
+    inodes=655360, free_inodes=555360, inode_bytes=256, inodes_per_group=8192, first_block=0,
+    descriptor_bytes=64, mounts=5, checked=NOW - timedelta(days=30), errors=0,
+    external_journal=False, clean=True,
+)  # fmt: skip
+KERNEL = Kernel("6.1", has_btrfs=True, initramfs="/boot/i-6.1", image_has_btrfs=True)
+OLD = Kernel("5.9", has_btrfs=False, initramfs="/boot/i-5.9")
+GOOD = Facts(
+    device="/dev/sda2", fstype="ext4", superblock=BLOCK, users={}, page_bytes=4096,
+    is_mounted=True, free_bytes=5 * GIB, stack=("/dev/sda2",), crypttab=(),
+    names=(("/etc/fstab", f"UUID={UUID}"),), has_fstab_root=True, swap_files=(),
+    loader=Loader("/boot", "GRUB", on_root=False), kernels=(KERNEL,), builder="dracut",
+    selinux="enforcing", progs=(6, 17, 1), distribution={"ID": "fedora", "PRETTY_NAME": "Fedora"},
+    rotational=False, backup=True, at=NOW,
+)  # fmt: skip
+HERE = Loader("/boot", "GRUB", on_root=True)
+
+
+def _superblock(**changes: Any) -> dict[str, Any]:
+    return {"superblock": BLOCK._replace(**changes)}
+
+
+def _with(*features: str) -> Superblock:
+    return BLOCK._replace(features=BLOCK.features | set(features))
+
+
+def _troubles(facts: Facts) -> list[Point]:
+    return [point for point in points(facts) if point.verdict is not Verdict.OK]
+
+
+def test_nothing_is_said_against_a_good_one() -> None:
+    found = points(GOOD)
+    assert {point.verdict for point in found} == {Verdict.OK}
+    assert (worst(found), exit_code(found)) == (Verdict.OK, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "name", "part"),
+    [
+        (_superblock(errors=2), "warning", "ext4 state", "by the kernel: 2"),
+        ({"free_bytes": 2 * GIB - 1}, "refused", "free space", "1.9 GiB of 10.0 GiB"),
+        ({"stack": ()}, "warning", "device", "/dev/sda2: unknown"),
+        ({"has_fstab_root": False}, "refused", "names", "no line for /"),
+        ({"names": (("/proc/cmdline", "ZFS=tank"),)}, "warning", "names", f"kept: UUID={UUID}"),
+        ({"names": (("a", "zfs:tank"),)}, "warning", "names", "a says zfs:tank, and nothing"),
+        ({"names": (("a", "UUID=1234"),)}, "warning", "names", f"/dev/sda2 has UUID {UUID}"),
+        ({"swap_files": ("/swap",)}, "refused", "swap files", "swapoff /swap; rm /swap"),
+        ({"loader": HERE}, "warning", "boot loader", "nothing says that it can"),
+        ({"loader": HERE._replace(reads_btrfs=False)}, "refused", "boot loader", "cannot read"),
+        ({"loader": HERE._replace(grub_install="G sda")}, "warning", "boot loader", "then): G sda"),
+        ({"kernels": ()}, "refused", "kernels", "no kernel has btrfs: none found"),
+        ({"kernels": (OLD,)}, "refused", "kernels", "no kernel has btrfs: 5.9"),
+        ({"kernels": (OLD, KERNEL)}, "warning", "kernels", "5.9 has no btrfs"),
+        ({"kernels": (OLD._replace(is_default=True), KERNEL)}, "refused", "kernels", "Make 6.1"),
+        ({"kernels": (KERNEL._replace(image_has_btrfs=False),)}, "warning", "initramfs",
+         "/boot/i-6.1 has no btrfs yet"),
+        ({"kernels": (KERNEL._replace(image_has_btrfs=None, reason="no tool"),)}, "warning",
+         "initramfs", "has btrfs is unknown: no tool"),
+        ({"kernels": (KERNEL._replace(image_has_btrfs=None, initramfs=""),)}, "warning",
+         "initramfs", "6.1 has none"),
+        ({"builder": ""}, "warning", "initramfs", "neither dracut nor initramfs-tools"),
+        ({"progs": None}, "refused", "btrfs-progs", "not installed"),
+        ({"progs": (6, 8, 1)}, "refused", "btrfs-progs", "6.8.1 is too old: before 6.9"),
+        ({"progs": (6, 9)}, "warning", "btrfs-progs", "6.9 will do"),
+        ({"progs": (6, 17)}, "warning", "btrfs-progs", "6.17 will do; 6.17.1 or later"),
+        ({"distribution": {"ID": "ol"}}, "warning", "distribution", "ol: Oracle's manuals"),
+        ({"distribution": {}}, "warning", "distribution", "unknown: nothing is known"),
+        ({"backup": False}, "warning", "backup", "say --have-backup"),
+        ({"page_bytes": 65536}, "refused", "block size", "4096 bytes, and this machine's pages"),
+        (_superblock(external_journal=True), "refused", "ext4 features", "^has_journal /dev/sda2"),
+    ],
+)  # fmt: skip
+def test_one_thing_that_is_not_good(
+    changes: dict[str, Any], verdict: str, name: str, part: str
+) -> None:
+    found = points(replace(GOOD, **changes))
+    (point,) = [one for one in found if one.verdict is not Verdict.OK]
+    assert (point.verdict.value, point.name) == (verdict, name)
+    assert part in f"{point.text}\n{point.advice}"
+    assert exit_code(found) == {"warning": 1, "refused": 3}[verdict]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "part"),
+    [
+        ({"names": (("/etc/fstab", f"UUID={UUID.upper()}"),)}, "names", "stays right"),
+        ({"names": (("/etc/fstab", f'UUID="{UUID}"'),)}, "names", "stays right"),
+        ({"names": (("/etc/fstab", "LABEL=system"),)}, "names", "stays right"),
+        ({"names": (("/etc/fstab", "PARTUUID=1234-02"),)}, "names", "stays right"),
+        ({"names": (("/etc/fstab", "/dev/mapper/ol-root"),)}, "names", "stays right"),
+        ({"crypttab": ("root UUID=1",)}, "names", "/etc/crypttab: root UUID=1"),
+        ({"stack": ("LVM a", "LUKS b", "/dev/sda2")}, "device", "LVM a on LUKS b on /dev/sda2"),
+        ({"loader": HERE._replace(reads_btrfs=True)}, "boot loader", "it can read btrfs"),
+        ({"kernels": (KERNEL._replace(initramfs=""),)}, "initramfs", "6.1 needs none"),
+        ({"selinux": ""}, "SELinux", "not installed"),
+        ({"selinux": "disabled"}, "SELinux", "disabled"),
+        ({"progs": (7, 0)}, "btrfs-progs", "7.0"),
+        (_superblock(checked=None), "ext4 state", "last e2fsck: never; mounted 5 times"),
+        ({}, "ext4 state", "2026-10-27, 30 days ago"),
+        ({}, "time", "about 2 minutes for 100000 files and 5.0 GiB"),
+        ({"free_bytes": 2 * GIB}, "free space", "2.0 GiB of 10.0 GiB are free (20 %)"),
+    ],
+)
+def test_what_is_good(changes: dict[str, Any], name: str, part: str) -> None:
+    found = points(replace(GOOD, **changes))
+    assert worst(found) is Verdict.OK
+    assert any(part in point.text for point in found if point.name == name)
+
+
+@pytest.mark.parametrize("feature", ["encrypt", "verity", "ea_inode", "inline_data", "casefold"])
+@pytest.mark.parametrize(
+    ("users", "part"),
+    [(0, "no file uses it"), (1, "1 inode:"), (7, "7 inodes:"), (None, "meta_bg")],
+)
+def test_a_feature_is_refused_where_it_is_used(feature: str, users: Any, part: str) -> None:
+    counted = {} if users is None else {feature: users}
+    found = points(replace(GOOD, superblock=_with(feature), users=counted))
+    (point,) = [p for p in found if p.name == "ext4 features" and feature in p.text]
+    assert point.verdict is (Verdict.OK if users == 0 else Verdict.REFUSED)
+    assert part in point.text
+    assert bool(point.advice) == (users != 0)
+
+
+@pytest.mark.parametrize(
+    "feature",
+    ["bigalloc", "compression", "journal_dev", "shared_blocks", "stable_inodes", "snapshot",
+     "replica", "read-only", "dirdata", "imagic_inodes", "incompat 0x40000", "compat 0x4000"],
+)  # fmt: skip
+def test_a_feature_that_is_not_known_is_refused(feature: str) -> None:
+    (point,) = _troubles(replace(GOOD, superblock=_with(feature)))
+    assert point.verdict is Verdict.REFUSED
+    assert point.text == f"{feature} is set: btrfs-convert cannot do that"
+
+
+def test_every_trouble_is_said() -> None:
+    block = _with("bigalloc", "quota", "project")._replace(errors=1)
+    found = _troubles(replace(GOOD, superblock=block, free_bytes=0, progs=None, backup=False))
+    assert [(point.name, point.verdict.value) for point in found] == [
+        ("ext4 features", "refused"),
+        ("ext4 features", "warning"),
+        ("ext4 features", "warning"),
+        ("ext4 state", "warning"),
+        ("free space", "refused"),
+        ("btrfs-progs", "refused"),
+        ("backup", "warning"),
+    ]
+    assert all(point.advice for point in found), "each says what to do"
+
+
+@pytest.mark.parametrize("block", [_with("needs_recovery"), BLOCK._replace(clean=False)])
+def test_what_is_unclean_is_so_only_where_it_is_not_mounted(block: Superblock) -> None:
+    assert _troubles(replace(GOOD, superblock=block)) == []
+    (point,) = _troubles(replace(GOOD, superblock=block, is_mounted=False))
+    assert (point.verdict, point.name) == (Verdict.REFUSED, "ext4 state")
+    assert point.text == "/dev/sda2 was not unmounted cleanly"
+    assert point.advice.endswith("e2fsck -f /dev/sda2")
+
+
+@pytest.mark.parametrize(
+    ("fstype", "superblock", "text", "advice"),
+    [
+        ("ext2", None, "is ext2", "tune2fs(8) tells how ext2 becomes ext4"),
+        ("ext3", BLOCK, "is ext3", "tune2fs(8) tells how ext3 becomes ext4"),
+        ("xfs", None, "is xfs", "another way"),
+        ("btrfs", None, "is btrfs already", "convert finish"),
+        ("", None, "is nothing that is known", "another way"),
+        ("ext4", None, "superblock that cannot be read", "e2fsck"),
+    ],
+)
+def test_what_is_no_ext4_is_all_there_is_to_say(
+    fstype: str, superblock: Any, text: str, advice: str
+) -> None:
+    (point,) = points(replace(GOOD, fstype=fstype, superblock=superblock, backup=False))
+    assert (point.name, point.verdict) == ("filesystem", Verdict.REFUSED)
+    assert text in point.text
+    assert advice in point.advice
+
+
+def test_every_text_is_a_line() -> None:
+    for point in points(replace(GOOD, kernels=(OLD, KERNEL), progs=None, backup=False)):
+        assert "\n" not in point.text + point.advice
+        assert point.text
+        assert point.to_json() == {
+            "name": point.name,
+            "verdict": point.verdict.value,
+            "text": point.text,
+            "advice": point.advice or None,
+        }
+
+
+def test_the_gate_for_free_space() -> None:
+    assert not is_enough(2 * GIB - 1, 4 * GIB)
+    assert is_enough(2 * GIB, 4 * GIB)
+    assert not is_enough(15 * GIB - 1, 100 * GIB)
+    assert is_enough(15 * GIB, 100 * GIB)
+
+
+def test_sizes_never_say_more_than_there_is() -> None:
+    assert gib(2 * GIB - 1) == "1.9 GiB"
+    assert gib(2 * GIB - 1, up=True) == "2.0 GiB"
+    assert (gib(1), gib(1, up=True), gib(0, up=True)) == ("0.0 GiB", "0.1 GiB", "0.0 GiB")
+    assert gib(10240 * GIB) == "10240.0 GiB"
+
+
+def test_more_takes_longer() -> None:
+    small = estimate_s(1000, 10000, GIB, rotational=False)
+    assert 0 < small < estimate_s(1000, 10000, GIB, rotational=True)
+    assert small < estimate_s(10000, 10000, GIB, rotational=False)
+    assert small < estimate_s(1000, 10000, 2 * GIB, rotational=False)
+
+
+@pytest.mark.parametrize(
+    ("inodes", "said"), [(100, "a minute"), (300_000, "8 minutes"), (20_000_000, "8.4 hours")]
+)
+def test_the_time_is_said_in_a_unit_that_fits(inodes: int, said: str) -> None:
+    block = BLOCK._replace(inodes=inodes, free_inodes=0, blocks=0)
+    found = points(replace(GOOD, superblock=block, rotational=True))
+    assert f"about {said} for" in next(p.text for p in found if p.name == "time")
