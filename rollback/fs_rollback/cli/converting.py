@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import report
 from ..core.conversion import points
-from ..core.conversion.point import Facts, exit_code, worst
+from ..core.conversion.point import Facts, Verdict, exit_code, worst
 from ..core.conversion.preparation import SHEET, Stage
 from ..core.conversion.steps import BootOnce, Step
 from ..errors import RefusedError, UsageError
@@ -23,6 +23,8 @@ from ..system.conversion.machine import Ext4Machine
 from . import session
 
 _SHOWN = 12
+# Points that a preparation itself sees to, or asks for.
+_ANSWERED = ("initramfs", "backup")
 
 
 def check(args: Namespace) -> int:
@@ -46,11 +48,19 @@ def prepare(args: Namespace) -> int:
             preparing.refuse_prepared(root.root)
         known = _facts(args, root)
         now = datetime.now(timezone.utc)
-        running.refuse(points.points(known))
+        found = points.points(known)
+        running.refuse(found)
+        warned = [p for p in found if p.verdict is Verdict.WARNING and p.name not in _ANSWERED]
         proposal = preparing.propose(root, known, at_next_boot=args.at_next_boot, now=now)
         steps = proposal.preparation.steps
-        answer: dict[str, Any] = {"steps": _steps_json(steps), "done": False}
+        answer: dict[str, Any] = {
+            "warnings": [f"{point.text}. {point.advice}".strip() for point in warned],
+            "steps": _steps_json(steps),
+            "done": False,
+        }
         if not args.json:
+            for warning in answer["warnings"]:
+                print(f"Warning: {report.clean(warning)}\n")
             print("What is done, all of it while the root is ext4, and taken back by"
                   " 'fs-rollback convert abort':")  # fmt: skip
             _print_steps(steps)

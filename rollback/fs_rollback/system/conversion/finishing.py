@@ -8,7 +8,7 @@ import os
 from typing import Callable
 
 from ...core import chain, fstab
-from ...core.conversion.preparation import DIRECTORY, Preparation, Stage
+from ...core.conversion.preparation import DIRECTORY, NEW_FSTAB, Preparation, Stage
 from ...core.conversion.steps import BootOnce, MakeConverter, RebuildImage, WriteFile
 from ...core.layout import Kind
 from ...core.mountinfo import is_within
@@ -58,7 +58,7 @@ def verify(host: Host, store: Store | None) -> Preparation:
     Or if something is wrong with what it came up with: nothing is given up before that is right.
     """
     preparation = preparing.read_state(host.top)
-    if preparation is None or preparation.stage is not Stage.CONVERTED:
+    if preparation is None or not _is_converted(host, preparation):
         raise RefusedError(
             "no conversion is behind this root",
             hint="'fs-rollback convert check' tells about an ext4 root.",
@@ -78,6 +78,12 @@ def verify(host: Host, store: Store | None) -> Preparation:
         )
     _refuse_device_errors(host)
     return preparation
+
+
+def _is_converted(host: Host, preparation: Preparation) -> bool:
+    """Whether the conversion is done; by hand, as the rescue sheet says, nobody wrote it down."""
+    by_hand = not os.path.lexists(host.path(NEW_FSTAB))
+    return preparation.stage is Stage.CONVERTED or (preparation.stage is Stage.PREPARED and by_hand)
 
 
 def _refuse_device_errors(host: Host) -> None:
