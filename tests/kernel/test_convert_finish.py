@@ -227,6 +227,26 @@ def test_the_named_layout_is_like_any(converted: Converted) -> None:
     _use_it(converted)
 
 
+def test_a_snapshot_from_before_the_names(converted: Converted) -> None:
+    """It has an old /home and an old /boot of its own: the present ones stay in sight."""
+    converted.leave_top_level()
+    converted.give_names()
+    converted.start()
+    mounts = converted.machine.read("etc/fstab").splitlines()[2:]
+    converted.machine.use(3)
+    done = converted.command("rollback", "latest", "--yes")
+    assert done.code == 0, done
+    assert (
+        "Mount in the new root too what is a subvolume of its own by now: /home, /boot." in done.out
+    )
+    converted.start()
+    assert converted.machine.read("home/user/letter") == "user's 3\n"
+    assert converted.machine.read("etc/fstab").splitlines()[-2:] == mounts
+    check = converted.command("check", "--json").json
+    assert "broken" not in {link["grade"] for link in check["links"]}, check
+    assert converted.command("undo", "--yes").code in (0, 3)
+
+
 @pytest.mark.parametrize("phase", [0, 1])
 def test_a_converted_machine_is_like_any(converted: Converted, phase: int) -> None:
     """With what serves the conversion in the store and in the menu."""

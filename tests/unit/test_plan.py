@@ -33,6 +33,7 @@ _PREPARING = (
     steps.SealSubvolumes,
     steps.RemoveStubs,
     steps.MendFstab,
+    steps.AddMounts,
     steps.Sync,
 )
 EVERY_STEP: tuple[steps.Step, ...] = (
@@ -48,6 +49,7 @@ EVERY_STEP: tuple[steps.Step, ...] = (
     steps.SetDefault("root", 256),
     steps.SetAside(SPARE, REPLACED, "root", 256, "0" * 32, "2026-11-23T13:29:57Z", "why"),
     steps.SetAside(SPARE, REPLACED, "", 5, "0" * 32, "2026-11-23T13:29:57Z", "why"),
+    steps.AddMounts(SPARE, ("UUID=1 /home btrfs subvol=home 0 0",)),
 )
 
 

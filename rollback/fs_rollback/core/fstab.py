@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from .mountinfo import is_within, unescape
@@ -88,6 +89,12 @@ def _keep_place(old: list[str], kept: list[str], wanted: list[str]) -> list[str]
 def escape(text: str) -> str:
     """Return a path as fstab writes it: blanks and backslashes as octal numbers."""
     return "".join(f"\\{ord(c):03o}" if c in " \t\n\\" else c for c in text)
+
+
+def with_lines(text: str, lines: Sequence[str]) -> str:
+    """Return `text` with these lines behind it; a missing last newline is added."""
+    gap = "\n" if text and not text.endswith("\n") else ""
+    return text + gap + "".join(f"{line}\n" for line in lines)
 
 
 def with_root_option(text: str, option: str) -> str:

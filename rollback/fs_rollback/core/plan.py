@@ -24,6 +24,7 @@ _STEPS: dict[str, Any] = {
         steps.SealSubvolumes,
         steps.RemoveStubs,
         steps.MendFstab,
+        steps.AddMounts,
         steps.Exchange,
         steps.SetDefault,
         steps.Sync,
@@ -121,6 +122,7 @@ class Situation:
 
     `keep` are paths in the root, absolute and resolved. `mounted_elsewhere` are subvolume paths
     that the tree's fstab mounts by name. `stubs` are the paths of empty stand-ins in the target.
+    `added_mounts` are lines of the tree's fstab for places where the target has old data.
     `created` is an RFC 3339 time, `spare` and `replaced` are free names.
     """
 
@@ -137,6 +139,7 @@ class Situation:
     mounted_elsewhere: frozenset[str]
     stubs: frozenset[str]
     kernels: KernelPlan = KernelPlan()
+    added_mounts: tuple[str, ...] = ()
 
 
 def plan_rollback(situation: Situation) -> Plan:
@@ -263,6 +266,8 @@ def _mend(situation: Situation, carried: set[str]) -> list[steps.Step]:
     says = situation.target_fstab_subvolume
     if says and says != wanted:
         found.append(steps.MendFstab(situation.spare, wanted))
+    if situation.added_mounts:
+        found.append(steps.AddMounts(situation.spare, situation.added_mounts))
     return found
 
 

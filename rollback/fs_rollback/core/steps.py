@@ -191,6 +191,31 @@ class MendFstab:
 
 
 @dataclass(frozen=True)
+class AddMounts:
+    """The snapshot has old data where a subvolume is mounted by now: that one stays in sight."""
+
+    spare: str
+    lines: tuple[str, ...]
+
+    def describe(self) -> str:
+        points = ", ".join(entry.point for entry in fstab.parse("\n".join(self.lines)))
+        return f"Mount in the new root too what is a subvolume of its own by now: {points}."
+
+    def apply(self, operations: Operations) -> None:
+        text = operations.read_file(self.spare, "etc/fstab")
+        present = {entry.point for entry in fstab.parse(text)}
+        missing = [n for n in self.lines if not present & {e.point for e in fstab.parse(n)}]
+        if missing:
+            operations.write_file(self.spare, "etc/fstab", fstab.with_lines(text, missing))
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
 class Exchange:
     """The old root and the new one exchange their names; `old_uuid` tells which is where."""
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -83,6 +83,7 @@ def _situation(
     with files.opened(host.path(target.path)) as tree:
         text = files.read_in_tree(tree, "etc/fstab") or ""
         inodes = {path: files.inode_of(tree, path) for path in candidates if path}
+        added = tuple(_mounted_by_now(host, text, tree))
     return Situation(
         layout=layout,
         subvolumes=host.subvolumes,
@@ -97,7 +98,25 @@ def _situation(
         keep=keep_paths,
         mounted_elsewhere=boot_sources.mounted_elsewhere(host),
         stubs=frozenset(p for p, inode in inodes.items() if inode == btrfs.STUB_INODE),
+        added_mounts=added,
     )
+
+
+def _mounted_by_now(host: Host, text: str, tree: int) -> Iterator[str]:
+    """Give the lines of the machine's fstab for what was in the root when the target was taken.
+
+    A conversion makes /home and /boot subvolumes: without these lines a rollback to before that
+    would show the old files there, and not those that users have written since.
+    """
+    entries = boot_sources.fstab_entries(host.root_fd)
+    root = fstab.root_entry(entries)
+    theirs = {entry.point for entry in fstab.parse(text)}
+    for entry in entries:
+        by_name = any(option.startswith("subvol=") for option in entry.options)
+        if root is None or entry.spec != root.spec or not by_name or entry.point in theirs:
+            continue
+        if files.list_in_tree(tree, entry.point.lstrip("/")):
+            yield entry.text
 
 
 def _is_from_top_level(host: Host, target: Snapshot) -> bool:
