@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import btrfsutil
 import pytest
 
+from fs_rollback.cli import session
 from fs_rollback.errors import Error, KernelError, RefusedError
-from fs_rollback.system import btrfs, files, reclaim, upkeep
+from fs_rollback.system import boot_sources, btrfs, files, reclaim, upkeep
 from fs_rollback.system.conversion import named_files, renaming
 from fs_rollback.system.operations import Operations
 from tests import manifest
@@ -300,6 +301,26 @@ def test_a_copy_that_was_used_is_not_deleted(
     _expect_refusal(converted, "there is a subvolume home already")
     converted._look()
     assert (converted.top / "home/user/letter").read_text() == "precious\n"
+
+
+def test_on_a_machine_that_runs(converted: Converted, template: Template) -> None:
+    """The new subvolumes are mounted at once: what is written from then on is not lost."""
+    converted._hide()
+    with session.writing(str(converted.root)) as (host, store):
+        layout = boot_sources.read_layout(host)
+        wanted = renaming.look(host, layout)
+        renaming.refuse(host, store, layout, wanted)
+        host.__dict__["is_running"] = True
+        renaming.give_names(host, store, layout, wanted, str)
+    for name in ("home", "boot"):
+        assert (converted.root / name).is_mount()
+        assert btrfsutil.subvolume_path(str(converted.root / name), 0) == name
+        found = converted.seen()[name]
+        assert manifest.compare(template.seen[name], found) == []
+    converted.machine.write(converted.root, "home/user/late", "late\n")
+    converted.start()
+    assert converted.machine.read("home/user/late") == "late\n"
+    converted.expect_named()
 
 
 class _Running:

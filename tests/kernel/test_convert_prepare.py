@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fs_rollback.core.record import PackageChange, Transaction
+from fs_rollback.system import transaction
 from tests.kernel.commands import Done, Terminal, fs_rollback
 from tests.kernel.ext4_images import NEW, OLD, UUID, write
 from tests.kernel.ext4_prepared import (
@@ -19,6 +21,7 @@ from tests.kernel.ext4_prepared import (
 )
 
 _YES = ("--yes", "--have-backup")
+_LOOKING = (("status",), ("check",), ("list",), ("create",), ("convert", "finish", "--yes"))
 _PLAIN = {
     "fs-snapshots": "new",
     "fs-snapshots/conversion": "new",
@@ -166,6 +169,21 @@ def test_twice_and_abort_twice(ext4_root: Ext4Root) -> None:
     _refused(_abort(machine), "nothing is prepared here")
     assert _prepare(machine).code == 0
     assert machine.changed() == prepared
+
+
+def test_the_other_commands_see_an_ext4(ext4_root: Ext4Root) -> None:
+    """The directory of the conversion is no store, and the plugin lets dnf go on."""
+    before = [fs_rollback(ext4_root.root, *words) for words in _LOOKING]
+    ext4_root.prepare()
+    prepared = ext4_root.manifest()
+    assert [fs_rollback(ext4_root.root, *words) for words in _LOOKING] == before
+    assert {done.code for done in before} == {3}
+    row = PackageChange("upgrade", "app", "noarch", "1-1", "2-1")
+    taken = transaction.before(
+        Transaction("dnf4", ("dnf", "upgrade"), "admin", (row,)), str(ext4_root.root)
+    )
+    assert not isinstance(taken, transaction.Taken), taken
+    assert ext4_root.manifest() == prepared
 
 
 def test_a_point_that_refuses(ext4_root: Ext4Root) -> None:
