@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import btrfsutil
 import pytest
 
 from tests import manifest
 from tests.kernel.boots import A, B, MakeBoot, make_boot  # noqa: F401 - a fixture
-from tests.kernel.commands import Done
+from tests.kernel.commands import Done, Terminal
 from tests.kernel.converted import CONF, CONVERTER, ENTRY, KEPT, STATE, Converted
 from tests.kernel.machine import run
 from tests.kernel.test_check import edit
@@ -162,6 +163,32 @@ def test_the_free_space_tree(converted: Converted) -> None:
     run("umount", str(converted.root))
     run("mount", "-o", "loop,space_cache=v2", str(converted.machine.image), str(converted.root))
     assert "free-space-tree" not in converted.finish("--dry-run").out
+
+
+def test_each_is_asked_for(converted: Converted) -> None:
+    converted._hide()
+    terminal = Terminal(converted.root, "convert", "finish")
+    for answer in ("y", "n", "", "no"):
+        terminal.read_until(r"Do it\? \[y/N\] $")
+        terminal.text = ""
+        terminal.type(f"{answer}\n")
+    assert terminal.end() == 0
+    assert converted.subvolumes() == []
+    done = converted.finish("--remove-ext4", "--json")
+    assert (done.code, done.json["finished"]) == (0, [])
+    assert done.err == "fs-rollback: --remove-ext4: there is nothing left to do\n"
+
+
+def test_a_rollback_that_is_refused(converted: Converted) -> None:
+    """The first phase is a rollback, with all that is refused for one; it leaves no snapshot."""
+    number = btrfsutil.subvolume_id(str(converted.root / "var/lib/machines"))
+    line = f"UUID={converted.machine.uuid} /var/lib/machines btrfs subvolid={number} 0 0\n"
+    with (converted.root / "etc/fstab").open("a") as file:
+        file.write(line)
+    before = converted.machine.snapshots()
+    _refused(converted.finish("--layout", "--json"), "mounts a subvolume inside the root by its ID")
+    assert converted.machine.snapshots() == before
+    assert converted.subvolumes() == ["ext2_saved"]
 
 
 def test_the_first_phase_can_be_undone(converted: Converted) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from ..core.record import Kind
-from ..errors import UsageError
+from ..errors import Error, UsageError
 from ..system import boot_sources, executor, proposal, rollback, upkeep
 from ..system.conversion import finishing, renaming
 from ..system.conversion.finishing import Task
@@ -42,6 +42,9 @@ def finish(args: Namespace) -> int:
         finishing.tidy(host, preparation)
         if not args.json:
             print("Verified: this machine came up from btrfs and would come up again.")
+        for task in wanted:
+            if task not in tasks:
+                session.note(f"--{task.value}: there is nothing left to do")
         for task in tasks:
             if not _is_wanted(args, task, wanted):
                 continue
@@ -91,8 +94,13 @@ def _leave_top_level(host: Host, store: Store) -> None:
     )
     store.write(record)
     target = next(s for s in store.load() if s.name == record.name)
-    keep = session.configuration(host).keep
-    found = proposal.propose(host, store, target, keep, now)
+    try:
+        keep = session.configuration(host).keep
+        found = proposal.propose(host, store, target, keep, now)
+    except Error:
+        host.forget()
+        upkeep.delete(host, store, target, upkeep.roots(host))  # nobody asked for it
+        raise
     with executor.finishing():
         rollback.carry_out(host, store, found, requested_by(dict(os.environ)), _observe)
         session.note("the next boot uses a subvolume that is a copy of this root. Now: reboot")
