@@ -22,6 +22,14 @@ def test_the_device_and_the_uuid_are_those_that_other_tools_see(named: Machine) 
     assert run("findmnt", "-n", "-o", "SOURCE", str(named.root)).startswith(device)
 
 
+def test_what_is_only_read_is_as_old_as_before(named: Machine) -> None:
+    path = named.root / "etc/fstab"
+    os.utime(path, (1, 2))  # read as ever, it would get a new access time
+    with host.opened(str(named.root)) as found:
+        Path(found.path("root/etc/fstab")).read_bytes()
+    assert path.stat().st_atime == 1
+
+
 def test_nothing_shows_in_the_mount_table_and_nothing_is_left(named: Machine) -> None:
     def table() -> str:
         with open("/proc/self/mountinfo", encoding="utf-8") as file:

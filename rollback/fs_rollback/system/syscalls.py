@@ -25,6 +25,7 @@ _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 430, 431, 432, 437
 _FSOPEN_CLOEXEC = 1
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _FSMOUNT_CLOEXEC = 1
+_MOUNT_ATTR_NOATIME = 0x10  # linux/mount.h
 _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 _CLONE_NEWNS = 0x20000  # linux/sched.h
 _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x4000, 0x40000, 2
@@ -63,9 +64,11 @@ def mount_top_level(source: str, *, read_only: bool) -> int:
     """Return a descriptor of the top level of the btrfs on `source`, mounted nowhere.
 
     The mount is detached (fsopen(2), fsmount(2)): it shows in no mount table and ends with the
-    last descriptor, so a killed process leaves nothing behind.
+    last descriptor, so a killed process leaves nothing behind. What is only read through it is as
+    old as before: a new access time is a change, and changes are looked for.
     """
-    mount = _detached_mount(source, TOP_LEVEL_ID, read_only=read_only)
+    attributes = _MOUNT_ATTR_NOATIME
+    mount = _detached_mount(source, TOP_LEVEL_ID, read_only=read_only, attributes=attributes)
     try:
         # fsmount gives an O_PATH descriptor; listing and ioctls need a real one.
         return os.open(f"/proc/self/fd/{mount}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -83,7 +86,7 @@ def mount_subvolume(source: str, subvolume_id: int, directory: int, *, read_only
         os.close(mount)
 
 
-def _detached_mount(source: str, subvolume_id: int, *, read_only: bool) -> int:
+def _detached_mount(source: str, subvolume_id: int, *, read_only: bool, attributes: int = 0) -> int:
     """Return an O_PATH descriptor of a subvolume of the btrfs on `source`, mounted nowhere."""
     context = _check(_libc.syscall(_SYS_FSOPEN, b"btrfs", _FSOPEN_CLOEXEC), source)
     try:
@@ -93,7 +96,7 @@ def _detached_mount(source: str, subvolume_id: int, *, read_only: bool) -> int:
         if read_only:
             _fsconfig(context, _FSCONFIG_SET_FLAG, b"ro", None, source)
         _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, source)
-        return _check(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0), source)
+        return _check(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), source)
     finally:
         os.close(context)
 
