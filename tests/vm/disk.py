@@ -27,7 +27,7 @@ from .kernels import install_plugins, kernel_package
 
 # Space is taken only by what is written.
 _ROOT_BYTES = 3 * 1024**3
-_BOOT_BYTES = 192 * 1024**2
+_BOOT_BYTES = 384 * 1024**2
 _ESP_BYTES = 192 * 1024**2
 _ESP_START = 1024**2  # where partitioning tools put the first partition
 
