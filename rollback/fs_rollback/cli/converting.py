@@ -49,8 +49,10 @@ def prepare(args: Namespace) -> int:
         known = _facts(args, root)
         now = datetime.now(timezone.utc)
         found = points.points(known)
-        running.refuse(found)
-        warned = [p for p in found if p.verdict is Verdict.WARNING and p.name not in _ANSWERED]
+        # A rescue system brings its own.
+        elsewhere = () if args.at_next_boot else ("btrfs-progs",)
+        running.refuse([p for p in found if p.name not in elsewhere])
+        warned = [p for p in found if p.verdict is not Verdict.OK and p.name not in _ANSWERED]
         proposal = preparing.propose(root, known, at_next_boot=args.at_next_boot, now=now)
         steps = proposal.preparation.steps
         answer: dict[str, Any] = {
@@ -105,7 +107,7 @@ def run(args: Namespace) -> int:
         print("Nothing was changed.")
         return 1
     if running.run(device, session.note):
-        print(f"Converted: {device} is btrfs. Now boot it; then 'fs-rollback convert finish'.")
+        print(f"Converted: {device} is btrfs. When it is booted: 'fs-rollback convert finish'.")
     else:
         print(f"{device} was converted before: there is nothing to do.")
     return 0
@@ -129,7 +131,8 @@ def _run_back(args: Namespace, device: str) -> int:
         print("Nothing was changed.")
         return 1
     returning.back(device, session.note)
-    print(f"{device} is ext4 again, as it was when it was converted.")
+    print(f"{device} is ext4 again, as it was when it was converted. When it is booted:"
+          " 'fs-rollback convert abort' takes back what prepare did.")  # fmt: skip
     return 0
 
 

@@ -205,7 +205,7 @@ def _progs(version: Optional[tuple[int, ...]]) -> Point:
             name,
             Verdict.REFUSED,
             f"{said} is too old: before {least} preallocated files lose their content",
-            f"Update it, or convert from a rescue system that has {advised} or later.",
+            f"Update it; or prepare here and convert from a rescue system with {advised} or later.",
         )
     if version < ADVISED_PROGS:
         return Point(
@@ -235,7 +235,7 @@ def _distribution(facts: Facts) -> Point:
             name,
             Verdict.WARNING,
             f"{said}: {statement}",
-            "It works all the same or it does not: you are on your own with it.",
+            "Your vendor will not help if it fails. It is technically possible.",
         )
     if found.get("ID") in ("fedora", "debian"):
         return Point(name, Verdict.OK, f"{said}: btrfs is supported; a conversion is not tested")
