@@ -43,7 +43,8 @@ class Done(NamedTuple):
 def arguments(root: Path, words: Sequence[str]) -> list[str]:
     """Return what starts the command; a warning in it is an error."""
     options = ("-W", "error", "-c", _LAUNCHER)
-    count = 2 if words[0] == "convert" else 1
+    has_action = words[0] == "convert" and len(words) > 1 and not words[1].startswith("-")
+    count = 2 if has_action else 1
     return [sys.executable, *options, *words[:count], "--root", str(root), *words[count:]]
 
 

@@ -311,7 +311,7 @@ def test_on_a_machine_that_runs(converted: Converted, template: Template) -> Non
         wanted = renaming.look(host, layout)
         renaming.refuse(host, store, layout, wanted)
         host.__dict__["is_running"] = True
-        renaming.give_names(host, store, layout, wanted, str)
+        renaming.give_names(host, store, layout, wanted, lambda _: None)
     for name in ("home", "boot"):
         assert (converted.root / name).is_mount()
         assert btrfsutil.subvolume_path(str(converted.root / name), 0) == name

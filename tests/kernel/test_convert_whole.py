@@ -78,15 +78,14 @@ def _files(root: Path) -> manifest.Manifest:
 def test_the_whole_way(machine: Converted, image: Path, tmp_path: Path) -> None:
     with mounted(image, tmp_path) as root:
         before = _files(root)
-        words = ("--at-next-boot", "--yes", "--have-backup")
-        prepared = fs_rollback(root, "convert", "prepare", *words)
+        yes = ("--yes", "--have-backup")
+        prepared = fs_rollback(root, "convert", "prepare", "--at-next-boot", *yes)
         assert prepared.code == 0, prepared
         assert "Now reboot: that boot converts the root" in prepared.out
         again = fs_rollback(root, "convert", "check", "--have-backup", "--json").json
         assert again["verdict"] == "ok", again
     with attached(image) as device:
-        words = ("convert", "run", "--device", device, "--yes", "--have-backup")
-        done = fs_rollback(Path("/"), *words)
+        done = fs_rollback(Path("/"), "convert", "run", "--device", device, *yes)
         assert done.code == 0, done
     machine.start()
     assert manifest.compare(before, _files(machine.root)) == []
