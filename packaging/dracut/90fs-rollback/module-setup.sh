@@ -27,6 +27,8 @@ install() {
     inst_script "$moddir/convert.sh" /usr/sbin/fs-rollback-convert
     # shellcheck disable=SC2154 # dracut's
     inst_hook emergency 05 "$moddir/emergency.sh"
+    # It ends after some minutes without a root; systemd alone would wait for ever.
+    dracut_need_initqueue
     if dracut_module_included systemd; then
         inst_simple "$moddir/fs-rollback-convert.service" \
             "$systemdsystemunitdir/fs-rollback-convert.service"
