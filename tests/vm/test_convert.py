@@ -99,7 +99,7 @@ def _converting_boot(machine: Machine, *jobs: str, upgrade: bool = False) -> str
         console,
         "fs-rollback: checking the ext4 on /dev/",
         "fs-rollback: converting /dev/",
-        "fs-rollback: Copy inodes: 50 %",
+        "fs-rollback: Copy inodes: ",
         "fs-rollback: checking the btrfs",
         "Converted: /dev/",
     )
