@@ -53,12 +53,12 @@ except Error as error:
 """
 
 
-def prepared_image(directory: Path) -> Path:
+def prepared_image(directory: Path, *options: str) -> Path:
     """Make the image of a prepared system with files of every kind."""
     tree = directory / "tree"
     fill(tree)
     image = directory / "disk.img"
-    make(image, tree)
+    make(image, tree, *options)
     with on(image) as root:
         filling.fill(root / "filling")
         command = [sys.executable, "-c", _PREPARE, str(root), UUID]
@@ -87,6 +87,21 @@ def command(*words: str, **variables: str) -> Done:
 def converted_on(device: str, **variables: str) -> Done:
     """Run the conversion of a device."""
     return command("run", "--device", device, "--yes", "--have-backup", **variables)
+
+
+def started(device: str) -> subprocess.Popen[str]:
+    """Start it and leave it to the caller."""
+    launcher = commands.arguments(Path("/"), ("convert",))[:-2]
+    words = ("run", "--device", device, "--yes", "--have-backup")
+    return subprocess.Popen(
+        [*launcher, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=commands.environment(PATH=os.environ["PATH"] + ":/usr/sbin:/sbin"),
+        cwd="/",
+    )
 
 
 def observed(device: str, what: str, moment: str, phase: str) -> subprocess.CompletedProcess[str]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pytest
 
 from fs_rollback.core.conversion import beginning as saved_pieces
+from fs_rollback.errors import Error
 from fs_rollback.system.conversion import beginning
 from tests import manifest
 from tests.kernel import write_log
@@ -29,7 +30,7 @@ from tests.kernel.conversions import (
     observed,
     prepared_image,
 )
-from tests.kernel.ext4_images import on
+from tests.kernel.ext4_images import UUID, on
 from tests.kernel.machine import run
 from tests.kernel.newer_tools import newer_btrfs_progs
 from tests.kernel.write_log import Write
@@ -130,8 +131,13 @@ def _saved(image: Path) -> list[saved_pieces.Extent]:
     with image.open("rb") as file:
         data = file.read()
     found = [saved_pieces.unpack(block) for block in saved_pieces.blocks_in(data)]
-    (saved,) = saved_pieces.whole(piece for piece in found if piece is not None)
+    pieces = (piece for piece in found if piece is not None)
+    (saved,) = saved_pieces.whole(pieces, image.stat().st_size, None)
     return saved
+
+
+def _give_back(image: Path, *, scan: bool = False) -> bool:
+    return beginning.give_back(str(image), UUID, str, scan=scan)
 
 
 @pytest.mark.parametrize("way", ["there", "back"])
@@ -157,7 +163,7 @@ def test_torn_in_the_last_moment(way: str, scene: Scene, tmp_path: Path) -> None
             _write(image, present)
         _write(image, epoch)
     assert len(states) > _TORN_STATES // 4
-    assert way == "back" or beginning.give_back(str(image), str)
+    assert way == "back" or _give_back(image)
     assert _reserved(image) == wanted
     run("e2fsck", "-f", "-n", str(image))
 
@@ -191,8 +197,9 @@ def test_killed_in_front_of_a_write(scene: Scene, tmp_path: Path) -> None:
         run("cp", "--sparse=always", str(scene.image), str(image))
         with attached(image) as device:
             first = converted_on(device, PATH=path, CUT_TARGET=device, CUT_AT=str(number))
-            assert first.code in (1, 4), (number, first)
-            assert ("is as before" in first.err) == (first.code == 1)
+            # Killed in its last moment too: what was saved is given back at once.
+            assert first.code == 1, (number, first)
+            assert "is as before" in first.err
             again = converted_on(device)
             assert again.code == 0, (number, again)
         expect(image, "btrfs", scene.before)
@@ -209,22 +216,91 @@ def test_what_was_saved_before_the_ext4_was_used_again_is_not_given_back(
     damaged = _reserved(image)
     # As a conversion would have left it, but for the superblock, which is of another time.
     _write(image, [Write(64 << 10, b"\xff" * 4096)])
-    assert not beginning.give_back(str(image), str)
+    assert not _give_back(image)
     _write(image, [Write(offset, data) for offset, data in damaged])
     run("e2fsck", "-f", "-n", str(image))
 
 
-def test_of_two_that_fit_the_newer_one_is_given_back(scene: Scene, tmp_path: Path) -> None:
-    """What an earlier try had saved may lie in free blocks; all zeros fit both."""
+def _zeroed(image: Path) -> list[tuple[int, bytes]]:
+    """Leave what a conversion leaves in the middle of its last moment; return what was there."""
+    before = _reserved(image)
+    _write(image, [Write(0, bytes(64 << 10)), Write(64 << 20, b"\xff" * 4096)])
+    return before
+
+
+def test_what_a_user_has_put_on_the_disk_is_not_given_back(scene: Scene, tmp_path: Path) -> None:
+    """It may be made to fit, and to look newer: the file that only root can write is asked."""
+    image = tmp_path / "disk.img"
+    run("cp", "--sparse=always", str(scene.image), str(image))
+    wanted = _reserved(image)
+    evil = [saved_pieces.Extent(offset, data) for offset, data in wanted]
+    evil[1] = saved_pieces.Extent(64 << 20, b"EVIL" * 1024 + evil[1].data[4096:])
+    uuid = bytes.fromhex(UUID.replace("-", ""))
+    with on(image) as root:
+        for name, extents in {
+            "whole": evil,
+            "part": [saved_pieces.Extent(64 << 20, b"EVIL" * 100)],
+            "behind": [saved_pieces.Extent(1 << 63, b"EVIL" * 100)],
+        }.items():
+            (root / name).write_bytes(b"".join(saved_pieces.pack(uuid, b"u" * 16, extents)))
+        assert evil != wanted
+    with attached(image) as device:
+        assert "before convert" in observed(device, "fail", "before", "convert").stdout
+    wanted = _zeroed(image)
+    assert _give_back(image)
+    assert _reserved(image) == wanted
+    run("e2fsck", "-f", "-n", str(image))
+
+
+def test_a_disk_within_the_disk_is_not_given_back(scene: Scene, tmp_path: Path) -> None:
+    """The image of another machine that was prepared, of another UUID, has pieces like these."""
+    image = tmp_path / "disk.img"
+    run("cp", "--sparse=always", str(scene.image), str(image))
+    others = [saved_pieces.Extent(offset, data[::-1]) for offset, data in _reserved(image)]
+    with on(image) as root:
+        beginning.wipe(str(root))
+        (root / "other.img").write_bytes(b"".join(saved_pieces.pack(b"o" * 16, b"s" * 16, others)))
+    before = _zeroed(image)
+    assert not _give_back(image, scan=True)
+    assert _reserved(image) != before
+
+
+def test_two_that_fit_are_left_to_a_person(scene: Scene, tmp_path: Path) -> None:
+    """Where the file cannot be asked for by its name."""
     image = tmp_path / "disk.img"
     run("cp", "--sparse=always", str(scene.image), str(image))
     with on(image) as root:
         os.rename(root / beginning.FILE, root / "earlier")
-        (root / "large").write_bytes(random.Random(2).randbytes(120 << 20))
     with attached(image) as device:
         assert "before convert" in observed(device, "fail", "before", "convert").stdout
-    wanted = _reserved(image)
-    _write(image, [Write(0, bytes(64 << 10)), Write(64 << 20, b"\xff" * 4096)])
-    assert beginning.give_back(str(image), str)
-    assert _reserved(image) == wanted
-    run("e2fsck", "-f", "-n", str(image))
+    with on(image) as root:
+        os.rename(root / beginning.FILE, root / "later")
+    run("e2fsck", "-f", "-p", str(image))
+    wanted = _zeroed(image)
+    now = _reserved(image)
+    with pytest.raises(Error, match="different beginnings"):
+        # Both were saved at other times: neither is what was there, and both would fit.
+        _give_back(image, scan=True)
+    assert _reserved(image) == now
+    assert wanted != now
+
+
+def test_another_geometry(tmp_path: Path) -> None:
+    """No spare superblock is where mke2fs(8) usually puts it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{newer_btrfs_progs()}:{os.environ['PATH']}")
+        image = prepared_image(tmp_path, "-g", "16384", "-O", "^resize_inode")
+        with on(image) as root:
+            before = manifest.manifest(root, exclude=OWN)
+        with attached(image) as device:
+            assert "before convert" in observed(device, "fail", "before", "convert").stdout
+        # As the conversion leaves it with the first of its last writes, and the 64 KiB zeroed.
+        first = bytearray(4096)
+        first[32:48] = bytes.fromhex(UUID.replace("-", ""))
+        first[64:72] = b"!BHRfS_M"
+        _write(image, [Write(0, bytes(64 << 10)), Write(64 << 10, bytes(first))])
+        with attached(image) as device:
+            done = converted_on(device)
+            assert done.code == 0, done
+            assert "giving back" in done.err
+        expect(image, "btrfs", before)

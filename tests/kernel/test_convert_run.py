@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -20,6 +21,7 @@ from tests.kernel.conversions import (
     kind_of,
     observed,
     prepared_image,
+    started,
 )
 from tests.kernel.ext4_images import LEAST_BYTES, on
 from tests.kernel.machine import run
@@ -119,6 +121,82 @@ def test_what_was_changed_since_is_refused(image: Path) -> None:
         file.write("# since\n")
     with attached(image) as device:
         _refused(device, "was changed since it was prepared")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_between_changes_nothing(
+    number: signal.Signals, image: Path, before: manifest.Manifest
+) -> None:
+    """The code is that of what was done."""
+    with attached(image) as device:
+        process = started(device)
+        assert process.stderr is not None
+        assert "checking the ext4" in process.stderr.readline()
+        for _ in range(5):
+            process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert "Converted: " in out
+    expect(image, "btrfs", before)
+
+
+def test_nobody_listens_any_more(image: Path, before: manifest.Manifest) -> None:
+    with attached(image) as device:
+        process = started(device)
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+        assert process.wait(120) == 0
+    expect(image, "btrfs", before)
+
+
+def test_mounted_meanwhile_it_is_stopped(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    with attached(image) as device:
+        process = started(device)
+        assert process.stderr is not None
+        while "converting" not in process.stderr.readline():
+            pass
+        mounted = subprocess.run(("mount", device, str(tmp_path / "mnt")), check=False)
+        out, err = process.communicate(timeout=120)
+        if mounted.returncode == 0:
+            run("umount", str(tmp_path / "mnt"))
+            assert (process.returncode, "was mounted while" in err) == (1, True), (out, err)
+            assert kind_of(device) == "ext4"
+            run("e2fsck", "-f", "-p", device)
+
+
+def test_what_was_prepared_of_another_filesystem_is_refused(image: Path) -> None:
+    run("e2fsck", "-f", "-p", str(image))
+    run("tune2fs", "-U", "11111111-2222-3333-4444-555555555555", str(image))
+    with attached(image) as device:
+        _refused(device, "of another filesystem")
+
+
+def test_a_link_in_the_place_of_the_store_is_refused(image: Path) -> None:
+    with on(image) as root:
+        (root / "fs-snapshots").rename(root / "srv/elsewhere")
+        (root / "fs-snapshots").symlink_to("/srv/elsewhere")
+    with attached(image) as device:
+        _refused(device, "is no directory of its own")
+
+
+def test_a_device_that_cannot_be_written_to(image: Path) -> None:
+    with attached(image, "--read-only") as device:
+        _refused(device, "cannot be written to")
+
+
+def test_what_is_lost_in_other_subvolumes_is_said(image: Path) -> None:
+    with attached(image) as device:
+        assert converted_on(device).code == 0
+    with on(image) as root:
+        run("/usr/bin/btrfs", "subvolume", "create", str(root / "thesis"))
+        (root / "srv/new").write_text("since\n")
+    with attached(image) as device:
+        back = command("run", "--back", "--device", device, "--yes")
+        assert back.code == 0, back
+        assert "  /thesis (a subvolume, all of it)\n" in back.out
+        assert "/..\n" not in back.out
 
 
 def test_what_is_mounted_is_refused(image: Path, tmp_path: Path) -> None:

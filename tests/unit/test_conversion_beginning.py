@@ -48,7 +48,7 @@ def test_what_was_packed_is_found_in_any_order_among_anything() -> None:
     disk = b"".join(block + chance.randbytes(BLOCK_BYTES) for block in blocks)
     pieces = _pieces(list(beginning.blocks_in(disk)))
     assert {piece.uuid for piece in pieces} == {_UUID}
-    (saved,) = beginning.whole(pieces)
+    (saved,) = beginning.whole(pieces, _GIB, _UUID)
     assert b"".join(e.data for e in saved) == b"".join(e.data for e in extents)
     assert saved[0].offset == 0
 
@@ -70,11 +70,31 @@ def test_blocks_are_looked_for_where_blocks_are() -> None:
 
 
 def test_what_is_not_complete_is_not_given() -> None:
-    one, other = _pieces(beginning.pack(_UUID, _SAVE, _extents())), []
+    one = _pieces(beginning.pack(_UUID, _SAVE, _extents()))
     other = _pieces(beginning.pack(_UUID, b"t" * 16, _extents(3)))
-    assert beginning.whole([*one[1:], *other[:-1]]) == []
-    assert len(beginning.whole([*one, *other[:-1]])) == 1
-    assert len(beginning.whole([*one, *other])) == 2
+    assert beginning.whole([*one[1:], *other[:-1]], _GIB, _UUID) == []
+    assert len(beginning.whole([*one, *other[:-1]], _GIB, _UUID)) == 1
+    assert len(beginning.whole([*one, *other], _GIB, None)) == 2
+
+
+def test_only_what_is_of_this_device_counts() -> None:
+    pieces = _pieces(beginning.pack(_UUID, _SAVE, _extents()))
+    assert beginning.whole(pieces, 32 << 20, _UUID) == []
+    assert beginning.whole(pieces, 300 * _GIB, _UUID) == []
+    assert beginning.whole(pieces, _GIB, b"o" * 16) == []
+    moved = [p._replace(extent=Extent(p.extent.offset + 512, p.extent.data)) for p in pieces]
+    assert beginning.whole(moved, _GIB, _UUID) == []
+    more = [p._replace(number=p.number + len(pieces)) for p in pieces]
+    assert beginning.whole(more, _GIB, _UUID) == []
+    alone = _pieces(beginning.pack(_UUID, _SAVE, [Extent(64 << 20, b"x" * 4096)]))
+    assert beginning.whole(alone, _GIB, _UUID) == []
+
+
+def test_a_disk_full_of_them_takes_no_memory() -> None:
+    first = beginning.pack(_UUID, _SAVE, _extents())[0]
+    (piece,) = _pieces([first])
+    many = (piece._replace(save=number.to_bytes(16, "big")) for number in range(10000))
+    assert beginning.whole(many, _GIB, _UUID) == []
 
 
 def _changed(extent: Extent, at: int, data: bytes) -> Extent:
@@ -107,8 +127,11 @@ def test_behind_the_second_superblock_nothing_may_have_changed() -> None:
     assert not beginning.is_cut_off(saved, [saved[0], _changed(saved[1], 4096, b"\xff")])
 
 
-def test_the_age_is_what_was_ever_written() -> None:
-    extents = _extents()
-    extents[0] = _changed(extents[0], 1024 + 0x178, (123456).to_bytes(8, "little"))
-    (saved,) = beginning.whole(_pieces(beginning.pack(_UUID, _SAVE, extents)))
-    assert beginning.written_kib(saved) == 123456
+def test_the_uuid_of_a_btrfs_finished_or_not() -> None:
+    first = bytearray(1 << 17)
+    assert beginning.btrfs_uuid(bytes(first)) is None
+    first[(64 << 10) + 32 : (64 << 10) + 48] = _UUID
+    for magic, unfinished in ((b"_BHRfS_M", False), (b"!BHRfS_M", True)):
+        first[(64 << 10) + 64 : (64 << 10) + 72] = magic
+        assert beginning.btrfs_uuid(bytes(first)) == _UUID
+        assert beginning.is_unfinished(bytes(first)) is unfinished

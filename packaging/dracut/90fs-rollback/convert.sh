@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# In the initramfs that converts: does it, and lets the boot go on whatever came of it. A root that
+# In the initramfs that converts: does it, and lets the boot go on if there is a whole root. One that
 # was not converted is mounted as ext4; the reason stands on the console and in the kernel's log.
 # What is converted is converted to the end, whoever asks for another one.
 trap '' INT TERM HUP
@@ -12,7 +12,10 @@ for word in $line; do
     esac
 done
 [ -n "$device" ] || exit 0
-fs-rollback convert run --device "$device" --yes --have-backup </dev/null 2>&1 |
+{
+    fs-rollback convert run --device "$device" --yes --have-backup </dev/null 2>&1
+    echo $? >/run/fs-rollback-convert.code
+} |
     while IFS= read -r said; do
         echo "$said" >/dev/console
         # For the log alone: as anything else it would be on the console twice.
@@ -22,4 +25,12 @@ fs-rollback convert run --device "$device" --yes --have-backup </dev/null 2>&1 |
 udevadm trigger --action=change --subsystem-match=block
 udevadm settle
 btrfs device scan >/dev/null 2>&1
+read -r code </run/fs-rollback-convert.code
+# It needs hands. Mounted now, it would be lost: what was saved of it is given back to nothing else.
+while [ "$code" = 4 ]; do
+    echo "fs-rollback: do what is said above in this shell, then leave it: exit" >/dev/console
+    setsid sh -i </dev/console >/dev/console 2>&1
+    fs-rollback convert run --device "$device" --yes --have-backup </dev/null >/dev/console 2>&1
+    code=$?
+done
 exit 0

@@ -24,6 +24,8 @@ install() {
         exit 1
     fi
     inst_multiple "${files[@]}" fs-rollback e2fsck btrfs btrfs-convert blkid mount umount udevadm
+    # It finds what was saved by its name; without it the whole device is looked through.
+    inst_multiple -o debugfs setsid
     inst_script "$moddir/convert.sh" /usr/sbin/fs-rollback-convert
     # shellcheck disable=SC2154 # dracut's
     inst_hook emergency 05 "$moddir/emergency.sh"

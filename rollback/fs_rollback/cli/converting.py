@@ -7,7 +7,7 @@ import dataclasses
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -106,17 +106,22 @@ def run(args: Namespace) -> int:
     if not session.confirm(f"Convert the ext4 on {device} to btrfs?", yes=args.yes):
         print("Nothing was changed.")
         return 1
-    if running.run(device, session.note):
-        print(f"Converted: {device} is btrfs. When it is booted: 'fs-rollback convert finish'.")
-    else:
-        print(f"{device} was converted before: there is nothing to do.")
+    # Not to be interrupted: what comes meanwhile is forgotten, and the code is true.
+    with executor.finishing():
+        if running.run(device, session.note):
+            text = f"Converted: {device} is btrfs. When it is booted: 'fs-rollback convert finish'."
+        else:
+            text = f"{device} was converted before: there is nothing to do."
+        with suppress(OSError):
+            print(text, flush=True)
     return 0
 
 
 def _run_back(args: Namespace, device: str) -> int:
-    if returning.resume(device, session.note):
-        print(f"{device} is ext4 again: the way back had been cut off.")
-        return 0
+    with executor.finishing():
+        if returning.resume(device, session.note):
+            print(f"{device} is ext4 again: the way back had been cut off.")
+            return 0
     lost = returning.look(device)
     print("What was written since the conversion is lost:")
     for path in lost.paths[:_SHOWN]:
@@ -130,7 +135,8 @@ def _run_back(args: Namespace, device: str) -> int:
     if not session.confirm(f"Make {device} ext4 again?", yes=args.yes):
         print("Nothing was changed.")
         return 1
-    returning.back(device, session.note)
+    with executor.finishing():
+        returning.back(device, session.note)
     print(f"{device} is ext4 again, as it was when it was converted. When it is booted:"
           " 'fs-rollback convert abort' takes back what prepare did.")  # fmt: skip
     return 0
@@ -160,7 +166,7 @@ def abort(args: Namespace) -> int:
             return _answer(args, answer, "This was a dry run: nothing was changed.")
         if not session.confirm("Take the preparation back?", yes=args.yes):
             return _answer(args, answer, "Nothing was changed.", code=1)
-        with executor.signals_held_back():
+        with executor.finishing():
             preparing.take_back(root, preparation)
             answer["done"] = True
             return _answer(args, answer, "Taken back: the machine is as before.")

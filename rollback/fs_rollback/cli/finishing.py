@@ -115,7 +115,7 @@ def _give_names(host: Host, store: Store) -> None:
     layout = boot_sources.read_layout(host)
     wanted = renaming.look(host, layout)
     renaming.refuse(host, store, layout, wanted)
-    with executor.signals_held_back():
+    with executor.finishing():
         renaming.give_names(host, store, layout, wanted, session.note)
     session.note("the root is the subvolume root. Now: reboot")
 

@@ -47,12 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(args)
     except BrokenPipeError:
         code = 1
-    try:
-        sys.stdout.flush()
-    except OSError:
-        # The reader went away; nothing more can be said to it, not at exit either. What was done
-        # is done all the same: the code stays.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            # The reader went away; nothing more can be said to it, not at exit either. What was
+            # done is done all the same: the code stays.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return code
 
 

@@ -99,8 +99,10 @@ def print_json(data: dict[str, Any]) -> None:
 
 def note(text: str) -> None:
     """Say something to people; scripts do not read it."""
-    sys.stdout.flush()  # what was said before comes before
-    print(f"fs-rollback: {text}", file=sys.stderr)
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()  # what was said before comes before
+    with suppress(OSError):  # a terminal that went away is no reason to stop what is being done
+        print(f"fs-rollback: {text}", file=sys.stderr)
 
 
 def confirm(question: str, *, yes: bool) -> bool:

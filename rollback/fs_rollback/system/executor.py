@@ -184,9 +184,11 @@ def finishing() -> Iterator[None]:
     true: the machine is no longer as before.
     """
     with signals_held_back():
-        yield
-        while signal.sigtimedwait(_SIGNALS, 0) is not None:
-            pass
+        try:
+            yield
+        finally:
+            while signal.sigtimedwait(_SIGNALS, 0) is not None:
+                pass
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Callable
 
 from ..errors import ProcessError
@@ -52,8 +53,9 @@ def watch(
 
     Standard error is among them; a line ends where a terminal would begin anew, with a carriage
     return too. In a session of its own: what is typed at a terminal does not reach it. Returns the
-    exit code (negative: the signal that ended it) and the last line. Raises ProcessError where it
-    cannot be started.
+    exit code (negative: the signal that ended it) and why it failed: the last line that speaks of
+    an error, or the last one. What `heard` raises ends the program, SIGKILL, and is raised. Raises
+    ProcessError where it cannot be started.
     """
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
@@ -65,18 +67,51 @@ def watch(
             env=environment,
             pass_fds=pass_fds,
             start_new_session=True,
+            # SIGPIPE stays ignored, as Python has it: it goes on where nobody reads any more.
+            restore_signals=False,
         )
     except OSError as error:
         raise ProcessError(f"cannot start {arguments[0]}: {error.strerror}") from error
-    last, rest = "", ""
-    with running:
+    last, rest, failure = "", "", ""
+    with running, _killed_with_us(running):
         assert running.stdout is not None, "it is a pipe"
         while data := os.read(running.stdout.fileno(), 1 << 16):
             *lines, rest = re.split(r"[\r\n]+", rest + data.decode("utf-8", "replace"))
             for line in filter(None, map(str.strip, lines)):
                 last = line
+                failure = line if "ERROR" in line else failure
                 heard(line)
         if rest.strip():
             last = rest.strip()
             heard(last)
-    return running.returncode, last
+    return running.returncode, failure or last
+
+
+@contextmanager
+def _killed_with_us(running: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        running.kill()
+        raise
+
+
+@contextmanager
+def beside(arguments: Sequence[str]) -> Iterator[None]:
+    """Let a program run beside what is done, and end it; one that cannot start is left out."""
+    try:
+        running = subprocess.Popen(
+            list(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        running.terminate()
+        running.wait()

@@ -15,8 +15,6 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Optional
 
-from .ext4 import SUPERBLOCK_OFFSET
-
 RANGES = ((0, 1 << 20), (64 << 20, 64 << 10), (256 << 30, 64 << 10))
 BLOCK_BYTES = 4096
 MAGIC = b"fs-rollback: beginning\n\0"
@@ -27,8 +25,11 @@ _HEAD = struct.Struct("<24s16s16sQQIII32s")
 # In each range btrfs has its superblock here; what comes before it in the first one becomes zero.
 _SUPERBLOCKS = ((64 << 10, 4096), (64 << 20, 4096), (256 << 30, 4096))
 _ZEROED = 64 << 10
-_KBYTES_WRITTEN = 0x178
-_TEMPORARY_MAGIC, _MAGIC_AT = b"!BHRfS_M", (64 << 10) + 64
+# struct btrfs_super_block: the UUID is at 32, the magic at 64.
+_TEMPORARY_MAGIC, _MAGIC, _MAGIC_AT = b"!BHRfS_M", b"_BHRfS_M", (64 << 10) + 64
+_UUID_AT = (64 << 10) + 32
+# More than this many are no accident.
+_MOST_SAVES = 64
 
 
 class Extent(NamedTuple):
@@ -59,7 +60,7 @@ def ranges(device_bytes: int) -> tuple[tuple[int, int], ...]:
 
 def count(device_bytes: int) -> int:
     """Return how many blocks the pieces of a device take."""
-    return sum(-(-size // _PAYLOAD) for _, size in ranges(device_bytes))
+    return len(_layout(device_bytes))
 
 
 def pack(uuid: bytes, save: bytes, extents: Sequence[Extent]) -> list[bytes]:
@@ -99,15 +100,35 @@ def blocks_in(data: bytes) -> Iterator[bytes]:
         place = data.find(MAGIC, place + 1)
 
 
-def whole(pieces: Iterable[Piece]) -> list[list[Extent]]:
-    """Return what was saved each time of which all pieces are there, in the order of a device."""
-    by_save: dict[tuple[bytes, bytes], dict[int, Piece]] = {}
+def whole(pieces: Iterable[Piece], device_bytes: int, uuid: Optional[bytes]) -> list[list[Extent]]:
+    """Return what was saved each time of which all pieces are there, in the order of a device.
+
+    Anybody may have put blocks like these into a file: only what is exactly the ranges of a device
+    of this size counts, and only of the filesystem `uuid` where that is known.
+    """
+    places = _layout(device_bytes)
+    by_save: dict[tuple[bytes, bytes], dict[int, Extent]] = {}
     for piece in pieces:
-        by_save.setdefault((piece.uuid, piece.save), {})[piece.number] = piece
+        fits = piece.number < len(places) and piece.total == len(places)
+        place = (piece.extent.offset, len(piece.extent.data))
+        if not fits or place != places[piece.number] or uuid not in (None, piece.uuid):
+            continue
+        key = (piece.uuid, piece.save)
+        if key in by_save or len(by_save) < _MOST_SAVES:
+            by_save.setdefault(key, {})[piece.number] = piece.extent
     return [
-        sorted(piece.extent for piece in found.values())
+        [found[number] for number in range(len(places))]
         for found in by_save.values()
-        if len(found) == next(iter(found.values())).total
+        if len(found) == len(places)
+    ]
+
+
+def _layout(device_bytes: int) -> list[tuple[int, int]]:
+    """Return the offset and the size of each piece of a device."""
+    return [
+        (offset + start, min(_PAYLOAD, size - start))
+        for offset, size in ranges(device_bytes)
+        for start in range(0, size, _PAYLOAD)
     ]
 
 
@@ -128,15 +149,6 @@ def is_cut_off(saved: Sequence[Extent], present: Sequence[Extent]) -> bool:
     return True
 
 
-def written_kib(saved: Sequence[Extent]) -> int:
-    """Return how much had ever been written to the ext4 when this was saved: its age, in KiB.
-
-    s_kbytes_written of its superblock (super.rst of Linux), which no clock can set back.
-    """
-    start = SUPERBLOCK_OFFSET + _KBYTES_WRITTEN
-    return int.from_bytes(saved[0].data[start : start + 8], "little")
-
-
 def _is_super(place: int) -> bool:
     return any(start <= place < start + size for start, size in _SUPERBLOCKS)
 
@@ -144,3 +156,9 @@ def _is_super(place: int) -> bool:
 def is_unfinished(first: bytes) -> bool:
     """Whether the beginning of a device has the superblock of a btrfs that is not finished."""
     return first[_MAGIC_AT : _MAGIC_AT + len(_TEMPORARY_MAGIC)] == _TEMPORARY_MAGIC
+
+
+def btrfs_uuid(first: bytes) -> Optional[bytes]:
+    """Return the UUID that the beginning of a device has as a btrfs, finished or not; else None."""
+    magic = first[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)]
+    return first[_UUID_AT : _UUID_AT + 16] if magic in (_MAGIC, _TEMPORARY_MAGIC) else None

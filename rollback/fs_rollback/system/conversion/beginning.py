@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Callable
+from typing import Callable, Optional
 
 from ...core.conversion import beginning
-from ...core.conversion.beginning import BLOCK_BYTES, Extent, Piece
+from ...core.conversion.beginning import BLOCK_BYTES, Extent
 from ...core.conversion.preparation import DIRECTORY
-from ...errors import Error, kernel_errors
-from .. import syscalls
+from ...errors import Error, ProcessError, kernel_errors
+from .. import process, syscalls
+from .facts import SPARE_BLOCK
 
 FILE = f"{DIRECTORY}/beginning"
 _SCAN_BYTES = 8 << 20
@@ -28,19 +30,25 @@ Say = Callable[[str], object]
 
 
 def reserve(root: str, device: str) -> list[int]:
-    """Make the file in a mounted ext4; return where its blocks lie on the device.
+    """Make the file in a mounted ext4; return where blocks of it lie on the device.
 
     Raises KernelError, and Error where the filesystem gives no such blocks.
     """
     with _opened(device, os.O_RDONLY) as disk:
-        size = beginning.count(_size(disk)) * BLOCK_BYTES
+        needed = beginning.count(_size(disk))
+    taken = [(start, start + length) for start, length in beginning.RANGES]
+    # Some may lie just where they must not.
+    spare = sum(length for _, length in beginning.RANGES) // BLOCK_BYTES
     path = os.path.join(root, FILE)
     with kernel_errors("write", path):
         # Not cut off first: what an earlier try has left is overwritten, where it is.
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(path, flags, 0o600)
         with os.fdopen(descriptor, "w+b") as file:
-            file.write(bytes(size))
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise Error(f"/{FILE} is not a file of its own", hint="Remove it.")
+            file.write(bytes((needed + spare) * BLOCK_BYTES))
             file.flush()
             os.fsync(file.fileno())
             extents = syscalls.extents(file.fileno())
@@ -48,14 +56,13 @@ def reserve(root: str, device: str) -> list[int]:
         physical + offset
         for _, physical, length in sorted(extents)
         for offset in range(0, length, BLOCK_BYTES)
+        if not any(a < physical + offset + BLOCK_BYTES and physical + offset < b for a, b in taken)
     ]
-    taken = [(start, start + length) for start, length in beginning.RANGES]
-    free = not any(a < place + BLOCK_BYTES and place < b for place in places for a, b in taken)
-    if len(places) * BLOCK_BYTES != size or not free:
+    if len(places) < needed:
         raise Error(
             f"{device} has no place for what has to be saved of it", hint="Free some space on it."
         )
-    return places
+    return places[:needed]
 
 
 def wipe(root: str) -> None:
@@ -97,24 +104,71 @@ def is_unfinished(device: str) -> bool:
         return beginning.is_unfinished(os.pread(disk, 1 << 17, 0))
 
 
-def give_back(device: str, say: Say) -> bool:
+def may_be_btrfs(device: str) -> bool:
+    """Whether a device begins as a btrfs does, finished or not."""
+    with _opened(device, os.O_RDONLY) as disk:
+        return beginning.btrfs_uuid(os.pread(disk, 1 << 17, 0)) is not None
+
+
+def give_back(device: str, filesystem: Optional[str], say: Say, *, scan: bool) -> bool:
     """Make an ext4 again of what a conversion has left that was cut off; False if it is none.
 
-    Nothing is written unless all of it was saved and nothing else has written to it since. May run
-    again. Raises KernelError.
+    `filesystem` is its UUID, as far as that is known. The file is asked for by its name, which only
+    root can give, and only with `scan` looked for on the whole device. Nothing is written unless
+    all of it was saved and nothing else has written to the device since. May run again. Raises
+    KernelError, and Error where two fit that differ.
     """
+    places = _places_of_file(device)
     with _opened(device, os.O_RDWR) as disk:
-        fitting = []
-        for saved in beginning.whole(_pieces(disk, device, say)):
-            places = [(extent.offset, len(extent.data)) for extent in saved]
-            if beginning.is_cut_off(saved, _present(disk, places)):
-                fitting.append(saved)
-        if not fitting:
+        found = _fitting(disk, filesystem, (os.pread(disk, BLOCK_BYTES, p) for p in places))
+        if not found and scan:
+            found = _fitting(disk, filesystem, _looked_for(disk, device, say))
+        if len(found) > 1:
+            raise Error(
+                f"{len(found)} different beginnings of {device} are on it, and all of them fit",
+                hint="Somebody has copied or made one; the rescue sheet tells the way by hand.",
+            )
+        if not found:
             return False
         say(f"giving back to {device} what was saved of it")
-        # An earlier one may lie where a file was deleted; where all is zero it fits as well.
-        _write(disk, max(fitting, key=beginning.written_kib))
+        _write(disk, found[0])
     return True
+
+
+def give_back_from(device: str, filesystem: str, places: Sequence[int]) -> bool:
+    """Do the same right after a conversion that failed: where it was saved is known."""
+    with _opened(device, os.O_RDWR) as disk:
+        found = _fitting(disk, filesystem, (os.pread(disk, BLOCK_BYTES, p) for p in places))
+        if found:
+            _write(disk, found[0])
+    return bool(found)
+
+
+def _places_of_file(device: str) -> list[int]:
+    """Return where the file lies as the spare superblock of the ext4 tells, nothing if it is gone.
+
+    debugfs(8) with -c reads no bitmaps, which may be what is overwritten.
+    """
+    spare = ["-b", str(BLOCK_BYTES), "-s", str(SPARE_BLOCK), "-c"]
+    try:
+        said = process.run(["debugfs", *spare, "-R", f"blocks /{FILE}", device])
+    except ProcessError:
+        return []
+    return [int(word) * BLOCK_BYTES for word in said.split() if word.isdigit()]
+
+
+def _fitting(disk: int, filesystem: Optional[str], blocks: Iterable[bytes]) -> list[list[Extent]]:
+    """Return the different saves among blocks that the device can be given back from."""
+    size = _size(disk)
+    first = os.pread(disk, 1 << 17, 0)
+    known = uuid.UUID(filesystem).bytes if filesystem else beginning.btrfs_uuid(first)
+    pieces = (piece for piece in map(beginning.unpack, blocks) if piece is not None)
+    found: list[list[Extent]] = []
+    for saved in beginning.whole(pieces, size, known):
+        now = _present(disk, [(extent.offset, len(extent.data)) for extent in saved])
+        if beginning.is_cut_off(saved, now) and saved not in found:
+            found.append(saved)
+    return found
 
 
 def _write(disk: int, saved: Sequence[Extent]) -> None:
@@ -126,18 +180,14 @@ def _write(disk: int, saved: Sequence[Extent]) -> None:
     os.fsync(disk)
 
 
-def _pieces(disk: int, device: str, say: Say) -> Iterator[Piece]:
+def _looked_for(disk: int, device: str, say: Say) -> Iterator[bytes]:
     size, said = _size(disk), -1
     for offset in range(0, size, _SCAN_BYTES):
         tenth = offset * 10 // size
         if tenth > said:
             said = tenth
             say(f"looking on {device} for what was saved of it: {tenth * 10} %")
-        data = os.pread(disk, _SCAN_BYTES, offset)
-        for block in beginning.blocks_in(data):
-            piece = beginning.unpack(block)
-            if piece is not None:
-                yield piece
+        yield from beginning.blocks_in(os.pread(disk, _SCAN_BYTES, offset))
 
 
 def _present(disk: int, places: Sequence[tuple[int, int]]) -> list[Extent]:

@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import re
-import shutil
 from typing import Callable
 
+from ...errors import Error
 from .. import process
 from . import disk
 
 _PERCENT = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
+
+_INHIBIT = (
+    "systemd-inhibit",
+    "--what=shutdown:sleep:idle:handle-power-key:handle-suspend-key:handle-lid-switch",
+    "--who=fs-rollback",
+    "--why=converting the root",
+)
 
 Say = Callable[[str], object]
 
@@ -21,18 +28,31 @@ def convert(device: str, say: Say, lock: int) -> tuple[int, str]:
     `lock` is what disk.owned gives. Raises ProcessError where it cannot be started.
     """
     options = ["--uuid", "copy", "--copy-label", "--progress", *_features()]
-    return _watched(["btrfs-convert", *options, device], say, lock)
+    return _watched(["btrfs-convert", *options, device], device, say, lock)
 
 
 def convert_back(device: str, say: Say, lock: int) -> tuple[int, str]:
     """Make the ext4 again that it was; the same otherwise. Raises KernelError too."""
-    result = _watched(["btrfs-convert", "-r", device], say, lock)
+    result = _watched(["btrfs-convert", "-r", device], device, say, lock)
     disk.flush(lock)  # btrfs-convert(8) leaves that to the next one
     return result
 
 
-def _watched(command: list[str], say: Say, lock: int) -> tuple[int, str]:
-    return process.watch(_uninterrupted(command), progress(say), pass_fds=[lock])
+def _watched(command: list[str], device: str, say: Say, lock: int) -> tuple[int, str]:
+    counted = progress(say)
+
+    def heard(line: str) -> None:
+        # Nothing can keep a mount from another process: what is converted then is lost.
+        if disk.is_mounted_anywhere(device):
+            raise Error(
+                f"{device} was mounted while it was converted, so that was stopped",
+                hint="Unmount it, keep others from mounting it, and begin again.",
+            )
+        counted(line)
+
+    # Where logind runs, nobody switches off meanwhile: systemd-inhibit(1).
+    with process.beside([*_INHIBIT, "sleep", "infinity"]):
+        return process.watch(command, heard, pass_fds=[lock])
 
 
 def _features() -> list[str]:
@@ -45,16 +65,6 @@ def _features() -> list[str]:
     wanted = (("free-space-tree", "free-space-tree"), ("block-group-tree", "^block-group-tree"))
     chosen = [option for name, option in wanted if name in known]
     return ["-O", ",".join(chosen)] if chosen else []
-
-
-def _uninterrupted(command: list[str]) -> list[str]:
-    """Have logind, where it runs, let nobody switch off meanwhile, systemd-inhibit(1)."""
-    if shutil.which("systemd-inhibit") is None:
-        return command
-    what = "--what=shutdown:sleep:idle:handle-power-key:handle-suspend-key:handle-lid-switch"
-    inhibit = ["systemd-inhibit", what, "--who=fs-rollback", "--why=converting the root"]
-    works = process.watch([*inhibit, "true"])[0] == 0
-    return [*inhibit, *command] if works else command
 
 
 def progress(say: Say) -> Callable[[str], None]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ...errors import LockedError, kernel_errors
+from ...errors import LockedError, RefusedError, kernel_errors
 from .. import process, syscalls, untouched
 
 # The options that mount the top level of a btrfs, whatever the default subvolume is.
@@ -26,9 +26,9 @@ def owned(device: str) -> Iterator[int]:
     is locked (systemd.io, "Locking Block Device Access"). Raises RefusedError where it is mounted
     or otherwise in use, LockedError where another process holds it.
     """
-    untouched.refuse_in_use(device)
     with kernel_errors("open", device):
         descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        number = os.fstat(descriptor).st_rdev
     try:
         deadline = time.monotonic() + _WAIT_S
         while not syscalls.try_lock(descriptor):
@@ -38,6 +38,12 @@ def owned(device: str) -> Iterator[int]:
                     hint="A conversion may be under way; 'lslocks' names who has it.",
                 )
             time.sleep(0.1)
+        if _is_read_only(number):
+            raise RefusedError(
+                f"{device} cannot be written to", hint="'blockdev --setrw' may help, or a switch."
+            )
+        # Behind the lock: btrfs-convert(8) opens it like this in its last moment.
+        untouched.refuse_in_use(device)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -61,6 +67,17 @@ def mounted(device: str, fstype: str, options: str) -> Iterator[str]:
     finally:
         with suppress(OSError):  # an empty directory does no harm
             os.rmdir(directory)
+
+
+def _is_read_only(number: int) -> bool:
+    path = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/ro"
+    with kernel_errors("read", path), open(path, encoding="ascii") as file:
+        return file.read().strip() == "1"
+
+
+def is_mounted_anywhere(device: str) -> bool:
+    """Whether an ext4 on a device is mounted in any namespace, /sys/fs/ext4 (ext4(5))."""
+    return os.path.exists(f"/sys/fs/ext4/{os.path.basename(os.path.realpath(device))}")
 
 
 def flush(descriptor: int) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ...errors import UndoFailedError
+from ...errors import Error, UndoFailedError
 from .. import devices, process
 from . import beginning, converter, facts
 from .converter import Say
@@ -19,10 +19,16 @@ def mend(device: str, say: Say) -> bool:
     kind = devices.probe(device).get("TYPE", "")
     if not _may_be_cut_off(device, kind):
         return False
-    unfinished = beginning.is_unfinished(device)
-    if not beginning.give_back(device, say):
-        if kind == "ext4" and not unfinished:
-            return False  # damaged some other way
+    surely = kind != "ext4" or beginning.is_unfinished(device)
+    spare = facts.read_spare_superblock(device)
+    try:
+        # One that may only be damaged is not looked through for what users may have put there.
+        done = beginning.give_back(device, spare.uuid if spare else None, say, scan=surely)
+    except Error as error:
+        raise UndoFailedError(str(error), commands=converter.by_hand(device)) from error
+    if not done:
+        if not surely:
+            return False
         raise UndoFailedError(
             f"{device} is neither a whole ext4 nor a btrfs, and nothing that was saved of it fits",
             commands=converter.by_hand(device),
@@ -42,4 +48,5 @@ def _may_be_cut_off(device: str, kind: str) -> bool:
         if superblock is None or beginning.is_unfinished(device):
             return True
         return superblock.is_clean and process.watch(["e2fsck", "-f", "-n", device])[0] != 0
-    return not kind and facts.read_spare_superblock(device) is not None
+    has_traces = beginning.may_be_btrfs(device) or facts.read_spare_superblock(device) is not None
+    return not kind and has_traces

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ...core.conversion.preparation import STATE_FILE
 from ...errors import Error, RefusedError, UndoFailedError
-from .. import devices, executor, files, process, syscalls
+from .. import btrfs, devices, executor, files, process, syscalls
 from . import converter, disk, mending, preparing
 from .converter import Say
 from .disk import TOP_LEVEL
@@ -37,7 +37,10 @@ def look(device: str) -> Lost:
                 f"there is no ext4 on {device} any more: {SAVED} is gone",
                 hint="From here on btrfs is what there is.",
             )
-        return _written_since(tree, preparation.generation)
+        lost = _written_since(tree, preparation.generation)
+        others = [s.path for s in btrfs.subvolumes(root) if s.path and s.path != SAVED]
+    inside = tuple(f"/{path} (a subvolume, all of it)" for path in sorted(others))
+    return Lost((*inside, *lost.paths), lost.all_known)
 
 
 def _written_since(tree: int, generation: int) -> Lost:
@@ -48,7 +51,7 @@ def _written_since(tree: int, generation: int) -> Lost:
     for inode, _ in syscalls.touched_inodes(tree, generation):
         paths = syscalls.inode_paths(tree, inode)
         all_known = all_known and paths is not None
-        found.update(f"/{path}" for path in paths or () if path)
+        found.update(f"/{path}" for path in paths or () if path not in ("", ".", ".."))
     ours = os.path.dirname(STATE_FILE)
     return Lost(tuple(sorted(p for p in found if not p.startswith(f"/{ours}"))), all_known)
 

@@ -9,19 +9,23 @@ a btrfs gets what is still missing.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Callable
 
+from ...core.conversion.edits import btrfs_fstab
 from ...core.conversion.filesystem_points import is_enough
 from ...core.conversion.point import Point, Verdict, Volume
 from ...core.conversion.points import of_volume
-from ...core.conversion.preparation import FSTAB, NEW_FSTAB, Preparation, Stage
+from ...core.conversion.preparation import DIRECTORY, FSTAB, NEW_FSTAB, Preparation, Stage
+from ...core.snapshot import STORE
 from ...errors import Error, RefusedError, UndoFailedError, kernel_errors
 from .. import devices, executor, files, process, syscalls
 from . import beginning, converter, disk, facts, mending, preparing
 from .converter import Say
 from .disk import TOP_LEVEL
+from .operations import write_file
 
 # e2fsck(8): 1 and 2 are errors that it has corrected.
 _E2FSCK_GOOD = (0, 1, 2)
@@ -49,16 +53,16 @@ def run(device: str, say: Say, observe: Observer = lambda *_: None) -> bool:
             preparation = _prepared(root, device)
         observe("before", "save")
         with executor.signals_held_back():
-            _save(device, preparation, say)
+            saved = _save(device, preparation, say)
             observe("after", "save")
             observe("before", "convert")
-            _convert(device, say, lock)
+            _convert(device, preparation, say, lock, saved)
             _finish_or_go_back(device, preparation, say, observe, lock)
     return True
 
 
-def _save(device: str, preparation: Preparation, say: Say) -> None:
-    """Save what the last moment of the conversion overwrites, in the ext4 itself."""
+def _save(device: str, preparation: Preparation, say: Say) -> list[int]:
+    """Save what the last moment of the conversion overwrites, in the ext4 itself; return where."""
     say(f"saving the beginning of {device} on it")
     with disk.mounted(device, "ext4", "noatime") as root:
         places = beginning.reserve(root, device)
@@ -66,6 +70,7 @@ def _save(device: str, preparation: Preparation, say: Say) -> None:
     if code:
         raise Error(f"the ext4 on {device} is not whole, nothing is converted: {last}")
     beginning.save(device, preparation.uuid, places)
+    return places
 
 
 def _finish_or_go_back(
@@ -128,7 +133,19 @@ def _prepared(root: str, device: str) -> Preparation:
             f"the system on {device} is not prepared: it would not start from btrfs",
             hint="Boot it and run 'fs-rollback convert prepare'.",
         )
+    if preparation.uuid != devices.probe(device).get("UUID"):
+        raise RefusedError(
+            f"what was prepared on {device} is of another filesystem, UUID {preparation.uuid}",
+            hint="Boot it and run 'fs-rollback convert abort', then 'fs-rollback convert prepare'.",
+        )
     with files.opened(root) as tree:
+        own = os.fstat(tree).st_dev
+        for path in (STORE, DIRECTORY):
+            status = files.status_of(tree, path, follow=False)
+            if status is None or not stat.S_ISDIR(status.st_mode) or status.st_dev != own:
+                raise RefusedError(
+                    f"/{path} on {device} is no directory of its own", hint="It must be no link."
+                )
         now = files.read_in_tree(tree, FSTAB)
         ready = files.read_in_tree(tree, NEW_FSTAB)
         space = os.fstatvfs(tree)
@@ -145,11 +162,18 @@ def _prepared(root: str, device: str) -> Preparation:
     return preparation
 
 
-def _convert(device: str, say: Say, lock: int) -> None:
+def _convert(
+    device: str, preparation: Preparation, say: Say, lock: int, saved: Sequence[int]
+) -> None:
     say(f"converting {device} to btrfs: do not switch off")
-    code, last = converter.convert(device, say, lock)
-    if code == 0:
+    try:
+        code, last = converter.convert(device, say, lock)
+    except Error as error:
+        code, last = 1, str(error)
+    if code == 0 and devices.probe(device).get("TYPE") == "btrfs":
         return
+    # Whatever it says: where it was cut off in its last moment, only this makes it whole.
+    beginning.give_back_from(device, preparation.uuid, saved)
     if devices.probe(device).get("TYPE") == "ext4":
         checked, said = process.watch(["e2fsck", "-f", "-n", device])
         if checked == 0:
@@ -199,6 +223,9 @@ def _edit(root: str, preparation: Preparation) -> None:
     new, place = (os.path.join(root, path) for path in (NEW_FSTAB, FSTAB))
     with files.opened(root) as tree, kernel_errors("write", f"/{FSTAB}"):
         if os.path.exists(new):
+            now = files.read_in_tree(tree, FSTAB) or ""
+            if now != preparation.fstab:  # it was edited since: that stays
+                write_file(new, btrfs_fstab(now), 0o644)
             os.replace(new, place)
         # Durable before the state says so: an fsync overtakes a rename.
         syscalls.sync_filesystem(tree)
