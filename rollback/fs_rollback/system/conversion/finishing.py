@@ -162,17 +162,20 @@ def tidy(host: Host, preparation: Preparation) -> None:
     Nothing of it is needed once the root is btrfs. Raises KernelError.
     """
     for step in reversed(preparation.steps):
-        if isinstance(step, WriteFile) and step.before is None:
-            if files.read_in_tree(host.root_fd, step.path) == step.after:
-                _remove(host, step.path)
-        elif isinstance(step, MakeConverter):
-            _remove(host, step.path)
-        elif isinstance(step, RebuildImage):
-            _remove(host, step.kept)
-        elif isinstance(step, BootOnce):
+        if isinstance(step, BootOnce):
             # GRUB cannot write to a btrfs: what did not boot before the conversion is chosen yet.
             found = boot.read(host, boot_sources.read_layout(host))
             forget_boot_once(host, found, step.entry)
+            continue
+        # After a rollback the loader may still read what lies at the top level.
+        for root, tree in ((host.root, host.root_fd), (host.top, host.top_fd)):
+            if isinstance(step, WriteFile) and step.before is None:
+                if files.read_in_tree(tree, step.path) == step.after:
+                    _remove(root, step.path)
+            elif isinstance(step, MakeConverter):
+                _remove(root, step.path)
+            elif isinstance(step, RebuildImage):
+                _remove(root, step.kept)
 
 
 def forget(host: Host) -> None:
@@ -184,8 +187,8 @@ def forget(host: Host) -> None:
         syscalls.sync_filesystem(top)
 
 
-def _remove(host: Host, path: str) -> None:
-    directory, name = os.path.split(os.path.join(host.root, path))
+def _remove(root: str, path: str) -> None:
+    directory, name = os.path.split(os.path.join(root, path))
     if os.path.isdir(directory):
         with files.opened(directory) as opened:
             files.remove_durably(opened, name)
