@@ -78,8 +78,8 @@ lies_in / /root
 lies_in /home /home
 grep -E '^[^#].* / +btrfs .*subvol=root' /etc/fstab
 grep -E '^[^#].* /home +btrfs .*subvol=home' /etc/fstab
-cat /boot/loader/entries/*.conf
-not grep -L '^options .*rootflags=subvol=root' /boot/loader/entries/*.conf
+grep '^options .*rootflags=subvol=root' "/boot/loader/entries/$(cat /etc/machine-id)"-*.conf
+[ -z "$(ls /boot/loader/entries | grep convert)" ]
 [ "$(cat /home/somebody)" = here ]
 """
 
