@@ -113,5 +113,5 @@ def beside(arguments: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        running.terminate()
+        running.kill()  # it may have been started where SIGTERM is held back
         running.wait()
