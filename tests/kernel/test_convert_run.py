@@ -28,7 +28,7 @@ from tests.kernel.machine import run
 
 pytestmark = pytest.mark.usefixtures("btrfs_progs")
 
-_PHASES = ("check", "save", "convert", "verify", "edit")
+_PHASES = ("check", "save", "convert", "edit", "verify", "note")
 _MOMENTS = [(m, p) for p in _PHASES for m in ("before", "after")]
 
 

@@ -79,7 +79,7 @@ def _finish_or_go_back(
     """Do what comes after the conversion; where that fails, make it ext4 again."""
     try:
         observe("after", "convert")
-        _verify_and_edit(device, preparation, say, observe)
+        _edit_and_verify(device, preparation, say, observe)
     except Error as error:
         _go_back(device, say, lock, error)
         raise Error(
@@ -165,7 +165,7 @@ def _prepared(root: str, device: str) -> Preparation:
 def _convert(
     device: str, preparation: Preparation, say: Say, lock: int, saved: Sequence[int]
 ) -> None:
-    say(f"converting {device} to btrfs: do not switch off")
+    say(f"converting {device} to btrfs: do not switch off; the first part takes a while")
     try:
         code, last = converter.convert(device, say, lock)
     except Error as error:
@@ -201,25 +201,30 @@ def _complete(device: str, say: Say, observe: Observer) -> bool:
         return False
     say(f"{device} is btrfs already; the conversion was cut off after that")
     with executor.signals_held_back():
-        _verify_and_edit(device, preparation, say, observe)
+        _edit_and_verify(device, preparation, say, observe)
     return True
 
 
-def _verify_and_edit(device: str, preparation: Preparation, say: Say, observe: Observer) -> None:
+def _edit_and_verify(device: str, preparation: Preparation, say: Say, observe: Observer) -> None:
+    """Do what makes it a root that starts, at once; then look whether it is whole, and note it."""
+    observe("before", "edit")
+    with disk.mounted(device, "btrfs", TOP_LEVEL) as root:
+        _put_fstab(root, preparation)
+    observe("after", "edit")
     observe("before", "verify")
     say("checking the btrfs")
     code, last = process.watch(["btrfs", "check", "--readonly", device])
     if code != 0:
         raise Error(f"'btrfs check --readonly {device}' found errors: {last}")
     observe("after", "verify")
-    observe("before", "edit")
+    observe("before", "note")
     with disk.mounted(device, "btrfs", TOP_LEVEL) as root:
-        _edit(root, preparation)
-    observe("after", "edit")
+        _note(root, preparation)
+    observe("after", "note")
 
 
-def _edit(root: str, preparation: Preparation) -> None:
-    """Put the fstab of the btrfs in its place, and write down that all is done."""
+def _put_fstab(root: str, preparation: Preparation) -> None:
+    """Put the fstab of the btrfs in its place, durably."""
     new, place = (os.path.join(root, path) for path in (NEW_FSTAB, FSTAB))
     with files.opened(root) as tree, kernel_errors("write", f"/{FSTAB}"):
         if os.path.exists(new):
@@ -227,8 +232,12 @@ def _edit(root: str, preparation: Preparation) -> None:
             if now != preparation.fstab:  # it was edited since: that stays
                 write_file(new, btrfs_fstab(now), 0o644)
             os.replace(new, place)
-        # Durable before the state says so: an fsync overtakes a rename.
         syscalls.sync_filesystem(tree)
+
+
+def _note(root: str, preparation: Preparation) -> None:
+    """Write down that all is done, and what is newer from now on."""
+    with files.opened(root) as tree, kernel_errors("write", f"/{DIRECTORY}"):
         generation = syscalls.filesystem_generation(tree)
         preparing.write_state(root, preparation.at(Stage.CONVERTED, generation))
         syscalls.sync_filesystem(tree)
