@@ -67,11 +67,6 @@ def _large_attributes(root: Path) -> None:
         os.setxattr(root / f"srv/{name}", "user.large", name.encode() * 5000)
 
 
-def _fold_cases(root: Path) -> None:
-    (root / "srv/folded").mkdir()
-    run("chattr", "+F", str(root / "srv/folded"))
-
-
 def _systemd_boot(root: Path) -> None:
     write(root, "boot/loader/loader.conf", "timeout 3\n")
     run("rm", "-r", str(root / "boot/grub2"), str(root / "boot/efi"))
@@ -99,7 +94,6 @@ FEATURES = [
              after=after)
         for name, after in {
             "encrypt": ["tune2fs -O encrypt"],
-            "casefold": ["tune2fs -O casefold"],
             "verity": ["tune2fs -O verity"],
             "ea_inode": ["tune2fs -O ea_inode"],
             "inline_data": ["feature inline_data"],
@@ -109,8 +103,6 @@ FEATURES = [
          before=["feature inline_data"], change=_small_files),
     Case("ea_inode", ("refused ext4 features: ea_inode is used by 2 inodes",),
          before=["tune2fs -O ea_inode"], change=_large_attributes),
-    Case("casefold", ("refused ext4 features: casefold is used by 1 inode:",),
-         before=["tune2fs -O casefold"], change=_fold_cases),
     Case("encrypt", ("refused ext4 features: encrypt is used by 2 inodes",),
          after=["tune2fs -O encrypt", *(f"set_inode_field /srv/{name} flags {ENCRYPTED}"
                                         for name in ("one", "two"))]),

@@ -20,7 +20,6 @@ from tests.kernel.attached import (
 from tests.kernel.ext4_cases import FEATURES, FILES, KERNELS, STATE, Case
 from tests.kernel.ext4_images import LEAST_BYTES, Tools, check, debugfs, make, on
 from tests.kernel.machine import run
-from tests.need import withhold
 
 
 def _prepare(case: Case, image: Path, tree: Path) -> None:
@@ -55,8 +54,6 @@ def _set_bit(image: Path, offset: int, bit: int) -> None:
 
 @pytest.mark.parametrize("case", [*FEATURES, *STATE, *FILES, *KERNELS], ids=lambda case: case.name)
 def test_what_is_said(case: Case, ext4_image: Path, ext4_tree: Path) -> None:
-    if "casefold" in case.name and not Path("/sys/fs/ext4/features/casefold").exists():
-        withhold("this kernel's ext4 has no casefold")
     _prepare(case, ext4_image, ext4_tree)
     backup = ["--have-backup"] if case.backup else []
     done = check(ext4_image, case.tools, "--json", *backup)

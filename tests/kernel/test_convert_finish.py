@@ -54,6 +54,7 @@ def _lose_the_kernel(converted: Converted) -> None:
 
 def _not_converted(converted: Converted) -> None:
     edit(converted.root / STATE / "state.json", '"converted"', '"prepared"')
+    (converted.root / STATE / "fstab").write_text("it waits for the conversion\n")
 
 
 def _never_prepared(converted: Converted) -> None:
