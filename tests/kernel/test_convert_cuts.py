@@ -36,7 +36,7 @@ from tests.kernel.newer_tools import newer_btrfs_progs
 from tests.kernel.write_log import Write
 
 _BLOCK = 4096
-_TORN_STATES = 100
+_TORN_STATES = 40
 _CONVERT = ("btrfs-convert", "--uuid", "copy", "--copy-label", "-O", "^block-group-tree")
 
 

@@ -15,7 +15,7 @@ import subprocess
 import pytest
 
 from tests.sandbox.rpms import Package
-from tests.vm import converting, converting_cuts
+from tests.vm import converting, converting_cuts, ext4_looks
 from tests.vm.converting import WELL, by_the_entry
 from tests.vm.cuts import Camera
 from tests.vm.design import Boot, Ext4Design
@@ -225,7 +225,7 @@ def _stories() -> list[Story]:
     ):
         found.append(Story(f"convert-{name}", _FIRST, tell, app, rare=True))
     found.append(Story("convert-elsewhere-lvm", _IN_VOLUME, _from_elsewhere, app, rare=True))
-    return wanted([*found, *converting_cuts.stories()])
+    return wanted([*found, *converting_cuts.stories(), *ext4_looks.stories()])
 
 
 @pytest.mark.parametrize("story", _stories(), ids=str)
