@@ -71,7 +71,7 @@ def mounted(device: str, fstype: str, options: str) -> Iterator[str]:
 
 def _is_read_only(number: int) -> bool:
     path = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/ro"
-    with kernel_errors("read", path), open(path, encoding="ascii") as file:
+    with kernel_errors("read", path), open(path, encoding="utf-8") as file:
         return file.read().strip() == "1"
 
 
