@@ -11,6 +11,7 @@ from typing import Optional
 
 import pytest
 
+from fs_rollback.system.conversion import converter
 from tests import manifest
 from tests.kernel.attached import attached, nothing_stays  # noqa: F401 - a fixture
 from tests.kernel.conversions import (
@@ -247,3 +248,18 @@ def test_the_backup_has_to_be_answered_for(attached_image: str) -> None:
     assert done.code == 2
     assert "--have-backup" in done.err
     assert kind_of(attached_image) == "ext4"
+
+
+def test_the_counters_of_a_program_are_said_in_tenths_and_never_beyond_all() -> None:
+    said: list[str] = []
+    heard = converter.progress(said.append)
+    for line in (
+        "Create btrfs metadata",
+        "Copy inodes [.] [         1/     20052]",
+        "Copy inodes [o] [      7888/     20052]",
+        "Copy inodes [O] [      7900/     20052]",
+        "Copy inodes [o] [     30000/     20052]",
+        "Copy inodes [o] [         0/         0]",
+    ):
+        heard(line)
+    assert said == ["Copy inodes: 0 %", "Copy inodes: 30 %", "Copy inodes: 100 %"]

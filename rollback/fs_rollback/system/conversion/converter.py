@@ -76,7 +76,8 @@ def progress(say: Say) -> Callable[[str], None]:
         if match is None or not int(match.group(2)):
             return
         what = line[: match.start()].strip(" []oO.")
-        tenth = int(match.group(1)) * 10 // int(match.group(2))
+        # It counts more than it has said that there are.
+        tenth = min(int(match.group(1)) * 10 // int(match.group(2)), 10)
         if said.get(what, -1) < tenth:
             said[what] = tenth
             say(f"{what}: {tenth * 10} %")
