@@ -211,11 +211,7 @@ def _common() -> argparse.ArgumentParser:
         help="work on the system that is on this btrfs device (or UUID=..., LABEL=...) and does"
         " not run; its root and /boot are found and mounted for this command only",
     )
-    found.add_argument(
-        "--debug",
-        action="store_true",
-        help="show tracebacks",
-    )
+    found.add_argument("--debug", action="store_true", help="show tracebacks")
     return found
 
 

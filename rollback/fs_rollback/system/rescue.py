@@ -82,8 +82,7 @@ def mounted(
     uuid = devices.btrfs_uuid(device)
     if not beside_trial:
         _refuse_running_root(device, uuid)
-    with kernel_errors("make a mount namespace for", device):
-        syscalls.unshare_mounts()
+    take_own_mounts(device)
     top, read_only = (
         (syscalls.mount_top_level(device, read_only=False), False)
         if beside_trial
@@ -96,9 +95,12 @@ def mounted(
         yield directory
 
 
-def take_own_mounts() -> None:
-    """Give this process a mount table of its own for the rest of its life. Raises KernelError."""
-    with kernel_errors("make a mount namespace for", "this process"):
+def take_own_mounts(purpose: str = "this process") -> None:
+    """Give this process a mount table of its own for the rest of its life. Raises KernelError.
+
+    `purpose` is what an error names.
+    """
+    with kernel_errors("make a mount namespace for", purpose):
         syscalls.unshare_mounts()
 
 
@@ -119,8 +121,7 @@ def mounted_to_look(given: str, note: Note) -> Iterator[tuple[str, str]]:
             f"{device} is what the running system's root is on", hint="Leave --device out."
         )
     untouched.refuse_in_use(device)
-    with kernel_errors("make a mount namespace for", device):
-        syscalls.unshare_mounts()
+    take_own_mounts(device)
     filesystem = _Filesystem(device, found.get("UUID", ""), read_only=True, untouched=True)
     with _directory() as directory:
         with files.opened(directory) as place:

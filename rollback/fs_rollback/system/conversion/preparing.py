@@ -139,9 +139,7 @@ def _command_lines(machine: Ext4Machine) -> Iterator[WriteFile]:
         options = bootable.entry.options
         if bootable.ours and edits.mentions_ext4(options):
             place = found.place_of(bootable)
-            path = (
-                f"{place.point.lstrip('/')}/loader/entries/{os.path.basename(bootable.entry.file)}"
-            )
+            path = _entry_path(place, os.path.basename(bootable.entry.file))
             after = bls.rewrite(bootable.entry.text, {"options": edits.without_ext4(options)})
             yield WriteFile(path, bootable.entry.text, after, why)
     for path, change in (

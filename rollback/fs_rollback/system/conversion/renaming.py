@@ -144,10 +144,8 @@ def _refuse_users_of_home(host: Host) -> None:
     for number in (name for name in os.listdir("/proc") if name.isdigit()):
         for link in _links(f"/proc/{number}"):
             if is_within(link, "/home") and link != "/home":
-                with kernel_errors("read", f"/proc/{number}/comm"):
-                    name = _command(number)
                 raise RefusedError(
-                    f"{name} (process {number}) has {link} open",
+                    f"{_command(number)} (process {number}) has {link} open",
                     hint="Log everybody out and do this as root at a console.",
                 )
 
