@@ -208,7 +208,7 @@ def _again_and_again(machine: Machine) -> None:
 
 
 def _load() -> int:
-    return os.cpu_count() or 1
+    return (os.cpu_count() or 1) // 2 or 1  # beside the stories of other machines
 
 
 def _stories() -> list[Story]:
