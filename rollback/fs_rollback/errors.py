@@ -82,6 +82,12 @@ class KernelError(Error):
         super().__init__(f"cannot {doing} {path}: {reason}", hint=_HINTS.get(self.errno, ""))
 
 
+def require_root() -> None:
+    """Raise Error without root's rights."""
+    if os.geteuid() != 0:
+        raise Error("this needs root's rights", hint="Try again with sudo.")
+
+
 @contextmanager
 def kernel_errors(doing: str, path: str) -> Iterator[None]:
     """Turn an OSError of what is done inside into a KernelError."""

@@ -16,7 +16,7 @@ from ..core.conversion import points
 from ..core.conversion.point import Facts, Verdict, exit_code, worst
 from ..core.conversion.preparation import SHEET, Stage
 from ..core.conversion.steps import BootOnce, Step
-from ..errors import RefusedError, UsageError
+from ..errors import RefusedError, UsageError, require_root
 from ..system import devices, executor, rescue
 from ..system.conversion import facts, machine, preparing, returning, running
 from ..system.conversion.machine import Ext4Machine
@@ -97,7 +97,7 @@ def run(args: Namespace) -> int:
     """`convert run`: from a rescue system, or before the root is mounted."""
     if args.device is None:
         raise UsageError("which device is meant?", hint="Say --device DEV, or --device UUID=....")
-    session.needs_root()
+    require_root()
     rescue.take_own_mounts()
     device = devices.find(args.device)
     if args.back:

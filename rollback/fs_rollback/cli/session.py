@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from .. import config, report
-from ..errors import Error, KernelError, RefusedError, UsageError
+from ..errors import KernelError, RefusedError, UsageError
 from ..system import files, host, store
 from ..system.host import Host
 from ..system.store import Store
@@ -43,12 +42,6 @@ def usable_configuration(machine: Host) -> config.Config:
         return configuration(machine)
     except config.BrokenConfigError as error:
         return error.usable
-
-
-def needs_root() -> None:
-    """Raise Error without root's rights."""
-    if os.geteuid() != 0:
-        raise Error("this needs root's rights", hint="Try again with sudo.")
 
 
 def no_store() -> UsageError:

@@ -12,7 +12,8 @@ from .loaders import Choice, Loader, default_entry, is_snapshot_entry, ordered
 from .naming import TRIAL_PREFIX
 from .snapshot import STORE
 
-# What the boot that converts finds on its command line, with the name of the root behind it.
+# What the boot that converts finds on its command line, with the name of the root behind it:
+# packaging/dracut/90fs-rollback/convert.sh.
 CONVERT = "fs-rollback.convert="
 _IMAGE_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-", "kernel-")
 _IMAGE_NAMES = ("linux", "vmlinuz", "vmlinux")

@@ -10,34 +10,38 @@ import re
 from typing import NamedTuple
 
 # One argument with its quotation marks; the last may lack its second mark.
-_WORD = re.compile(r'(?:[^\s"]|"[^"]*(?:"|$))+')
+WORD = re.compile(r'(?:[^\s"]|"[^"]*(?:"|$))+')
 
 
 class RootArguments(NamedTuple):
-    """The last `root=`, and the options of every `rootflags=` in their order.
+    """The last `root=`, the options of every `rootflags=` in their order, the last `rootfstype=`.
 
-    systemd-fstab-generator(8), which mounts the root in a dracut initramfs, joins them with commas.
+    systemd-fstab-generator(8), which mounts the root in a dracut initramfs, joins the options with
+    commas. `fstypes` is empty where nothing is said.
     """
 
     root: str
     flags: tuple[str, ...]
+    fstypes: tuple[str, ...] = ()
 
 
 def words(line: str) -> list[str]:
     """Split a command line into its arguments, without their quotation marks."""
-    found = (match.group().replace('"', "") for match in _WORD.finditer(line))
+    found = (match.group().replace('"', "") for match in WORD.finditer(line))
     return [word for word in found if word]
 
 
 def root_arguments(line: str) -> RootArguments:
     """Return what the line says about the root."""
-    root, flags = "", []
+    root, flags, fstypes = "", [], ""
     for word in words(line):
         if word.startswith("root="):
             root = word[5:]
         elif word.startswith("rootflags="):
             flags += word[10:].split(",")
-    return RootArguments(root, tuple(flag for flag in flags if flag))
+        elif word.startswith("rootfstype="):
+            fstypes = word[11:]
+    return RootArguments(root, tuple(filter(None, flags)), tuple(filter(None, fstypes.split(","))))
 
 
 def with_root_subvolume(options: str, subvolume: str) -> str:
@@ -54,7 +58,7 @@ def with_root_subvolume(options: str, subvolume: str) -> str:
     if not subvolume or any(c in '",$\\' or not c.isprintable() for c in subvolume):
         raise ValueError(f"{subvolume!r} cannot be written into a kernel command line")
     wanted = f"subvol={subvolume}"
-    found = list(_WORD.finditer(options))
+    found = list(WORD.finditer(options))
     flags = [word for word in found if _is(word, "rootflags=")]
     if not flags:
         roots = [word for word in found if _is(word, "root=")]

@@ -11,7 +11,7 @@ from functools import cached_property
 from ..core import mountinfo
 from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX
 from ..core.snapshot import STORE, Subvolume
-from ..errors import Error, KernelError, RefusedError, UnsupportedRootError
+from ..errors import KernelError, RefusedError, UnsupportedRootError, require_root
 from . import btrfs, files, syscalls
 
 RPMDB_PLACES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
@@ -169,8 +169,7 @@ def opened(root: str = "/") -> Iterator[Host]:
 
     Raises RefusedError where that is no root of a btrfs subvolume, Error without root's rights.
     """
-    if os.geteuid() != 0:
-        raise Error("this needs root's rights", hint="Try again with sudo.")
+    require_root()
     path = os.path.realpath(root)
     if not os.path.isdir(path):
         raise RefusedError(f"{root} is not a directory", hint="Give the mounted root of a system.")

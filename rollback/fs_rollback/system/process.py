@@ -12,6 +12,9 @@ from typing import Callable
 
 from ..errors import ProcessError
 
+# Told what happens while something takes its time, a line at a time.
+Say = Callable[[str], object]
+
 
 def run(
     arguments: Sequence[str], *, pass_fds: Sequence[int] = (), with_errors: bool = False
@@ -45,7 +48,7 @@ def run(
 
 def watch(
     arguments: Sequence[str],
-    heard: Callable[[str], object] = str,
+    heard: Say = str,
     *,
     pass_fds: Sequence[int] = (),
 ) -> tuple[int, str]:

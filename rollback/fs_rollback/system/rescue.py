@@ -20,7 +20,7 @@ from ..core import cmdline, fstab
 from ..core.layout import Statement, from_file, from_fstab
 from ..core.mountinfo import is_within
 from ..core.snapshot import STORE, Subvolume
-from ..errors import Error, RefusedError, UnsupportedRootError, kernel_errors
+from ..errors import Error, RefusedError, UnsupportedRootError, kernel_errors, require_root
 from . import boot_sources, btrfs, devices, files, process, syscalls, untouched
 
 Note = Callable[[str], None]
@@ -76,8 +76,7 @@ def mounted(
     that can be rolled back, RefusedError where it is not clear which system is meant, where it is
     the running one, or where an entry of its fstab cannot be mounted.
     """
-    if os.geteuid() != 0:
-        raise Error("this needs root's rights", hint="Try again with sudo.")
+    require_root()
     device = devices.find(given)
     uuid = devices.btrfs_uuid(device)
     if not beside_trial:
@@ -110,8 +109,7 @@ def mounted_to_look(given: str, note: Note) -> Iterator[tuple[str, str]]:
 
     Gives the directory and the device. Raises what `mounted` raises.
     """
-    if os.geteuid() != 0:
-        raise Error("this needs root's rights", hint="Try again with sudo.")
+    require_root()
     device = devices.find(given)
     found = devices.probe(device)
     if found.get("TYPE") != "ext4":

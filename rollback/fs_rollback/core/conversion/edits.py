@@ -13,8 +13,6 @@ from .. import cmdline, fstab
 
 FSTYPE = "ext4"
 DRACUT_CONF = "etc/dracut.conf.d/90-fs-rollback.conf"
-# What the dracut module looks for, packaging/dracut/90fs-rollback/convert.sh.
-CONVERT_ARGUMENT = "fs-rollback.convert"
 INITRAMFS_TOOLS_HOOK = "etc/initramfs-tools/hooks/fs-rollback"
 
 _EXT4_OPTIONS = frozenset((
@@ -30,7 +28,8 @@ _EXT4_OPTIONS = frozenset((
     "nouid32", "oldalloc", "orlov", "resgid", "resuid", "sb", "stripe", "test_dummy_encryption",
     "user_xattr", "nouser_xattr", "warn_on_error", "nowarn_on_error",
 ))  # fmt: skip
-_WORD = re.compile(r'(?:[^\s"]|"[^"]*(?:"|$))+')
+# btrfs(5) of Linux 5.14; a newer one has no norecovery.
+_OF_BTRFS_TOO = ("barrier", "nobarrier", "norecovery")
 _LINE = re.compile(r"([ \t]*[^ \t]+[ \t]+[^ \t]+)([ \t]+)([^ \t\r]+)(?:([ \t]+)([^ \t\r]+))?(.*)")
 _PASS = re.compile(r"([ \t]+[^ \t\r]+[ \t]+)([^ \t\r]+)(.*)", re.DOTALL)
 _DRACUT = """\
@@ -53,6 +52,11 @@ manual_add_modules btrfs ext4
 def is_ext4_option(option: str) -> bool:
     """Whether a mount option means something to ext4 alone."""
     return option.partition("=")[0] in _EXT4_OPTIONS
+
+
+def keeps_btrfs_off(option: str) -> bool:
+    """Whether a btrfs with this mount option is not mounted, or not remounted."""
+    return is_ext4_option(option) and option not in _OF_BTRFS_TOO
 
 
 def btrfs_fstab(text: str) -> str:
@@ -85,7 +89,7 @@ def without_ext4(options: str) -> str:
 
     `rootfstype=ext4` goes, and what of `rootflags=` only ext4 knows. All else stays byte for byte.
     """
-    for word in reversed(list(_WORD.finditer(options))):
+    for word in reversed(list(cmdline.WORD.finditer(options))):
         plain = word.group().replace('"', "")
         new = _without_ext4(plain)
         if new == plain:

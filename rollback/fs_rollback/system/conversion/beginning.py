@@ -14,19 +14,18 @@ import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Callable, Optional
+from typing import Optional
 
 from ...core.conversion import beginning
 from ...core.conversion.beginning import BLOCK_BYTES, Extent
 from ...core.conversion.preparation import DIRECTORY
 from ...errors import Error, ProcessError, kernel_errors
 from .. import process, syscalls
+from ..process import Say
 from .facts import SPARE_BLOCK
 
 FILE = f"{DIRECTORY}/beginning"
 _SCAN_BYTES = 8 << 20
-
-Say = Callable[[str], object]
 
 
 def reserve(root: str, device: str) -> list[int]:

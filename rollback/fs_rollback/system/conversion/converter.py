@@ -8,6 +8,7 @@ from typing import Callable
 
 from ...errors import Error
 from .. import process
+from ..process import Say
 from . import disk
 
 _PERCENT = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
@@ -18,8 +19,6 @@ _INHIBIT = (
     "--who=fs-rollback",
     "--why=converting the root",
 )
-
-Say = Callable[[str], object]
 
 
 def convert(device: str, say: Say, lock: int) -> tuple[int, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import enum
 import os
-from typing import Callable
 
 from ...core import chain, fstab
 from ...core.conversion.preparation import DIRECTORY, NEW_FSTAB, Preparation, Stage
@@ -16,13 +15,12 @@ from ...core.snapshot import STORE, TOP_LEVEL_ID
 from ...errors import Error, RefusedError
 from .. import boot, boot_chain, boot_sources, btrfs, files, process, reclaim, syscalls, window
 from ..host import Host
+from ..process import Say
 from ..store import Store
 from . import preparing, renaming
 from .converter import progress
 from .operations import forget_boot_once, write_file
 from .returning import SAVED
-
-Say = Callable[[str], object]
 
 
 class Task(enum.Enum):

@@ -12,7 +12,7 @@ from functools import cached_property
 from ...core import mountinfo
 from ...core.layout import Kind, Layout
 from ...core.snapshot import TOP_LEVEL_ID, Subvolume
-from ...errors import Error, KernelError, RefusedError, kernel_errors
+from ...errors import KernelError, RefusedError, kernel_errors, require_root
 from .. import devices, files, host
 from ..host import Host
 
@@ -76,8 +76,7 @@ def opened(root: str, device: str = "") -> Iterator[Ext4Machine]:
 
     Raises RefusedError where that is no root of a system; Error without root's rights.
     """
-    if os.geteuid() != 0:
-        raise Error("this needs root's rights", hint="Try again with sudo.")
+    require_root()
     path = os.path.realpath(root)
     if not os.path.isdir(path):
         raise RefusedError(f"{root} is not a directory", hint="Give the mounted root of a system.")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from ...errors import Error, UndoFailedError
 from .. import devices, process
+from ..process import Say
 from . import beginning, converter, facts
-from .converter import Say
 
 
 def mend(device: str, say: Say) -> bool:

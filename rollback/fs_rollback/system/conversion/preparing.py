@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Callable, NamedTuple, Optional
 
 from ...core import bls, cmdline
+from ...core.boot_entries import CONVERT
 from ...core.conversion import edits, sheet
 from ...core.conversion.point import Facts
 from ...core.conversion.preparation import (
@@ -190,7 +191,7 @@ def _converter(machine: Ext4Machine, facts: Facts) -> list[Step]:
     options = edits.for_conversion(entry.options)
     values = {
         "title": _TITLE,
-        "options": f"{options} {edits.CONVERT_ARGUMENT}={_name_at_boot(machine, options)}",
+        "options": f"{options} {CONVERT}{_name_at_boot(machine, options)}",
         "initrd": f"{inside.rstrip('/')}/{_CONVERTER}",
         "sort-key": None,
         "grub_hotkey": None,

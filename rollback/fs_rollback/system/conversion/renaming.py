@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 from ...core.conversion import naming
 from ...core.conversion.naming import BOOT, HOME, NAMING_FILE, ROOT, Naming
@@ -36,11 +36,11 @@ from .. import (
 )
 from ..host import Host
 from ..operations import Operations
+from ..process import Say
 from ..store import Store
 from . import named_files
 from .operations import write_file
 
-Say = Callable[[str], object]
 _NEW = f"{STORE}/new_"
 # The root as it is when /home is copied: copying from it leaves no times of access behind.
 _FROZEN = _NEW + "frozen"

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from ...core.conversion.preparation import STATE_FILE
 from ...errors import Error, RefusedError, UndoFailedError
 from .. import btrfs, devices, executor, files, process, syscalls
+from ..process import Say
 from . import converter, disk, mending, preparing
-from .converter import Say
 from .disk import TOP_LEVEL
 
 SAVED = "ext2_saved"

@@ -22,8 +22,8 @@ from ...core.conversion.preparation import DIRECTORY, FSTAB, NEW_FSTAB, Preparat
 from ...core.snapshot import STORE
 from ...errors import Error, RefusedError, UndoFailedError, kernel_errors
 from .. import devices, executor, files, process, syscalls
+from ..process import Say
 from . import beginning, converter, disk, facts, mending, preparing
-from .converter import Say
 from .disk import TOP_LEVEL
 from .operations import write_file
 
