@@ -88,6 +88,21 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
         "modules",
         "another entry",
     ),
+    "mounted as ext4": (
+        lambda r: edit(r / ENTRY, "subvol=root", "subvol=root rootfstype=ext4"),
+        "command line",
+        "rootfstype=ext4",
+    ),
+    "options of ext4": (
+        lambda r: edit(r / ENTRY, "subvol=root", "data=ordered,subvol=root"),
+        "command line",
+        "data=ordered",
+    ),
+    "options of ext4 in fstab": (
+        lambda r: edit(r / "etc/fstab", "subvol=root", "errors=remount-ro,subvol=root"),
+        "fstab",
+        "errors=remount-ro",
+    ),
     "no such subvolume in fstab": (
         lambda r: edit(r / "etc/fstab", "subvol=home", "subvol=nothing"), "fstab", "nofail"
     ),
@@ -111,6 +126,9 @@ WARNED: dict[str, tuple[Break, str, str]] = {
         lambda r: edit(r / ENTRY, "subvol=root", f"subvolid={btrfsutil.subvolume_id(str(r))}"),
         "command line",
         "subvol=root",
+    ),
+    "ext4 in fstab": (
+        lambda r: edit(r / "etc/fstab", "/      btrfs", "/ ext4"), "fstab", "'btrfs'"
     ),
     "nofail": (
         lambda r: edit(r / "etc/fstab", "subvol=home", "nofail,subvol=nothing"), "fstab", "fstab"

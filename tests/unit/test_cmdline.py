@@ -41,6 +41,14 @@ def test_root_arguments(line: str, root: str, flags: tuple[str, ...]) -> None:
     assert (found.root, found.flags) == (root, flags)
 
 
+def test_the_last_type_counts() -> None:
+    assert root_arguments("root=UUID=1 rootfstype=ext4 rootfstype=btrfs,ext4").fstypes == (
+        "btrfs",
+        "ext4",
+    )
+    assert root_arguments("root=UUID=1 rootfstype=").fstypes == ()
+
+
 def test_a_quoted_argument_inside_another_is_none() -> None:
     # dyndbg="file x root=y": the kernel sees one argument here.
     assert (

@@ -11,6 +11,8 @@ import enum
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
+from .cmdline import RootArguments
+from .conversion.edits import keeps_btrfs_off
 from .fstab import Entry
 from .layout import Statement
 from .snapshot import Subvolume
@@ -134,7 +136,7 @@ def root_of(
     return None
 
 
-def command_line(statement: Statement, root: Optional[Subvolume]) -> Link:
+def command_line(statement: Statement, root: Optional[Subvolume], arguments: RootArguments) -> Link:
     """Grade what the default entry says of the root; `root` is what root_of() found for it."""
     name = "command line"
     said = _said(statement)
@@ -143,6 +145,15 @@ def command_line(statement: Statement, root: Optional[Subvolume]) -> Link:
             name,
             f"it names a subvolume that does not exist: {said}",
             f"'btrfs subvolume list /' shows all; correct the options of {statement.where}.",
+        )
+    word = next(filter(keeps_btrfs_off, arguments.flags), "")
+    if arguments.fstypes and not {"btrfs", "auto"} & {*arguments.fstypes}:
+        word = f"rootfstype={','.join(arguments.fstypes)}"
+    if word:
+        return broken(
+            name,
+            f"the root is btrfs and is not mounted with what is for another filesystem: {word}",
+            f"In {statement.where}, remove '{word}'.",
         )
     if statement.subvolume_id is not None:
         edit = f"replace it by 'subvol={root.path}'" if root.path else "remove it"
@@ -180,6 +191,33 @@ def _said(statement: Statement) -> str:
     if statement.subvolume_id is not None:
         options.append(f"subvolid={statement.subvolume_id}")
     return ",".join(options) or "the default subvolume"
+
+
+def fstab_root(entry: Optional[Entry]) -> Optional[Link]:
+    """Grade what fstab says of the root, a btrfs, beside its subvolume; None if it is all right.
+
+    systemd-remount-fs.service(8) remounts it with the options; the type is not asked for then.
+    """
+    if entry is None:
+        return warning(
+            "fstab",
+            "/etc/fstab has no entry for /: the root may stay read-only",
+            "Add one, or make sure that the kernel's command line says 'rw'.",
+        )
+    where = f"/etc/fstab line {entry.line}, {entry.text!r}"
+    for option in filter(keeps_btrfs_off, entry.options):
+        return broken(
+            "fstab",
+            f"the root is btrfs and stays read-only with an option of ext4: {where}",
+            f"Remove '{option}' from /etc/fstab line {entry.line}.",
+        )
+    if entry.fstype not in ("btrfs", "auto"):
+        return warning(
+            "fstab",
+            f"the root is btrfs and its entry says something else: {where}",
+            f"Write 'btrfs' instead of '{entry.fstype}' into /etc/fstab line {entry.line}.",
+        )
+    return None
 
 
 class Mounting(NamedTuple):

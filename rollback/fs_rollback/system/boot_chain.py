@@ -171,10 +171,12 @@ def _head(base: str, path: str) -> Optional[bytes]:
 
 def _command_line(walk: Walk, default: Bootable) -> Link:
     entry, said = default.entry, walk.said
-    spec = cmdline.root_arguments(entry.options).root
+    arguments = cmdline.root_arguments(entry.options)
+    spec = arguments.root
     if said is not None:
         silent_id = walk.host.default_id if walk.refusal else walk.layout.root.id
-        return chain.command_line(said, chain.root_of(said, walk.host.subvolumes, silent_id))
+        root = chain.root_of(said, walk.host.subvolumes, silent_id)
+        return chain.command_line(said, root, arguments)
     if not spec:
         return chain.warning(
             "command line",
@@ -269,12 +271,9 @@ def _is_elsewhere(walk: Walk, point: str) -> bool:
 
 def _fstab(walk: Walk) -> Iterator[Link]:
     entries = boot_sources.fstab_entries(walk.tree)
-    if fstab.root_entry(entries) is None:
-        yield chain.warning(
-            "fstab",
-            "/etc/fstab has no entry for /: the root may stay read-only",
-            "Add one, or make sure that the kernel's command line says 'rw'.",
-        )
+    odd = chain.fstab_root(fstab.root_entry(entries))
+    if odd is not None:
+        yield odd
     for entry in entries:
         try:
             facts = mounting.look(walk.host, walk.tree, entry)
