@@ -21,22 +21,11 @@ from fs_rollback.config import Config
 from fs_rollback.core.record import Outcome, PackageChange, Transaction
 from fs_rollback.system import transaction
 from tests.kernel.conftest import MakeMachine
-from tests.kernel.machine import KERNEL, Machine, run
+from tests.kernel.machine import GRUB_CFG, KERNEL, Machine, run
 
 A = KERNEL
 B = "6.2.0-1"
 TOKEN = "abc"
-GRUB_CFG = """\
-load_env
-if [ "${next_entry}" ] ; then
-   set default="${next_entry}"
-   set next_entry=
-   save_env next_entry
-else
-   set default="${saved_entry}"
-fi
-blscfg
-"""
 _HEAD = b"# GRUB Environment Block\n"
 
 

@@ -39,6 +39,16 @@ class Done(NamedTuple):
         """The first line of a complaint, without the program's name."""
         return self.err.partition("\n")[0].partition("fs-rollback: ")[2]
 
+    def expect_refusal(self, *parts: str, code: int = 3) -> None:
+        """Check that it was refused with a sentence and a hint that have these parts."""
+        assert self.code == code, self
+        assert self.out == ""
+        lines = self.err.splitlines()
+        assert lines[0].startswith("fs-rollback: ")
+        assert lines[-1].startswith("  ")
+        for part in parts:
+            assert part in self.err
+
 
 def arguments(root: Path, words: Sequence[str]) -> list[str]:
     """Return what starts the command; a warning in it is an error."""

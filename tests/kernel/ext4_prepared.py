@@ -17,7 +17,7 @@ from fs_rollback.system.conversion import facts, machine, preparing
 from fs_rollback.system.conversion.preparing import Observer
 from tests import manifest
 from tests.kernel.ext4_images import NEW, OLD, UUID, Tools, add_kernel, archive, write
-from tests.kernel.machine import run
+from tests.kernel.machine import GRUB_CFG, run
 
 STATE = "fs-snapshots/conversion/state.json"
 LABEL = b"system_u:object_r:etc_t:s0\0"
@@ -26,17 +26,6 @@ ENTRY = f"boot/loader/entries/abc-{OLD}.conf"
 EDITED = (ENTRY, "etc/kernel/cmdline", "etc/default/grub", "boot/grub2/grubenv")
 # Found nowhere else: bytes that no rewriting may touch.
 _OPTIONS = f'root=UUID={UUID}  ro rootfstype=ext4 quiet rootflags=data=ordered,noatime a="b c"'
-_GRUB_CFG = """\
-load_env
-if [ "${next_entry}" ] ; then
-   set default="${next_entry}"
-   set next_entry=
-   save_env next_entry
-else
-   set default="${saved_entry}"
-fi
-blscfg
-"""
 _DRACUT = """\
 kind=usual
 case "$*" in *"--add fs-rollback"*) kind=converts ;; esac
@@ -120,7 +109,7 @@ def fill(root: Path) -> None:
         image.chmod(0o600)
         label(image)
     write(root, ENTRY, read_entry(root).replace(f"root=UUID={UUID} ro quiet", _OPTIONS))
-    write(root, "boot/grub2/grub.cfg", _GRUB_CFG)
+    write(root, "boot/grub2/grub.cfg", GRUB_CFG)
     block = f"# GRUB Environment Block\nsaved_entry=abc-{OLD}\n"
     write(root, "boot/grub2/grubenv", block + "#" * (1024 - len(block)))
     write(root, "etc/kernel/cmdline", f"{_OPTIONS}\n")

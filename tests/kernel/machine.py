@@ -36,6 +36,17 @@ from fs_rollback.system.operations import Operations as RealOperations
 KEEP = ("/home", "/root", "/var/log")
 LAYOUTS = ("named", "named-and-default", "default", "top-level")
 KERNEL = "6.1.0-1"
+GRUB_CFG = """\
+load_env
+if [ "${next_entry}" ] ; then
+   set default="${next_entry}"
+   set next_entry=
+   save_env next_entry
+else
+   set default="${saved_entry}"
+fi
+blscfg
+"""
 _ROOT_NAME = {"named": "root", "named-and-default": "root", "default": "sys", "top-level": ""}
 _IMAGE_BYTES = 512 << 20
 

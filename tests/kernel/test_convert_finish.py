@@ -13,7 +13,7 @@ import pytest
 
 from tests import manifest
 from tests.kernel.boots import A, B, MakeBoot, make_boot  # noqa: F401 - a fixture
-from tests.kernel.commands import Done, Terminal
+from tests.kernel.commands import Terminal
 from tests.kernel.converted import CONF, CONVERTER, ENTRY, KEPT, STATE, Converted
 from tests.kernel.machine import run
 from tests.kernel.test_check import edit
@@ -28,16 +28,6 @@ def converted(make_boot: MakeBoot) -> Iterator[Converted]:  # noqa: F811
     found.create()
     yield found
     found.unmount()
-
-
-def _refused(done: Done, *parts: str, code: int = 3) -> None:
-    assert done.code == code, done
-    assert done.out == ""
-    lines = done.err.splitlines()
-    assert lines[0].startswith("fs-rollback: ")
-    assert lines[-1].startswith("  ")
-    for part in parts:
-        assert part in done.err
 
 
 def _break_fstab(converted: Converted) -> None:
@@ -81,7 +71,7 @@ def test_what_is_wrong_is_refused(
 ) -> None:
     change(converted)
     before = manifest.manifest(converted.root)
-    _refused(converted.finish("--remove-ext4", "--layout"), part, code=code)
+    converted.finish("--remove-ext4", "--layout").expect_refusal(part, code=code)
     assert manifest.compare(before, manifest.manifest(converted.root)) == []
 
 
@@ -94,14 +84,16 @@ def test_errors_of_the_device_are_refused(
     (tmp_path / "tools/btrfs").write_text(script)
     (tmp_path / "tools/btrfs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/tools:{os.environ['PATH']}")
-    _refused(converted.finish("--remove-ext4"), "have had errors: ", "bad", "before anything")
+    converted.finish("--remove-ext4").expect_refusal("have had errors: ", "bad", "before anything")
     assert (converted.root / "ext2_saved").exists()
 
 
 def test_a_rollback_that_waits_is_refused(converted: Converted) -> None:
     assert converted.command("create", "-m", "a test").code == 0
     assert converted.command("rollback", "latest", "--yes").code == 0
-    _refused(converted.finish("--remove-ext4"), "a rollback waits for a reboot", "fs-rollback undo")
+    converted.finish("--remove-ext4").expect_refusal(
+        "a rollback waits for a reboot", "fs-rollback undo"
+    )
     assert converted.command("undo", "--yes").code == 0
     assert converted.finish("--remove-ext4").code == 0
 
@@ -116,7 +108,7 @@ def test_dry_run_and_nobody_there(converted: Converted) -> None:
     assert [task["task"] for task in data["tasks"]] == _TASKS
     assert all(task["sentence"] in done.out for task in data["tasks"])
     assert data["finished"] == []
-    _refused(converted.finish(), "nobody is there to answer", "--yes", code=2)
+    converted.finish().expect_refusal("nobody is there to answer", "--yes", code=2)
     assert manifest.compare(before, manifest.manifest(converted.root)) == []
 
 
@@ -187,7 +179,9 @@ def test_a_rollback_that_is_refused(converted: Converted) -> None:
     with (converted.root / "etc/fstab").open("a") as file:
         file.write(line)
     before = converted.machine.snapshots()
-    _refused(converted.finish("--layout", "--json"), "mounts a subvolume inside the root by its ID")
+    converted.finish("--layout", "--json").expect_refusal(
+        "mounts a subvolume inside the root by its ID"
+    )
     assert converted.machine.snapshots() == before
     assert converted.subvolumes() == ["ext2_saved"]
 
@@ -197,7 +191,7 @@ def test_the_first_phase_can_be_undone(converted: Converted) -> None:
     done = converted.finish("--layout")
     assert done.code == 0, done
     assert "Now: reboot" in done.err
-    _refused(converted.finish("--layout"), "a rollback waits for a reboot")
+    converted.finish("--layout").expect_refusal("a rollback waits for a reboot")
     assert converted.command("undo", "--yes").code == 0
     converted.start()
     assert converted.command("status").out.count("5") >= 1
@@ -218,7 +212,7 @@ def test_both_phases(converted: Converted) -> None:
     converted.expect_whole(before)
     converted.expect_named()
     # Nothing is left that only this could do.
-    _refused(converted.finish(), "no conversion is behind this root")
+    converted.finish().expect_refusal("no conversion is behind this root")
     assert not (converted.top / STATE).exists()
 
 

@@ -16,9 +16,9 @@ import pytest
 from fs_rollback.config import Config
 from fs_rollback.core.steps import SetAside
 from fs_rollback.errors import Error
-from tests.kernel.boots import GRUB_CFG, A, B, BootMachine, MakeBoot, make_boot
+from tests.kernel.boots import A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
-from tests.kernel.machine import run
+from tests.kernel.machine import GRUB_CFG, run
 from tests.kernel.test_menu import assert_boots, entry_of
 
 __all__ = ["make_boot"]  # a fixture
