@@ -30,10 +30,11 @@ _COPIES = 3 if all_wanted() else 0
 
 # What the conversion itself changes, and what lies outside the 32 bits that it takes of a time.
 _OWN = ("etc/fstab", "fs-snapshots", "ext2_saved", "lost+found", "filling/times")
-# What a boot and transactions write, and the loader.
-_RUNNING = (
-    "var", "root", "tmp", "run", "home", "boot/grub2/grubenv", "boot/loader/entries", "etc/lvm",
-    "etc/.updated", "usr/bin/app", "usr/share/app",
+# What the boot loader writes, and what a boot and transactions write.
+LOADER = ("boot/grub2/grubenv",)
+RUNNING = (
+    *LOADER, "var", "root", "tmp", "run", "home", "boot/loader/entries", "etc/lvm", "etc/.updated",
+    "usr/bin/app", "usr/share/app",
 )  # fmt: skip
 # Python's caches, and directories that are newer: the fstab has been put into one of them.
 _BESIDE = re.compile(r"'.*/__pycache__['/]|'(?:\.|etc|usr/bin|usr/share)': modified: ")
@@ -96,13 +97,12 @@ def files(machine: Machine) -> Manifest:
     return manifest.load(listed.stdout.decode())
 
 
-def expect_files(machine: Machine, before: Manifest, *, booted: bool) -> None:
-    """Check that each file is what it was; `booted`: but for what a boot writes."""
-    unwanted = _RUNNING if booted else ()
+def expect_files(machine: Machine, before: Manifest, but_for: Sequence[str] = ()) -> None:
+    """Check that each file is what it was, but for these paths: LOADER, or RUNNING."""
     lines = [
         line
         for line in manifest.compare(before, files(machine))
-        if not any(re.match(rf"'{re.escape(path)}[/']", line) for path in unwanted)
+        if not any(re.match(rf"'{re.escape(path)}[/']", line) for path in but_for)
         and not _BESIDE.match(line)
     ]
     assert lines == [], "\n".join(lines[:50])

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from tests.kernel.newer_tools import newer_btrfs_progs
 from tests.sandbox.rpms import Package
+from tests.vm.conversion import ROOT_BYTES
 from tests.vm.design import Boot, Ext4Design
 from tests.vm.ext4 import Ext4Disks
 from tests.vm.loader import GrubLike
 from tests.vm.machine import Machine, repository_files
 from tests.vm.stories import Story
 
+_TIMEOUT_S = 900.0
 _APP = Package("app", "1", files={"/usr/bin/app": "#!/bin/sh\necho 1\n"})
 
 _LOOK = """
@@ -33,6 +35,44 @@ entry=$(sed -n 's/^saved_entry=//p' /boot/grub2/grubenv)
 sed -i "s/^boot_success=0$/&\\nnext_entry=$entry/; s/#*$//" /boot/grub2/grubenv
 truncate --size=1024 /boot/grub2/grubenv
 """
+# What the host has no driver for: the machine makes it, of a disk of its own.
+_LAYERS = """
+checks() {
+    code=0
+    fs-rollback convert check "$@" >check || code=$?
+    cat check
+    [ "$code" = "$expected" ]
+}
+expected=1
+checks
+grep -E '^ok +device .*LVM fedora-root on /dev/vd[a-z]+$' check
+disk=/dev/disk/by-id/virtio-attached-layers
+yes | mdadm --create /dev/md0 --run --metadata=1.0 --level=1 --raid-devices=2 "$disk" missing
+echo secret >key
+cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/md0 key
+cryptsetup open --key-file key /dev/md0 hidden
+mke2fs -q -t ext4 /dev/mapper/hidden
+mkdir tree
+mount /dev/mapper/hidden tree
+mkdir tree/usr tree/etc
+echo '/dev/mapper/hidden / ext4 defaults 0 1' >tree/etc/fstab
+echo 'hidden /dev/md0 none luks' >tree/etc/crypttab
+umount tree
+expected=3 # it has no kernel
+checks --device /dev/mapper/hidden
+grep -E '^ok +device .*LUKS hidden on md raid1 /dev/md0 on /dev/vd[a-z]+$' check
+grep -E '^ok +names .*/etc/fstab says /dev/mapper/hidden, which stays right$' check
+grep -E '^ok +names .*/etc/crypttab: hidden /dev/md0: the container is not touched$' check
+[ "$(cryptsetup luksUUID /dev/md0)" ]
+"""
+
+
+def _looked_through(machine: Machine) -> None:
+    """What the root lies on is known, on the machine itself and of a disk of another."""
+    layers = machine.directory / "layers.img"
+    with layers.open("wb") as file:
+        file.truncate(ROOT_BYTES)
+    machine.boot(_LAYERS, attached=[layers], timeout_s=_TIMEOUT_S)
 
 
 def _looked_at(machine: Machine) -> None:
@@ -84,7 +124,8 @@ def _read_when_converted(machine: Machine) -> None:
 
 def stories() -> list[Story]:
     """Return a story for each kind of machine; the conversions stand on all of it."""
-    return [
+    layers = Story("convert-check-layers", Ext4Design(lvm=True), _looked_through, rare=True)
+    return [layers] + [
         Story(design.name, design, _looked_at, rare=True)
         for design in (
             Ext4Design(boot=boot, lvm=lvm, systemd=systemd)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.sandbox.rpms import Package
 from tests.vm import converting, converting_cuts, ext4_looks
-from tests.vm.converting import WELL, by_the_entry
+from tests.vm.converting import RUNNING, WELL, by_the_entry
 from tests.vm.cuts import Camera
 from tests.vm.design import Boot, Ext4Design
 from tests.vm.machine import Machine, repository_files
@@ -119,7 +119,7 @@ def _at_next_boot(machine: Machine) -> None:
     before = converting.prepare(machine, "--at-next-boot")
     work = ["echo here >/home/somebody", _UPGRADE, _BREAK]
     _converting_boot(machine, _CONVERTED, *work, upgrade=True)
-    converting.expect_files(machine, before, booted=True)
+    converting.expect_files(machine, before, RUNNING)
     finish = "fs-rollback convert finish --remove-ext4 --balance --layout --yes\n"
     _boot(machine, _ROLLED_BACK, finish, "[ ! -e /ext2_saved ]\n")
     named = "well btrfs\nchecked\n" + _NAMED
@@ -131,9 +131,9 @@ def _whole_way(machine: Machine) -> None:
     """Each step of it at a boot of its own."""
     before = converting.prepare(machine, "--at-next-boot")
     _converting_boot(machine, _CONVERTED, "echo here >/home/somebody\n")
-    converting.expect_files(machine, before, booted=True)
+    converting.expect_files(machine, before, RUNNING)
     _boot(machine, "well btrfs\nchecked\n", _UPGRADE, _BREAK, upgrade=True)
-    converting.expect_files(machine, before, booted=True)
+    converting.expect_files(machine, before, RUNNING)
     _boot(machine, _ROLLED_BACK, "fs-rollback undo --yes\n")
     finish = "fs-rollback convert finish --yes"
     _boot(machine, _UNDONE, f"{finish} --remove-ext4\n", f"{finish} --balance --defragment\n")
@@ -158,13 +158,13 @@ def _from_elsewhere(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     assert "Converted: " in done.stdout
     converting.check_filesystem(machine)
-    converting.expect_files(machine, before, booted=False)
+    converting.expect_files(machine, before)
     _boot(machine, "well btrfs\nchecked\ntouch /lost-again\n")
     done = converting.convert_run(machine, "--back")
     assert done.returncode == 0, done.stderr
     assert "/lost-again" in done.stdout
     converting.check_filesystem(machine)
-    converting.expect_files(machine, before, booted=False)
+    converting.expect_files(machine, before)
     _boot(machine, "well ext4\nfs-rollback convert abort --yes\n[ ! -e /fs-snapshots ]\n")
     for directory, files in original.items():
         assert machine.read_boot_files(directory) == files, "as it was before"
@@ -183,7 +183,7 @@ def _refused(machine: Machine) -> None:
         (top / "etc/fstab").write_text(fstab)
     with by_the_entry(machine):
         _converting_boot(machine, "well btrfs\nchecked\n")
-        converting.expect_files(machine, before, booted=True)
+        converting.expect_files(machine, before, RUNNING)
         _boot(machine, "well btrfs\nchecked\n")
     assert "was converted before: there is nothing to do" in converting.console(machine)
     _boot(machine, "well btrfs\nchecked\nfs-rollback convert finish --yes\n")
@@ -199,7 +199,7 @@ def _again_and_again(machine: Machine) -> None:
     try:
         for _ in range(_TIMES):
             _converting_boot(machine, "well btrfs\nchecked\n")
-            converting.expect_files(machine, before, booted=True)
+            converting.expect_files(machine, before, RUNNING)
             camera.put_back()
     finally:
         for process in load:
