@@ -130,15 +130,19 @@ def root_device(machine: Machine) -> Iterator[str]:
         yield device
 
 
-def convert_run(machine: Machine, *options: str) -> subprocess.CompletedProcess[str]:
+def convert_run(
+    machine: Machine, *options: str, before_path: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run `convert run` on the root of a machine that is off, as a rescue system does.
 
-    That is this host, with the btrfs-progs that the manual advises.
+    That is this host, with the btrfs-progs that the manual advises; of the directory `before_path`
+    a program is taken first, and finds the number of the command's process in $CONVERT_RUN.
     """
     launcher = commands.arguments(Path("/"), ("convert",))[:-2]
-    path = f"{newer_btrfs_progs()}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    path = f"{before_path}:{newer_btrfs_progs()}:{os.environ['PATH']}:/usr/sbin:/sbin".lstrip(":")
     with root_device(machine) as device:
-        command = [*launcher, "run", "--device", device, "--yes", *options]
+        command = ["sh", "-c", 'export CONVERT_RUN=$$; exec "$@"', "sh"]
+        command += [*launcher, "run", "--device", device, "--yes", *options]
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
