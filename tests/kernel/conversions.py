@@ -30,7 +30,7 @@ steps = (WriteFile(NEW_FSTAB, None, edits.btrfs_fstab(text), "a test"),)
 prepared = Preparation(Stage.PREPARED, "2026-11-26T03:00:00Z", "/dev/x", uuid, text, steps)
 preparing._make_directory(root)
 preparing.write_state(root, prepared)
-preparing.write_file(f"{root}/{NEW_FSTAB}", steps[0].after, 0o644)
+preparing.write_file(f"{root}/{NEW_FSTAB}", steps[0].after, 0o600)
 """
 # The command, with something done to it before or after one of its phases.
 _OBSERVED = """

@@ -25,6 +25,7 @@ from tests.kernel import write_log
 from tests.kernel.attached import attached
 from tests.kernel.conversions import (
     OWN,
+    command,
     converted_on,
     expect,
     observed,
@@ -132,7 +133,8 @@ def _saved(image: Path) -> list[saved_pieces.Extent]:
         data = file.read()
     found = [saved_pieces.unpack(block) for block in saved_pieces.blocks_in(data)]
     pieces = (piece for piece in found if piece is not None)
-    (saved,) = saved_pieces.whole(pieces, image.stat().st_size, None)
+    uuid = bytes.fromhex(UUID.replace("-", ""))
+    (saved,) = saved_pieces.whole(pieces, image.stat().st_size, uuid)
     return saved
 
 
@@ -285,22 +287,41 @@ def test_two_that_fit_are_left_to_a_person(scene: Scene, tmp_path: Path) -> None
     assert wanted != now
 
 
-def test_another_geometry(tmp_path: Path) -> None:
-    """No spare superblock is where mke2fs(8) usually puts it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{newer_btrfs_progs()}:{os.environ['PATH']}")
-        image = prepared_image(tmp_path, "-g", "16384", "-O", "^resize_inode")
-        with on(image) as root:
-            before = manifest.manifest(root, exclude=OWN)
-        with attached(image) as device:
-            assert "before convert" in observed(device, "fail", "before", "convert").stdout
-        # As the conversion leaves it with the first of its last writes, and the 64 KiB zeroed.
-        first = bytearray(4096)
-        first[32:48] = bytes.fromhex(UUID.replace("-", ""))
-        first[64:72] = b"!BHRfS_M"
-        _write(image, [Write(0, bytes(64 << 10)), Write(64 << 10, bytes(first))])
-        with attached(image) as device:
-            done = converted_on(device)
-            assert done.code == 0, done
-            assert "giving back" in done.err
-        expect(image, "btrfs", before)
+def test_a_way_back_torn_in_the_superblock_of_the_btrfs(scene: Scene, tmp_path: Path) -> None:
+    """A sector of ext4 in it: blkid(8) may still see a btrfs, and nothing mounts it."""
+    image = tmp_path / "disk.img"
+    run("cp", "--sparse=always", str(scene.image), str(image))
+    offset = (64 << 10) + 512
+    ((_, ext4),) = _at(image, [(offset, bytes(512))])
+    _write(image, [write for epoch in scene.there for write in epoch])
+    ((_, btrfs),) = _at(image, [(offset, bytes(512))])
+    assert ext4 != btrfs
+    _write(image, [Write(offset, ext4)])
+    damaged = _reserved(image)
+    with attached(image) as device:
+        # Nobody has asked for the ext4.
+        again = converted_on(device)
+        assert again.code == 3, again
+        assert "convert run --back" in again.err
+        assert _reserved(image) == damaged
+        back = command("run", "--back", "--device", device)
+        assert back.code == 2, back
+        back = command("run", "--back", "--device", device, "--yes")
+        assert back.code == 0, back
+        assert "giving back" in back.err
+    expect(image, "ext4", scene.before)
+
+
+def test_a_disk_with_partitions_is_looked_through_for_nothing(tmp_path: Path) -> None:
+    """It once had an ext4 on all of it, and is given instead of its partition."""
+    image = tmp_path / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(512 << 20)
+    run("mke2fs", "-q", "-t", "ext4", "-b", "4096", str(image))
+    run("wipefs", "--all", str(image))
+    subprocess.run(["sfdisk", "--quiet", str(image)], input="2048,,L\n", text=True, check=True)
+    before = image.read_bytes()
+    with attached(image) as device:
+        done = converted_on(device)
+    assert (done.code, "looking on" in done.err) == (3, False), done
+    assert image.read_bytes() == before

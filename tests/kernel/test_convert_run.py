@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from fs_rollback.system.conversion import converter
 from tests import manifest
 from tests.kernel.attached import attached, nothing_stays  # noqa: F401 - a fixture
 from tests.kernel.conversions import (
+    FSTAB,
     OWN,
     command,
     converted_on,
@@ -122,6 +125,56 @@ def test_what_was_changed_since_is_refused(image: Path) -> None:
         file.write("# since\n")
     with attached(image) as device:
         _refused(device, "was changed since it was prepared")
+
+
+def test_what_lies_ready_was_changed(image: Path) -> None:
+    with on(image) as root:
+        (root / "fs-snapshots/conversion/fstab").write_text("")
+    with attached(image) as device:
+        _refused(device, "/fs-snapshots/conversion/fstab on ")
+
+
+def test_the_name_of_the_old_ext4_is_taken(image: Path) -> None:
+    with on(image) as root:
+        (root / "ext2_saved").mkdir()
+    with attached(image) as device:
+        _refused(device, "/ext2_saved is on ")
+
+
+def test_fstab_keeps_what_is_not_its_text(image: Path) -> None:
+    """What is in it may be for root alone."""
+    with on(image) as root:
+        fstab = root / "etc/fstab"
+        os.chown(fstab, 0, 7)
+        fstab.chmod(0o640)
+        os.setxattr(fstab, "security.selinux", b"system_u:object_r:etc_t:s0\0")
+    with attached(image) as device:
+        assert converted_on(device).code == 0
+    with on(image) as root:
+        fstab, status = root / "etc/fstab", (root / "etc/fstab").stat()
+        assert fstab.read_text() == FSTAB
+        assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o640, 7)
+        assert os.getxattr(fstab, "security.selinux") == b"system_u:object_r:etc_t:s0\0"
+        assert not (root / "fs-snapshots/conversion/fstab").exists()
+
+
+def test_fstab_lost_its_root_after_the_conversion(image: Path) -> None:
+    with attached(image) as device:
+        assert observed(device, "kill", "after", "convert").returncode == -signal.SIGKILL
+    with on(image) as root:
+        (root / "etc/fstab").write_text("# nothing\n")
+    with attached(image) as device:
+        _refused(device, "/etc/fstab cannot be changed: it has no line for /", 1, "btrfs")
+
+
+def test_nothing_says_what_it_was(image: Path) -> None:
+    with attached(image) as device:
+        assert converted_on(device).code == 0
+    with on(image) as root:
+        (root / "fs-snapshots/conversion/state.json").unlink()
+    with attached(image) as device:
+        back = command("run", "--back", "--device", device, "--yes")
+        assert (back.code, f"btrfs-convert -r {device}" in back.err) == (3, True), back
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -74,7 +74,7 @@ def test_what_is_not_complete_is_not_given() -> None:
     other = _pieces(beginning.pack(_UUID, b"t" * 16, _extents(3)))
     assert beginning.whole([*one[1:], *other[:-1]], _GIB, _UUID) == []
     assert len(beginning.whole([*one, *other[:-1]], _GIB, _UUID)) == 1
-    assert len(beginning.whole([*one, *other], _GIB, None)) == 2
+    assert len(beginning.whole([*one, *other], _GIB, _UUID)) == 2
 
 
 def test_only_what_is_of_this_device_counts() -> None:
@@ -127,11 +127,8 @@ def test_behind_the_second_superblock_nothing_may_have_changed() -> None:
     assert not beginning.is_cut_off(saved, [saved[0], _changed(saved[1], 4096, b"\xff")])
 
 
-def test_the_uuid_of_a_btrfs_finished_or_not() -> None:
+def test_a_btrfs_finished_or_not() -> None:
     first = bytearray(1 << 17)
-    assert beginning.btrfs_uuid(bytes(first)) is None
-    first[(64 << 10) + 32 : (64 << 10) + 48] = _UUID
     for magic, unfinished in ((b"_BHRfS_M", False), (b"!BHRfS_M", True)):
         first[(64 << 10) + 64 : (64 << 10) + 72] = magic
-        assert beginning.btrfs_uuid(bytes(first)) == _UUID
         assert beginning.is_unfinished(bytes(first)) is unfinished

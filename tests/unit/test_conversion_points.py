@@ -35,10 +35,11 @@ BLOCK = Superblock(
 KERNEL = Kernel("6.1", has_btrfs=True, initramfs="/boot/i-6.1", image_has_btrfs=True)
 OLD = Kernel("5.9", has_btrfs=False, initramfs="/boot/i-5.9")
 GOOD = Facts(
-    device="/dev/sda2", fstype="ext4", superblock=BLOCK, users={}, page_bytes=4096,
+    device="/dev/sda2", fstype="ext4", superblock=BLOCK, spare=BLOCK, users={}, page_bytes=4096,
     is_mounted=True, free_bytes=5 * GIB, stack=("/dev/sda2",), crypttab=(),
-    names=(("/etc/fstab", f"UUID={UUID}"),), has_fstab_root=True, swap_files=(),
-    loader=Loader("/boot", "GRUB", on_root=False), kernels=(KERNEL,), builder="dracut",
+    names=(("/etc/fstab", f"UUID={UUID}"),), has_fstab_root=True, fstab_is_file=True,
+    swap_files=(), has_saved=False, loader=Loader("/boot", "GRUB", on_root=False),
+    kernels=(KERNEL,), builder="dracut",
     selinux="enforcing", progs=(6, 17, 1), distribution={"ID": "fedora", "PRETTY_NAME": "Fedora"},
     rotational=False, backup=True, at=NOW,
 )  # fmt: skip

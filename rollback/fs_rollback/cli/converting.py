@@ -18,7 +18,7 @@ from ..core.conversion.preparation import SHEET, Stage
 from ..core.conversion.steps import BootOnce, Step
 from ..errors import RefusedError, UsageError, require_root
 from ..system import devices, executor, rescue
-from ..system.conversion import facts, machine, preparing, returning, running
+from ..system.conversion import facts, machine, mending, preparing, returning, running
 from ..system.conversion.machine import Ext4Machine
 from . import session
 
@@ -118,6 +118,14 @@ def run(args: Namespace) -> int:
 
 
 def _run_back(args: Namespace, device: str) -> int:
+    if mending.is_damaged(device):
+        session.note(
+            f"the superblock of the btrfs on {device} is damaged: if no way back was cut off, what"
+            " was written since the conversion is lost, and cannot be listed"
+        )
+        if not session.confirm(f"Make {device} the ext4 that it was?", yes=args.yes):
+            print("Nothing was changed.")
+            return 1
     with executor.finishing():
         if returning.resume(device, session.note):
             print(f"{device} is ext4 again: the way back had been cut off.")
@@ -139,6 +147,9 @@ def _run_back(args: Namespace, device: str) -> int:
         returning.back(device, session.note)
     print(f"{device} is ext4 again, as it was when it was converted. When it is booted:"
           " 'fs-rollback convert abort' takes back what prepare did.")  # fmt: skip
+    if lost.converts_again:
+        print("If the boot that converts was chosen and not used yet, the next boot is that one:"
+              " choose another entry in the menu.")  # fmt: skip
     return 0
 
 

@@ -25,9 +25,8 @@ _HEAD = struct.Struct("<24s16s16sQQIII32s")
 # In each range btrfs has its superblock here; what comes before it in the first one becomes zero.
 _SUPERBLOCKS = ((64 << 10, 4096), (64 << 20, 4096), (256 << 30, 4096))
 _ZEROED = 64 << 10
-# struct btrfs_super_block: the UUID is at 32, the magic at 64.
-_TEMPORARY_MAGIC, _MAGIC, _MAGIC_AT = b"!BHRfS_M", b"_BHRfS_M", (64 << 10) + 64
-_UUID_AT = (64 << 10) + 32
+# struct btrfs_super_block: the magic is at 64.
+_TEMPORARY_MAGIC, _MAGIC_AT = b"!BHRfS_M", (64 << 10) + 64
 # More than this many are no accident.
 _MOST_SAVES = 64
 
@@ -100,22 +99,21 @@ def blocks_in(data: bytes) -> Iterator[bytes]:
         place = data.find(MAGIC, place + 1)
 
 
-def whole(pieces: Iterable[Piece], device_bytes: int, uuid: Optional[bytes]) -> list[list[Extent]]:
+def whole(pieces: Iterable[Piece], device_bytes: int, uuid: bytes) -> list[list[Extent]]:
     """Return what was saved each time of which all pieces are there, in the order of a device.
 
     Anybody may have put blocks like these into a file: only what is exactly the ranges of a device
-    of this size counts, and only of the filesystem `uuid` where that is known.
+    of this size counts, and only of the filesystem `uuid`.
     """
     places = _layout(device_bytes)
-    by_save: dict[tuple[bytes, bytes], dict[int, Extent]] = {}
+    by_save: dict[bytes, dict[int, Extent]] = {}
     for piece in pieces:
         fits = piece.number < len(places) and piece.total == len(places)
         place = (piece.extent.offset, len(piece.extent.data))
-        if not fits or place != places[piece.number] or uuid not in (None, piece.uuid):
+        if not fits or place != places[piece.number] or piece.uuid != uuid:
             continue
-        key = (piece.uuid, piece.save)
-        if key in by_save or len(by_save) < _MOST_SAVES:
-            by_save.setdefault(key, {})[piece.number] = piece.extent
+        if piece.save in by_save or len(by_save) < _MOST_SAVES:
+            by_save.setdefault(piece.save, {})[piece.number] = piece.extent
     return [
         [found[number] for number in range(len(places))]
         for found in by_save.values()
@@ -156,9 +154,3 @@ def _is_super(place: int) -> bool:
 def is_unfinished(first: bytes) -> bool:
     """Whether the beginning of a device has the superblock of a btrfs that is not finished."""
     return first[_MAGIC_AT : _MAGIC_AT + len(_TEMPORARY_MAGIC)] == _TEMPORARY_MAGIC
-
-
-def btrfs_uuid(first: bytes) -> Optional[bytes]:
-    """Return the UUID that the beginning of a device has as a btrfs, finished or not; else None."""
-    magic = first[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)]
-    return first[_UUID_AT : _UUID_AT + 16] if magic in (_MAGIC, _TEMPORARY_MAGIC) else None

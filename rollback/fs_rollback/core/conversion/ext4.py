@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from typing import NamedTuple, Optional
 
 SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES = 1024, 1024
+# Where mke2fs(8) puts its first copy: at the beginning of the second group, of 8 * 4096 blocks.
+SPARE_BLOCK, SPARE_BLOCK_BYTES = 32768, 4096
 _MAGIC_OFFSET, _MAGIC = 0x38, 0xEF53
 _STATE_CLEAN, _STATE_ERRORS = 0x0001, 0x0002
 _MOST_SECONDS = 1 << 36  # the year 4147; datetime ends with 9999

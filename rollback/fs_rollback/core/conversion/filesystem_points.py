@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .ext4 import INODE_FLAGS, Superblock
+from .ext4 import INODE_FLAGS, SPARE_BLOCK, SPARE_BLOCK_BYTES, Superblock
 from .point import Point, Verdict, Volume
 
 LEAST_FREE_BYTES = 2 << 30
@@ -143,6 +143,23 @@ def state(volume: Volume, superblock: Superblock) -> Iterator[Point]:
         ago = f"{superblock.checked:%Y-%m-%d}, {days} days ago"
     text = f"last e2fsck: {ago}; mounted {superblock.mounts} times since"
     yield Point(name, Verdict.OK, text + "; the conversion begins with one")
+
+
+def spare(volume: Volume, superblock: Superblock) -> Iterator[Point]:
+    """Give a point where the superblock has no copy by which a power cut could be mended."""
+    if superblock.block_bytes != SPARE_BLOCK_BYTES or "bigalloc" in superblock.features:
+        return  # it is elsewhere, and the conversion is refused for that
+    if volume.spare is not None and volume.spare.uuid == superblock.uuid:
+        return
+    yield Point(
+        "ext4 state",
+        Verdict.REFUSED,
+        f"there is no spare superblock of it in block {SPARE_BLOCK}: what a power cut leaves in the"
+        " last moment of a conversion could not be mended",
+        "Move the system to a new btrfs another way."
+        if volume.spare is None
+        else f"From a rescue system: tune2fs -U {superblock.uuid} {volume.device}",
+    )
 
 
 def space(volume: Volume, superblock: Superblock) -> Point:

@@ -71,14 +71,16 @@ class Loader(NamedTuple):
 class Volume:
     """What is known of a filesystem that may be converted.
 
-    `users` is how many inodes use a feature that the superblock only allows; what is absent could
-    not be counted. `progs` is the version of btrfs-progs, None where there are none. `at` is when
+    `spare` is the superblock in the second group of blocks, None if there is none. `users` is how
+    many inodes use a feature that the superblock only allows; what is absent could not be counted.
+    `progs` is the version of btrfs-progs, None where there are none. `at` is when
     it was looked at.
     """
 
     device: str
     fstype: str
     superblock: Optional[Superblock]
+    spare: Optional[Superblock]
     users: Mapping[str, int]
     page_bytes: int
     is_mounted: bool
@@ -91,7 +93,8 @@ class Volume:
 class Facts(Volume):
     """What is known of a machine with it as its root.
 
-    `stack` is what the device is made of, itself first. `names` are pairs: a place that names the
+    `stack` is what the device is made of, itself first. `has_saved`: something has the name already
+    that the old ext4 gets. `names` are pairs: a place that names the
     root, and the name. `builder` is the program that makes an initramfs.
     """
 
@@ -99,7 +102,9 @@ class Facts(Volume):
     names: tuple[tuple[str, str], ...]
     crypttab: tuple[str, ...]
     has_fstab_root: bool
+    fstab_is_file: bool
     swap_files: tuple[str, ...]
+    has_saved: bool
     loader: Loader
     kernels: tuple[Kernel, ...]
     builder: str

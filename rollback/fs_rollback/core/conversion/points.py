@@ -10,6 +10,7 @@ from . import filesystem_points as of_filesystem
 from .ext4 import Superblock
 from .filesystem_points import gib
 from .point import Facts, Loader, Point, Verdict, Volume
+from .preparation import SAVED
 
 # Before 6.9 preallocated extents were converted wrongly and silently (btrfs-progs#916).
 LEAST_PROGS = (6, 9)
@@ -28,6 +29,7 @@ def points(facts: Facts) -> tuple[Point, ...]:
         _device(facts),
         *_names(facts, superblock),
         *_swap(facts),
+        *_saved(facts),
         _boot(facts.loader),
         *_kernels(facts),
         *_initramfs(facts),
@@ -48,6 +50,7 @@ def of_volume(volume: Volume) -> tuple[Point, ...]:
         *of_filesystem.features(volume, superblock),
         of_filesystem.blocks(volume, superblock),
         *of_filesystem.state(volume, superblock),
+        *of_filesystem.spare(volume, superblock),
         of_filesystem.space(volume, superblock),
         _progs(volume.progs),
     )
@@ -67,6 +70,13 @@ def _names(facts: Facts, superblock: Superblock) -> Iterator[Point]:
             Verdict.REFUSED,
             "/etc/fstab has no line for /",
             "Add one: what it says of the type and of options has to change with the root.",
+        )
+    if not facts.fstab_is_file:
+        yield Point(
+            name,
+            Verdict.REFUSED,
+            "/etc/fstab is no file of its own, and what it leads to would go on saying ext4",
+            "Put the file itself there.",
         )
     for where, spec in facts.names:
         tag, _, value = spec.partition("=")
@@ -101,6 +111,16 @@ def _swap(facts: Facts) -> Iterator[Point]:
         )
     if not facts.swap_files:
         yield Point("swap files", Verdict.OK, "none on it")
+
+
+def _saved(facts: Facts) -> Iterator[Point]:
+    if facts.has_saved:
+        yield Point(
+            "way back",
+            Verdict.REFUSED,
+            f"/{SAVED} is there, and the old ext4 would get another name, by which nobody finds it",
+            "Give it another name.",
+        )
 
 
 def _boot(loader: Loader) -> Point:

@@ -19,6 +19,8 @@ STATE_FILE = f"{DIRECTORY}/state.json"
 NEW_FSTAB = f"{DIRECTORY}/fstab"
 SHEET = f"{DIRECTORY}/rescue.txt"
 FSTAB = "etc/fstab"
+# The subvolume in which btrfs-convert(8) keeps the ext4.
+SAVED = "ext2_saved"
 
 
 _STEPS: dict[str, Any] = {

@@ -68,7 +68,8 @@ Everything here is typed as root. The root must not be mounted.
     btrfs-convert --uuid copy --copy-label -O ^block-group-tree DEV
     btrfs check --readonly DEV
     mount -o subvolid=5 DEV /mnt
-    mv /mnt/{directory}/fstab /mnt/etc/fstab
+    cat /mnt/{directory}/fstab >/mnt/etc/fstab
+    rm /mnt/{directory}/fstab
     umount /mnt
 
 4. It says ext4, and does not start

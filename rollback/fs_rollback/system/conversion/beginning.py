@@ -14,15 +14,14 @@ import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Optional
 
 from ...core.conversion import beginning
 from ...core.conversion.beginning import BLOCK_BYTES, Extent
+from ...core.conversion.ext4 import SPARE_BLOCK
 from ...core.conversion.preparation import DIRECTORY
 from ...errors import Error, ProcessError, kernel_errors
 from .. import process, syscalls
 from ..process import Say
-from .facts import SPARE_BLOCK
 
 FILE = f"{DIRECTORY}/beginning"
 _SCAN_BYTES = 8 << 20
@@ -103,16 +102,10 @@ def is_unfinished(device: str) -> bool:
         return beginning.is_unfinished(os.pread(disk, 1 << 17, 0))
 
 
-def may_be_btrfs(device: str) -> bool:
-    """Whether a device begins as a btrfs does, finished or not."""
-    with _opened(device, os.O_RDONLY) as disk:
-        return beginning.btrfs_uuid(os.pread(disk, 1 << 17, 0)) is not None
-
-
-def give_back(device: str, filesystem: Optional[str], say: Say, *, scan: bool) -> bool:
+def give_back(device: str, filesystem: str, say: Say, *, scan: bool) -> bool:
     """Make an ext4 again of what a conversion has left that was cut off; False if it is none.
 
-    `filesystem` is its UUID, as far as that is known. The file is asked for by its name, which only
+    `filesystem` is its UUID. The file is asked for by its name, which only
     root can give, and only with `scan` looked for on the whole device. Nothing is written unless
     all of it was saved and nothing else has written to the device since. May run again. Raises
     KernelError, and Error where two fit that differ.
@@ -156,14 +149,11 @@ def _places_of_file(device: str) -> list[int]:
     return [int(word) * BLOCK_BYTES for word in said.split() if word.isdigit()]
 
 
-def _fitting(disk: int, filesystem: Optional[str], blocks: Iterable[bytes]) -> list[list[Extent]]:
+def _fitting(disk: int, filesystem: str, blocks: Iterable[bytes]) -> list[list[Extent]]:
     """Return the different saves among blocks that the device can be given back from."""
-    size = _size(disk)
-    first = os.pread(disk, 1 << 17, 0)
-    known = uuid.UUID(filesystem).bytes if filesystem else beginning.btrfs_uuid(first)
     pieces = (piece for piece in map(beginning.unpack, blocks) if piece is not None)
     found: list[list[Extent]] = []
-    for saved in beginning.whole(pieces, size, known):
+    for saved in beginning.whole(pieces, _size(disk), uuid.UUID(filesystem).bytes):
         now = _present(disk, [(extent.offset, len(extent.data)) for extent in saved])
         if beginning.is_cut_off(saved, now) and saved not in found:
             found.append(saved)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Optional
@@ -14,6 +15,7 @@ from ...core import cmdline, fstab, mountinfo
 from ...core.conversion import ext4
 from ...core.conversion.ext4 import INODE_FLAGS, InodeTable, Superblock
 from ...core.conversion.point import Facts
+from ...core.conversion.preparation import FSTAB, SAVED
 from ...errors import ProcessError, RefusedError, kernel_errors
 from .. import boot, boot_sources, devices, files, process
 from . import images, loading
@@ -21,8 +23,6 @@ from .machine import LAYOUT, Ext4Machine, device_of
 
 _BOOT_POINTS = ("/boot", "/boot/efi", "/efi")
 _PIECE_BYTES = 1 << 22
-# Where mke2fs(8) puts it: at the beginning of the second group, of 8 * 4096 blocks.
-SPARE_BLOCK, _SPARE_BLOCK_BYTES = 32768, 4096
 _VERSION = re.compile(r"btrfs-progs v?(\d+(?:\.\d+)*)")
 _DM_KINDS = {"LVM": "LVM", "CRYPT": "LUKS", "mpath": "multipath", "part": "a partition"}
 
@@ -47,6 +47,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         device=device,
         fstype=kind,
         superblock=superblock,
+        spare=read_spare_superblock(device) if superblock else None,
         users=count_users(device, superblock) if superblock else {},
         page_bytes=os.sysconf("SC_PAGESIZE"),
         is_mounted=not machine.mount.read_only,
@@ -55,7 +56,9 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         names=tuple(_names(machine, found)),
         crypttab=tuple(_crypttab(tree)) if any("LUKS" in layer for layer in stack) else (),
         has_fstab_root=fstab.root_entry(entries) is not None,
+        fstab_is_file=_is_file(tree, FSTAB),
         swap_files=tuple(_swap_files(machine)),
+        has_saved=files.status_of(tree, SAVED, follow=False) is not None,
         loader=loading.look(machine, found),
         kernels=images.kernels_of(machine, found),
         builder=images.builder(),
@@ -90,7 +93,7 @@ def read_superblock(device: str) -> Optional[Superblock]:
 
 def read_spare_superblock(device: str) -> Optional[Superblock]:
     """Return the second superblock of an ext4 with blocks of 4096 bytes, None if there is none."""
-    offset = SPARE_BLOCK * _SPARE_BLOCK_BYTES
+    offset = ext4.SPARE_BLOCK * ext4.SPARE_BLOCK_BYTES
     return ext4.parse(_read(device, InodeTable(offset, ext4.SUPERBLOCK_BYTES)))
 
 
@@ -201,6 +204,11 @@ def _swap_files(machine: Ext4Machine) -> Iterator[str]:
             status = files.status_of(machine.root_fd, spec)
             if status is not None and status.st_dev == device:
                 yield spec
+
+
+def _is_file(tree: int, path: str) -> bool:
+    status = files.status_of(tree, path, follow=False)
+    return status is not None and stat.S_ISREG(status.st_mode)
 
 
 def _selinux(machine: Ext4Machine) -> str:

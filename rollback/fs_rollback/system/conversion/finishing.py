@@ -7,7 +7,7 @@ import enum
 import os
 
 from ...core import chain, fstab
-from ...core.conversion.preparation import DIRECTORY, NEW_FSTAB, Preparation, Stage
+from ...core.conversion.preparation import DIRECTORY, NEW_FSTAB, SAVED, Preparation, Stage
 from ...core.conversion.steps import BootOnce, MakeConverter, RebuildImage, WriteFile
 from ...core.layout import Kind
 from ...core.mountinfo import is_within
@@ -20,7 +20,6 @@ from ..store import Store
 from . import preparing, renaming
 from .converter import progress
 from .operations import forget_boot_once, write_file
-from .returning import SAVED
 
 
 class Task(enum.Enum):

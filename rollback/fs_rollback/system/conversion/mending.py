@@ -3,27 +3,31 @@
 
 from __future__ import annotations
 
-from ...errors import Error, UndoFailedError
+import re
+
+from ...errors import Error, RefusedError, UndoFailedError
 from .. import devices, process
 from ..process import Say
 from . import beginning, converter, facts
 
 
-def mend(device: str, say: Say) -> bool:
+def mend(device: str, say: Say, *, back: bool = False) -> bool:
     """Make it the ext4 again that it was; False if it is no such disk, and nothing is written.
 
-    It has neither filesystem then, or both, or an ext4 with errors that was unmounted cleanly. What
-    was saved of it is given back: e2fsck(8) would call it whole with a file that is not. Raises
-    UndoFailedError where nothing fits.
+    It has neither filesystem then, or both, or an ext4 with errors that was unmounted cleanly; for
+    somebody who wants to go `back`, a btrfs with a damaged superblock too. What was saved of it is
+    given back: e2fsck(8) would call it whole with a file that is not. Raises UndoFailedError where
+    nothing fits.
     """
-    kind = devices.probe(device).get("TYPE", "")
-    if not _may_be_cut_off(device, kind):
+    found, spare = devices.probe(device), facts.read_spare_superblock(device)
+    kind = found.get("TYPE", "")
+    is_disk = not kind and "PTTYPE" in found
+    if spare is None or is_disk or not _may_be_cut_off(device, kind, back=back):
         return False
     surely = kind != "ext4" or beginning.is_unfinished(device)
-    spare = facts.read_spare_superblock(device)
     try:
         # One that may only be damaged is not looked through for what users may have put there.
-        done = beginning.give_back(device, spare.uuid if spare else None, say, scan=surely)
+        done = beginning.give_back(device, spare.uuid, say, scan=surely)
     except Error as error:
         raise UndoFailedError(str(error), commands=converter.by_hand(device)) from error
     if not done:
@@ -42,11 +46,29 @@ def mend(device: str, say: Say) -> bool:
     return True
 
 
-def _may_be_cut_off(device: str, kind: str) -> bool:
+def is_damaged(device: str) -> bool:
+    """Whether a btrfs has a superblock that was written in part. Raises ProcessError."""
+    if devices.probe(device).get("TYPE") != "btrfs":
+        return False
+    said = process.run(["btrfs", "inspect-internal", "dump-super", device])
+    return re.search(r"^csum\s.*\[match\]$", said, re.MULTILINE) is None
+
+
+def refuse_damaged(device: str) -> None:
+    """Raise RefusedError if it is."""
+    if is_damaged(device):
+        raise RefusedError(
+            f"the superblock of the btrfs on {device} is damaged",
+            hint="If a way back to ext4 was cut off: 'fs-rollback convert run --back' goes on."
+            f" Else: 'btrfs rescue super-recover {device}'.",
+        )
+
+
+def _may_be_cut_off(device: str, kind: str, *, back: bool) -> bool:
     if kind == "ext4":
         superblock = facts.read_superblock(device)
         if superblock is None or beginning.is_unfinished(device):
             return True
         return superblock.is_clean and process.watch(["e2fsck", "-f", "-n", device])[0] != 0
-    has_traces = beginning.may_be_btrfs(device) or facts.read_spare_superblock(device) is not None
-    return not kind and has_traces
+    # A btrfs in use is not made an older ext4 unasked, even if its disk has damaged it.
+    return not kind or (back and is_damaged(device))

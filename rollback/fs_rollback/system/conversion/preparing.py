@@ -111,7 +111,8 @@ def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: date
     except ValueError as error:
         raise RefusedError(f"/{FSTAB} cannot be changed: {error}", hint="Correct it.") from error
     steps: list[Step] = [
-        WriteFile(NEW_FSTAB, None, changed, "it becomes /etc/fstab when the root is btrfs"),
+        # What fstab(5) says may be for root alone; the file that it becomes keeps its own mode.
+        WriteFile(NEW_FSTAB, None, changed, "it becomes /etc/fstab when the root is btrfs", 0o600),
         _builder_file(machine, facts.builder),
         *_command_lines(machine),
         *_images(machine, facts),

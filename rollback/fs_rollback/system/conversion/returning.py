@@ -6,24 +6,27 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from ...core.conversion.preparation import STATE_FILE
+from ...core.conversion.preparation import SAVED, STATE_FILE
 from ...errors import Error, RefusedError, UndoFailedError
 from .. import btrfs, devices, executor, files, process, syscalls
 from ..process import Say
 from . import converter, disk, mending, preparing
 from .disk import TOP_LEVEL
 
-SAVED = "ext2_saved"
 _IMAGE = f"{SAVED}/image"
 # e2fsck(8): 1 and 2 are errors that it has corrected.
 _E2FSCK_GOOD = (0, 1, 2)
 
 
 class Lost(NamedTuple):
-    """What was written to the btrfs since the conversion: paths, and whether these are all."""
+    """What was written to the btrfs since the conversion: paths, and whether these are all.
+
+    `converts_again`: the ext4 has an entry that converts, which the next boot may use.
+    """
 
     paths: tuple[str, ...]
     all_known: bool
+    converts_again: bool = False
 
 
 def look(device: str) -> Lost:
@@ -32,7 +35,13 @@ def look(device: str) -> Lost:
         raise RefusedError(f"{device} is not btrfs", hint="There is nothing to take back.")
     with disk.mounted(device, "btrfs", f"ro,{TOP_LEVEL}") as root, files.opened(root) as tree:
         preparation = preparing.read_state(root)
-        if preparation is None or files.status_of(tree, _IMAGE) is None:
+        if preparation is None:
+            raise RefusedError(
+                f"nothing on {device} says what it was: /{STATE_FILE} is gone",
+                hint=f"If it was ext4, 'btrfs-convert -r {device}' makes it that again; what was"
+                " written since is lost.",
+            )
+        if files.status_of(tree, _IMAGE) is None:
             raise RefusedError(
                 f"there is no ext4 on {device} any more: {SAVED} is gone",
                 hint="From here on btrfs is what there is.",
@@ -40,7 +49,8 @@ def look(device: str) -> Lost:
         lost = _written_since(tree, preparation.generation)
         others = [s.path for s in btrfs.subvolumes(root) if s.path and s.path != SAVED]
     inside = tuple(f"/{path} (a subvolume, all of it)" for path in sorted(others))
-    return Lost((*inside, *lost.paths), lost.all_known)
+    converts = preparation.converter is not None
+    return Lost((*inside, *lost.paths), lost.all_known, converts)
 
 
 def _written_since(tree: int, generation: int) -> Lost:
@@ -62,7 +72,7 @@ def resume(device: str, say: Say) -> bool:
     Raises UndoFailedError where that is not possible.
     """
     with disk.owned(device), executor.signals_held_back():
-        return mending.mend(device, say)
+        return mending.mend(device, say, back=True)
 
 
 def back(device: str, say: Say) -> None:

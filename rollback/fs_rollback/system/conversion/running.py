@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Callable
 
@@ -18,7 +18,15 @@ from ...core.conversion.edits import btrfs_fstab
 from ...core.conversion.filesystem_points import is_enough
 from ...core.conversion.point import Point, Verdict, Volume
 from ...core.conversion.points import of_volume
-from ...core.conversion.preparation import DIRECTORY, FSTAB, NEW_FSTAB, Preparation, Stage
+from ...core.conversion.preparation import (
+    DIRECTORY,
+    FSTAB,
+    NEW_FSTAB,
+    SAVED,
+    Preparation,
+    Stage,
+)
+from ...core.conversion.steps import WriteFile
 from ...core.snapshot import STORE
 from ...errors import Error, RefusedError, UndoFailedError, kernel_errors
 from .. import devices, executor, files, process, syscalls
@@ -44,6 +52,7 @@ def run(device: str, say: Say, observe: Observer = lambda *_: None) -> bool:
         mending.mend(device, say)
         kind = devices.probe(device).get("TYPE", "")
         if kind == "btrfs":
+            mending.refuse_damaged(device)
             return _complete(device, say, observe)
         _refuse_volume(device, kind)
         observe("before", "check")
@@ -95,6 +104,7 @@ def _refuse_volume(device: str, kind: str) -> None:
         device=device,
         fstype=kind,
         superblock=superblock,
+        spare=facts.read_spare_superblock(device) if superblock else None,
         users=facts.count_users(device, superblock) if superblock else {},
         page_bytes=os.sysconf("SC_PAGESIZE"),
         is_mounted=True,  # the check that comes first replays its journal
@@ -146,12 +156,16 @@ def _prepared(root: str, device: str) -> Preparation:
                 raise RefusedError(
                     f"/{path} on {device} is no directory of its own", hint="It must be no link."
                 )
-        now = files.read_in_tree(tree, FSTAB)
-        ready = files.read_in_tree(tree, NEW_FSTAB)
+        if files.status_of(tree, SAVED, follow=False) is not None:
+            raise RefusedError(
+                f"/{SAVED} is on {device}, where the old ext4 gets that name",
+                hint="Give it another name.",
+            )
+        changed = list(_changed(tree, preparation))
         space = os.fstatvfs(tree)
-    if now != preparation.fstab or ready is None:
+    if changed:
         raise RefusedError(
-            f"/{FSTAB} on {device} was changed since it was prepared",
+            f"/{changed[0]} on {device} was changed since it was prepared",
             hint="Boot it and run 'fs-rollback convert abort', then 'fs-rollback convert prepare'.",
         )
     if not is_enough(space.f_bfree * space.f_frsize, space.f_blocks * space.f_frsize):
@@ -160,6 +174,20 @@ def _prepared(root: str, device: str) -> Preparation:
             hint="'fs-rollback convert check' tells how much it needs.",
         )
     return preparation
+
+
+def _changed(tree: int, preparation: Preparation) -> Iterator[str]:
+    """Give the files of which the btrfs would start with something else than was prepared.
+
+    What is on a /boot of its own cannot be seen, and what is gone is no entry any more.
+    """
+    if files.read_in_tree(tree, FSTAB) != preparation.fstab:
+        yield FSTAB
+    for step in preparation.steps:
+        if isinstance(step, WriteFile):
+            now = files.read_in_tree(tree, step.path)
+            if now != step.after and (now is not None or step.path == NEW_FSTAB):
+                yield step.path
 
 
 def _convert(
@@ -224,14 +252,21 @@ def _edit_and_verify(device: str, preparation: Preparation, say: Say, observe: O
 
 
 def _put_fstab(root: str, preparation: Preparation) -> None:
-    """Put the fstab of the btrfs in its place, durably."""
-    new, place = (os.path.join(root, path) for path in (NEW_FSTAB, FSTAB))
+    """Put the fstab of the btrfs in the place of the other, with its mode, owner and attributes."""
     with files.opened(root) as tree, kernel_errors("write", f"/{FSTAB}"):
-        if os.path.exists(new):
+        ready = files.read_in_tree(tree, NEW_FSTAB)
+        if ready is not None:
             now = files.read_in_tree(tree, FSTAB) or ""
-            if now != preparation.fstab:  # it was edited since: that stays
-                write_file(new, btrfs_fstab(now), 0o644)
-            os.replace(new, place)
+            if now not in (preparation.fstab, ready):  # it was edited since: that stays
+                try:
+                    ready = btrfs_fstab(now)
+                except ValueError as error:
+                    raise Error(
+                        f"/{FSTAB} cannot be changed: {error}",
+                        hint="Mount the device, correct it there, then run this again.",
+                    ) from error
+            write_file(os.path.join(root, FSTAB), ready, 0o644)
+            os.unlink(os.path.join(root, NEW_FSTAB))
         syscalls.sync_filesystem(tree)
 
 
