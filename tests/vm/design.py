@@ -225,6 +225,7 @@ class Ext4Design(Design):
             **super().files(version, uuids),
             "etc/dracut.conf.d/vm.conf": dracut + (_DRACUT_LVM if self.lvm else ""),
             "etc/systemd/system/systemd-udev-trigger.service.d/vm.conf": _TRIGGER,
+            "etc/systemd/system.conf.d/vm.conf": _PATIENCE,
         }
 
     def _fstab(self, uuids: Uuids) -> str:
@@ -273,6 +274,12 @@ _TRIGGER = """\
 ExecStart=
 ExecStart=udevadm trigger --action=add --subsystem-match=pci --subsystem-match=virtio \\
     --subsystem-match=block
+"""
+# An emulated machine on a host with much else to do: 90 s are not enough for a mount.
+_PATIENCE = """\
+[Manager]
+DefaultTimeoutStartSec=600
+DefaultDeviceTimeoutSec=600
 """
 _DRACUT_SYSTEMD = "dracut-systemd systemd systemd-initrd "
 
