@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from fs_rollback.core.conversion import edits
+from tests import mount_options
 
 ANACONDA = """
 #
@@ -40,12 +41,50 @@ def test_of_anacondas_table_one_line_changes() -> None:
          "X / btrfs relatime 0 0\r\nY /b ext4 defaults 0 2\r\n"),
         (" X / ext4 defaults 0 1 # errors=remount-ro\n",
          " X / btrfs defaults 0 0 # errors=remount-ro\n"),
+        ('X / ext4 context="a:b:c0,c1",bh,x-a="b,nobh" 0 1',
+         'X / btrfs context="a:b:c0,c1",x-a="b,nobh" 0 0'),
+        ("X / ext4 noatime,,discard, 0 1", "X / btrfs noatime,,discard, 0 0"),
+        ("X / ext4 noatime,,bh 0 1", "X / btrfs noatime 0 0"),
         ("#X / ext4 defaults 0 1\nX / ext4 defaults 0 1",
          "#X / ext4 defaults 0 1\nX / btrfs defaults 0 0"),
     ],
 )  # fmt: skip
 def test_fstab(before: str, after: str) -> None:
     assert edits.btrfs_fstab(before) == after
+
+
+@pytest.mark.parametrize("option", mount_options.EXT4)
+def test_of_ext4s_options_those_stay_that_mean_the_same_to_btrfs(option: str) -> None:
+    kept = option in mount_options.OF_BOTH
+    options = f"noatime,{option}" if kept else "noatime"
+    assert edits.btrfs_fstab(f"X / ext4 noatime,{option} 0 1") == f"X / btrfs {options} 0 0"
+    line = edits.without_ext4(f"root=X rootflags=noatime,{option} ro")
+    assert line == f"root=X rootflags={options} ro"
+
+
+@pytest.mark.parametrize("option", mount_options.OF_ANY)
+def test_options_of_no_filesystem_stay(option: str) -> None:
+    written = option.replace(" ", "\\040")
+    assert edits.btrfs_fstab(f"X / ext4 bh,{written} 0 1") == f"X / btrfs {written} 0 0"
+
+
+@pytest.mark.parametrize("option", ["of_a_kernel_to_come", "_netdevice", "x", "ro=1", "Noatime"])
+def test_what_is_not_known_to_mean_the_same_goes(option: str) -> None:
+    assert edits.btrfs_fstab(f"X / ext4 {option} 0 1") == "X / btrfs defaults 0 0"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [*mount_options.OF_ANY, *mount_options.OF_BOTH, "barrier", "nobarrier", "subvol=root",
+     "compress=zstd:1", "space_cache=v2", "of_a_kernel_to_come"],
+)  # fmt: skip
+def test_what_a_btrfs_may_have_keeps_it_not_off(option: str) -> None:
+    assert not edits.keeps_btrfs_off(option)
+
+
+@pytest.mark.parametrize("option", ["errors=remount-ro", "data=ordered", "usrjquota=", "nobh"])
+def test_well_known_options_of_ext4_keep_a_btrfs_off(option: str) -> None:
+    assert edits.keeps_btrfs_off(option)
 
 
 @pytest.mark.parametrize("text", ["", "# X / ext4 defaults 0 1\n", "X /home ext4 defaults 0 1\n"])

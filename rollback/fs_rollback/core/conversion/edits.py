@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What of a machine's files names ext4 where the root will be btrfs, and how it reads then.
 
-The mount options of ext4 are those of Documentation/admin-guide/ext4.rst of Linux and of ext4(5)
-that btrfs(5) does not know; generic ones (noatime, discard, nofail, x-systemd...) stay.
+Of the mount options those stay that are of no filesystem (noatime, nofail, x-systemd...), and those
+that btrfs takes with the same meaning (discard, commit=...).
 """
 
 from __future__ import annotations
@@ -15,21 +15,35 @@ FSTYPE = "ext4"
 DRACUT_CONF = "etc/dracut.conf.d/90-fs-rollback.conf"
 INITRAMFS_TOOLS_HOOK = "etc/initramfs-tools/hooks/fs-rollback"
 
-_EXT4_OPTIONS = frozenset((
-    "abort", "auto_da_alloc", "noauto_da_alloc", "barrier", "nobarrier", "block_validity",
-    "noblock_validity", "bsddf", "minixdf", "bsdgroups", "grpid", "nogrpid", "sysvgroups", "data",
-    "data_err", "dax", "debug", "debug_want_extra_isize", "delalloc", "nodelalloc", "dioread_lock",
-    "dioread_nolock", "errors", "grpjquota", "usrjquota", "grpquota", "usrquota", "prjquota",
-    "quota", "noquota", "i_version", "init_itable", "noinit_itable", "inlinecrypt",
+# mount(8), FILESYSTEM-INDEPENDENT MOUNT OPTIONS; those of systemd.mount(5) begin with x-. Without
+# iversion, which a newer mount(8) hands on to btrfs, and btrfs does always and under no name.
+_OF_ANY = frozenset((
+    "async", "atime", "noatime", "auto", "noauto", "comment", "defaults", "dev", "nodev",
+    "diratime", "nodiratime", "dirsync", "exec", "noexec", "group", "nogroup", "lazytime",
+    "nolazytime", "loud", "mand", "nomand", "_netdev", "nofail", "owner", "noowner", "relatime",
+    "norelatime", "ro", "rw", "silent", "strictatime", "nostrictatime", "suid", "nosuid",
+    "symfollow", "nosymfollow", "sync", "user", "nouser", "users", "nousers",
+))  # fmt: skip
+_OF_ANY_WITH_VALUE = ("context=", "fscontext=", "defcontext=", "rootcontext=", "comment=", "user=")
+_OF_USER_SPACE = ("x-", "X-")
+# btrfs(5) of Linux 5.14 and later.
+_OF_BTRFS_TOO = frozenset(("acl", "noacl", "discard", "nodiscard"))
+_OF_BTRFS_TOO_WITH_VALUE = ("commit=",)
+_KEPT = _OF_ANY | _OF_BTRFS_TOO
+_KEPT_BEGINNINGS = (*_OF_ANY_WITH_VALUE, *_OF_USER_SPACE, *_OF_BTRFS_TOO_WITH_VALUE)
+# The best known of ext4(5), to be named where a root is btrfs: what else stands there may be one of
+# btrfs that this does not know. A bare `barrier` is one.
+_WELL_KNOWN = frozenset((
+    "auto_da_alloc", "noauto_da_alloc", "barrier=0", "barrier=1", "bh", "nobh", "block_validity",
+    "noblock_validity", "data", "data_err", "delalloc", "nodelalloc", "dioread_lock",
+    "dioread_nolock", "errors", "grpid", "nogrpid", "grpjquota", "usrjquota", "grpquota",
+    "usrquota", "prjquota", "quota", "noquota", "i_version", "init_itable", "noinit_itable",
     "inode_readahead_blks", "journal_async_commit", "journal_checksum", "nojournal_checksum",
     "journal_dev", "journal_ioprio", "journal_path", "jqfmt", "max_batch_time", "min_batch_time",
-    "max_dir_size_kb", "mb_optimize_scan", "mblk_io_submit", "nomblk_io_submit", "nombcache",
-    "no_mbcache", "noload", "norecovery", "no_prefetch_block_bitmaps", "prefetch_block_bitmaps",
-    "nouid32", "oldalloc", "orlov", "resgid", "resuid", "sb", "stripe", "test_dummy_encryption",
-    "user_xattr", "nouser_xattr", "warn_on_error", "nowarn_on_error",
+    "max_dir_size_kb", "noload", "resgid", "resuid", "stripe", "user_xattr", "nouser_xattr",
 ))  # fmt: skip
-# btrfs(5) of Linux 5.14; a newer one has no norecovery.
-_OF_BTRFS_TOO = ("barrier", "nobarrier", "norecovery")
+# mount(8): a comma in quotation marks ends no option.
+_OPTION = re.compile(r'(?:[^,"]|"[^"]*"?)+')
 _LINE = re.compile(r"([ \t]*[^ \t]+[ \t]+[^ \t]+)([ \t]+)([^ \t\r]+)(?:([ \t]+)([^ \t\r]+))?(.*)")
 _PASS = re.compile(r"([ \t]+[^ \t\r]+[ \t]+)([^ \t\r]+)(.*)", re.DOTALL)
 _DRACUT = """\
@@ -49,14 +63,20 @@ manual_add_modules btrfs ext4
 """
 
 
-def is_ext4_option(option: str) -> bool:
-    """Whether a mount option means something to ext4 alone."""
-    return option.partition("=")[0] in _EXT4_OPTIONS
-
-
 def keeps_btrfs_off(option: str) -> bool:
-    """Whether a btrfs with this mount option is not mounted, or not remounted."""
-    return is_ext4_option(option) and option not in _OF_BTRFS_TOO
+    """Whether a btrfs is not mounted with this mount option, for it is well known to be ext4's."""
+    return not _WELL_KNOWN.isdisjoint((option, option.partition("=")[0]))
+
+
+def _without_options(options: str) -> str:
+    """Return those mount options of an ext4 that mean the same to a btrfs.
+
+    All others go: ext4 takes some that no manual names any more, and with one of them there is no
+    root.
+    """
+    found = _OPTION.findall(options)
+    kept = [o for o in found if o in _KEPT or o.startswith(_KEPT_BEGINNINGS)]
+    return options if kept == found else ",".join(kept)
 
 
 def btrfs_fstab(text: str) -> str:
@@ -75,8 +95,7 @@ def btrfs_fstab(text: str) -> str:
     end = "\r" if lines[root.line - 1].endswith("\r") else ""
     head, gap, _, before, options, rest = match.groups()
     if options is not None:
-        kept = [option for option in options.split(",") if not is_ext4_option(option)]
-        options = ",".join(kept) or "defaults"
+        options = _without_options(options) or "defaults"
         numbers = _PASS.fullmatch(rest)
         if numbers is not None:
             rest = numbers.group(1) + "0" + numbers.group(3)
@@ -107,10 +126,8 @@ def _without_ext4(word: str) -> str:
         kept = [kind for kind in value.split(",") if kind != FSTYPE]
         return f"rootfstype={','.join(kept)}" if kept and kept != [""] else ""
     if key == "rootflags" and separator:
-        flags = [flag for flag in value.split(",") if flag and not is_ext4_option(flag)]
-        if flags == [flag for flag in value.split(",") if flag]:
-            return word
-        return f"rootflags={','.join(flags)}" if flags else ""
+        flags = _without_options(value)
+        return f"rootflags={flags}" if flags or not value else ""
     return word
 
 
