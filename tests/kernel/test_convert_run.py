@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -175,6 +176,34 @@ def test_nothing_says_what_it_was(image: Path) -> None:
     with attached(image) as device:
         back = command("run", "--back", "--device", device, "--yes")
         assert (back.code, f"btrfs-convert -r {device}" in back.err) == (3, True), back
+
+
+def _new_fstab(image: Path, options: str) -> None:
+    """Have another fstab prepared."""
+    with on(image) as root:
+        ready, state = (root / f"fs-snapshots/conversion/{n}" for n in ("fstab", "state.json"))
+        data = json.loads(state.read_text())
+        data["steps"][0]["after"] = ready.read_text().replace(" defaults ", f" {options} ")
+        ready.write_text(data["steps"][0]["after"])
+        state.write_text(json.dumps(data))
+
+
+def test_a_root_that_does_not_mount_as_fstab_says_is_taken_back(
+    image: Path, before: manifest.Manifest
+) -> None:
+    _new_fstab(image, "noatime,nobh")
+    with attached(image) as device:
+        _refused(device, "does not mount with 'noatime,nobh'", code=1)
+    expect(image, "ext4", before)
+
+
+def test_what_fstab_says_to_others_is_mounted(image: Path) -> None:
+    options = "noauto,nofail,user,comment=a,x-systemd.device-timeout=0,X-mount.mkdir,rw"
+    options += ',subvol=/root,context="system_u:object_r:tmp_t:s0:c127,c456",commit=60,discard'
+    _new_fstab(image, options)
+    with attached(image) as device:
+        assert converted_on(device).code == 0
+        assert kind_of(device) == "btrfs"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Callable
 
+from ...core import fstab
 from ...core.conversion.edits import btrfs_fstab
 from ...core.conversion.filesystem_points import is_enough
 from ...core.conversion.point import Point, Verdict, Volume
@@ -28,7 +29,7 @@ from ...core.conversion.preparation import (
 )
 from ...core.conversion.steps import WriteFile
 from ...core.snapshot import STORE
-from ...errors import Error, RefusedError, UndoFailedError, kernel_errors
+from ...errors import Error, ProcessError, RefusedError, UndoFailedError, kernel_errors
 from .. import devices, executor, files, process, syscalls
 from ..process import Say
 from . import beginning, converter, disk, facts, mending, preparing
@@ -37,6 +38,10 @@ from .operations import write_file
 
 # e2fsck(8): 1 and 2 are errors that it has corrected.
 _E2FSCK_GOOD = (0, 1, 2)
+
+# Options that prove nothing here: a rescue system may have no SELinux, and where in the filesystem
+# the root is, is for the layout to say.
+_OF_OTHERS = ("context=", "fscontext=", "defcontext=", "rootcontext=", "subvol=", "subvolid=")
 
 # Told of each phase before and after it.
 Observer = Callable[[str, str], None]
@@ -244,11 +249,31 @@ def _edit_and_verify(device: str, preparation: Preparation, say: Say, observe: O
     code, last = process.watch(["btrfs", "check", "--readonly", device])
     if code != 0:
         raise Error(f"'btrfs check --readonly {device}' found errors: {last}")
+    _mount_as_fstab_says(device)
     observe("after", "verify")
     observe("before", "note")
     with disk.mounted(device, "btrfs", TOP_LEVEL) as root:
         _note(root, preparation)
     observe("after", "note")
+
+
+def _mount_as_fstab_says(device: str) -> None:
+    """Mount the btrfs with the options that its fstab has for the root. Raises Error."""
+    with disk.mounted(device, "btrfs", f"ro,{TOP_LEVEL}") as root, files.opened(root) as tree:
+        entry = fstab.root_entry(fstab.parse(files.read_in_tree(tree, FSTAB) or ""))
+    if entry is None:
+        return
+    options = [o for o in entry.options if not o.startswith(_OF_OTHERS)]
+    try:
+        with disk.mounted(device, "btrfs", ",".join([*options, "ro", TOP_LEVEL])):
+            pass
+    except ProcessError as error:
+        raise Error(
+            f"the btrfs on {device} does not mount with {','.join(options)!r}, which /{FSTAB} says"
+            f" of the root: {error}",
+            hint="'fs-rollback convert abort' on the ext4, take what is not of btrfs out of"
+            f" /{FSTAB}, and prepare it anew.",
+        ) from error
 
 
 def _put_fstab(root: str, preparation: Preparation) -> None:
