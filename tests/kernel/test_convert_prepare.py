@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ _PLAIN = {
     ENTRY: "other",
     "etc/kernel/cmdline": "other",
     "etc/default/grub": "other",
+    f"fs-snapshots/conversion/boot-initramfs-{OLD}.img.sha256": "new",
+    f"fs-snapshots/conversion/boot-initramfs-{NEW}.img.sha256": "new",
     f"boot/initramfs-{OLD}.img": "other",
     f"boot/initramfs-{OLD}.img.before-btrfs": "new",
     f"boot/initramfs-{NEW}.img": "other",
@@ -134,7 +137,11 @@ def test_dry_runs_change_nothing(ext4_root: Ext4Root) -> None:
     assert done_data["next_boot"] is None
     assert done_data["sheet"] == machine.read("fs-snapshots/conversion/rescue.txt")
     assert done_data["steps"] == data["steps"]
-    unplanned = {p for p in machine.changed() if p not in written and "before-btrfs" not in p}
+    unplanned = {
+        p
+        for p in machine.changed()
+        if p not in written and not p.endswith((".before-btrfs", ".sha256"))
+    }
     assert unplanned == {
         "fs-snapshots", "fs-snapshots/conversion", "fs-snapshots/conversion/rescue.txt", STATE,
         "boot/grub2/grubenv",
@@ -235,6 +242,55 @@ def test_what_somebody_has_written_stays(ext4_root: Ext4Root) -> None:
     for path in (ENTRY, "etc/dracut.conf.d/90-fs-rollback.conf"):
         (machine.root / path).unlink()
         machine.before.pop(path, None)
+    machine.expect_as_before(*EDITED)
+
+
+def test_an_initramfs_that_somebody_has_made_since_stays(ext4_root: Ext4Root) -> None:
+    machine = ext4_root
+    image = machine.root / f"boot/initramfs-{OLD}.img"
+    ext4_root.prepare()
+    since = image.with_suffix(".tmp")
+    since.write_bytes(b"of a kernel update")
+    since.replace(image)
+    os.utime(image, (0, 0))  # when it was made need not be true
+    assert _abort(machine).code == 0
+    assert image.read_bytes() == b"of a kernel update"
+    machine.before.pop(f"boot/initramfs-{OLD}.img")
+    image.unlink()
+    machine.expect_as_before(*EDITED)
+
+
+def test_a_link_in_the_place_of_an_initramfs_stays(ext4_root: Ext4Root) -> None:
+    machine = ext4_root
+    image = machine.root / f"boot/initramfs-{OLD}.img"
+    ext4_root.prepare()
+    image.unlink()
+    image.symlink_to("elsewhere")
+    assert _abort(machine).code == 0
+    assert os.readlink(image) == "elsewhere"
+    assert not (machine.root / f"boot/initramfs-{OLD}.img.before-btrfs").is_symlink()
+
+
+def test_the_initramfs_of_a_removed_kernel_stays_away(ext4_root: Ext4Root) -> None:
+    """What kernel-install(8) leaves of its modules counts for nothing."""
+    machine = ext4_root
+    ext4_root.prepare()
+    gone = (
+        f"boot/initramfs-{NEW}.img", f"boot/vmlinuz-{NEW}", f"boot/loader/entries/abc-{NEW}.conf",
+        f"usr/lib/modules/{NEW}/modules.dep", f"usr/lib/modules/{NEW}/modules.builtin",
+    )  # fmt: skip
+    for path in gone:
+        (machine.root / path).unlink()
+        del machine.before[path]
+    assert _abort(machine).code == 0
+    machine.expect_as_before(*EDITED)
+
+
+def test_a_kernel_that_is_there_gets_its_initramfs_again(ext4_root: Ext4Root) -> None:
+    machine = ext4_root
+    ext4_root.prepare()
+    (machine.root / f"boot/initramfs-{NEW}.img").unlink()
+    assert _abort(machine).code == 0
     machine.expect_as_before(*EDITED)
 
 

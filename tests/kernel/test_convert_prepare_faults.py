@@ -17,7 +17,7 @@ import pytest
 
 from fs_rollback.errors import Error, KernelError, ProcessError, UndoFailedError
 from fs_rollback.system.conversion import machine as machines
-from fs_rollback.system.conversion import preparing
+from fs_rollback.system.conversion import operations, preparing
 from fs_rollback.system.conversion.operations import Operations
 from fs_rollback.system.executor import Moment
 from tests.kernel.commands import Terminal, fs_rollback
@@ -188,6 +188,36 @@ def test_killed_while_dracut_writes(
     ext4_root.expect_as_before(*EDITED)
 
 
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("second_names", [True, False], ids=["ext4", "vfat"])
+def test_killed_around_the_moment_that_publishes_an_image(
+    ext4_root: Ext4Root,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: Moment,
+    second_names: bool,
+) -> None:
+    """In between, what was made is written down and is not there, or the other way round."""
+    publish = operations._publish
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        if moment is Moment.AFTER:
+            publish(*arguments, **options)
+        _kill()
+
+    before = {v: (ext4_root.root / f"boot/initramfs-{v}.img").read_bytes() for v in (OLD, NEW)}
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "_publish", killed)
+        if not second_names:
+            patch.setattr(os, "link", _no_link)
+        assert in_child(ext4_root.prepare) == signal.SIGKILL
+    ext4_root.abort()
+    assert before == {
+        v: (ext4_root.root / f"boot/initramfs-{v}.img").read_bytes() for v in (OLD, NEW)
+    }
+    if second_names:
+        ext4_root.expect_as_before(*EDITED)
+
+
 def test_what_was_half_written_goes(ext4_root: Ext4Root) -> None:
     proposal = ext4_root.prepare()
     for step in proposal.preparation.steps:
@@ -266,16 +296,16 @@ def test_the_room_on_boot_goes(ext4_root: Ext4Root, monkeypatch: pytest.MonkeyPa
         assert not (ext4_root.root / "fs-snapshots").exists()
 
 
+def _no_link(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
 def test_a_boot_without_second_names(
     ext4_root: Ext4Root,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On vfat, which not every kernel here has, the old image is kept by a copy."""
-
-    def link(*_: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(os, "link", _no_link)
     image = ext4_root.root / f"boot/initramfs-{OLD}.img"
     before = image.read_bytes()
     ext4_root.prepare()

@@ -22,10 +22,14 @@ FSTAB = "etc/fstab"
 # The subvolume in which btrfs-convert(8) keeps the ext4.
 SAVED = "ext2_saved"
 
-
 _STEPS: dict[str, Any] = {
     step.__name__: step for step in (WriteFile, RebuildImage, MakeConverter, BootOnce)
 }
+
+
+def sum_file(image: str) -> str:
+    """Return where the checksum of the initramfs is that was made at a path."""
+    return f"{DIRECTORY}/{image.replace('/', '-')}.sha256"
 
 
 class Stage(enum.Enum):

@@ -29,13 +29,20 @@ class Operations(Protocol):
         """Remove what a killed process has begun to write there; the file itself stays."""
 
     def make_image(self, version: str, path: str, *, converts: bool) -> None:
-        """Make the initramfs of a kernel, durable and whole; `converts`: the one that converts."""
+        """Make the initramfs of a kernel, durable and whole; `converts`: the one that converts.
+
+        Of any other it is written down first what it will be.
+        """
 
     def keep(self, path: str, kept: str) -> None:
         """Give the file another name beside its own, durably; nothing to do if that is there."""
 
-    def put_back(self, kept: str, path: str) -> None:
-        """Give the kept file its own name again, durably; nothing to do if it is not there."""
+    def put_back(self, version: str, kept: str, path: str) -> None:
+        """Put the kept initramfs of a kernel back, durably; nothing to do if it is not there.
+
+        Where what somebody else has made or removed would be lost with that, only the kept one
+        goes.
+        """
 
     def boot_once(self, entry: str) -> str:
         """Have the next boot use the entry of this file name; return why that cannot be, or ""."""
@@ -108,7 +115,7 @@ class RebuildImage:
     def undo(self, operations: Operations) -> None:
         for path in (self.path, self.kept):
             operations.remove_unfinished(path)
-        operations.put_back(self.kept, self.path)
+        operations.put_back(self.version, self.kept, self.path)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from contextlib import suppress
 
+from ...core.conversion.preparation import sum_file
 from ...errors import StoreError, kernel_errors
-from .. import boot, files, loader_settings, process, syscalls
+from .. import boot, files, kernels, loader_settings, process, syscalls
 from ..host import Host
 from . import images
 from .machine import LAYOUT, Ext4Machine
@@ -48,7 +50,10 @@ class Operations:
                     files.remove_durably(opened, name + ending)
 
     def make_image(self, version: str, path: str, *, converts: bool) -> None:
-        """Make the initramfs of a kernel, durable and whole; `converts`: the one that converts."""
+        """Make the initramfs of a kernel, durable and whole; `converts`: the one that converts.
+
+        Of any other it is written down first what it will be.
+        """
         full = self._path(path)
         unfinished = full + files.TEMPORARY
         try:
@@ -65,6 +70,8 @@ class Operations:
                     f"the initramfs that converts has no {', no '.join(found.missing)}",
                     hint="Convert from a rescue system: 'fs-rollback convert prepare' alone.",
                 )
+            if not converts:
+                self.write_file(sum_file(path), _sum(unfinished), 0o600)
             _publish(unfinished, full, like_before=True)
         finally:
             with suppress(OSError):
@@ -84,15 +91,31 @@ class Operations:
                 mode = stat.S_IMODE(os.stat(full).st_mode)
                 files.replace(opened, name, files.chunks(full), mode=mode, for_loader=True)
 
-    def put_back(self, kept: str, path: str) -> None:
-        """Give the kept file its own name again, durably; nothing to do if it is not there."""
-        full, other = self._path(path), self._path(kept)
-        if not os.path.lexists(other):
-            return
-        if os.path.lexists(full) and os.path.samestat(os.lstat(full), os.lstat(other)):
-            self._remove(kept, "")  # rename(2) does nothing between two names of one file
-        else:
-            _publish(other, full)
+    def put_back(self, version: str, kept: str, path: str) -> None:
+        """Put the kept initramfs of a kernel back, durably; nothing to do if it is not there.
+
+        Where what somebody else has made or removed would be lost with that, only the kept one
+        goes.
+        """
+        if os.path.lexists(self._path(kept)):
+            if self._is_ours(version, path):
+                _publish(self._path(kept), self._path(path))
+            self._remove(kept, "")
+        self.remove_file(sum_file(path))
+
+    def _is_ours(self, version: str, path: str) -> bool:
+        """Whether it was made here what lies at the path of a kernel's initramfs.
+
+        Known by its content, which was written down before it got its name: until then the old one
+        is there and stays, and no clock decides. One that is gone went with its kernel, or is
+        missed.
+        """
+        full = self._path(path)
+        if not os.path.lexists(full):
+            return version in kernels.with_modules(self._machine.root_fd)
+        if not stat.S_ISREG(os.lstat(full).st_mode):
+            return False
+        return self.read_file(sum_file(path)) == _sum(full)
 
     def boot_once(self, entry: str) -> str:
         """Have the next boot use the entry of this file name; return why that cannot be, or ""."""
@@ -121,6 +144,14 @@ def forget_boot_once(machine: Host, found: boot.Boot, entry: str) -> None:
     setting = loader_settings.one_shot(found.choice, found.setting)
     if setting is not None and setting.value in (entry, entry[: -len(".conf")]):
         loader_settings.write_setting(machine, setting.file, setting.key, None)
+
+
+def _sum(full: str) -> str:
+    """Return the checksum of a file as a line. Raises KernelError."""
+    found = hashlib.sha256()
+    for chunk in files.chunks(full):
+        found.update(chunk)
+    return f"{found.hexdigest()}\n"
 
 
 def write_file(full: str, text: str, mode: int) -> None:
