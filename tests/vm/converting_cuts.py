@@ -29,6 +29,7 @@ _TIMEOUT_S = 900.0
 # In place of btrfs-convert: what that does first in its last moment, and then no power any more.
 _LAST_MOMENT = """#!/bin/sh
 for device; do :; done
+[ -b "$device" ] || PATH=${PATH#*:} exec btrfs-convert "$@"
 dd if=/dev/zero of="$device" bs=64K count=1 conv=notrunc,fsync status=none
 kill -KILL "$CONVERT_RUN"
 """
