@@ -13,6 +13,7 @@ from tests.kernel.ext4_images import (
     GRUB_CFG,
     NEW,
     OLD,
+    UUID,
     WITHOUT_BTRFS,
     Tools,
     add_kernel,
@@ -160,6 +161,15 @@ FILES = [
          change=lambda root: write(root, "etc/fstab", f"UUID={OTHER} / ext4 defaults 0 1\n")),
     Case("by label", ("ok names: /etc/fstab says LABEL=system, which stays",),
          change=lambda root: write(root, "etc/fstab", "LABEL=system / ext4 defaults 0 1\n")),
+    Case("mounted twice", before=("tune2fs -L system",), said=(
+         "warning names: fstab line 3, 'UUID=", "warning names: fstab line 4, 'LABEL=system /b"),
+         change=lambda root: _append(root, "etc/fstab", f'UUID="{UUID.upper()}" /a ext4 ro 0 0\n'
+                                     "LABEL=system /b ext3,ext4 noauto 0 0\n")),
+    Case("another line of the root", ("warning names: /etc/fstab line 2, '/dev/x / ext4': it",),
+         change=lambda root: write(root, "etc/fstab", "/dev/x / ext4\n/dev/x / ext4\n")),
+    Case("mounted elsewhere as it will be", ("ok names: /etc/fstab says UUID=",),
+         change=lambda root: _append(root, "etc/fstab", f"UUID={UUID} /a auto\n{OTHER} /b ext4\n"
+                                     f"UUID={OTHER} /home ext4 defaults 0 2\n/srv /c none bind")),
     Case("the entry of another system", ("ok names: a boot entry says",),
          change=lambda root: write(root, "boot/loader/entries/other.conf",
                                    f"title Other\nlinux /vmlinuz\noptions root=UUID={OTHER}\n")),

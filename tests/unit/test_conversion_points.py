@@ -21,6 +21,7 @@ from fs_rollback.core.conversion.point import (
     worst,
 )
 from fs_rollback.core.conversion.points import estimate_s, points
+from fs_rollback.core.fstab import parse
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=timezone.utc)
 GIB = 1 << 30
@@ -38,7 +39,7 @@ GOOD = Facts(
     device="/dev/sda2", fstype="ext4", superblock=BLOCK, spare=BLOCK, users={}, page_bytes=4096,
     is_mounted=True, free_bytes=5 * GIB, stack=("/dev/sda2",), crypttab=(),
     names=(("/etc/fstab", f"UUID={UUID}"),), has_fstab_root=True, fstab_is_file=True,
-    swap_files=(), has_saved=False, loader=Loader("/boot", "GRUB", on_root=False),
+    mounted_again=(), swap_files=(), has_saved=False, loader=Loader("/boot", "GRUB", on_root=False),
     kernels=(KERNEL,), builder="dracut",
     selinux="enforcing", progs=(6, 17, 1), distribution={"ID": "fedora", "PRETTY_NAME": "Fedora"},
     rotational=False, backup=True, at=NOW,
@@ -74,6 +75,7 @@ def test_nothing_is_said_against_a_good_one() -> None:
         ({"names": (("/proc/cmdline", "ZFS=tank"),)}, "warning", "names", f"kept: UUID={UUID}"),
         ({"names": (("a", "zfs:tank"),)}, "warning", "names", "a says zfs:tank, and nothing"),
         ({"names": (("a", "UUID=1234"),)}, "warning", "names", f"/dev/sda2 has UUID {UUID}"),
+        ({"mounted_again": parse("#\nX /a ext4\n")}, "warning", "names", "line 2, 'X /a ext4': it"),
         ({"swap_files": ("/swap",)}, "refused", "swap files", "swapoff /swap; rm /swap"),
         ({"loader": HERE}, "warning", "boot loader", "nothing says that it can"),
         ({"loader": HERE._replace(reads_btrfs=False)}, "refused", "boot loader", "cannot read"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Optional
 
+from ..fstab import Entry
 from .ext4 import Superblock
 
 
@@ -94,8 +95,9 @@ class Facts(Volume):
     """What is known of a machine with it as its root.
 
     `stack` is what the device is made of, itself first. `has_saved`: something has the name already
-    that the old ext4 gets. `names` are pairs: a place that names the
-    root, and the name. `builder` is the program that makes an initramfs.
+    that the old ext4 gets. `names` are pairs: a place that names the root, and the name.
+    `mounted_again` are the lines of fstab that mount it as ext4, too. `builder` is the program that
+    makes an initramfs.
     """
 
     stack: tuple[str, ...]
@@ -103,6 +105,7 @@ class Facts(Volume):
     crypttab: tuple[str, ...]
     has_fstab_root: bool
     fstab_is_file: bool
+    mounted_again: tuple[Entry, ...]
     swap_files: tuple[str, ...]
     has_saved: bool
     loader: Loader

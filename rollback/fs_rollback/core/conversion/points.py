@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Optional
 
+from ..fstab import Entry
 from . import filesystem_points as of_filesystem
 from .ext4 import Superblock
 from .filesystem_points import gib
@@ -28,6 +29,7 @@ def points(facts: Facts) -> tuple[Point, ...]:
         *of_volume(facts),
         _device(facts),
         *_names(facts, superblock),
+        *_mounted_again(facts.mounted_again),
         *_swap(facts),
         *_saved(facts),
         _boot(facts.loader),
@@ -98,6 +100,18 @@ def _names(facts: Facts, superblock: Superblock) -> Iterator[Point]:
             )
     for line in facts.crypttab:
         yield Point(name, Verdict.OK, f"/etc/crypttab: {line}: the container is not touched")
+
+
+def _mounted_again(entries: Sequence[Entry]) -> Iterator[Point]:
+    for entry in entries:
+        yield Point(
+            "names",
+            Verdict.WARNING,
+            f"/etc/fstab line {entry.line}, {entry.text!r}: it mounts the root too, as ext4, and"
+            " stays as it is",
+            "Comment it out before the conversion, or the boot stops there. When the root is btrfs,"
+            " write 'btrfs' into it, and no options of ext4.",
+        )
 
 
 def _swap(facts: Facts) -> Iterator[Point]:

@@ -16,10 +16,11 @@ from ...core.conversion import ext4
 from ...core.conversion.ext4 import INODE_FLAGS, InodeTable, Superblock
 from ...core.conversion.point import Facts
 from ...core.conversion.preparation import FSTAB, SAVED
+from ...core.fstab import Entry
 from ...errors import ProcessError, RefusedError, kernel_errors
 from .. import boot, boot_sources, devices, files, process
 from . import images, loading
-from .machine import LAYOUT, Ext4Machine, device_of
+from .machine import LAYOUT, Ext4Machine, device_of, number_of
 
 _BOOT_POINTS = ("/boot", "/boot/efi", "/efi")
 _PIECE_BYTES = 1 << 22
@@ -42,6 +43,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
     superblock = read_superblock(device) if kind == "ext4" else None
     space = os.fstatvfs(tree)
     entries = boot_sources.fstab_entries(tree)
+    root = fstab.root_entry(entries)
     stack = tuple(stack_of(machine.mount.device))
     return Facts(
         device=device,
@@ -55,8 +57,9 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         stack=stack,
         names=tuple(_names(machine, found)),
         crypttab=tuple(_crypttab(tree)) if any("LUKS" in layer for layer in stack) else (),
-        has_fstab_root=fstab.root_entry(entries) is not None,
+        has_fstab_root=root is not None,
         fstab_is_file=_is_file(tree, FSTAB),
+        mounted_again=tuple(_mounted_again(machine, superblock, entries)) if superblock else (),
         swap_files=tuple(_swap_files(machine)),
         has_saved=files.status_of(tree, SAVED, follow=False) is not None,
         loader=loading.look(machine, found),
@@ -184,6 +187,27 @@ def _names(machine: Ext4Machine, found: Optional[boot.Boot]) -> Iterator[tuple[s
         lines.append(("/proc/cmdline", boot_sources.running_command_line()))
     said = {(where, cmdline.root_arguments(line).root) for where, line in lines}
     yield from sorted((where, spec) for where, spec in said if spec)
+
+
+def _mounted_again(
+    machine: Ext4Machine, superblock: Superblock, entries: tuple[Entry, ...]
+) -> Iterator[Entry]:
+    """Give what fstab mounts as ext4 of the root's device, beside the root itself."""
+    root = fstab.root_entry(entries)
+    names = {f"UUID={superblock.uuid}", f"LABEL={superblock.label}"}
+    names.update([devices.as_tag(root.spec)] if root is not None else [])
+    for entry in entries:
+        if entry is root or "ext4" not in entry.fstype.split(","):
+            continue
+        spec = devices.as_tag(entry.spec)
+        if spec.startswith("UUID="):
+            spec = spec.lower().replace("uuid", "UUID")
+        try:
+            is_device = number_of(spec) == machine.mount.device
+        except OSError:
+            is_device = False
+        if is_device or spec in names:
+            yield entry
 
 
 def _crypttab(tree: int) -> Iterator[str]:
