@@ -170,6 +170,9 @@ FILES = [
     Case("mounted elsewhere as it will be", ("ok names: /etc/fstab says UUID=",),
          change=lambda root: _append(root, "etc/fstab", f"UUID={UUID} /a auto\n{OTHER} /b ext4\n"
                                      f"UUID={OTHER} /home ext4 defaults 0 2\n/srv /c none bind")),
+    Case("quotas", ("warning quotas: quota,usrjquota=aquota.user,jqfmt=vfsv1",),
+         change=lambda root: write(root, "etc/fstab", f"UUID={UUID} / ext4 quota,noatime,grpjquota="
+                                   ",noquota,usrjquota=aquota.user,jqfmt=vfsv1 1 1\n")),
     Case("the entry of another system", ("ok names: a boot entry says",),
          change=lambda root: write(root, "boot/loader/entries/other.conf",
                                    f"title Other\nlinux /vmlinuz\noptions root=UUID={OTHER}\n")),

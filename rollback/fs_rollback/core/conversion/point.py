@@ -96,8 +96,8 @@ class Facts(Volume):
 
     `stack` is what the device is made of, itself first. `has_saved`: something has the name already
     that the old ext4 gets. `names` are pairs: a place that names the root, and the name.
-    `mounted_again` are the lines of fstab that mount it as ext4, too. `builder` is the program that
-    makes an initramfs.
+    `root_options` are those of its line in fstab, `mounted_again` the other lines that mount it as
+    ext4. `builder` is the program that makes an initramfs.
     """
 
     stack: tuple[str, ...]
@@ -105,6 +105,7 @@ class Facts(Volume):
     crypttab: tuple[str, ...]
     has_fstab_root: bool
     fstab_is_file: bool
+    root_options: tuple[str, ...]
     mounted_again: tuple[Entry, ...]
     swap_files: tuple[str, ...]
     has_saved: bool

@@ -18,6 +18,8 @@ LEAST_PROGS = (6, 9)
 ADVISED_PROGS = (6, 17, 1)
 # Those of mount(8); btrfs-convert(8) is told to keep the UUID and the label.
 _TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
+# Mount options of ext4(5).
+_QUOTAS = ("quota", "usrquota", "grpquota", "prjquota", "usrjquota", "grpjquota", "jqfmt")
 
 
 def points(facts: Facts) -> tuple[Point, ...]:
@@ -30,6 +32,7 @@ def points(facts: Facts) -> tuple[Point, ...]:
         _device(facts),
         *_names(facts, superblock),
         *_mounted_again(facts.mounted_again),
+        *_quotas(facts.root_options),
         *_swap(facts),
         *_saved(facts),
         _boot(facts.loader),
@@ -111,6 +114,18 @@ def _mounted_again(entries: Sequence[Entry]) -> Iterator[Point]:
             " stays as it is",
             "Comment it out before the conversion, or the boot stops there. When the root is btrfs,"
             " write 'btrfs' into it, and no options of ext4.",
+        )
+
+
+def _quotas(options: Sequence[str]) -> Iterator[Point]:
+    # Without its value, "usrjquota=" turns them off.
+    found = [o for o in options if o.partition("=")[0] in _QUOTAS and not o.endswith("=")]
+    if found:
+        yield Point(
+            "quotas",
+            Verdict.WARNING,
+            f"{','.join(found)} in /etc/fstab: limits for users or projects end with ext4",
+            "Note them: repquota(8). btrfs has quota groups instead, which slow everything down.",
         )
 
 

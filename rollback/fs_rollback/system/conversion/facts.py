@@ -59,6 +59,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         crypttab=tuple(_crypttab(tree)) if any("LUKS" in layer for layer in stack) else (),
         has_fstab_root=root is not None,
         fstab_is_file=_is_file(tree, FSTAB),
+        root_options=root.options if root is not None else (),
         mounted_again=tuple(_mounted_again(machine, superblock, entries)) if superblock else (),
         swap_files=tuple(_swap_files(machine)),
         has_saved=files.status_of(tree, SAVED, follow=False) is not None,
