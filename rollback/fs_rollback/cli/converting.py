@@ -13,10 +13,10 @@ from typing import Any
 
 from .. import report
 from ..core.conversion import points
-from ..core.conversion.point import Facts, Verdict, exit_code, worst
+from ..core.conversion.point import Facts, Point, Verdict, exit_code, worst
 from ..core.conversion.preparation import SHEET, Stage
 from ..core.conversion.steps import BootOnce, Step
-from ..errors import RefusedError, UsageError, require_root
+from ..errors import RefusedError, UnsupportedRootError, UsageError, require_root
 from ..system import devices, executor, rescue
 from ..system.conversion import facts, machine, mending, preparing, returning, running
 from ..system.conversion.machine import Ext4Machine
@@ -29,8 +29,11 @@ _ANSWERED = ("initramfs", "backup")
 
 def check(args: Namespace) -> int:
     """`convert check`: a line a point; exit code 0, 1 with warnings, 3 if it cannot be done."""
-    with _looked_at(args) as root:
-        found = points.points(_facts(args, root))
+    try:
+        with _looked_at(args) as root:
+            found = points.points(_facts(args, root))
+    except UnsupportedRootError as error:  # that it is no ext4 is the answer, as for a mounted one
+        found = (Point("filesystem", Verdict.REFUSED, error.message, error.hint),)
     verdict = worst(found)
     if args.json:
         rows = [point.to_json() for point in found]
