@@ -108,6 +108,13 @@ def test_dry_run_and_nobody_there(converted: Converted) -> None:
     assert [task["task"] for task in data["tasks"]] == _TASKS
     assert all(task["sentence"] in done.out for task in data["tasks"])
     assert data["finished"] == []
+    named = ("--dry-run", "--balance", "--free-space-tree", "--remove-ext4")
+    done = converted.finish(*named)
+    assert [line for line in done.out.splitlines() if line.startswith("--")] == [
+        "--remove-ext4", "--balance",
+    ]  # fmt: skip
+    data = converted.finish(*named, "--json").json
+    assert [task["task"] for task in data["tasks"]] == ["remove-ext4", "balance"]
     converted.finish().expect_refusal("nobody is there to answer", "--yes", code=2)
     assert manifest.compare(before, manifest.manifest(converted.root)) == []
 

@@ -28,6 +28,11 @@ def finish(args: Namespace) -> int:
         preparation = finishing.verify(host, store)
         tasks = finishing.open_tasks(host)
         wanted = [task for task in Task if getattr(args, task.value.replace("-", "_"))]
+        for task in wanted:
+            if task not in tasks:
+                session.note(f"--{task.value}: there is nothing left to do")
+        if args.dry_run and wanted:
+            tasks = tuple(task for task in tasks if task in wanted)
         answer: dict[str, Any] = {
             "tasks": [{"task": t.value, "sentence": finishing.what(t) + "."} for t in tasks],
             "finished": [],
@@ -42,9 +47,6 @@ def finish(args: Namespace) -> int:
         finishing.tidy(host, preparation)
         if not args.json:
             print("Verified: this machine came up from btrfs and would come up again.")
-        for task in wanted:
-            if task not in tasks:
-                session.note(f"--{task.value}: there is nothing left to do")
         for task in tasks:
             if not _is_wanted(args, task, wanted):
                 continue
