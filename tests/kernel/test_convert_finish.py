@@ -219,7 +219,9 @@ def test_both_phases(converted: Converted) -> None:
     converted.expect_whole(before)
     converted.expect_named()
     # Nothing is left that only this could do.
-    converted.finish().expect_refusal("no conversion is behind this root")
+    converted.finish("--balance").expect_refusal(
+        "no conversion is behind this root", "btrfs balance start -m /", "btrfs filesystem defrag"
+    )
     assert not (converted.top / STATE).exists()
 
 

@@ -58,7 +58,8 @@ def verify(host: Host, store: Store | None) -> Preparation:
     if preparation is None or not _is_converted(host, preparation):
         raise RefusedError(
             "no conversion is behind this root",
-            hint="'fs-rollback convert check' tells about an ext4 root.",
+            hint="'btrfs balance start -m /' and 'btrfs filesystem defragment -r /' do without one"
+            " what --balance and --defragment do.",
         )
     window.refuse_while_waiting(window.look(host, store))
     wrong = [link for link in boot_chain.links(host) if link.grade is chain.Grade.BROKEN]
