@@ -55,10 +55,12 @@ def watch(
     """Run a program to its end, giving each line that it prints to `heard` as it comes.
 
     Standard error is among them; a line ends where a terminal would begin anew, with a carriage
-    return too. In a session of its own: what is typed at a terminal does not reach it. Returns the
-    exit code (negative: the signal that ended it) and why it failed: the last line that speaks of
-    an error, or the last one. What `heard` raises ends the program, SIGKILL, and is raised. Raises
-    ProcessError where it cannot be started.
+    return too. In a session of its own: what is typed at a terminal does not reach it. Signals that
+    are held back here (executor.py) are so there too: what must be finished is not ended by the
+    SIGTERM that everything gets at shutdown, only by SIGKILL. Returns the exit code (negative: the
+    signal that ended it) and why it failed: the last line that speaks of an error, or the last one.
+    What `heard` raises ends the program, SIGKILL, and is raised. Raises ProcessError where it
+    cannot be started.
     """
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
