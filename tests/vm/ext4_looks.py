@@ -46,6 +46,7 @@ checks() {
 expected=1
 checks
 grep -E '^ok +device .*LVM fedora-root on /dev/vd[a-z]+$' check
+modprobe loop # without static nodes nobody loads it
 disk=/dev/disk/by-id/virtio-attached-layers
 yes | mdadm --create /dev/md0 --run --metadata=1.0 --level=1 --raid-devices=2 "$disk" missing
 echo secret >key
