@@ -11,8 +11,8 @@ import pytest
 from fs_rollback.system.conversion import machine as machines
 from fs_rollback.system.conversion import preparing
 from tests.kernel.commands import fs_rollback
-from tests.kernel.ext4_images import NEW, OLD, Tools, add_kernel, write
-from tests.kernel.ext4_prepared import EDITED, Ext4Root, write_tools
+from tests.kernel.ext4_images import NEW, OLD, Tools, add_kernel, archive, write
+from tests.kernel.ext4_prepared import EDITED, ENTRY, Ext4Root, write_tools
 from tests.kernel.machine import run
 
 
@@ -133,3 +133,38 @@ def test_one_at_a_time(ext4_root: Ext4Root) -> None:
     assert done.code == 1
     assert done.sentence.startswith("another process is preparing this machine")
     ext4_root.expect_as_before()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "initrd /boot/intel-ucode.img\ninitrd /boot/initramfs-{}.img\n",
+        "initrd /boot/intel-ucode.img /boot/initramfs-{}.img $tuned_initrd\n",
+        "initrd $tuned_initrd /boot/initramfs-{}.img /boot/intel-ucode.img\n",
+    ],
+)
+def test_microcode_is_left_alone(ext4_root: Ext4Root, lines: str) -> None:
+    root = ext4_root.root
+    write(root, "boot/intel-ucode.img", archive(["kernel/x86/microcode/GenuineIntel.bin"]))
+    for version in (OLD, NEW):
+        entry = root / f"boot/loader/entries/abc-{version}.conf"
+        old = f"initrd /boot/initramfs-{version}.img\n"
+        entry.write_text(entry.read_text().replace(old, lines.format(version)))
+    ext4_root.before = ext4_root.manifest()
+    ext4_root.prepare()
+    assert "boot/intel-ucode.img" not in ext4_root.changed()
+    for version in (OLD, NEW):
+        made = (ext4_root.tools / f"archives/usual-{version}").read_bytes()
+        assert (root / f"boot/initramfs-{version}.img").read_bytes() == made
+    text = (root / "boot/loader/entries/A-fs-convert.conf").read_text()
+    assert "initrd /boot/initramfs-fs-rollback-convert.img\n" in text
+    ext4_root.abort()
+    ext4_root.expect_as_before(*EDITED)
+
+
+def test_an_initramfs_that_two_kernels_share(ext4_root: Ext4Root) -> None:
+    root = ext4_root.root
+    (root / "boot/initrd").symlink_to(f"initramfs-{NEW}.img")
+    entry = root / ENTRY
+    entry.write_text(entry.read_text().replace(f"initramfs-{OLD}.img", "initrd"))
+    _refused(ext4_root, f"/boot/initramfs-{NEW}.img is that of several kernels: {OLD}, {NEW}")

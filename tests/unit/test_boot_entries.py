@@ -68,6 +68,25 @@ def test_the_kernel_of_an_entry(linux: str, says: str, expected: str) -> None:
     assert kernel_version(entry) == expected
 
 
+@pytest.mark.parametrize(
+    ("initrd", "expected"),
+    [
+        (f"/initramfs-{OLD}.img", f"/initramfs-{OLD}.img"),
+        (f"/ucode.img /initramfs-{OLD}.img", f"/initramfs-{OLD}.img"),
+        (f"/initramfs-{OLD}.img /more.img $tuned_initrd", f"/initramfs-{OLD}.img"),
+        (f"/{TOKEN}/{OLD}/microcode /{TOKEN}/{OLD}/initrd", f"/{TOKEN}/{OLD}/initrd"),
+        ("/ucode.img /initrd", "/initrd"),
+        ("/initrd /missing.img", "/initrd"),
+        ("$tuned_initrd", ""),
+        ("", ""),
+    ],
+)
+def test_the_initramfs_of_an_entry(initrd: str, expected: str) -> None:
+    entry = bls.parse("/boot/loader/entries/x.conf", f"initrd {initrd}\n")
+    found = Bootable(entry, OLD, ("/missing.img",), follows=False, ours=True)
+    assert found.initramfs == expected
+
+
 def test_what_fits_a_root() -> None:
     good = bootable(OLD)
     assert good.usable

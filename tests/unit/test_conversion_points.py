@@ -92,6 +92,8 @@ def test_nothing_is_said_against_a_good_one() -> None:
          "initramfs", "has btrfs is unknown: no tool"),
         ({"kernels": (KERNEL._replace(image_has_btrfs=None, initramfs=""),)}, "warning",
          "initramfs", "6.1 has none"),
+        ({"kernels": (KERNEL, KERNEL._replace(version="6.2"))}, "refused", "initramfs",
+         "/boot/i-6.1 is that of several kernels: 6.1, 6.2"),
         ({"builder": ""}, "warning", "initramfs", "neither dracut nor initramfs-tools"),
         ({"progs": None}, "refused", "btrfs-progs", "not installed"),
         ({"progs": (6, 8, 1)}, "refused", "btrfs-progs", "6.8.1 is too old: before 6.9"),

@@ -44,6 +44,18 @@ class Bootable(NamedTuple):
         return any(word.startswith(CONVERT) for word in self.entry.options.split())
 
     @property
+    def initramfs(self) -> str:
+        """The file that the first program of the boot is in, as the entry names it; "" if none.
+
+        There may be others beside it, microcode or what tuned(8) adds. dracut(8) and
+        initramfs-tools put the kernel's version into its name; kernel-install(8) does not, and puts
+        it behind the others.
+        """
+        there = [w for w in self.entry.initrd if w.startswith("/") and w not in self.missing]
+        of_kernel = [w for w in there if self.kernel and self.kernel in w.rpartition("/")[2]]
+        return (of_kernel or there or [""])[-1]
+
+    @property
     def usable(self) -> bool:
         """Whether it is a normal entry of this system whose files are all there."""
         special = self.of_snapshot or self.converts

@@ -222,6 +222,7 @@ def _initramfs(facts: Facts) -> Iterator[Point]:
         elif kernel.image_has_btrfs is None:
             said = f"whether {image} has btrfs is unknown: {kernel.reason}"
         yield Point(name, Verdict.WARNING, said, advice)
+    yield from _shared(facts)
     if not facts.builder:
         yield Point(
             name,
@@ -229,6 +230,22 @@ def _initramfs(facts: Facts) -> Iterator[Point]:
             "neither dracut nor initramfs-tools is here to make one",
             "Run this on the machine itself, or see to btrfs in each initramfs by hand.",
         )
+
+
+def _shared(facts: Facts) -> Iterator[Point]:
+    """Give the initramfs files that several kernels have: one is made anew for one kernel."""
+    users: dict[str, list[str]] = {}
+    for kernel in facts.kernels:
+        if kernel.initramfs:
+            users.setdefault(kernel.initramfs, []).append(kernel.version)
+    for path, versions in users.items():
+        if len(versions) > 1:
+            yield Point(
+                "initramfs",
+                Verdict.REFUSED,
+                f"{path} is that of several kernels: {', '.join(versions)}",
+                "Give each kernel one of its own, dracut(8), and name it in its boot entry.",
+            )
 
 
 def _selinux(facts: Facts) -> Point:

@@ -79,11 +79,10 @@ def _named_by_entries(machine: Ext4Machine, found: Boot, version: str) -> Iterat
     for bootable in found.bootables:
         if bootable.kernel != version or bootable.of_snapshot:
             continue
-        base = os.path.realpath(found.place_of(bootable).base)
-        for word in bootable.entry.initrd:
-            path = os.path.realpath(f"{base}/{word.lstrip('/')}")
-            if word.startswith("/") and os.path.isfile(path):
-                yield "/" + os.path.relpath(path, machine.root)
+        with files.opened(found.place_of(bootable).base) as base:
+            path = files.real_path(base, bootable.initramfs) if bootable.initramfs else None
+        if path is not None:
+            yield "/" + os.path.relpath(path, machine.root)
 
 
 def is_built_in(machine: Ext4Machine, version: str) -> bool:

@@ -186,7 +186,7 @@ def _converter(machine: Ext4Machine, facts: Facts) -> list[Step]:
         )
     place = found.place_of(default)
     entry = default.entry
-    inside = os.path.dirname(entry.initrd[0] if entry.initrd else entry.linux)
+    inside = os.path.dirname(default.initramfs or entry.linux)
     directory = os.path.realpath(f"{os.path.realpath(place.base)}/{inside.lstrip('/')}")
     image = f"{os.path.relpath(directory, machine.root)}/{_CONVERTER}"
     options = edits.for_conversion(entry.options)
