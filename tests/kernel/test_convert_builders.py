@@ -168,3 +168,56 @@ def test_an_initramfs_that_two_kernels_share(ext4_root: Ext4Root) -> None:
     entry = root / ENTRY
     entry.write_text(entry.read_text().replace(f"initramfs-{OLD}.img", "initrd"))
     _refused(ext4_root, f"/boot/initramfs-{NEW}.img is that of several kernels: {OLD}, {NEW}")
+
+
+def _add_entry(root: Path, name: str, *changes: tuple[str, str]) -> None:
+    """Add an entry like that of the newer kernel, with changes."""
+    text = (root / f"boot/loader/entries/abc-{NEW}.conf").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    write(root, f"boot/loader/entries/{name}.conf", text)
+
+
+def _choose(root: Path, name: str) -> None:
+    text = f"# GRUB Environment Block\nsaved_entry={name}\n"
+    write(root, "boot/grub2/grubenv", text + "#" * (1024 - len(text)))
+
+
+def test_each_initramfs_that_an_entry_names(ext4_root: Ext4Root) -> None:
+    """Two entries of one kernel, the default one with an initramfs of its own."""
+    root = ext4_root.root
+    own = f"boot/initramfs-{NEW}-custom.img"
+    write(root, own, (root / f"boot/initramfs-{NEW}.img").read_bytes())
+    _add_entry(root, f"abc-{NEW}~custom", (f"initramfs-{NEW}.img", f"initramfs-{NEW}-custom.img"))
+    _add_entry(root, f"abc-{NEW}~recovery", ("ro quiet", "ro single"))
+    _choose(root, f"abc-{NEW}~custom")
+    ext4_root.before = ext4_root.manifest()
+    points = fs_rollback(root, "convert", "check", "--json").json["points"]
+    said = [point["text"] for point in points if point["name"] == "initramfs"]
+    assert said == [
+        f"/boot/initramfs-{OLD}.img has no btrfs yet",
+        f"/{own} has no btrfs yet",
+        f"/boot/initramfs-{NEW}.img has no btrfs yet",
+    ]
+    ext4_root.prepare()
+    made = (ext4_root.tools / f"archives/usual-{NEW}").read_bytes()
+    for path in (own, f"boot/initramfs-{NEW}.img"):
+        assert (root / path).read_bytes() == made
+        assert (root / f"{path}.before-btrfs").exists()
+    ext4_root.abort()
+    ext4_root.expect_as_before(*EDITED)
+
+
+def test_an_initramfs_whose_kernel_is_not_known(ext4_root: Ext4Root) -> None:
+    root = ext4_root.root
+    write(root, "boot/initramfs-0-rescue-abc.img", archive(["init"]))
+    _add_entry(root, "abc-0-rescue", (NEW, "0-rescue-abc"))
+    ext4_root.before = ext4_root.manifest()
+    done = fs_rollback(root, "convert", "check", "--json", "--have-backup")
+    assert "/boot/initramfs-0-rescue-abc.img has no btrfs, and its kernel is not known" in done.out
+    ext4_root.prepare()
+    assert "boot/initramfs-0-rescue-abc.img" not in ext4_root.changed()
+    ext4_root.abort()
+    _choose(root, "abc-0-rescue")
+    _refused(ext4_root, "-rescue-abc.img, that of the default entry, has no btrfs", "the default")

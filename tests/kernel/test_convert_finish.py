@@ -15,6 +15,7 @@ from tests import manifest
 from tests.kernel.boots import A, B, MakeBoot, make_boot  # noqa: F401 - a fixture
 from tests.kernel.commands import Terminal
 from tests.kernel.converted import CONF, CONVERTER, ENTRY, KEPT, STATE, Converted
+from tests.kernel.ext4_images import Tools, archive
 from tests.kernel.machine import run
 from tests.kernel.test_check import edit
 
@@ -291,3 +292,30 @@ def test_a_converted_machine_is_like_any(converted: Converted, phase: int) -> No
         assert converted.command("status").code in (0, 1)
         _use_it(converted)
         assert converted.finish("--dry-run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "lister", "code"),
+    [
+        (["init"], 'cpio --list --quiet < "$1"', 3),
+        (["init", "usr/lib/modules/x/btrfs.ko"], 'cpio --list --quiet < "$1"', 0),
+        (["init"], "exit 1", 0),
+    ],
+    ids=["without", "with", "unknown"],
+)
+def test_the_initramfs_of_the_default_entry(
+    converted: Converted, names: list[str], lister: str, code: int, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (converted.root / f"boot/initramfs-{A}.img").write_bytes(archive(names))
+    Tools(progs="", lister=lister).environment(tmp_path / "tools")
+    monkeypatch.setenv("PATH", f"{tmp_path}/tools:{os.environ['PATH']}")
+    done = converted.finish("--remove-ext4")
+    assert (converted.root / "ext2_saved").exists() == (code == 3)
+    if code:
+        done.expect_refusal(
+            f"the initramfs of the default entry has no btrfs: /boot/initramfs-{A}.img",
+            "dracut --force",
+        )
+    else:
+        assert done.code == 0, done

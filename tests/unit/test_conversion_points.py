@@ -13,6 +13,7 @@ from fs_rollback.core.conversion.ext4 import Superblock
 from fs_rollback.core.conversion.filesystem_points import gib, is_enough
 from fs_rollback.core.conversion.point import (
     Facts,
+    Initramfs,
     Kernel,
     Loader,
     Point,
@@ -33,15 +34,17 @@ BLOCK = Superblock(
     descriptor_bytes=64, mounts=5, checked=NOW - timedelta(days=30), errors=0,
     external_journal=False, clean=True,
 )  # fmt: skip
-KERNEL = Kernel("6.1", has_btrfs=True, initramfs="/boot/i-6.1", image_has_btrfs=True)
-OLD = Kernel("5.9", has_btrfs=False, initramfs="/boot/i-5.9")
+IMAGE = Initramfs("/boot/i-6.1", has_btrfs=True)
+KERNEL = Kernel("6.1", has_btrfs=True, images=(IMAGE,))
+OLD = Kernel("5.9", has_btrfs=False, images=(Initramfs("/boot/i-5.9"),))
+RESCUE = Initramfs("/boot/i-rescue", has_btrfs=False)
 GOOD = Facts(
     device="/dev/sda2", fstype="ext4", superblock=BLOCK, spare=BLOCK, users={}, page_bytes=4096,
     is_mounted=True, free_bytes=5 * GIB, stack=("/dev/sda2",), crypttab=(),
     names=(("/etc/fstab", f"UUID={UUID}"),), has_fstab_root=True, fstab_is_file=True,
     root_options=("noatime", "noquota", "usrjquota="), mounted_again=(), swap_files=(),
     has_saved=False, loader=Loader("/boot", "GRUB", on_root=False), kernels=(KERNEL,),
-    builder="dracut",
+    other_images=(), builder="dracut",
     selinux="enforcing", progs=(6, 17, 1), distribution={"ID": "fedora", "PRETTY_NAME": "Fedora"},
     rotational=False, backup=True, at=NOW,
 )  # fmt: skip
@@ -50,6 +53,10 @@ HERE = Loader("/boot", "GRUB", on_root=True)
 
 def _superblock(**changes: Any) -> dict[str, Any]:
     return {"superblock": BLOCK._replace(**changes)}
+
+
+def _images(*images: Initramfs) -> dict[str, Any]:
+    return {"kernels": (KERNEL._replace(images=images),)}
 
 
 def _with(*features: str) -> Superblock:
@@ -86,12 +93,19 @@ def test_nothing_is_said_against_a_good_one() -> None:
         ({"kernels": (OLD,)}, "refused", "kernels", "no kernel has btrfs: 5.9"),
         ({"kernels": (OLD, KERNEL)}, "warning", "kernels", "5.9 has no btrfs"),
         ({"kernels": (OLD._replace(is_default=True), KERNEL)}, "refused", "kernels", "Make 6.1"),
-        ({"kernels": (KERNEL._replace(image_has_btrfs=False),)}, "warning", "initramfs",
+        (_images(IMAGE._replace(has_btrfs=False)), "warning", "initramfs",
          "/boot/i-6.1 has no btrfs yet"),
-        ({"kernels": (KERNEL._replace(image_has_btrfs=None, reason="no tool"),)}, "warning",
-         "initramfs", "has btrfs is unknown: no tool"),
-        ({"kernels": (KERNEL._replace(image_has_btrfs=None, initramfs=""),)}, "warning",
-         "initramfs", "6.1 has none"),
+        (_images(IMAGE, Initramfs("/boot/other", has_btrfs=False)), "warning", "initramfs",
+         "/boot/other has no btrfs yet"),
+        (_images(IMAGE._replace(has_btrfs=None, reason="no tool")), "warning", "initramfs",
+         "has btrfs is unknown: no tool"),
+        (_images(), "warning", "initramfs", "6.1 has none"),
+        ({"other_images": (RESCUE,)}, "warning", "initramfs",
+         "/boot/i-rescue has no btrfs, and its kernel is not known"),
+        ({"other_images": (RESCUE._replace(has_btrfs=None, reason="no tool"),)}, "warning",
+         "initramfs", "unknown: no tool, and its kernel"),
+        ({"other_images": (RESCUE._replace(is_default=True),)}, "refused", "initramfs",
+         "/boot/i-rescue, that of the default entry, has no btrfs"),
         ({"kernels": (KERNEL, KERNEL._replace(version="6.2"))}, "refused", "initramfs",
          "/boot/i-6.1 is that of several kernels: 6.1, 6.2"),
         ({"builder": ""}, "warning", "initramfs", "neither dracut nor initramfs-tools"),
@@ -127,7 +141,12 @@ def test_one_thing_that_is_not_good(
         ({"crypttab": ("root UUID=1",)}, "names", "/etc/crypttab: root UUID=1"),
         ({"stack": ("LVM a", "LUKS b", "/dev/sda2")}, "device", "LVM a on LUKS b on /dev/sda2"),
         ({"loader": HERE._replace(reads_btrfs=True)}, "boot loader", "it can read btrfs"),
-        ({"kernels": (KERNEL._replace(initramfs=""),)}, "initramfs", "6.1 needs none"),
+        (
+            {"kernels": (KERNEL._replace(images=(), is_built_in=True),)},
+            "initramfs",
+            "6.1 needs none",
+        ),
+        ({"other_images": (RESCUE._replace(has_btrfs=True),)}, "initramfs", "i-rescue has btrfs"),
         ({"selinux": ""}, "SELinux", "not installed"),
         ({"selinux": "disabled"}, "SELinux", "disabled"),
         ({"progs": (7, 0)}, "btrfs-progs", "7.0"),

@@ -39,19 +39,30 @@ class Point(NamedTuple):
         }
 
 
-class Kernel(NamedTuple):
-    """One kernel of the machine, and the initramfs that it starts with.
+class Initramfs(NamedTuple):
+    """One initramfs: its path in the machine, and whether it has btrfs.
 
-    `initramfs` is a path in the machine, "" where none was found; `image_has_btrfs` is None where
-    that cannot be known, and `reason` says why.
+    `has_btrfs` is None where that cannot be known, and `reason` says why. `is_default`: it is that
+    of the default entry.
+    """
+
+    path: str
+    has_btrfs: Optional[bool] = None
+    reason: str = ""
+    is_default: bool = False
+
+
+class Kernel(NamedTuple):
+    """One kernel of the machine, and each initramfs that an entry starts it with.
+
+    `is_built_in`: btrfs is in the kernel itself, so that it needs none.
     """
 
     version: str
     has_btrfs: bool
-    initramfs: str = ""
-    image_has_btrfs: Optional[bool] = None
-    reason: str = ""
+    images: tuple[Initramfs, ...] = ()
     is_default: bool = False
+    is_built_in: bool = False
 
 
 class Loader(NamedTuple):
@@ -97,7 +108,8 @@ class Facts(Volume):
     `stack` is what the device is made of, itself first. `has_saved`: something has the name already
     that the old ext4 gets. `names` are pairs: a place that names the root, and the name.
     `root_options` are those of its line in fstab, `mounted_again` the other lines that mount it as
-    ext4. `builder` is the program that makes an initramfs.
+    ext4. `builder` is the program that makes an initramfs; `other_images` belong to entries of
+    which it is not known whose kernel they start, as for rescue.
     """
 
     stack: tuple[str, ...]
@@ -111,6 +123,7 @@ class Facts(Volume):
     has_saved: bool
     loader: Loader
     kernels: tuple[Kernel, ...]
+    other_images: tuple[Initramfs, ...]
     builder: str
     selinux: str
     distribution: Mapping[str, str]

@@ -10,7 +10,7 @@ from ..fstab import Entry
 from . import filesystem_points as of_filesystem
 from .ext4 import Superblock
 from .filesystem_points import gib
-from .point import Facts, Loader, Point, Verdict, Volume
+from .point import Facts, Initramfs, Loader, Point, Verdict, Volume
 from .preparation import SAVED
 
 # Before 6.9 preallocated extents were converted wrongly and silently (btrfs-progs#916).
@@ -208,20 +208,17 @@ def _initramfs(facts: Facts) -> Iterator[Point]:
     for kernel in facts.kernels:
         if not kernel.has_btrfs:
             continue
-        image = kernel.initramfs or f"that of {kernel.version}"
-        if kernel.image_has_btrfs:
-            if not kernel.initramfs:
-                yield Point(name, Verdict.OK, f"{kernel.version} needs none: btrfs is built in")
-                continue
-            yield Point(name, Verdict.OK, f"{image} has btrfs")
-            continue
-        said, advice = f"{image} has no btrfs yet", "'fs-rollback convert prepare' makes it anew."
-        if not kernel.initramfs:
-            said = f"{kernel.version} has none, neither in its boot entry nor by name in /boot"
-            advice = "Make one with dracut(8) or update-initramfs(8), or remove this kernel."
-        elif kernel.image_has_btrfs is None:
-            said = f"whether {image} has btrfs is unknown: {kernel.reason}"
-        yield Point(name, Verdict.WARNING, said, advice)
+        yield from map(_image, kernel.images)
+        if not kernel.images and kernel.is_built_in:
+            yield Point(name, Verdict.OK, f"{kernel.version} needs none: btrfs is built in")
+        elif not kernel.images:
+            yield Point(
+                name,
+                Verdict.WARNING,
+                f"{kernel.version} has none, neither in its boot entry nor by name in /boot",
+                "Make one with dracut(8) or update-initramfs(8), or remove this kernel.",
+            )
+    yield from map(_other_image, facts.other_images)
     yield from _shared(facts)
     if not facts.builder:
         yield Point(
@@ -232,12 +229,42 @@ def _initramfs(facts: Facts) -> Iterator[Point]:
         )
 
 
+def _image(image: Initramfs) -> Point:
+    name = "initramfs"
+    if image.has_btrfs:
+        return Point(name, Verdict.OK, f"{image.path} has btrfs")
+    text = f"{image.path} has no btrfs yet"
+    if image.has_btrfs is None:
+        text = f"whether {image.path} has btrfs is unknown: {image.reason}"
+    return Point(name, Verdict.WARNING, text, "'fs-rollback convert prepare' makes it anew.")
+
+
+def _other_image(image: Initramfs) -> Point:
+    """Return the point of one that cannot be made anew: it is not known for which kernel."""
+    point = _image(image)
+    if point.verdict is Verdict.OK:
+        return point
+    if image.is_default and image.has_btrfs is False:
+        return Point(
+            point.name,
+            Verdict.REFUSED,
+            f"{image.path}, that of the default entry, has no btrfs, and its kernel is not known",
+            "Make the entry of a usual kernel the default.",
+        )
+    return Point(
+        point.name,
+        point.verdict,
+        f"{point.text.replace(' yet', '')}, and its kernel is not known",
+        "Do not choose its entry in the menu afterwards, or make it anew by hand.",
+    )
+
+
 def _shared(facts: Facts) -> Iterator[Point]:
     """Give the initramfs files that several kernels have: one is made anew for one kernel."""
     users: dict[str, list[str]] = {}
     for kernel in facts.kernels:
-        if kernel.initramfs:
-            users.setdefault(kernel.initramfs, []).append(kernel.version)
+        for image in kernel.images:
+            users.setdefault(image.path, []).append(kernel.version)
     for path, versions in users.items():
         if len(versions) > 1:
             yield Point(

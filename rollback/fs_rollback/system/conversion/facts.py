@@ -65,6 +65,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         has_saved=files.status_of(tree, SAVED, follow=False) is not None,
         loader=loading.look(machine, found),
         kernels=images.kernels_of(machine, found),
+        other_images=images.others_of(machine, found),
         builder=images.builder(),
         selinux=_selinux(machine),
         progs=progs_version(),
@@ -176,12 +177,7 @@ def _names(machine: Ext4Machine, found: Optional[boot.Boot]) -> Iterator[tuple[s
     root = fstab.root_entry(boot_sources.fstab_entries(machine.root_fd))
     if root is not None:
         yield "/etc/fstab", root.spec
-    # One with the UUID of another filesystem boots another system.
-    lines = [
-        ("a boot entry", bootable.entry.options)
-        for bootable in (found.bootables if found else ())
-        if bootable.ours or "root=UUID=" not in bootable.entry.options
-    ]
+    lines = [("a boot entry", bootable.entry.options) for bootable in images.of_system(found)]
     kept = files.read_in_tree(machine.root_fd, "etc/kernel/cmdline")
     lines.append(("/etc/kernel/cmdline", kept or ""))
     if machine.is_running:

@@ -17,7 +17,7 @@ from .. import boot, boot_chain, boot_sources, btrfs, files, process, reclaim, s
 from ..host import Host
 from ..process import Say
 from ..store import Store
-from . import preparing, renaming
+from . import images, preparing, renaming
 from .converter import progress
 from .operations import forget_boot_once, write_file
 
@@ -74,6 +74,7 @@ def verify(host: Host, store: Store | None) -> Preparation:
             "/etc/fstab does not say that the root is btrfs",
             hint="From a rescue system, 'fs-rollback convert run --device' does what is missing.",
         )
+    _refuse_image_without_btrfs(host)
     _refuse_device_errors(host)
     return preparation
 
@@ -82,6 +83,22 @@ def _is_converted(host: Host, preparation: Preparation) -> bool:
     """Whether the conversion is done; by hand, as the rescue sheet says, nobody wrote it down."""
     by_hand = not os.path.lexists(host.path(NEW_FSTAB))
     return preparation.stage is Stage.CONVERTED or (preparation.stage is Stage.PREPARED and by_hand)
+
+
+def _refuse_image_without_btrfs(host: Host) -> None:
+    """Raise RefusedError if the next boot would not find its root: it may have been another's."""
+    found = boot.read(host, boot_sources.read_layout(host))
+    default = found.default
+    if default is None or not default.initramfs or images.is_built_in(host, default.kernel):
+        return
+    # A path through this process, for another one: the top level is mounted nowhere.
+    base = found.place_of(default).base.replace("/proc/self/", f"/proc/{os.getpid()}/")
+    if images.look_into(base.rstrip("/") + default.initramfs).has_btrfs is False:
+        raise RefusedError(
+            f"the initramfs of the default entry has no btrfs: {default.initramfs}",
+            hint=f"Make it anew first: dracut --force PATH {default.kernel or 'VERSION'}; or make"
+            " the entry that was booted the default.",
+        )
 
 
 def _refuse_device_errors(host: Host) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from functools import cmp_to_key
 from typing import NamedTuple, Optional
 
-from ...core.conversion.point import Kernel
+from ...core.boot_entries import Bootable
+from ...core.conversion.point import Initramfs, Kernel
 from ...core.loaders import rpm_compare
 from ...errors import ProcessError
 from .. import files, kernels, process
 from ..boot import Boot
+from ..host import Host
 from .machine import Ext4Machine
 
 _NAMES = ("boot/initramfs-{}.img", "boot/initrd.img-{}", "boot/initrd-{}")
@@ -39,53 +40,82 @@ class Image(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
+def of_system(found: Optional[Boot]) -> tuple[Bootable, ...]:
+    """Return the boot entries that may start this system, the default one first.
+
+    One with the UUID of another filesystem boots another system.
+    """
+    bootables = found.bootables if found else ()
+    default = found.default if found else None
+    mine = [b for b in bootables if b.ours or "root=UUID=" not in b.entry.options]
+    usual = [b for b in mine if not b.of_snapshot and not b.converts]
+    return tuple(sorted(usual, key=lambda bootable: bootable != default))
+
+
 def kernels_of(machine: Ext4Machine, found: Optional[Boot]) -> tuple[Kernel, ...]:
-    """Return the kernels of a machine, the oldest first, and what their initramfs has."""
+    """Return the kernels of a machine, the oldest first, and what each initramfs of them has.
+
+    What boot entries name counts, then the names that dracut and initramfs-tools give.
+    """
     default = found.default.kernel if found and found.default else ""
+    named = _named_by_entries(machine, found)
     rows = []
     for version in kernels.with_modules(machine.root_fd):
-        has_btrfs = not kernels.lacks_btrfs(machine.root_fd, version)
-        path = path_of(machine, found, version)
-        image = Image(None, "there is none")
-        if is_built_in(machine, version):
-            image = Image(has_btrfs=True)
-        elif path:
-            image = look_into(machine.root.rstrip("/") + path)
+        built_in = is_built_in(machine, version)
+        pairs = named.get(version) or _by_name(machine, version)
         rows.append(
-            Kernel(version, has_btrfs, path, image.has_btrfs, image.reason, version == default)
+            Kernel(
+                version,
+                not kernels.lacks_btrfs(machine.root_fd, version),
+                tuple(_initramfs(machine, *pair, built_in=built_in) for pair in pairs.items()),
+                version == default,
+                built_in,
+            )
         )
     return tuple(sorted(rows, key=cmp_to_key(_compare)))
+
+
+def others_of(machine: Ext4Machine, found: Optional[Boot]) -> tuple[Initramfs, ...]:
+    """Return what entries name that start no kernel with modules here, as for rescue."""
+    named = _named_by_entries(machine, found)
+    known = kernels.with_modules(machine.root_fd)
+    theirs = {path for version in known for path in named.get(version, {})}
+    others = {p: d for version in named.keys() - {*known} for p, d in named[version].items()}
+    return tuple(_initramfs(machine, p, others[p]) for p in sorted(others.keys() - theirs))
 
 
 def _compare(one: Kernel, other: Kernel) -> int:
     return rpm_compare(one.version, other.version)
 
 
-def path_of(machine: Ext4Machine, found: Optional[Boot], version: str) -> str:
-    """Return the path in the machine of a kernel's initramfs, "" where none is found.
-
-    What its boot entry names counts, then the names that dracut and initramfs-tools give.
-    """
-    for path in _named_by_entries(machine, found, version) if found else ():
-        return path
-    for name in _NAMES:
-        path = name.format(version)
-        if files.status_of(machine.root_fd, path) is not None:
-            return f"/{path}"
-    return ""
+def _initramfs(
+    machine: Ext4Machine, path: str, is_default: bool, *, built_in: bool = False
+) -> Initramfs:
+    image = Image(has_btrfs=True) if built_in else look_into(machine.root.rstrip("/") + path)
+    return Initramfs(path, image.has_btrfs, image.reason, is_default)
 
 
-def _named_by_entries(machine: Ext4Machine, found: Boot, version: str) -> Iterator[str]:
-    for bootable in found.bootables:
-        if bootable.kernel != version or bootable.of_snapshot:
+def _named_by_entries(machine: Ext4Machine, found: Optional[Boot]) -> dict[str, dict[str, bool]]:
+    """Return, for each kernel, the paths that its entries name; whether the default one does."""
+    named: dict[str, dict[str, bool]] = {}
+    for bootable in of_system(found):
+        if found is None or not bootable.initramfs:
             continue
         with files.opened(found.place_of(bootable).base) as base:
-            path = files.real_path(base, bootable.initramfs) if bootable.initramfs else None
-        if path is not None:
-            yield "/" + os.path.relpath(path, machine.root)
+            real = files.real_path(base, bootable.initramfs)
+        if real is not None:
+            paths = named.setdefault(bootable.kernel, {})
+            paths.setdefault("/" + os.path.relpath(real, machine.root), bootable == found.default)
+    return named
 
 
-def is_built_in(machine: Ext4Machine, version: str) -> bool:
+def _by_name(machine: Ext4Machine, version: str) -> dict[str, bool]:
+    paths = (name.format(version) for name in _NAMES)
+    there = (p for p in paths if files.status_of(machine.root_fd, p) is not None)
+    return {f"/{path}": False for path in list(there)[:1]}
+
+
+def is_built_in(machine: Host, version: str) -> bool:
     """Whether btrfs is in the kernel itself, so that no initramfs needs a module of it."""
     text = files.read_in_tree(machine.root_fd, f"usr/lib/modules/{version}/modules.builtin")
     return "/btrfs.ko" in (text or "")

@@ -159,8 +159,10 @@ def _entry_path(place: Place, name: str) -> str:
 
 def _images(machine: Ext4Machine, facts: Facts) -> Iterator[RebuildImage]:
     for kernel in facts.kernels:
-        if kernel.has_btrfs and kernel.initramfs and not kernel.image_has_btrfs:
-            step = RebuildImage(kernel.version, kernel.initramfs.lstrip("/"))
+        for image in kernel.images if kernel.has_btrfs else ():
+            if image.has_btrfs:
+                continue
+            step = RebuildImage(kernel.version, image.path.lstrip("/"))
             if files.status_of(machine.root_fd, step.kept, follow=False) is not None:
                 raise RefusedError(
                     f"/{step.kept} is there already: the old initramfs would be kept there",
