@@ -229,7 +229,7 @@ KERNELS = [
                                   "kernel/fs/btrfs/btrfs.ko\n"))),
     Case("no btrfs in the initramfs", ("warning initramfs: has no btrfs yet",),
          change=lambda root: add_kernel(root, OLD, in_initramfs=False)),
-    Case("no initramfs", (f"warning initramfs: {OLD} has none, neither in its boot entry",),
+    Case("no initramfs", (f"refused initramfs: {OLD} has none, neither in its boot entry",),
          change=lambda root: (root / f"boot/initramfs-{OLD}.img").unlink()),
     Case("no archive", ("warning initramfs: has btrfs is unknown: lsinitrd",),
          change=lambda root: write(root, f"boot/initramfs-{OLD}.img", "not an archive")),

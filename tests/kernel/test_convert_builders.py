@@ -98,14 +98,20 @@ def test_btrfs_in_the_kernel_itself(
     assert len(ext4_root.dracut_calls()) == 1
 
 
+def _name_no_initramfs(root: Path, version: str) -> None:
+    entry = root / f"boot/loader/entries/abc-{version}.conf"
+    lines = entry.read_text().splitlines(keepends=True)
+    entry.write_text("".join(line for line in lines if not line.startswith("initrd")))
+
+
 def test_without_an_initramfs(ext4_root: Ext4Root) -> None:
     """A kernel that starts without one: the one that converts lies beside the kernel."""
     root = ext4_root.root
     for version in (OLD, NEW):
         (root / f"boot/initramfs-{version}.img").unlink()
-        entry = root / f"boot/loader/entries/abc-{version}.conf"
-        lines = entry.read_text().splitlines(keepends=True)
-        entry.write_text("".join(line for line in lines if not line.startswith("initrd")))
+        _name_no_initramfs(root, version)
+        built_in = f"usr/lib/modules/{version}/modules.builtin"
+        write(root, built_in, "kernel/fs/btrfs/btrfs.ko\n")
     ext4_root.prepare()
     assert (root / "boot/initramfs-fs-rollback-convert.img").is_file()
     text = (root / "boot/loader/entries/A-fs-convert.conf").read_text()
@@ -221,3 +227,17 @@ def test_an_initramfs_whose_kernel_is_not_known(ext4_root: Ext4Root) -> None:
     ext4_root.abort()
     _choose(root, "abc-0-rescue")
     _refused(ext4_root, "-rescue-abc.img, that of the default entry, has no btrfs", "the default")
+
+
+def test_a_kernel_without_an_initramfs(ext4_root: Ext4Root) -> None:
+    """It cannot start a btrfs: as one of several it is told, as the default refused."""
+    root = ext4_root.root
+    _name_no_initramfs(root, NEW)
+    (root / f"boot/initramfs-{NEW}.img").rename(root / "kept")
+    words = ("convert", "prepare", "--dry-run", "--json", "--have-backup")
+    (warning,) = fs_rollback(root, *words).json["warnings"]
+    assert warning.startswith(f"{NEW} has none, neither in its boot entry nor by name in /boot. ")
+    (root / "kept").rename(root / f"boot/initramfs-{NEW}.img")
+    assert fs_rollback(root, *words).json["warnings"] == []
+    _choose(root, f"abc-{NEW}")  # which does not name the one that is there by name
+    _refused(ext4_root, f"initramfs: {NEW} has none", "dracut(8)")

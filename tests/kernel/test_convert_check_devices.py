@@ -99,6 +99,8 @@ def test_a_boot_of_its_own_that_was_cut_off(
     with on(boot) as place:
         (place / "srv").mkdir()
         run("rm", "-r", str(place / "efi"))  # GRUB of a BIOS: nothing but /boot knows of it
+        for entry in (place / "loader/entries").iterdir():
+            entry.write_text(entry.read_text().replace(" /boot/", " /"))
         cut_off(crashed, place, frozen=False)
     with on(ext4_image) as root:
         with (root / "etc/fstab").open("a") as file:
@@ -315,14 +317,28 @@ def test_a_swap_file_on_another_filesystem(
         assert (done.code, complaints(done)) == (3, [("refused", "swap files")])
 
 
+@pytest.mark.parametrize("options", ["defaults", "noauto", "nofail"])
 def test_a_root_whose_boot_is_not_mounted(
+    tmp_path: Path, ext4_image: Path, tools: dict[str, str], options: str
+) -> None:
+    with attached(ext4_image) as device:
+        with _mounted(device, tmp_path / "root") as root:
+            with (root / "etc/fstab").open("a") as file:
+                file.write(f"UUID={OTHER} /boot ext4 {options} 1 2\n")
+            done = start(tools, "check", "--root", str(root))
+            _refused(done, f"nothing is mounted on {root}/boot", f"mount UUID={OTHER} {root}/boot")
+        done = start(tools, "check", "--device", device)
+        _refused(done, f"mounts UUID={OTHER} on /boot, and that is not possible here", "Attach or")
+
+
+def test_a_spare_esp_need_not_be_mounted(
     tmp_path: Path, ext4_image: Path, tools: dict[str, str]
 ) -> None:
     with attached(ext4_image) as device, _mounted(device, tmp_path / "root") as root:
         with (root / "etc/fstab").open("a") as file:
-            file.write(f"UUID={OTHER} /boot ext4 defaults 1 2\n")
-        done = start(tools, "check", "--root", str(root))
-        _refused(done, f"nothing is mounted on {root}/boot", f"mount UUID={OTHER} {root}/boot")
+            file.write(f"UUID={OTHER} /efi vfat nofail 0 2\n")
+        done = start(tools, "check", "--root", str(root), "--json", "--have-backup")
+        assert (done.code, complaints(done)) == (0, [])
 
 
 @pytest.mark.parametrize(

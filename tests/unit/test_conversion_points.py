@@ -37,6 +37,7 @@ BLOCK = Superblock(
 IMAGE = Initramfs("/boot/i-6.1", has_btrfs=True)
 KERNEL = Kernel("6.1", has_btrfs=True, images=(IMAGE,))
 OLD = Kernel("5.9", has_btrfs=False, images=(Initramfs("/boot/i-5.9"),))
+BARE = Kernel("6.0", has_btrfs=True)
 RESCUE = Initramfs("/boot/i-rescue", has_btrfs=False)
 GOOD = Facts(
     device="/dev/sda2", fstype="ext4", superblock=BLOCK, spare=BLOCK, users={}, page_bytes=4096,
@@ -99,7 +100,10 @@ def test_nothing_is_said_against_a_good_one() -> None:
          "/boot/other has no btrfs yet"),
         (_images(IMAGE._replace(has_btrfs=None, reason="no tool")), "warning", "initramfs",
          "has btrfs is unknown: no tool"),
-        (_images(), "warning", "initramfs", "6.1 has none"),
+        (_images(), "refused", "initramfs", "6.1 has none"),
+        ({"kernels": (KERNEL, BARE)}, "warning", "initramfs", "6.0 has none"),
+        ({"kernels": (KERNEL, BARE._replace(is_default=True))}, "refused", "initramfs",
+         "6.0 has none"),
         ({"other_images": (RESCUE,)}, "warning", "initramfs",
          "/boot/i-rescue has no btrfs, and its kernel is not known"),
         ({"other_images": (RESCUE._replace(has_btrfs=None, reason="no tool"),)}, "warning",

@@ -15,7 +15,7 @@ from .. import report
 from ..core.conversion import points
 from ..core.conversion.point import Facts, Point, Verdict, exit_code, worst
 from ..core.conversion.preparation import SHEET, Stage
-from ..core.conversion.steps import BootOnce, Step
+from ..core.conversion.steps import BootOnce, RebuildImage, Step
 from ..errors import RefusedError, UnsupportedRootError, UsageError, require_root
 from ..system import devices, executor, rescue
 from ..system.conversion import facts, machine, mending, preparing, returning, running
@@ -23,8 +23,6 @@ from ..system.conversion.machine import Ext4Machine
 from . import session
 
 _SHOWN = 12
-# Points that a preparation itself sees to, or asks for.
-_ANSWERED = ("initramfs", "backup")
 
 
 def check(args: Namespace) -> int:
@@ -55,9 +53,9 @@ def prepare(args: Namespace) -> int:
         # A rescue system brings its own.
         elsewhere = () if args.at_next_boot else ("btrfs-progs",)
         running.refuse([p for p in found if p.name not in elsewhere])
-        warned = [p for p in found if p.verdict is not Verdict.OK and p.name not in _ANSWERED]
         proposal = preparing.propose(root, known, at_next_boot=args.at_next_boot, now=now)
         steps = proposal.preparation.steps
+        warned = _unanswered(found, steps)
         answer: dict[str, Any] = {
             "warnings": [f"{point.text}. {point.advice}".strip() for point in warned],
             "steps": _steps_json(steps),
@@ -78,6 +76,13 @@ def prepare(args: Namespace) -> int:
             reason = preparing.carry_out(root, proposal, _observer(len(steps)))
             answer.update(done=True, sheet=proposal.sheet, next_boot=reason or None)
             return _answer(args, answer, _prepared(proposal, reason))
+
+
+def _unanswered(found: Sequence[Point], steps: Sequence[Step]) -> list[Point]:
+    """Return the warnings that no step sees to; the one of the backup is asked for."""
+    rebuilt = {f"/{step.path}" for step in steps if isinstance(step, RebuildImage)}
+    warned = [point for point in found if point.verdict is not Verdict.OK]
+    return [p for p in warned if p.name != "backup" and p.path not in rebuilt]
 
 
 def _prepared(proposal: preparing.Proposal, reason: str) -> str:

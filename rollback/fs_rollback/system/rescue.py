@@ -336,7 +336,9 @@ def _mount_entries(filesystem: _Filesystem, tree: int, note: Note) -> None:
                 source = _source(entry, filesystem, root.spec if root else "")
                 _mount(entry, source, tree, filesystem)
         except Error as error:
-            if {"noauto", "nofail"} & set(entry.options):
+            # A conversion hangs on what is in /boot, whether or not it is mounted at boot.
+            needed_to_look = filesystem.untouched and entry.point == "/boot"
+            if {"noauto", "nofail"} & set(entry.options) and not needed_to_look:
                 note(f"{what}, which is passed over: {error}")
                 continue
             raise RefusedError(

@@ -22,12 +22,16 @@ class Verdict(enum.Enum):
 
 
 class Point(NamedTuple):
-    """One point: its name, its verdict, what is so, and what to do ("" if nothing)."""
+    """One point: its name, its verdict, what is so, and what to do ("" if nothing).
+
+    `path` is the file in the machine that a preparation may change to answer it, "" if none.
+    """
 
     name: str
     verdict: Verdict
     text: str
     advice: str = ""
+    path: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data; no advice is null."""

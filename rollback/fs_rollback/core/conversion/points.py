@@ -205,18 +205,19 @@ def _kernels(facts: Facts) -> Iterator[Point]:
 
 def _initramfs(facts: Facts) -> Iterator[Point]:
     name = "initramfs"
-    for kernel in facts.kernels:
-        if not kernel.has_btrfs:
-            continue
+    able = [kernel for kernel in facts.kernels if kernel.has_btrfs]
+    is_any = any(kernel.images or kernel.is_built_in for kernel in able)
+    for kernel in able:
         yield from map(_image, kernel.images)
         if not kernel.images and kernel.is_built_in:
             yield Point(name, Verdict.OK, f"{kernel.version} needs none: btrfs is built in")
         elif not kernel.images:
             yield Point(
                 name,
-                Verdict.WARNING,
+                Verdict.REFUSED if kernel.is_default or not is_any else Verdict.WARNING,
                 f"{kernel.version} has none, neither in its boot entry nor by name in /boot",
-                "Make one with dracut(8) or update-initramfs(8), or remove this kernel.",
+                "Make one with dracut(8) or update-initramfs(8) and name it in the boot entry, or"
+                " remove this kernel.",
             )
     yield from map(_other_image, facts.other_images)
     yield from _shared(facts)
@@ -236,7 +237,8 @@ def _image(image: Initramfs) -> Point:
     text = f"{image.path} has no btrfs yet"
     if image.has_btrfs is None:
         text = f"whether {image.path} has btrfs is unknown: {image.reason}"
-    return Point(name, Verdict.WARNING, text, "'fs-rollback convert prepare' makes it anew.")
+    advice = "'fs-rollback convert prepare' makes it anew."
+    return Point(name, Verdict.WARNING, text, advice, image.path)
 
 
 def _other_image(image: Initramfs) -> Point:

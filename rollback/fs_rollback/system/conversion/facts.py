@@ -80,7 +80,8 @@ def _refuse_unmounted(machine: Ext4Machine) -> None:
     """Raise RefusedError if the boot loader's files are elsewhere, and not mounted there."""
     mounted = {mount.point for mount in machine.mounts}
     for entry in boot_sources.fstab_entries(machine.root_fd):
-        optional = {"noauto", "nofail"} & set(entry.options)
+        # The kernels are in /boot, whether or not it is mounted at boot; an ESP may be a spare one.
+        optional = entry.point != "/boot" and {"noauto", "nofail"} & set(entry.options)
         if entry.point in _BOOT_POINTS and not optional:
             path = machine.root.rstrip("/") + entry.point
             if path not in mounted:

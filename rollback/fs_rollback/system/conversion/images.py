@@ -55,20 +55,24 @@ def of_system(found: Optional[Boot]) -> tuple[Bootable, ...]:
 def kernels_of(machine: Ext4Machine, found: Optional[Boot]) -> tuple[Kernel, ...]:
     """Return the kernels of a machine, the oldest first, and what each initramfs of them has.
 
-    What boot entries name counts, then the names that dracut and initramfs-tools give.
+    What boot entries name counts, then the names that dracut and initramfs-tools give; but what the
+    default entry does not name is not there when it boots.
     """
-    default = found.default.kernel if found and found.default else ""
+    default = found.default if found else None
     named = _named_by_entries(machine, found)
     rows = []
     for version in kernels.with_modules(machine.root_fd):
         built_in = is_built_in(machine, version)
+        is_default = default is not None and default.kernel == version
         pairs = named.get(version) or _by_name(machine, version)
+        if is_default and True not in pairs.values():
+            pairs = {}
         rows.append(
             Kernel(
                 version,
                 not kernels.lacks_btrfs(machine.root_fd, version),
                 tuple(_initramfs(machine, *pair, built_in=built_in) for pair in pairs.items()),
-                version == default,
+                is_default,
                 built_in,
             )
         )
