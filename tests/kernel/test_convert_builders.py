@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from fs_rollback.system.conversion import machine as machines
 from fs_rollback.system.conversion import preparing
 from tests.kernel.commands import fs_rollback
-from tests.kernel.ext4_images import NEW, OLD, Tools, add_kernel, archive, write
+from tests.kernel.ext4_images import NEW, OLD, UUID, Tools, add_kernel, archive, write
 from tests.kernel.ext4_prepared import EDITED, ENTRY, Ext4Root, write_tools
-from tests.kernel.machine import run
+from tests.kernel.machine import GRUB_CFG, run
 
 
 def _refused(ext4_root: Ext4Root, *parts: str) -> None:
@@ -241,3 +242,74 @@ def test_a_kernel_without_an_initramfs(ext4_root: Ext4Root) -> None:
     assert fs_rollback(root, *words).json["warnings"] == []
     _choose(root, f"abc-{NEW}")  # which does not name the one that is there by name
     _refused(ext4_root, f"initramfs: {NEW} has none", "dracut(8)")
+
+
+def _set_options(root: Path, options: str) -> None:
+    for version in (OLD, NEW):
+        entry = root / f"boot/loader/entries/abc-{version}.conf"
+        entry.write_text(re.sub("options .*", f"options {options}", entry.read_text()))
+
+
+def test_words_of_ext4_in_grubenv(ext4_root: Ext4Root) -> None:
+    root = ext4_root.root
+    _set_options(root, "$kernelopts $tuned_params")
+    file = "/boot/grub2/grubenv"
+    line = f"root=UUID={UUID} ro rootfstype=ext4 rootflags=data=ordered,noatime quiet"
+    text = f"# GRUB Environment Block\nsaved_entry=abc-{OLD}\nkernelopts={line}\n"
+    write(root, file[1:], text + "#" * (1024 - len(text)))
+    kept = f"root=UUID={UUID} ro rootflags=noatime quiet"
+    _refused(
+        ext4_root,
+        f"{file} has what only ext4 knows: rootfstype=ext4 rootflags=data=ordered,noatime",
+        f"grub2-editenv {file} set 'kernelopts={kept}'",
+    )
+    write(root, file[1:], (text.replace(line, kept) + "#" * 1024)[:1024])
+    ext4_root.prepare(at_next_boot=False)
+
+
+def test_words_of_ext4_beside_a_variable(ext4_root: Ext4Root) -> None:
+    _set_options(ext4_root.root, "$kernelopts rootfstype=ext4 rootflags=data=ordered quiet")
+    ext4_root.before = ext4_root.manifest()
+    ext4_root.prepare(at_next_boot=False)
+    for version in (OLD, NEW):
+        text = ext4_root.read(f"boot/loader/entries/abc-{version}.conf")
+        assert "\noptions $kernelopts quiet\n" in text
+    ext4_root.abort()
+    ext4_root.expect_as_before(*EDITED, f"boot/loader/entries/abc-{NEW}.conf")
+
+
+_MENU = """\
+menuentry 'Linux' {{
+    insmod ext2
+\tlinux\t/boot/vmlinuz-{old} root=UUID={uuid} ro rootflags=data=journal quiet
+\tinitrd\t/boot/initramfs-{old}.img
+}}
+menuentry 'Another one' {{
+    linux /boot/vmlinuz root=UUID=0a0a6f0c-5b5f-4f1c-9e0c-f6ff8a0b1c2d rootfstype=ext4
+}}
+"""
+
+
+@pytest.mark.parametrize("folder", ["grub2", "grub"])
+def test_words_of_ext4_in_a_menu_of_grub(ext4_root: Ext4Root, folder: str) -> None:
+    """Of a GRUB that reads no boot entries; those of another system are none of ours."""
+    root = ext4_root.root
+    run("rm", "-r", str(root / "boot/loader"), str(root / "boot/grub2"))
+    menu = _MENU.format(old=OLD, uuid=UUID)
+    write(root, f"boot/{folder}/grub.cfg", menu)
+    words = ("convert", "prepare", "--yes", "--have-backup")
+    fs_rollback(root, *words).expect_refusal(
+        f"command line: /boot/{folder}/grub.cfg has what only ext4 knows: rootflags=data=journal",
+        f"/etc/default/grub, then: {folder}-mkconfig -o /boot/{folder}/grub.cfg",
+    )
+    write(root, f"boot/{folder}/grub.cfg", menu.replace(" rootflags=data=journal", ""))
+    done = fs_rollback(root, *words)
+    assert done.code == 0, done
+
+
+def test_the_options_that_an_older_grub_sets_itself(ext4_root: Ext4Root) -> None:
+    root = ext4_root.root
+    _set_options(root, "$kernelopts")
+    line = f'  set kernelopts="root=UUID={UUID} ro rootfstype=ext4 "\n'
+    write(root, "boot/grub2/grub.cfg", f'{GRUB_CFG}if [ -z "${{kernelopts}}" ]; then\n{line}fi\n')
+    _refused(ext4_root, "/boot/grub2/grub.cfg has what only ext4 knows: rootfstype=ext4")

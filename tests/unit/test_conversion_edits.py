@@ -111,8 +111,8 @@ def test_a_table_without_a_root(text: str) -> None:
 )
 def test_command_line(before: str, after: str) -> None:
     assert edits.without_ext4(before) == after
-    assert edits.mentions_ext4(before) == (before != after)
-    assert not edits.mentions_ext4(after)
+    assert bool(edits.ext4_words(before)) == (before != after)
+    assert edits.ext4_words(after) == []
 
 
 def test_the_boot_that_converts_leaves_the_root_alone() -> None:

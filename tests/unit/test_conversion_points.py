@@ -12,6 +12,7 @@ import pytest
 from fs_rollback.core.conversion.ext4 import Superblock
 from fs_rollback.core.conversion.filesystem_points import gib, is_enough
 from fs_rollback.core.conversion.point import (
+    CommandLine,
     Facts,
     Initramfs,
     Kernel,
@@ -44,11 +45,13 @@ GOOD = Facts(
     is_mounted=True, free_bytes=5 * GIB, stack=("/dev/sda2",), crypttab=(),
     names=(("/etc/fstab", f"UUID={UUID}"),), has_fstab_root=True, fstab_is_file=True,
     root_options=("noatime", "noquota", "usrjquota="), mounted_again=(), swap_files=(),
-    has_saved=False, loader=Loader("/boot", "GRUB", on_root=False), kernels=(KERNEL,),
+    has_saved=False, loader=Loader("/boot", "GRUB", on_root=False), lines_left=(),
+    kernels=(KERNEL,),
     other_images=(), builder="dracut",
     selinux="enforcing", progs=(6, 17, 1), distribution={"ID": "fedora", "PRETTY_NAME": "Fedora"},
     rotational=False, backup=True, at=NOW,
 )  # fmt: skip
+START = "filesystems start without it"
 HERE = Loader("/boot", "GRUB", on_root=True)
 
 
@@ -58,6 +61,10 @@ def _superblock(**changes: Any) -> dict[str, Any]:
 
 def _images(*images: Initramfs) -> dict[str, Any]:
     return {"kernels": (KERNEL._replace(images=images),)}
+
+
+def _line(file: str, variable: str) -> dict[str, Any]:
+    return {"lines_left": (CommandLine(file, variable, 'a="b c" rootfstype=ext4'),)}
 
 
 def _with(*features: str) -> Superblock:
@@ -90,6 +97,11 @@ def test_nothing_is_said_against_a_good_one() -> None:
         ({"loader": HERE}, "warning", "boot loader", "nothing says that it can"),
         ({"loader": HERE._replace(reads_btrfs=False)}, "refused", "boot loader", "cannot read"),
         ({"loader": HERE._replace(grub_install="G sda")}, "warning", "boot loader", "then): G sda"),
+        (_line("/boot/grub2/grubenv", "kernelopts"), "refused", "command line",
+         f"knows: rootfstype=ext4\nBoth {START}: grub2-editenv /boot/grub2/grubenv set"
+         """ 'kernelopts=a="b c"'"""),
+        (_line("/boot/grub/grub.cfg", ""), "refused", "command line",
+         "/etc/default/grub, then: grub-mkconfig -o /boot/grub/grub.cfg"),
         ({"kernels": ()}, "refused", "kernels", "no kernel has btrfs: none found"),
         ({"kernels": (OLD,)}, "refused", "kernels", "no kernel has btrfs: 5.9"),
         ({"kernels": (OLD, KERNEL)}, "warning", "kernels", "5.9 has no btrfs"),

@@ -120,6 +120,11 @@ def without_ext4(options: str) -> str:
     return options
 
 
+def ext4_words(options: str) -> list[str]:
+    """Return the words of a kernel command line that have something that only ext4 knows."""
+    return [word for word in cmdline.words(options) if _without_ext4(word) != word]
+
+
 def _without_ext4(word: str) -> str:
     key, separator, value = word.partition("=")
     if key == "rootfstype" and separator:
@@ -161,8 +166,3 @@ def dracut_conf() -> str:
 def initramfs_tools_hook() -> str:
     """Return the hook of initramfs-tools(7) that does the same."""
     return _HOOK
-
-
-def mentions_ext4(options: str) -> bool:
-    """Whether a command line has something that only ext4 knows."""
-    return without_ext4(options) != options

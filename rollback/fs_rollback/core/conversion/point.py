@@ -83,6 +83,18 @@ class Loader(NamedTuple):
     grub_install: str = ""
 
 
+class CommandLine(NamedTuple):
+    """A kernel command line that no preparation changes, with something that only ext4 knows.
+
+    `file` is a path in the machine; `variable` the one of GRUB's environment block that has it, ""
+    where the file is GRUB's configuration.
+    """
+
+    file: str
+    variable: str
+    text: str
+
+
 @dataclass(frozen=True)
 class Volume:
     """What is known of a filesystem that may be converted.
@@ -113,7 +125,8 @@ class Facts(Volume):
     that the old ext4 gets. `names` are pairs: a place that names the root, and the name.
     `root_options` are those of its line in fstab, `mounted_again` the other lines that mount it as
     ext4. `builder` is the program that makes an initramfs; `other_images` belong to entries of
-    which it is not known whose kernel they start, as for rescue.
+    which it is not known whose kernel they start, as for rescue. `lines_left` are to be changed by
+    hand.
     """
 
     stack: tuple[str, ...]
@@ -126,6 +139,7 @@ class Facts(Volume):
     swap_files: tuple[str, ...]
     has_saved: bool
     loader: Loader
+    lines_left: tuple[CommandLine, ...]
     kernels: tuple[Kernel, ...]
     other_images: tuple[Initramfs, ...]
     builder: str

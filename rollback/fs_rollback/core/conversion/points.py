@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from ..fstab import Entry
 from . import filesystem_points as of_filesystem
+from .edits import ext4_words, without_ext4
 from .ext4 import Superblock
 from .filesystem_points import gib
 from .point import Facts, Initramfs, Loader, Point, Verdict, Volume
@@ -36,6 +38,7 @@ def points(facts: Facts) -> tuple[Point, ...]:
         *_swap(facts),
         *_saved(facts),
         _boot(facts.loader),
+        *_command_lines(facts),
         *_kernels(facts),
         *_initramfs(facts),
         _selinux(facts),
@@ -176,6 +179,26 @@ def _boot(loader: Loader) -> Point:
         + ("it cannot read btrfs" if loader.reads_btrfs is False else "nothing says that it can"),
         "Give /boot a partition of its own (ext4) first.",
     )
+
+
+def _command_lines(facts: Facts) -> Iterator[Point]:
+    """Give the lines that would keep a btrfs from being mounted and that no step changes."""
+    for line in facts.lines_left:
+        # As its folder is called the programs are: Fedora's and EL's have a 2.
+        grub = "grub" if line.file.startswith("/boot/grub/") else "grub2"
+        change = f"{line.variable}={without_ext4(line.text).strip()}"
+        advice = f"{grub}-editenv {line.file} set {shlex.quote(change)}"
+        if not line.variable:
+            advice = (
+                "take it out of GRUB_CMDLINE_LINUX and GRUB_CMDLINE_LINUX_DEFAULT in"
+                f" /etc/default/grub, then: {grub}-mkconfig -o {line.file}"
+            )
+        yield Point(
+            "command line",
+            Verdict.REFUSED,
+            f"{line.file} has what only ext4 knows: {' '.join(ext4_words(line.text))}",
+            f"Both filesystems start without it: {advice}",
+        )
 
 
 def _kernels(facts: Facts) -> Iterator[Point]:

@@ -19,7 +19,7 @@ from ...core.conversion.preparation import FSTAB, SAVED
 from ...core.fstab import Entry
 from ...errors import ProcessError, RefusedError, kernel_errors
 from .. import boot, boot_sources, devices, files, process
-from . import images, loading
+from . import command_lines, images, loading
 from .machine import LAYOUT, Ext4Machine, device_of, number_of
 
 _BOOT_POINTS = ("/boot", "/boot/efi", "/efi")
@@ -64,6 +64,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         swap_files=tuple(_swap_files(machine)),
         has_saved=files.status_of(tree, SAVED, follow=False) is not None,
         loader=loading.look(machine, found),
+        lines_left=tuple(command_lines.left(machine, found)),
         kernels=images.kernels_of(machine, found),
         other_images=images.others_of(machine, found),
         builder=images.builder(),

@@ -40,7 +40,7 @@ from ...errors import (
 )
 from .. import boot, executor, files, syscalls
 from ..places import ENTRIES, Place
-from . import beginning
+from . import beginning, command_lines
 from .machine import LAYOUT, Ext4Machine
 from .operations import Operations, write_file
 
@@ -114,7 +114,7 @@ def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: date
         # What fstab(5) says may be for root alone; the file that it becomes keeps its own mode.
         WriteFile(NEW_FSTAB, None, changed, "it becomes /etc/fstab when the root is btrfs", 0o600),
         _builder_file(machine, facts.builder),
-        *_command_lines(machine),
+        *command_lines.edited(machine),
         *_images(machine, facts),
     ]
     if at_next_boot:
@@ -132,25 +132,6 @@ def _builder_file(machine: Ext4Machine, builder: str) -> WriteFile:
         path, text, mode = edits.INITRAMFS_TOOLS_HOOK, edits.initramfs_tools_hook(), 0o755
     before = files.read_in_tree(machine.root_fd, path)  # of another conversion
     return WriteFile(path, before, text, "each new initramfs has btrfs from now on", mode)
-
-
-def _command_lines(machine: Ext4Machine) -> Iterator[WriteFile]:
-    why = "without what only ext4 knows; it starts either filesystem"
-    found = boot.read(machine, LAYOUT)
-    for bootable in found.bootables:
-        options = bootable.entry.options
-        if bootable.ours and edits.mentions_ext4(options):
-            place = found.place_of(bootable)
-            path = _entry_path(place, os.path.basename(bootable.entry.file))
-            after = bls.rewrite(bootable.entry.text, {"options": edits.without_ext4(options)})
-            yield WriteFile(path, bootable.entry.text, after, why)
-    for path, change in (
-        ("etc/kernel/cmdline", edits.without_ext4),
-        ("etc/default/grub", edits.default_grub),
-    ):
-        text = files.read_in_tree(machine.root_fd, path)
-        if text is not None and change(text) != text:
-            yield WriteFile(path, text, change(text), why)
 
 
 def _entry_path(place: Place, name: str) -> str:
