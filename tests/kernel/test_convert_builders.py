@@ -313,3 +313,12 @@ def test_the_options_that_an_older_grub_sets_itself(ext4_root: Ext4Root) -> None
     line = f'  set kernelopts="root=UUID={UUID} ro rootfstype=ext4 "\n'
     write(root, "boot/grub2/grub.cfg", f'{GRUB_CFG}if [ -z "${{kernelopts}}" ]; then\n{line}fi\n')
     _refused(ext4_root, "/boot/grub2/grub.cfg has what only ext4 knows: rootfstype=ext4")
+
+
+def test_dracut_is_told_which_root(ext4_root: Ext4Root) -> None:
+    """Without that it would take the files of the system that runs it, and its hardware."""
+    ext4_root.prepare()
+    told = f"--force --quiet --sysroot {ext4_root.root} --no-hostonly "
+    calls = [call.replace(" --add fs-rollback", "") for call in ext4_root.dracut_calls()]
+    assert len(calls) == 3
+    assert all(call.startswith(told) for call in calls), calls

@@ -109,7 +109,8 @@ def test_every_option_on_any_page_exists() -> None:
     """Those of other programs are named here."""
     others = {"--disableplugin", "--noplugins", "--installroot", "--downloadonly", "--assumeno",
               "--fs", "--now", "--rbind", "--make-rslave", "--recursive",
-              "--readonly", "--failed", "--modules", "--kver"}  # fmt: skip
+              "--readonly", "--failed", "--modules", "--kver",
+              "--sysroot", "--no-hostonly"}  # fmt: skip
     every = (*subparsers().values(), *conversion().values())
     ours = set.union(_common(), *map(options, every))
     for page in ALL_PAGES:

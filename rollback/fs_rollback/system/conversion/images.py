@@ -145,12 +145,18 @@ def builder() -> str:
     return next((program for program in _BUILDERS if shutil.which(program)), "")
 
 
-def command(program: str, path: str, version: str, *, converts: bool) -> list[str]:
-    """Return the arguments that make the initramfs of a kernel at a path.
+def command(machine: Host, path: str, version: str, *, converts: bool) -> list[str]:
+    """Return the arguments that make the initramfs of a machine's kernel at a path.
 
     `converts`: with the module that converts, packaging/dracut. initramfs-tools has none.
     """
-    if program == "dracut":
-        extra = ["--add", DRACUT_MODULE] if converts else []
-        return [program, "--force", "--quiet", *extra, path, version]
-    return ["mkinitramfs", "-o", path, version]
+    program = builder()
+    if program != "dracut":
+        return ["mkinitramfs", "-o", path, version]
+    extra = ["--add", DRACUT_MODULE] if converts else []
+    # What runs here says nothing of another machine: neither its files nor what it needs.
+    if machine.root != "/":
+        extra += ["--sysroot", machine.root]
+    if not machine.is_running:
+        extra.append("--no-hostonly")
+    return [program, "--force", "--quiet", *extra, path, version]

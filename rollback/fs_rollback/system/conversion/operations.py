@@ -57,7 +57,7 @@ class Operations:
         full = self._path(path)
         unfinished = full + files.TEMPORARY
         try:
-            process.run(images.command(images.builder(), unfinished, version, converts=converts))
+            process.run(images.command(self._machine, unfinished, version, converts=converts))
             built_in = images.is_built_in(self._machine, version)
             found = images.look_into(unfinished)
             if not built_in and found.has_btrfs is False:
