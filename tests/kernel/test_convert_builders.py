@@ -322,3 +322,21 @@ def test_dracut_is_told_which_root(ext4_root: Ext4Root) -> None:
     calls = [call.replace(" --add fs-rollback", "") for call in ext4_root.dracut_calls()]
     assert len(calls) == 3
     assert all(call.startswith(told) for call in calls), calls
+
+
+@pytest.mark.parametrize("options", ["$kernelopts quiet", "ro quiet"])
+def test_an_entry_that_names_no_root(ext4_root: Ext4Root, options: str) -> None:
+    """The one that converts would be made of it, and not find the root."""
+    root = ext4_root.root
+    _set_options(root, options)
+    _refused(
+        ext4_root,
+        f"names no root=, or in an unknown variable: /{ENTRY}",
+        f"Write root=UUID={UUID} into its options",
+    )
+    text = f"# GRUB Environment Block\nsaved_entry=abc-{OLD}\nkernelopts=root=UUID={UUID} ro\n"
+    write(root, "boot/grub2/grubenv", text + "#" * (1024 - len(text)))
+    if options.startswith("$"):
+        ext4_root.prepare()
+        made = ext4_root.read("boot/loader/entries/A-fs-convert.conf")
+        assert f"\noptions root=UUID={UUID} ro fsck.mode=skip fs-rollback.convert=" in made

@@ -23,7 +23,7 @@ from .images import of_system
 from .loading import EFI
 from .machine import LAYOUT, Ext4Machine
 
-_VARIABLE = re.compile(r"\$\{?(\w+)")
+_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 _LINUX = re.compile(r"^[ \t]*linux(?:16|efi)?[ \t]+\S+[ \t]+(.*)$", re.MULTILINE)
 # What grub-mkconfig of older systems gives entries whose $kernelopts is not in grubenv.
 _KERNELOPTS = re.compile(r"""^[ \t]*set (?:default_)?kernelopts=["'](.*)["']""", re.MULTILINE)
@@ -83,6 +83,12 @@ def variables(machine: Ext4Machine) -> dict[str, dict[str, str]]:
         except grubenv.GrubenvError:
             continue  # GRUB reads nothing from it either
     return found
+
+
+def expanded(machine: Ext4Machine, options: str) -> str:
+    """Return the options of an entry with the values of GRUB's variables, where they are known."""
+    known = {name: v for block in variables(machine).values() for name, v in block.items()}
+    return _VARIABLE.sub(lambda match: known.get(match.group(1), match.group()), options)
 
 
 def _configurations(machine: Ext4Machine) -> Iterator[str]:

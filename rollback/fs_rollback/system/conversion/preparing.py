@@ -172,7 +172,13 @@ def _converter(machine: Ext4Machine, facts: Facts) -> list[Step]:
     inside = os.path.dirname(default.initramfs or entry.linux)
     directory = os.path.realpath(f"{os.path.realpath(place.base)}/{inside.lstrip('/')}")
     image = f"{os.path.relpath(directory, machine.root)}/{_CONVERTER}"
-    options = edits.for_conversion(entry.options)
+    options = edits.for_conversion(command_lines.expanded(machine, entry.options))
+    if not cmdline.root_arguments(options).root:
+        raise RefusedError(
+            f"the default boot entry names no root=, or in an unknown variable: {entry.file}",
+            hint=f"Write root=UUID={machine.uuid} into its options, or convert from a rescue"
+            " system: 'fs-rollback convert prepare' alone.",
+        )
     values = {
         "title": _TITLE,
         "options": f"{options} {CONVERT}{_name_at_boot(machine, options)}",
