@@ -372,3 +372,10 @@ def test_a_directory_that_is_no_root(
         run("mount", "-t", "tmpfs", "none", str(root / "srv"))
         _refused(start(tools, "check", "--root", str(root / "srv")), "holds no system")
     _refused(start(tools, "check", "--root", str(tmp_path / NEW)), "is not a directory")
+
+
+def test_a_device_that_cannot_be_written_to(ext4_image: Path, tools: dict[str, str]) -> None:
+    with attached(ext4_image, "--read-only") as device:
+        done = start(tools, "check", "--device", device, "--json", "--have-backup")
+    assert (done.code, complaints(done)) == (3, [("refused", "device")])
+    assert f"{device} cannot be written to" in done.out

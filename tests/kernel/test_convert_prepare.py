@@ -20,6 +20,7 @@ from tests.kernel.ext4_prepared import (
     Ext4Root,
     about,
 )
+from tests.kernel.machine import run
 
 _YES = ("--yes", "--have-backup")
 _LOOKING = (("status",), ("check",), ("list",), ("create",), ("convert", "finish", "--yes"))
@@ -193,6 +194,23 @@ def test_a_point_that_refuses(ext4_root: Ext4Root) -> None:
     before = machine.changed()
     _prepare(machine).expect_refusal("swap files: a swap file lies on it: /srv/swap")
     assert machine.changed() == before
+
+
+@pytest.mark.parametrize("options", ["remount,ro", "remount,bind,ro"])
+def test_what_can_only_be_read(ext4_root: Ext4Root, options: str) -> None:
+    machine = ext4_root
+    again = options.replace("ro", "rw")
+    run("mount", "-o", options, str(machine.root))
+    for done in (_prepare(machine), _prepare(machine, "--dry-run"), _abort(machine)):
+        done.expect_refusal("the filesystem on /dev/loop", " is read-only", "'dmesg' may say why")
+    run("mount", "-o", again, str(machine.root))
+    assert machine.changed() == {}
+    assert _prepare(machine).code == 0
+    prepared = machine.changed()
+    run("mount", "-o", options, str(machine.root))
+    _abort(machine).expect_refusal(" is read-only")
+    run("mount", "-o", again, str(machine.root))
+    assert machine.changed() == prepared
 
 
 def test_the_backup_is_answered_for(ext4_root: Ext4Root) -> None:

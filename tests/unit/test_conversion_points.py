@@ -42,7 +42,7 @@ BARE = Kernel("6.0", has_btrfs=True)
 RESCUE = Initramfs("/boot/i-rescue", has_btrfs=False)
 GOOD = Facts(
     device="/dev/sda2", fstype="ext4", superblock=BLOCK, spare=BLOCK, users={}, page_bytes=4096,
-    is_mounted=True, free_bytes=5 * GIB, stack=("/dev/sda2",), crypttab=(),
+    is_mounted=True, free_bytes=5 * GIB, is_locked=False, stack=("/dev/sda2",), crypttab=(),
     names=(("/etc/fstab", f"UUID={UUID}"),), has_fstab_root=True, fstab_is_file=True,
     root_options=("noatime", "noquota", "usrjquota="), mounted_again=(), swap_files=(),
     has_saved=False, loader=Loader("/boot", "GRUB", on_root=False), lines_left=(),
@@ -86,6 +86,7 @@ def test_nothing_is_said_against_a_good_one() -> None:
     [
         (_superblock(errors=2), "warning", "ext4 state", "by the kernel: 2"),
         ({"free_bytes": 2 * GIB - 1}, "refused", "free space", "1.9 GiB of 10.0 GiB"),
+        ({"is_locked": True}, "refused", "device", "cannot be written to\n'blockdev --setrw'"),
         ({"stack": ()}, "warning", "device", "/dev/sda2: unknown"),
         ({"has_fstab_root": False}, "refused", "names", "no line for /"),
         ({"names": (("/proc/cmdline", "ZFS=tank"),)}, "warning", "names", f"kept: UUID={UUID}"),

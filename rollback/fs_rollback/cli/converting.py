@@ -45,6 +45,7 @@ def prepare(args: Namespace) -> int:
     """`convert prepare`: everything that can be done while the root is ext4 and in use."""
     _refuse_device(args)
     with machine.opened(args.root) as root, preparing.locked(root):
+        preparing.refuse_read_only(root)
         if root.mount.fstype == "ext4":
             preparing.refuse_prepared(root.root)
         known = _facts(args, root)
@@ -165,6 +166,7 @@ def abort(args: Namespace) -> int:
     """`convert abort`: the machine as before `convert prepare`."""
     _refuse_device(args)
     with machine.opened(args.root) as root, preparing.locked(root):
+        preparing.refuse_read_only(root)
         preparation = preparing.read_state(root.root)
         if preparation is None:
             if root.mount.fstype == "ext4" and not args.dry_run:

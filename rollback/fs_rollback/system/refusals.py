@@ -15,14 +15,19 @@ from . import boot_sources, files, history
 from .host import Host
 
 
+def read_only(host: Host) -> RefusedError:
+    """Return what says that nothing can be written."""
+    return RefusedError(
+        f"the filesystem on {host.mount.source} is read-only",
+        hint="'dmesg' may say why; a filesystem that has no errors can be remounted"
+        f" with 'mount -o remount,rw {host.root}'.",
+    )
+
+
 def refuse_filesystem(host: Host) -> None:
     """Raise RefusedError where nothing can be written, or a snapshot does not hold the system."""
     if host.mount.read_only:
-        raise RefusedError(
-            f"the filesystem on {host.mount.source} is read-only",
-            hint="'dmesg' may say why; a filesystem that has no errors can be remounted"
-            f" with 'mount -o remount,rw {host.root}'.",
-        )
+        raise read_only(host)
     if "degraded" in host.mount.super_options:
         raise RefusedError(
             f"the filesystem on {host.mount.source} runs with a device missing",

@@ -121,14 +121,15 @@ class Volume:
 class Facts(Volume):
     """What is known of a machine with it as its root.
 
-    `stack` is what the device is made of, itself first. `has_saved`: something has the name already
-    that the old ext4 gets. `names` are pairs: a place that names the root, and the name.
-    `root_options` are those of its line in fstab, `mounted_again` the other lines that mount it as
-    ext4. `builder` is the program that makes an initramfs; `other_images` belong to entries of
-    which it is not known whose kernel they start, as for rescue. `lines_left` are to be changed by
-    hand.
+    `is_locked`: its device cannot be written to. `stack` is what that is made of, itself first.
+    `names` are pairs: a place that names the root, and the name. `root_options` are those of its
+    line in fstab, `mounted_again` the other lines that mount it as ext4. `has_saved`: something has
+    the name already that the old ext4 gets. `lines_left` are to be changed by hand. `builder` is
+    the program that makes an initramfs; `other_images` belong to entries of which it is not known
+    whose kernel they start, as for rescue.
     """
 
+    is_locked: bool
     stack: tuple[str, ...]
     names: tuple[tuple[str, str], ...]
     crypttab: tuple[str, ...]

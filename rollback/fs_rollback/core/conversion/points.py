@@ -65,6 +65,13 @@ def of_volume(volume: Volume) -> tuple[Point, ...]:
 
 
 def _device(facts: Facts) -> Point:
+    if facts.is_locked:
+        return Point(
+            "device",
+            Verdict.REFUSED,
+            f"{facts.device} cannot be written to",
+            "'blockdev --setrw' may help, or a switch.",
+        )
     if not facts.stack:
         return Point("device", Verdict.WARNING, f"{facts.device}: unknown what it is on", "")
     return Point("device", Verdict.OK, " on ".join(facts.stack))

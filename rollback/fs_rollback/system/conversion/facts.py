@@ -54,6 +54,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         page_bytes=os.sysconf("SC_PAGESIZE"),
         is_mounted=not machine.mount.read_only,
         free_bytes=space.f_bfree * space.f_frsize,
+        is_locked=_attribute(f"/sys/dev/block/{machine.mount.device}", "ro") == "1",
         stack=stack,
         names=tuple(_names(machine, found)),
         crypttab=tuple(_crypttab(tree)) if any("LUKS" in layer for layer in stack) else (),

@@ -38,7 +38,7 @@ from ...errors import (
     UndoFailedError,
     kernel_errors,
 )
-from .. import boot, executor, files, syscalls
+from .. import boot, executor, files, refusals, syscalls
 from ..places import ENTRIES, Place
 from . import beginning, command_lines
 from .machine import LAYOUT, Ext4Machine
@@ -92,6 +92,14 @@ def refuse_prepared(root: str) -> None:
             "this machine is prepared already" if whole else "a preparation was cut off half way",
             hint="'fs-rollback convert abort' takes that back; then prepare it anew.",
         )
+
+
+def refuse_read_only(machine: Ext4Machine) -> None:
+    """Raise RefusedError where an ext4 can only be read, or is mounted so."""
+    if machine.mount.fstype == "ext4" and (
+        machine.mount.read_only or "ro" in machine.mount.options
+    ):
+        raise refusals.read_only(machine)
 
 
 def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: datetime) -> Proposal:
