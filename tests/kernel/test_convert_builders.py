@@ -340,3 +340,29 @@ def test_an_entry_that_names_no_root(ext4_root: Ext4Root, options: str) -> None:
         ext4_root.prepare()
         made = ext4_root.read("boot/loader/entries/A-fs-convert.conf")
         assert f"\noptions root=UUID={UUID} ro fsck.mode=skip fs-rollback.convert=" in made
+
+
+@pytest.mark.parametrize("path", ["etc/dracut.conf.d", "etc/kernel", "fs-snapshots"])
+def test_nothing_is_written_outside_of_the_root(
+    ext4_root: Ext4Root, tmp_path: Path, path: str
+) -> None:
+    """The link leads to a directory of that root; from here to one of the running system."""
+    outside, place = tmp_path / "outside", ext4_root.root / path
+    outside.mkdir()
+    inside = ext4_root.root / str(outside).lstrip("/")
+    inside.mkdir(parents=True)
+    if place.exists():
+        for file in place.iterdir():
+            file.rename(inside / file.name)
+        place.rmdir()
+    place.symlink_to(outside)
+    ext4_root.before = ext4_root.manifest()
+    _refused(ext4_root, f"of {ext4_root.root} leads out of it, to {outside}", "chroot(1)")
+    assert list(outside.iterdir()) == []
+    if path == "fs-snapshots":  # no link at all on a btrfs
+        return
+    place.unlink()
+    place.symlink_to(os.path.relpath(inside, place.parent))
+    ext4_root.prepare()
+    ext4_root.abort()
+    assert list(outside.iterdir()) == []

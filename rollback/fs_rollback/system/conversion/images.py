@@ -114,9 +114,9 @@ def _named_by_entries(machine: Ext4Machine, found: Optional[Boot]) -> dict[str, 
 
 
 def _by_name(machine: Ext4Machine, version: str) -> dict[str, bool]:
-    paths = (name.format(version) for name in _NAMES)
-    there = (p for p in paths if files.status_of(machine.root_fd, p) is not None)
-    return {f"/{path}": False for path in list(there)[:1]}
+    found = (files.real_path(machine.root_fd, name.format(version)) for name in _NAMES)
+    there = [f"/{os.path.relpath(path, machine.root)}" for path in found if path is not None]
+    return dict.fromkeys(there[:1], False)
 
 
 def is_built_in(machine: Host, version: str) -> bool:

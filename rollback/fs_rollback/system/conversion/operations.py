@@ -9,7 +9,8 @@ import stat
 from contextlib import suppress
 
 from ...core.conversion.preparation import sum_file
-from ...errors import StoreError, kernel_errors
+from ...core.mountinfo import is_within
+from ...errors import RefusedError, StoreError, kernel_errors
 from .. import boot, files, kernels, loader_settings, process, syscalls
 from ..host import Host
 from . import images
@@ -136,7 +137,22 @@ class Operations:
         forget_boot_once(self._machine, boot.read(self._machine, LAYOUT), entry)
 
     def _path(self, path: str) -> str:
+        refuse_outside(self._machine, path)
         return os.path.join(self._machine.root, path)
+
+
+def refuse_outside(machine: Host, path: str) -> None:
+    """Raise RefusedError if the directory of a path from the root lies in another system.
+
+    What is read is found as if the root were /; what is written goes where links lead from here.
+    """
+    directory = os.path.dirname(path)
+    real = os.path.realpath(os.path.join(machine.root, directory))
+    if not is_within(real, machine.root):
+        raise RefusedError(
+            f"/{directory} of {machine.root} leads out of it, to {real}",
+            hint="Make the link on its way a relative one, or do this in a chroot(1) of that root.",
+        )
 
 
 def forget_boot_once(machine: Host, found: boot.Boot, entry: str) -> None:

@@ -42,7 +42,7 @@ from .. import boot, executor, files, refusals, syscalls
 from ..places import ENTRIES, Place
 from . import beginning, command_lines
 from .machine import LAYOUT, Ext4Machine
-from .operations import Operations, write_file
+from .operations import Operations, refuse_outside, write_file
 
 _CONVERTER = "initramfs-fs-rollback-convert.img"
 _TITLE = "Convert the root to btrfs (fs-rollback), once"
@@ -127,6 +127,9 @@ def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: date
     ]
     if at_next_boot:
         steps += _converter(machine, facts)
+    writing = [s for s in steps if isinstance(s, (WriteFile, RebuildImage, MakeConverter))]
+    for path in (STATE_FILE, *(step.path for step in writing)):
+        refuse_outside(machine, path)
     _refuse_little_room(machine, steps)
     preparation = Preparation(
         Stage.PREPARING, format_time(now), machine.device, machine.uuid, text, tuple(steps)
