@@ -316,13 +316,13 @@ def test_a_kernel_that_is_there_gets_its_initramfs_again(ext4_root: Ext4Root) ->
     ("change", "parts"),
     [
         ({"version": 2}, ["version 2 is of a newer program", "update"]),
-        ({"steps": [{"step": "Explode"}]}, ["KeyError"]),
+        ({"steps": [{"step": "Explode"}]}, ["KeyError", "It is damaged", "remove /fs-snapshots/c"]),
         ({"steps": [{"step": "WriteFile", "path": "../x", "before": None, "after": "", "why": ""}]},
          ["ValueError: path is '../x'"]),
         ({"steps": [{"step": "MakeConverter", "version": 1, "path": "x"}]},
          ["TypeError: version is 1"]),
         ({"stage": "done"}, ["'done' is not a valid Stage"]),
-        (None, ["JSONDecodeError"]),
+        (None, ["JSONDecodeError", "It is damaged. By hand"]),
     ],
     ids=str,
 )  # fmt: skip
@@ -339,3 +339,21 @@ def test_a_state_that_cannot_be_read(
     for command in (_abort, _prepare):
         command(machine).expect_refusal(f"/{STATE} cannot be read: ", *parts, code=1)
     assert machine.manifest() == before
+
+
+def test_a_damaged_state_is_removed_by_hand(ext4_root: Ext4Root) -> None:
+    """As the hint says; then it can be prepared anew."""
+    machine = ext4_root
+    machine.prepare()
+    write(machine.root, STATE, "")
+    _abort(machine).expect_refusal("cannot be read: JSONDecodeError", "By hand", code=1)
+    boot = machine.root / "boot"
+    for path in boot.glob("*.before-btrfs"):
+        path.rename(boot / path.name[: -len(".before-btrfs")])
+    (boot / "loader/entries/A-fs-convert.conf").unlink()
+    (boot / "initramfs-fs-rollback-convert.img").unlink()
+    (machine.root / "etc/dracut.conf.d/90-fs-rollback.conf").unlink()
+    run("rm", "-r", str(machine.root / "fs-snapshots/conversion"))
+    (machine.root / "fs-snapshots").rmdir()
+    assert machine.changed() == dict.fromkeys(EDITED, "other"), "what starts either filesystem"
+    assert _prepare(machine).code == 0

@@ -44,6 +44,10 @@ class PreparationError(ValueError):
     """The text is no preparation that this program can act on."""
 
 
+class NewerPreparationError(PreparationError):
+    """It was written by a newer program."""
+
+
 @dataclass(frozen=True)
 class Preparation:
     """The plan, what it was made for, and how far it is.
@@ -107,7 +111,7 @@ def parse(text: str) -> Preparation:
     try:
         data: Any = json.loads(text)
         if data["version"] > VERSION:
-            raise PreparationError(f"version {data['version']} is of a newer program")
+            raise NewerPreparationError(f"version {data['version']} is of a newer program")
         steps = tuple(_step(row) for row in data["steps"])
         return Preparation(
             Stage(data["stage"]),

@@ -19,13 +19,21 @@ from ...core.conversion.preparation import (
     NEW_FSTAB,
     SHEET,
     STATE_FILE,
+    NewerPreparationError,
     Preparation,
     PreparationError,
     Stage,
     dump,
     parse,
 )
-from ...core.conversion.steps import BootOnce, MakeConverter, RebuildImage, Step, WriteFile
+from ...core.conversion.steps import (
+    KEPT_SUFFIX,
+    BootOnce,
+    MakeConverter,
+    RebuildImage,
+    Step,
+    WriteFile,
+)
 from ...core.loaders import conversion_entry, default_entry
 from ...core.record import format_time
 from ...core.snapshot import STORE
@@ -50,6 +58,14 @@ _TITLE = "Convert the root to btrfs (fs-rollback), once"
 _GROWTH_BYTES = 16 << 20
 _CONVERTER_BYTES = 96 << 20
 
+# What was written starts either filesystem: that of it which is left does no harm.
+_BY_HAND = (
+    f"It is damaged. By hand, where the root is ext4: give each *{KEPT_SUFFIX} in /boot its old"
+    f" name, remove the boot entry *fs-convert.conf, {_CONVERTER}, and /{edits.DRACUT_CONF} or"
+    f" /{edits.INITRAMFS_TOOLS_HOOK}; where it is btrfs: move /{NEW_FSTAB}, if it is there, to"
+    f" /{FSTAB}. Then remove /{DIRECTORY}."
+)
+
 Observer = Callable[[executor.Moment, int, Step], None]
 
 
@@ -72,9 +88,10 @@ def read_state(root: str) -> Optional[Preparation]:
     try:
         return parse(text)
     except PreparationError as error:
+        newer = isinstance(error, NewerPreparationError)
         raise StoreError(
             f"/{STATE_FILE} cannot be read: {error}",
-            hint="A newer fs-rollback may have written it: update this one.",
+            hint="A newer fs-rollback has written it: update this one." if newer else _BY_HAND,
         ) from error
 
 
