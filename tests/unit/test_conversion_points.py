@@ -123,8 +123,6 @@ def test_nothing_is_said_against_a_good_one() -> None:
          "initramfs", "unknown: no tool, and its kernel"),
         ({"other_images": (RESCUE._replace(is_default=True),)}, "refused", "initramfs",
          "/boot/i-rescue, that of the default entry, has no btrfs"),
-        ({"kernels": (KERNEL, KERNEL._replace(version="6.2"))}, "refused", "initramfs",
-         "/boot/i-6.1 is that of several kernels: 6.1, 6.2"),
         ({"builder": ""}, "warning", "initramfs", "neither dracut nor initramfs-tools"),
         ({"progs": None}, "refused", "btrfs-progs", "not installed"),
         ({"progs": (6, 8, 1)}, "refused", "btrfs-progs", "6.8.1 is too old: before 6.9"),
@@ -164,6 +162,7 @@ def test_one_thing_that_is_not_good(
             "6.1 needs none",
         ),
         ({"other_images": (RESCUE._replace(has_btrfs=True),)}, "initramfs", "i-rescue has btrfs"),
+        ({"kernels": (KERNEL, KERNEL._replace(version="6.2"))}, "initramfs", "/boot/i-6.1 has"),
         ({"selinux": ""}, "SELinux", "not installed"),
         ({"selinux": "disabled"}, "SELinux", "disabled"),
         ({"progs": (7, 0)}, "btrfs-progs", "7.0"),
@@ -246,6 +245,13 @@ def test_what_is_no_ext4_is_all_there_is_to_say(
     assert (point.name, point.verdict) == ("filesystem", Verdict.REFUSED)
     assert text in point.text
     assert advice in point.advice
+
+
+def test_an_initramfs_that_kernels_share_is_not_made_anew() -> None:
+    bare = KERNEL._replace(images=(IMAGE._replace(has_btrfs=False),))
+    found = points(replace(GOOD, kernels=(OLD, bare, bare._replace(version="6.2"))))
+    (point,) = [one for one in found if one.verdict is Verdict.REFUSED]
+    assert point.text == "/boot/i-6.1 is that of several kernels: 6.1, 6.2"
 
 
 def test_every_text_is_a_line() -> None:

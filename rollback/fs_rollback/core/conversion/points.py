@@ -292,10 +292,12 @@ def _other_image(image: Initramfs) -> Point:
 
 
 def _shared(facts: Facts) -> Iterator[Point]:
-    """Give the initramfs files that several kernels have: one is made anew for one kernel."""
+    """Give what would be made anew for several kernels: an initramfs is that of one."""
     users: dict[str, list[str]] = {}
     for kernel in facts.kernels:
-        for image in kernel.images:
+        for image in kernel.images if kernel.has_btrfs else ():
+            if image.has_btrfs:
+                continue
             users.setdefault(image.path, []).append(kernel.version)
     for path, versions in users.items():
         if len(versions) > 1:
