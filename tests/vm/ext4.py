@@ -20,6 +20,7 @@ from .conversion import LVM_BYTES, LVM_START, ROOT_BYTES, ConversionBase, conver
 from .design import Boot, Ext4Design
 from .disk import INSTALL, Disks, run, truncate
 from .kernels import kernel_package
+from .loader import NoBootError
 
 # Arguments: ROOT TARBALL TREE BOOT_IMAGE VERSION. An empty BOOT_IMAGE is none.
 _MOUNT_BOOT = """
@@ -106,6 +107,8 @@ class Ext4Disks(Disks):
             with super().as_the_loader() as path:
                 yield path
         else:
+            if not self.root_type:
+                raise NoBootError("there is no filesystem that GRUB reads")
             without = "noload" if self.root_type == "ext4" else "rescue=nologreplay"
             with self._mounted_root("ro", without) as path:
                 yield path
