@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -208,12 +209,21 @@ def _wait_for_the_copy(machine: Machine) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
+def _started_with_sighup(machine: Machine, handler: signal.Handlers) -> subprocess.Popen[str]:
+    """Start a rollback that inherits what becomes of SIGHUP: the tests may run under nohup(1)."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        return start(machine.root, "rollback", "--yes")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_signals_in_the_middle_take_everything_back(named: Machine) -> None:
     _slow(named)
     named.upgrade()
     before = state(named)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        process = start(named.root, "rollback", "--yes")
+        process = _started_with_sighup(named, signal.SIG_DFL)
         _wait_for_the_copy(named)
         process.send_signal(number)
         err = process.communicate(timeout=60)[1]
@@ -248,11 +258,7 @@ def test_a_reader_that_goes_away_does_not_change_what_is_done(
 def test_nohup_is_respected(named: Machine) -> None:
     _slow(named)
     named.upgrade()
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited by what is started
-    try:
-        process = start(named.root, "rollback", "--yes")
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    process = _started_with_sighup(named, signal.SIG_IGN)
     _wait_for_the_copy(named)
     process.send_signal(signal.SIGHUP)
     assert "Rolled back" in process.communicate(timeout=60)[0]
