@@ -43,7 +43,7 @@ RESCUE = Initramfs("/boot/i-rescue", has_btrfs=False)
 GOOD = Facts(
     device="/dev/sda2", fstype="ext4", superblock=BLOCK, spare=BLOCK, users={}, page_bytes=4096,
     is_mounted=True, free_bytes=5 * GIB, is_locked=False, stack=("/dev/sda2",), crypttab=(),
-    names=(("/etc/fstab", f"UUID={UUID}"),), has_fstab_root=True, fstab_is_file=True,
+    names=(("/etc/fstab", f"UUID={UUID}"),), fstab_is_file=True,
     root_options=("noatime", "noquota", "usrjquota="), mounted_again=(), swap_files=(),
     has_saved=False, loader=Loader("/boot", "GRUB", on_root=False), lines_left=(),
     kernels=(KERNEL,),
@@ -88,7 +88,7 @@ def test_nothing_is_said_against_a_good_one() -> None:
         ({"free_bytes": 2 * GIB - 1}, "refused", "free space", "1.9 GiB of 10.0 GiB"),
         ({"is_locked": True}, "refused", "device", "cannot be written to\n'blockdev --setrw'"),
         ({"stack": ()}, "warning", "device", "/dev/sda2: unknown"),
-        ({"has_fstab_root": False}, "refused", "names", "no line for /"),
+        ({"root_options": None}, "refused", "names", "no line for /"),
         ({"names": (("/proc/cmdline", "ZFS=tank"),)}, "warning", "names", f"kept: UUID={UUID}"),
         ({"names": (("a", "zfs:tank"),)}, "warning", "names", "a says zfs:tank, and nothing"),
         ({"names": (("a", "UUID=1234"),)}, "warning", "names", f"/dev/sda2 has UUID {UUID}"),

@@ -205,7 +205,8 @@ def fstab_root(entry: Optional[Entry]) -> Optional[Link]:
             "Add one, or make sure that the kernel's command line says 'rw'.",
         )
     where = f"/etc/fstab line {entry.line}, {entry.text!r}"
-    for option in filter(keeps_btrfs_off, entry.options):
+    option = next(filter(keeps_btrfs_off, entry.options), "")
+    if option:
         return broken(
             "fstab",
             f"the root is btrfs and stays read-only with an option of ext4: {where}",

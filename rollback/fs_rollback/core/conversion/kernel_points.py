@@ -66,29 +66,33 @@ def _image(image: Initramfs) -> Point:
     name = "initramfs"
     if image.has_btrfs:
         return Point(name, Verdict.OK, f"{image.path} has btrfs")
-    text = f"{image.path} has no btrfs yet"
-    if image.has_btrfs is None:
-        text = f"whether {image.path} has btrfs is unknown: {image.reason}"
+    text = _lack(image) + (" yet" if image.has_btrfs is False else "")
     advice = "'fs-rollback convert prepare' makes it anew."
     return Point(name, Verdict.WARNING, text, advice, image.path)
 
 
+def _lack(image: Initramfs) -> str:
+    if image.has_btrfs is None:
+        return f"whether {image.path} has btrfs is unknown: {image.reason}"
+    return f"{image.path} has no btrfs"
+
+
 def _other_image(image: Initramfs) -> Point:
     """Return the point of one that cannot be made anew: it is not known for which kernel."""
-    point = _image(image)
-    if point.verdict is Verdict.OK:
-        return point
+    name = "initramfs"
+    if image.has_btrfs:
+        return _image(image)
     if image.is_default and image.has_btrfs is False:
         return Point(
-            point.name,
+            name,
             Verdict.REFUSED,
             f"{image.path}, that of the default entry, has no btrfs, and its kernel is not known",
             "Make the entry of a usual kernel the default.",
         )
     return Point(
-        point.name,
-        point.verdict,
-        f"{point.text.replace(' yet', '')}, and its kernel is not known",
+        name,
+        Verdict.WARNING,
+        f"{_lack(image)}, and its kernel is not known",
         "Do not choose its entry in the menu afterwards, or make it anew by hand.",
     )
 
@@ -97,9 +101,7 @@ def _shared(facts: Facts) -> Iterator[Point]:
     """Give what would be made anew for several kernels: an initramfs is that of one."""
     users: dict[str, list[str]] = {}
     for kernel in facts.kernels:
-        for image in kernel.images if kernel.has_btrfs else ():
-            if image.has_btrfs:
-                continue
+        for image in kernel.images_to_make:
             users.setdefault(image.path, []).append(kernel.version)
     for path, versions in users.items():
         if len(versions) > 1:

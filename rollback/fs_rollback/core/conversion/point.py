@@ -68,6 +68,11 @@ class Kernel(NamedTuple):
     is_default: bool = False
     is_built_in: bool = False
 
+    @property
+    def images_to_make(self) -> tuple[Initramfs, ...]:
+        """Those that a preparation makes anew: without btrfs, as far as is known."""
+        return tuple(i for i in self.images if not i.has_btrfs) if self.has_btrfs else ()
+
 
 class Loader(NamedTuple):
     """Where kernels and boot entries lie, and what reads them.
@@ -101,8 +106,7 @@ class Volume:
 
     `spare` is the superblock in the second group of blocks, None if there is none. `users` is how
     many inodes use a feature that the superblock only allows; what is absent could not be counted.
-    `progs` is the version of btrfs-progs, None where there are none. `at` is when
-    it was looked at.
+    `progs` is the version of btrfs-progs, None where there are none. `at` is when it was looked at.
     """
 
     device: str
@@ -123,19 +127,18 @@ class Facts(Volume):
 
     `is_locked`: its device cannot be written to. `stack` is what that is made of, itself first.
     `names` are pairs: a place that names the root, and the name. `root_options` are those of its
-    line in fstab, `mounted_again` the other lines that mount it as ext4. `has_saved`: something has
-    the name already that the old ext4 gets. `lines_left` are to be changed by hand. `builder` is
-    the program that makes an initramfs; `other_images` belong to entries of which it is not known
-    whose kernel they start, as for rescue.
+    line in fstab, None without one, `mounted_again` the other lines that mount it as ext4.
+    `has_saved`: something has the name already that the old ext4 gets. `lines_left` are to be
+    changed by hand. `builder` is the program that makes an initramfs; `other_images` belong to
+    entries of which it is not known whose kernel they start, as for rescue.
     """
 
     is_locked: bool
     stack: tuple[str, ...]
     names: tuple[tuple[str, str], ...]
     crypttab: tuple[str, ...]
-    has_fstab_root: bool
     fstab_is_file: bool
-    root_options: tuple[str, ...]
+    root_options: Optional[tuple[str, ...]]
     mounted_again: tuple[Entry, ...]
     swap_files: tuple[str, ...]
     has_saved: bool

@@ -35,7 +35,7 @@ def points(facts: Facts) -> tuple[Point, ...]:
         _device(facts),
         *_names(facts, superblock),
         *_mounted_again(facts.mounted_again),
-        *_quotas(facts.root_options),
+        *_quotas(facts.root_options or ()),
         *_swap(facts),
         *_saved(facts),
         _boot(facts.loader),
@@ -80,7 +80,7 @@ def _device(facts: Facts) -> Point:
 
 def _names(facts: Facts, superblock: Superblock) -> Iterator[Point]:
     name = "names"
-    if not facts.has_fstab_root:
+    if facts.root_options is None:
         yield Point(
             name,
             Verdict.REFUSED,

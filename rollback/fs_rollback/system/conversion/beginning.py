@@ -105,10 +105,10 @@ def is_unfinished(device: str) -> bool:
 def give_back(device: str, filesystem: str, say: Say, *, scan: bool) -> bool:
     """Make an ext4 again of what a conversion has left that was cut off; False if it is none.
 
-    `filesystem` is its UUID. The file is asked for by its name, which only
-    root can give, and only with `scan` looked for on the whole device. Nothing is written unless
-    all of it was saved and nothing else has written to the device since. May run again. Raises
-    KernelError, and Error where two fit that differ.
+    `filesystem` is its UUID. The file is asked for by its name, which only root can give, and only
+    with `scan` looked for on the whole device. Nothing is written unless all of it was saved and
+    nothing else has written to the device since. May run again. Raises KernelError, and Error where
+    two fit that differ.
     """
     places = _places_of_file(device)
     with _opened(device, os.O_RDWR) as disk:

@@ -18,9 +18,9 @@ from ...core.conversion.steps import WriteFile
 from ...core.layout import from_boot_entry
 from .. import boot, boot_sources, files
 from ..boot import Boot
-from ..places import ENTRIES, GRUB_CONFIGURATIONS
+from ..places import ENTRIES, GRUB_CONFIGURATIONS, Place
 from .images import of_system
-from .loading import EFI
+from .loading import vendors
 from .machine import LAYOUT, Ext4Machine
 
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
@@ -39,7 +39,7 @@ def edited(machine: Ext4Machine) -> Iterator[WriteFile]:
         ours = bootable.ours or not cmdline.root_arguments(options).root
         if ours and edits.ext4_words(options):
             name = os.path.basename(bootable.entry.file)
-            path = f"{found.place_of(bootable).point.lstrip('/')}/{ENTRIES}/{name}"
+            path = entry_path(found.place_of(bootable), name)
             kept = edits.without_ext4(options)
             after = bls.rewrite(bootable.entry.text, {"options": kept if kept.strip() else None})
             yield WriteFile(path, bootable.entry.text, after, why)
@@ -50,6 +50,11 @@ def edited(machine: Ext4Machine) -> Iterator[WriteFile]:
         text = files.read_in_tree(machine.root_fd, path)
         if text is not None and change(text) != text:
             yield WriteFile(path, text, change(text), why)
+
+
+def entry_path(place: Place, name: str) -> str:
+    """Return the path in the machine of a boot entry's file."""
+    return f"{place.point.lstrip('/')}/{ENTRIES}/{name}"
 
 
 def left(machine: Ext4Machine, found: Optional[Boot]) -> Iterator[CommandLine]:
@@ -94,9 +99,7 @@ def expanded(machine: Ext4Machine, options: str) -> str:
 def _configurations(machine: Ext4Machine) -> Iterator[str]:
     """Give the paths at which GRUB's own configuration may lie."""
     yield from (f"boot/{name}" for name in GRUB_CONFIGURATIONS)
-    for directory in EFI:
-        for vendor in files.list_in_tree(machine.root_fd, directory) or []:
-            yield f"{directory}/{vendor}/grub.cfg"
+    yield from (f"{directory}/grub.cfg" for directory in vendors(machine.root_fd))
 
 
 def _is_ours(machine: Ext4Machine, path: str, line: str) -> bool:

@@ -15,7 +15,7 @@ from ..boot import Boot
 from ..places import GRUB_CONFIGURATIONS
 from .machine import Ext4Machine, device_of
 
-EFI = ("boot/efi/EFI", "efi/EFI", "boot/EFI")
+_EFI = ("boot/efi/EFI", "efi/EFI", "boot/EFI")
 _MODULES = "part_gpt part_msdos lvm btrfs ext2"
 _MOST_BYTES = 64 << 20
 
@@ -51,12 +51,18 @@ def _efi_images(tree: int) -> Iterator[tuple[str, bool]]:
 
     Modules are embedded as they are, each with its name (grub_module_header, kernel.h of GRUB).
     """
-    for directory in EFI:
+    for directory in vendors(tree):
+        for name in files.list_in_tree(tree, directory) or []:
+            if name.lower().startswith("grub") and name.lower().endswith(".efi"):
+                path = f"{directory}/{name}"
+                yield path, b"btrfs\0" in files.read_bytes(tree, path, _MOST_BYTES)
+
+
+def vendors(tree: int) -> Iterator[str]:
+    """Give the directories on the ESP in which each vendor has its loader."""
+    for directory in _EFI:
         for vendor in files.list_in_tree(tree, directory) or []:
-            for name in files.list_in_tree(tree, f"{directory}/{vendor}") or []:
-                if name.lower().startswith("grub") and name.lower().endswith(".efi"):
-                    path = f"{directory}/{vendor}/{name}"
-                    yield path, b"btrfs\0" in files.read_bytes(tree, path, _MOST_BYTES)
+            yield f"{directory}/{vendor}"
 
 
 def _disks(number: str) -> Iterator[str]:

@@ -48,15 +48,17 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
 
 def is_damaged(device: str) -> bool:
     """Whether a btrfs has a superblock that was written in part. Raises ProcessError."""
-    if devices.probe(device).get("TYPE") != "btrfs":
-        return False
+    return devices.probe(device).get("TYPE") == "btrfs" and _is_torn(device)
+
+
+def _is_torn(device: str) -> bool:
     said = process.run(["btrfs", "inspect-internal", "dump-super", device])
     return re.search(r"^csum\s.*\[match\]$", said, re.MULTILINE) is None
 
 
 def refuse_damaged(device: str) -> None:
-    """Raise RefusedError if it is."""
-    if is_damaged(device):
+    """Raise RefusedError if that of a btrfs is."""
+    if _is_torn(device):
         raise RefusedError(
             f"the superblock of the btrfs on {device} is damaged",
             hint="If a way back to ext4 was cut off: 'fs-rollback convert run --back' goes on."
@@ -71,4 +73,4 @@ def _may_be_cut_off(device: str, kind: str, *, back: bool) -> bool:
             return True
         return superblock.is_clean and process.watch(["e2fsck", "-f", "-n", device])[0] != 0
     # A btrfs in use is not made an older ext4 unasked, even if its disk has damaged it.
-    return not kind or (back and is_damaged(device))
+    return not kind or (back and kind == "btrfs" and _is_torn(device))

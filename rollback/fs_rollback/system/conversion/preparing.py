@@ -47,7 +47,6 @@ from ...errors import (
     kernel_errors,
 )
 from .. import boot, executor, files, refusals, syscalls
-from ..places import ENTRIES, Place
 from . import beginning, command_lines
 from .machine import LAYOUT, Ext4Machine
 from .operations import Operations, refuse_outside, write_file
@@ -162,15 +161,9 @@ def _builder_file(machine: Ext4Machine, builder: str) -> WriteFile:
     return WriteFile(path, before, text, "each new initramfs has btrfs from now on", mode)
 
 
-def _entry_path(place: Place, name: str) -> str:
-    return f"{place.point.lstrip('/')}/{ENTRIES}/{name}"
-
-
 def _images(machine: Ext4Machine, facts: Facts) -> Iterator[RebuildImage]:
     for kernel in facts.kernels:
-        for image in kernel.images if kernel.has_btrfs else ():
-            if image.has_btrfs:
-                continue
+        for image in kernel.images_to_make:
             step = RebuildImage(kernel.version, image.path.lstrip("/"))
             if files.status_of(machine.root_fd, step.kept, follow=False) is not None:
                 raise RefusedError(
@@ -224,7 +217,9 @@ def _converter(machine: Ext4Machine, facts: Facts) -> list[Step]:
         )
     return [
         MakeConverter(default.kernel, image),
-        WriteFile(_entry_path(place, name), None, text, "the boot entry that converts"),
+        WriteFile(
+            command_lines.entry_path(place, name), None, text, "the boot entry that converts"
+        ),
         BootOnce(name, _TITLE),
     ]
 
