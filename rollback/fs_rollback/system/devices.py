@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from ..errors import ProcessError, RefusedError, UnsupportedRootError, UsageError
+from ..errors import ProcessError, RefusedError, UnsupportedRootError, UsageError, kernel_errors
 from . import process
 
 _TAGS = ("UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=")
@@ -85,6 +85,29 @@ def _blkid(*arguments: str) -> str | None:
         if isinstance(error.__cause__, OSError):
             raise
         return None
+
+
+def number_of(device: str) -> str:
+    """Return "MAJOR:MINOR" of a block device. Raises OSError."""
+    number = os.stat(device).st_rdev
+    return f"{os.major(number)}:{os.minor(number)}"
+
+
+def of_number(number: str) -> str:
+    """Return the path of the block device "MAJOR:MINOR". Raises KernelError."""
+    path = f"/sys/dev/block/{number}/uevent"
+    with kernel_errors("read", path), open(path, encoding="utf-8") as file:
+        names = [line[8:].strip() for line in file if line.startswith("DEVNAME=")]
+    return f"/dev/{names[0]}" if names else f"/dev/block/{number}"
+
+
+def is_read_only(number: str) -> bool:
+    """Whether the block device "MAJOR:MINOR" takes no writes; False where there is none."""
+    try:
+        with open(f"/sys/dev/block/{number}/ro", encoding="utf-8") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
 
 
 def probe(device: str) -> dict[str, str]:

@@ -16,6 +16,11 @@ from ..errors import ProcessError
 Say = Callable[[str], object]
 
 
+def _environment() -> dict[str, str]:
+    """The caller's with the C locale: what is printed is read."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
 def run(
     arguments: Sequence[str], *, pass_fds: Sequence[int] = (), with_errors: bool = False
 ) -> str:
@@ -24,13 +29,12 @@ def run(
     The environment is the caller's with the C locale. Raises ProcessError with the last line it
     wrote to stderr.
     """
-    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
         done = subprocess.run(
             list(arguments),
             check=False,
             capture_output=True,
-            env=environment,
+            env=_environment(),
             pass_fds=pass_fds,
             stdin=subprocess.DEVNULL,
         )
@@ -62,14 +66,13 @@ def watch(
     What `heard` raises ends the program, SIGKILL, and is raised. Raises ProcessError where it
     cannot be started.
     """
-    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
         running = subprocess.Popen(
             list(arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=_environment(),
             pass_fds=pass_fds,
             start_new_session=True,
             # SIGPIPE stays ignored, as Python has it: it goes on where nobody reads any more.

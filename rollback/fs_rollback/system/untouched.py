@@ -56,9 +56,8 @@ def refuse_in_use(device: str) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-    number = os.stat(device).st_rdev
-    name = f"{os.major(number)}:{os.minor(number)}"
-    point = next((m.point for m in host.read_mounts() if m.device == name), "")
+    number = devices.number_of(device)
+    point = next((m.point for m in host.read_mounts() if m.device == number), "")
     if point:
         raise RefusedError(
             f"{device} is mounted on {point}",

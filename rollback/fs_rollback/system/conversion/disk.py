@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ...errors import LockedError, RefusedError, kernel_errors
-from .. import process, syscalls, untouched
+from .. import devices, process, syscalls, untouched
 
 # The options that mount the top level of a btrfs, whatever the default subvolume is.
 TOP_LEVEL = "subvolid=5"
@@ -27,8 +27,8 @@ def owned(device: str) -> Iterator[int]:
     or otherwise in use, LockedError where another process holds it.
     """
     with kernel_errors("open", device):
+        number = devices.number_of(device)
         descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-        number = os.fstat(descriptor).st_rdev
     try:
         deadline = time.monotonic() + _WAIT_S
         while not syscalls.try_lock(descriptor):
@@ -38,7 +38,7 @@ def owned(device: str) -> Iterator[int]:
                     hint="A conversion may be under way; 'lslocks' names who has it.",
                 )
             time.sleep(0.1)
-        if _is_read_only(number):
+        if devices.is_read_only(number):
             raise RefusedError(
                 f"{device} cannot be written to", hint="'blockdev --setrw' may help, or a switch."
             )
@@ -67,12 +67,6 @@ def mounted(device: str, fstype: str, options: str) -> Iterator[str]:
     finally:
         with suppress(OSError):  # an empty directory does no harm
             os.rmdir(directory)
-
-
-def _is_read_only(number: int) -> bool:
-    path = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/ro"
-    with kernel_errors("read", path), open(path, encoding="utf-8") as file:
-        return file.read().strip() == "1"
 
 
 def is_mounted_anywhere(device: str) -> bool:

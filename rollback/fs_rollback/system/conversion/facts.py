@@ -20,7 +20,7 @@ from ...core.fstab import Entry
 from ...errors import ProcessError, RefusedError, kernel_errors
 from .. import boot, boot_sources, devices, files, process
 from . import command_lines, images, loading
-from .machine import LAYOUT, Ext4Machine, device_of, number_of
+from .machine import LAYOUT, Ext4Machine
 
 _BOOT_POINTS = ("/boot", "/boot/efi", "/efi")
 _PIECE_BYTES = 1 << 22
@@ -54,7 +54,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         page_bytes=os.sysconf("SC_PAGESIZE"),
         is_mounted=not machine.mount.read_only,
         free_bytes=space.f_bfree * space.f_frsize,
-        is_locked=_attribute(f"/sys/dev/block/{machine.mount.device}", "ro") == "1",
+        is_locked=devices.is_read_only(machine.mount.device),
         stack=stack,
         names=tuple(_names(machine, found)),
         crypttab=tuple(_crypttab(tree)) if any("LUKS" in layer for layer in stack) else (),
@@ -150,9 +150,9 @@ def stack_of(number: str) -> Iterator[str]:
         yield f"{_DM_KINDS.get(kind, 'device mapper')} {name}"
     elif os.path.isdir(f"{directory}/md"):
         level = _attribute(directory, "md/level")
-        yield f"md {level} {device_of(number)}"
+        yield f"md {level} {devices.of_number(number)}"
     else:
-        yield device_of(number) if os.path.isdir(directory) else number
+        yield devices.of_number(number) if os.path.isdir(directory) else number
     slaves = f"{directory}/slaves"
     for slave in sorted(os.listdir(slaves)) if os.path.isdir(slaves) else []:
         yield from stack_of(_attribute(f"{slaves}/{slave}", "dev"))
@@ -202,7 +202,7 @@ def _mounted_again(
         if spec.startswith("UUID="):
             spec = spec.lower().replace("uuid", "UUID")
         try:
-            is_device = number_of(spec) == machine.mount.device
+            is_device = devices.number_of(spec) == machine.mount.device
         except OSError:
             is_device = False
         if is_device or spec in names:

@@ -10,10 +10,10 @@ from typing import Optional
 
 from ...core import loaders
 from ...core.conversion.point import Loader
-from .. import files
+from .. import devices, files
 from ..boot import Boot
 from ..places import GRUB_CONFIGURATIONS
-from .machine import Ext4Machine, device_of
+from .machine import Ext4Machine
 
 _EFI = ("boot/efi/EFI", "efi/EFI", "boot/EFI")
 _MODULES = "part_gpt part_msdos lvm btrfs ext2"
@@ -79,4 +79,4 @@ def _disks(number: str) -> Iterator[str]:
         directory = os.path.dirname(directory)
     if os.path.exists(f"{directory}/dev"):
         with open(f"{directory}/dev", encoding="ascii") as file:
-            yield device_of(file.read().strip())
+            yield devices.of_number(file.read().strip())

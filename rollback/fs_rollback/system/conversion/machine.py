@@ -12,7 +12,7 @@ from functools import cached_property
 from ...core import mountinfo
 from ...core.layout import Kind, Layout
 from ...core.snapshot import TOP_LEVEL_ID, Subvolume
-from ...errors import KernelError, RefusedError, kernel_errors, require_root
+from ...errors import KernelError, RefusedError, require_root
 from .. import devices, files, host
 from ..host import Host
 
@@ -46,26 +46,12 @@ class Ext4Machine(Host):
         """The device of the root."""
         source, number = self.mount.source, self.mount.device
         try:
-            if number_of(source) == number:
+            if devices.number_of(source) == number:
                 return source
         except OSError:
             pass  # /dev/root, without an initramfs
         # 0: what is on no device of its own, or, as btrfs, on several.
-        return source if number.startswith("0:") else device_of(number)
-
-
-def number_of(device: str) -> str:
-    """Return "MAJOR:MINOR" of a block device. Raises OSError."""
-    number = os.stat(device).st_rdev
-    return f"{os.major(number)}:{os.minor(number)}"
-
-
-def device_of(number: str) -> str:
-    """Return the path of the block device "MAJOR:MINOR". Raises KernelError."""
-    path = f"/sys/dev/block/{number}/uevent"
-    with kernel_errors("read", path), open(path, encoding="utf-8") as file:
-        names = [line[8:].strip() for line in file if line.startswith("DEVNAME=")]
-    return f"/dev/{names[0]}" if names else f"/dev/block/{number}"
+        return source if number.startswith("0:") else devices.of_number(number)
 
 
 @contextmanager
@@ -88,7 +74,7 @@ def opened(root: str, device: str = "") -> Iterator[Ext4Machine]:
             hint="Give the directory on which the root is mounted.",
         )
     if device:
-        mount = mount._replace(source=device, device=number_of(device))
+        mount = mount._replace(source=device, device=devices.number_of(device))
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

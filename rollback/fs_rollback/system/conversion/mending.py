@@ -8,7 +8,7 @@ import re
 from ...errors import Error, RefusedError, UndoFailedError
 from .. import devices, process
 from ..process import Say
-from . import beginning, converter, facts
+from . import beginning, converter, e2fsck, facts
 
 
 def mend(device: str, say: Say, *, back: bool = False) -> bool:
@@ -37,10 +37,10 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
             f"{device} is neither a whole ext4 nor a btrfs, and nothing that was saved of it fits",
             commands=converter.by_hand(device),
         )
-    code, last = process.watch(["e2fsck", "-f", "-n", device])
-    if code:
+    wrong = e2fsck.look(device)
+    if wrong:
         raise UndoFailedError(
-            f"{device} got back what was saved of it and is not whole: {last}",
+            f"{device} got back what was saved of it and is not whole: {wrong}",
             commands=converter.by_hand(device),
         )
     return True
@@ -71,6 +71,6 @@ def _may_be_cut_off(device: str, kind: str, *, back: bool) -> bool:
         superblock = facts.read_superblock(device)
         if superblock is None or beginning.is_unfinished(device):
             return True
-        return superblock.is_clean and process.watch(["e2fsck", "-f", "-n", device])[0] != 0
+        return superblock.is_clean and bool(e2fsck.look(device))
     # A btrfs in use is not made an older ext4 unasked, even if its disk has damaged it.
     return not kind or (back and kind == "btrfs" and _is_torn(device))

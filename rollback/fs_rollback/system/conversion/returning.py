@@ -8,14 +8,12 @@ from typing import NamedTuple
 
 from ...core.conversion.preparation import SAVED, STATE_FILE
 from ...errors import Error, RefusedError, UndoFailedError
-from .. import btrfs, devices, executor, files, process, syscalls
+from .. import btrfs, devices, executor, files, syscalls
 from ..process import Say
-from . import converter, disk, mending, preparing
+from . import converter, disk, e2fsck, mending, preparing
 from .disk import TOP_LEVEL
 
 _IMAGE = f"{SAVED}/image"
-# e2fsck(8): 1 and 2 are errors that it has corrected.
-_E2FSCK_GOOD = (0, 1, 2)
 
 
 class Lost(NamedTuple):
@@ -88,9 +86,9 @@ def back(device: str, say: Say) -> None:
                 f"btrfs-convert could not go back, {device} is btrfs as before: {last}",
                 hint="A balance, defragmentation or resize since the conversion forbids it.",
             )
-        checked, said = process.watch(["e2fsck", "-f", "-p", device])
-        if code or checked not in _E2FSCK_GOOD:
+        wrong = e2fsck.repair(device)
+        if code or wrong:
             raise UndoFailedError(
-                f"{device} is no whole ext4: {last if code else said}",
+                f"{device} is no whole ext4: {last if code else wrong}",
                 commands=converter.by_hand(device),
             )

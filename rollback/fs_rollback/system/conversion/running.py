@@ -32,12 +32,9 @@ from ...core.snapshot import STORE
 from ...errors import Error, ProcessError, RefusedError, UndoFailedError, kernel_errors
 from .. import devices, executor, files, process, syscalls
 from ..process import Say
-from . import beginning, converter, disk, facts, mending, preparing
+from . import beginning, converter, disk, e2fsck, facts, mending, preparing
 from .disk import TOP_LEVEL
 from .operations import write_file
-
-# e2fsck(8): 1 and 2 are errors that it has corrected.
-_E2FSCK_GOOD = (0, 1, 2)
 
 # Options that prove nothing here: a rescue system may have no SELinux, and where in the filesystem
 # the root is, is for the layout to say.
@@ -80,9 +77,9 @@ def _save(device: str, preparation: Preparation, say: Say) -> list[int]:
     say(f"saving the beginning of {device} on it")
     with disk.mounted(device, "ext4", "noatime") as root:
         places = beginning.reserve(root, device)
-    code, last = process.watch(["e2fsck", "-f", "-n", device])
-    if code:
-        raise Error(f"the ext4 on {device} is not whole, nothing is converted: {last}")
+    wrong = e2fsck.look(device)
+    if wrong:
+        raise Error(f"the ext4 on {device} is not whole, nothing is converted: {wrong}")
     beginning.save(device, preparation.uuid, places)
     return places
 
@@ -132,10 +129,10 @@ def refuse(found: Sequence[Point]) -> None:
 
 def _repair(device: str, say: Say) -> None:
     say(f"checking the ext4 on {device}")
-    code, last = process.watch(["e2fsck", "-f", "-p", device])
-    if code not in _E2FSCK_GOOD:
+    wrong = e2fsck.repair(device)
+    if wrong:
         raise Error(
-            f"e2fsck could not repair {device} by itself, nothing is converted: {last}",
+            f"e2fsck could not repair {device} by itself, nothing is converted: {wrong}",
             hint=f"From a rescue system: e2fsck -f {device}",
         )
 
@@ -208,13 +205,13 @@ def _convert(
     # Whatever it says: where it was cut off in its last moment, only this makes it whole.
     beginning.give_back_from(device, preparation.uuid, saved)
     if devices.probe(device).get("TYPE") == "ext4":
-        checked, said = process.watch(["e2fsck", "-f", "-n", device])
-        if checked == 0:
+        wrong = e2fsck.look(device)
+        if not wrong:
             raise Error(
                 f"btrfs-convert failed, the ext4 on {device} is as before: {last}",
                 hint="'fs-rollback convert check' may tell why.",
             )
-        last = f"{last}; e2fsck: {said}"
+        last = f"{last}; e2fsck: {wrong}"
     raise UndoFailedError(
         f"btrfs-convert failed on {device}, which is neither ext4 nor btrfs as it is: {last}",
         commands=converter.by_hand(device),
@@ -307,13 +304,11 @@ def _go_back(device: str, say: Say, lock: int, cause: Error) -> None:
     say("converting back to ext4")
     try:
         code, last = converter.convert_back(device, say, lock)
-        checked = 4
-        if code == 0:
-            checked, last = process.watch(["e2fsck", "-f", "-n", device])
+        wrong = f"btrfs-convert: {last}" if code else e2fsck.look(device)
     except Error as error:
-        code, checked, last = 1, 4, str(error)
-    if code or checked:
+        wrong = str(error)
+    if wrong:
         raise UndoFailedError(
-            f"{device} could not be made ext4 again ({last}) after: {cause}",
+            f"{device} could not be made ext4 again ({wrong}) after: {cause}",
             commands=converter.by_hand(device),
         ) from cause
