@@ -335,7 +335,8 @@ def test_a_process_with_files_in_home(tmp_path: Path) -> None:
     try:
         sleeping = subprocess.Popen([shutil.which("sleep") or "sleep", "60"], cwd="/home/user")
         try:
-            with pytest.raises(RefusedError, match=r"sleep .* has /home/user open") as caught:
+            said = rf"process {sleeping.pid} \(sleep\) has /home/user open"
+            with pytest.raises(RefusedError, match=said) as caught:
                 renaming._refuse_users_of_home(_Running())  # type: ignore[arg-type]
             assert "Log everybody out" in caught.value.hint
         finally:

@@ -123,3 +123,12 @@ def beside(arguments: Sequence[str]) -> Iterator[None]:
     finally:
         running.kill()  # it may have been started where SIGTERM is held back
         running.wait()
+
+
+def name_of(number: str) -> str:
+    """Return the name of a running process, proc_pid_comm(5)."""
+    try:
+        with open(f"/proc/{number}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "gone or elsewhere"

@@ -16,7 +16,7 @@ from ..core.naming import NEW_ROOT_PREFIX, REPLACED_PREFIX, SNAPSHOT_PREFIX, TRI
 from ..core.record import Record
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import KernelError, LockedError, StoreError
-from . import btrfs, files, syscalls
+from . import btrfs, files, process, syscalls
 from .host import Host
 
 PENDING = "pending.json"
@@ -58,8 +58,8 @@ class Store:
             for line in file:
                 fields = line.split()
                 if "FLOCK" in fields and wanted in fields:
-                    process = fields[fields.index(wanted) - 1]
-                    return f"process {process} ({_command_name(process)})"
+                    holder = fields[fields.index(wanted) - 1]
+                    return f"process {holder} ({process.name_of(holder)})"
         return "another process"
 
     def is_busy(self) -> bool:
@@ -307,14 +307,6 @@ def _by_age(snapshots: list[Snapshot]) -> list[Snapshot]:
         place = next((i for i, s in enumerate(ordered) if s.created > other.created), len(ordered))
         ordered.insert(place, other)
     return ordered
-
-
-def _command_name(process: str) -> str:
-    try:
-        with open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return "gone or elsewhere"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ..process import Say
 from ..store import Store
 from . import images, preparing, renaming
 from .converter import progress
-from .operations import forget_boot_once, write_file
+from .operations import forget_boot_once, remove_file, write_file
 
 
 class Task(enum.Enum):
@@ -186,11 +186,11 @@ def tidy(host: Host, preparation: Preparation) -> None:
         for root, tree in ((host.root, host.root_fd), (host.top, host.top_fd)):
             if isinstance(step, WriteFile) and step.before is None:
                 if files.read_in_tree(tree, step.path) == step.after:
-                    _remove(root, step.path)
+                    remove_file(os.path.join(root, step.path), "")
             elif isinstance(step, MakeConverter):
-                _remove(root, step.path)
+                remove_file(os.path.join(root, step.path), "")
             elif isinstance(step, RebuildImage):
-                _remove(root, step.kept)
+                remove_file(os.path.join(root, step.kept), "")
 
 
 def forget(host: Host) -> None:
@@ -200,13 +200,6 @@ def forget(host: Host) -> None:
         reclaim.remove(path)
     with files.opened(host.top) as top:
         syscalls.sync_filesystem(top)
-
-
-def _remove(root: str, path: str) -> None:
-    directory, name = os.path.split(os.path.join(root, path))
-    if os.path.isdir(directory):
-        with files.opened(directory) as opened:
-            files.remove_durably(opened, name)
 
 
 def is_top_level(host: Host) -> bool:

@@ -37,18 +37,11 @@ class Operations:
 
     def remove_file(self, path: str) -> None:
         """Remove a file durably, whole or unfinished; nothing to do if there is none."""
-        self._remove(path, "", files.TEMPORARY)
+        remove_file(self._path(path), "", files.TEMPORARY)
 
     def remove_unfinished(self, path: str) -> None:
         """Remove what a killed process has begun to write there; the file itself stays."""
-        self._remove(path, files.TEMPORARY)
-
-    def _remove(self, path: str, *endings: str) -> None:
-        directory, name = os.path.split(self._path(path))
-        if os.path.isdir(directory):
-            with files.opened(directory) as opened:
-                for ending in endings:
-                    files.remove_durably(opened, name + ending)
+        remove_file(self._path(path), files.TEMPORARY)
 
     def make_image(self, version: str, path: str, *, converts: bool) -> None:
         """Make the initramfs of a kernel, durable and whole; `converts`: the one that converts.
@@ -101,7 +94,7 @@ class Operations:
         if os.path.lexists(self._path(kept)):
             if self._is_ours(version, path):
                 _publish(self._path(kept), self._path(path))
-            self._remove(kept, "")
+            remove_file(self._path(kept), "")
         self.remove_file(sum_file(path))
 
     def _is_ours(self, version: str, path: str) -> bool:
@@ -176,6 +169,15 @@ def write_file(full: str, text: str, mode: int) -> None:
     data = (text.encode("utf-8", "surrogateescape"),)
     with files.opened(directory) as opened:
         files.replace(opened, name, data, mode=mode, for_loader=True)
+
+
+def remove_file(full: str, *endings: str) -> None:
+    """Remove the files whose names end so, durably, where they are there. Raises KernelError."""
+    directory, name = os.path.split(full)
+    if os.path.isdir(directory):
+        with files.opened(directory) as opened:
+            for ending in endings:
+                files.remove_durably(opened, name + ending)
 
 
 def _publish(unfinished: str, full: str, *, like_before: bool = False) -> None:

@@ -145,7 +145,7 @@ def _refuse_users_of_home(host: Host) -> None:
         for link in _links(f"/proc/{number}"):
             if is_within(link, "/home") and link != "/home":
                 raise RefusedError(
-                    f"{_command(number)} (process {number}) has {link} open",
+                    f"process {number} ({process.name_of(number)}) has {link} open",
                     hint="Log everybody out and do this as root at a console.",
                 )
 
@@ -161,14 +161,6 @@ def _links(directory: str) -> Iterator[str]:
             yield os.readlink(f"{directory}/{name}")
         except OSError:
             continue
-
-
-def _command(number: str) -> str:
-    try:
-        with open(f"/proc/{number}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return "a process"
 
 
 def give_names(host: Host, store: Store, layout: Layout, wanted: Wanted, say: Say) -> None:
