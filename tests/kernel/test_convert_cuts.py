@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -61,10 +62,8 @@ def _scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 def _made(directory: Path) -> Scene:
     image = prepared_image(directory)
     with on(image) as root:
-        # Data where the second superblock of a btrfs will be: only there a file can be lost.
-        (root / "large").write_bytes(random.Random(1).randbytes(120 << 20))
+        _put_data_at(root / "data", 64 << 20)
         before = manifest.manifest(root, exclude=OWN)
-    assert "Block not found" not in run("debugfs", "-R", "icheck 16384", str(image))
     with attached(image) as device:
         done = observed(device, "fail", "before", "convert")
         assert "before convert" in done.stdout, done
@@ -74,6 +73,25 @@ def _made(directory: Path) -> Scene:
     there = _logged(library, made, directory / "there.log", *_CONVERT, str(made))
     back = _logged(library, made, directory / "back.log", "btrfs-convert", "-r", str(made))
     return Scene(image, library, there, back, before)
+
+
+def _put_data_at(path: Path, place: int) -> None:
+    """Make a file with data at a place of the device; its other blocks are free again."""
+    space = os.statvfs(path.parent)
+    size, most = 64 << 10, (space.f_bavail - space.f_blocks // 64) * space.f_bsize
+    run("fallocate", f"--length={most}", str(path))
+    pattern = r"^ *\d+: +(\d+)\.\. +\d+: +(\d+)\.\. +\d+: +(\d+)"
+    extents = re.findall(pattern, run("filefrag", "-v", f"-b{_BLOCK}", str(path)), re.MULTILINE)
+    (start,) = (
+        (int(logical) - int(physical)) * _BLOCK + place
+        for logical, physical, count in extents
+        if int(physical) <= place // _BLOCK < int(physical) + int(count)
+    )
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(random.Random(1).randbytes(size))
+    for offset, length in ((0, start), (start + size, most)):
+        run("fallocate", "--punch-hole", f"--offset={offset}", f"--length={length}", str(path))
 
 
 def _logged(library: Path, image: Path, log: Path, *command: str) -> list[list[Write]]:
@@ -206,6 +224,45 @@ def test_killed_in_front_of_a_write(scene: Scene, tmp_path: Path) -> None:
             assert again.code == 0, (number, again)
         expect(image, "btrfs", scene.before)
         image.unlink()
+
+
+def test_an_ext4_that_was_used_after_the_first_write(scene: Scene, tmp_path: Path) -> None:
+    """It is mounted as ever, with a block of it overwritten; then it is to be converted again."""
+    image = tmp_path / "disk.img"
+    run("cp", "--sparse=always", str(scene.image), str(image))
+    first = next(n for n, epoch in enumerate(scene.there) if any(map(_is_reserved, epoch)))
+    _write(image, [write for epoch in scene.there[: first + 1] for write in epoch])
+    looked = subprocess.run(["e2fsck", "-f", "-n", str(image)], check=False, capture_output=True)
+    assert looked.returncode == 4
+    with on(image) as root:
+        (root / "srv/since").write_text("since\n")
+        before = manifest.manifest(root, exclude=OWN)
+    with attached(image) as device:
+        again = converted_on(device)
+        assert again.code == 0, again
+    assert "has overwritten" in again.err
+    expect(image, "btrfs", before)
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_a_way_back_without_its_last_write(is_used: bool, scene: Scene, tmp_path: Path) -> None:
+    """An ext4 that e2fsck calls whole, with a file that is not; even when it was used since."""
+    image = tmp_path / "disk.img"
+    run("cp", "--sparse=always", str(scene.image), str(image))
+    wanted = _reserved(image)
+    _write(image, [write for epoch in scene.there for write in epoch])
+    _write(image, [Write(*wanted[0])])
+    run("e2fsck", "-f", "-n", str(image))
+    if is_used:
+        with on(image) as root:
+            assert manifest.manifest(root, exclude=OWN) != scene.before
+            (root / "fs-snapshots/since").write_text("since\n")
+    with attached(image) as device:
+        again = command("run", "--back", "--device", device, "--yes")
+        assert again.code == 0, again
+        assert "giving back" in again.err
+        assert command("run", "--back", "--device", device, "--yes").code == 3
+    expect(image, "ext4", scene.before)
 
 
 def test_what_was_saved_before_the_ext4_was_used_again_is_not_given_back(

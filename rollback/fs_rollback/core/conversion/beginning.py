@@ -23,10 +23,13 @@ _SECTOR = 512
 _PAYLOAD = BLOCK_BYTES - _SECTOR
 _HEAD = struct.Struct("<24s16s16sQQIII32s")
 # In each range btrfs has its superblock here; what comes before it in the first one becomes zero.
-_SUPERBLOCKS = ((64 << 10, 4096), (64 << 20, 4096), (256 << 30, 4096))
+SUPERBLOCKS = (64 << 10, 64 << 20, 256 << 30)
+SUPERBLOCK_BYTES = 4096
 _ZEROED = 64 << 10
-# struct btrfs_super_block: the magic is at 64.
-_TEMPORARY_MAGIC, _MAGIC_AT = b"!BHRfS_M", (64 << 10) + 64
+# struct btrfs_super_block (btrfs_tree.h of Linux): a checksum, the UUID, where it lies, flags, the
+# magic; btrfs-convert(8) has another one until the btrfs is whole.
+_SUPER_HEAD = struct.Struct("<32x16sQ8x8s")
+_MAGIC, _TEMPORARY_MAGIC = b"_BHRfS_M", b"!BHRfS_M"
 # More than this many are no accident.
 _MOST_SAVES = 64
 
@@ -148,9 +151,23 @@ def is_cut_off(saved: Sequence[Extent], present: Sequence[Extent]) -> bool:
 
 
 def _is_super(place: int) -> bool:
-    return any(start <= place < start + size for start, size in _SUPERBLOCKS)
+    return any(start <= place < start + SUPERBLOCK_BYTES for start in SUPERBLOCKS)
 
 
-def is_unfinished(first: bytes) -> bool:
-    """Whether the beginning of a device has the superblock of a btrfs that is not finished."""
-    return first[_MAGIC_AT : _MAGIC_AT + len(_TEMPORARY_MAGIC)] == _TEMPORARY_MAGIC
+def is_superblock(block: bytes, place: int, uuid: bytes) -> bool:
+    """Whether a block is the superblock of a btrfs, finished or not, that lies at this place."""
+    if len(block) < _SUPER_HEAD.size:
+        return False
+    found_uuid, found_place, magic = _SUPER_HEAD.unpack_from(block)
+    is_magic = magic in (_MAGIC, _TEMPORARY_MAGIC)
+    return is_magic and (found_uuid, found_place) == (uuid, place)
+
+
+def under_superblock(saved: Sequence[Extent], place: int) -> list[Extent]:
+    """Return what was saved of where btrfs has a superblock."""
+    found = []
+    for offset, data in saved:
+        first, last = max(offset, place), min(offset + len(data), place + SUPERBLOCK_BYTES)
+        if first < last:
+            found.append(Extent(first, data[first - offset : last - offset]))
+    return found

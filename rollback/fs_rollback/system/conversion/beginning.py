@@ -96,19 +96,13 @@ def save(device: str, filesystem: str, places: Sequence[int]) -> None:
             raise Error(f"what was saved on {device} cannot be read again", hint="See 'dmesg'.")
 
 
-def is_unfinished(device: str) -> bool:
-    """Whether a device has the superblock of a btrfs that a conversion has not finished."""
-    with _opened(device, os.O_RDONLY) as disk:
-        return beginning.is_unfinished(os.pread(disk, 1 << 17, 0))
-
-
 def give_back(device: str, filesystem: str, say: Say, *, scan: bool) -> bool:
     """Make an ext4 again of what a conversion has left that was cut off; False if it is none.
 
     `filesystem` is its UUID. The file is asked for by its name, which only root can give, and only
     with `scan` looked for on the whole device. Nothing is written unless all of it was saved and
-    nothing else has written to the device since. May run again. Raises KernelError, and Error where
-    two fit that differ.
+    nothing else has written to the device since, or there is nothing to give back. May run again.
+    Raises KernelError, and Error where two fit that differ.
     """
     places = _places_of_file(device)
     with _opened(device, os.O_RDWR) as disk:
@@ -124,6 +118,33 @@ def give_back(device: str, filesystem: str, say: Say, *, scan: bool) -> bool:
             return False
         say(f"giving back to {device} what was saved of it")
         _write(disk, found[0])
+    return True
+
+
+def give_back_under_superblocks(device: str, filesystem: str, say: Say) -> bool:
+    """Give an ext4 back what superblocks of a btrfs overwrite; False if there are none of its UUID.
+
+    The first thing that a conversion overwrites, and what the way back may write last: cut off
+    there, it is an ext4 that is mounted as ever, and used. Where such a superblock still is nothing
+    has written since. Raises KernelError.
+    """
+    places = _places_of_file(device)
+    wanted = uuid.UUID(filesystem).bytes
+    with _opened(device, os.O_RDWR) as disk:
+        pieces = (beginning.unpack(os.pread(disk, BLOCK_BYTES, place)) for place in places)
+        saved = beginning.whole((p for p in pieces if p is not None), _size(disk), wanted)
+        covered = [
+            place
+            for place in beginning.SUPERBLOCKS
+            if beginning.is_superblock(
+                os.pread(disk, beginning.SUPERBLOCK_BYTES, place), place, wanted
+            )
+        ]
+        if not covered or len(saved) != 1:
+            return False
+        say(f"giving back to {device} what a conversion that was cut off has overwritten")
+        for place in covered:
+            _write(disk, beginning.under_superblock(saved[0], place))
     return True
 
 
@@ -155,7 +176,7 @@ def _fitting(disk: int, filesystem: str, blocks: Iterable[bytes]) -> list[list[E
     found: list[list[Extent]] = []
     for saved in beginning.whole(pieces, _size(disk), uuid.UUID(filesystem).bytes):
         now = _present(disk, [(extent.offset, len(extent.data)) for extent in saved])
-        if beginning.is_cut_off(saved, now) and saved not in found:
+        if now != saved and beginning.is_cut_off(saved, now) and saved not in found:
             found.append(saved)
     return found
 

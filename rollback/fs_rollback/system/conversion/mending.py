@@ -14,30 +14,35 @@ from . import beginning, converter, e2fsck, facts
 def mend(device: str, say: Say, *, back: bool = False) -> bool:
     """Make it the ext4 again that it was; False if it is no such disk, and nothing is written.
 
-    It has neither filesystem then, or both, or an ext4 with errors that was unmounted cleanly; for
-    somebody who wants to go `back`, a btrfs with a damaged superblock too. What was saved of it is
-    given back: e2fsck(8) would call it whole with a file that is not. Raises UndoFailedError where
-    nothing fits.
+    It has neither filesystem then, or both, or an ext4 of which some is overwritten; for somebody
+    who wants to go `back`, a btrfs with a damaged superblock too. What was saved of it is given
+    back: e2fsck(8) would call it whole with a file that is not. To an ext4 that was used since only
+    what no use can have changed. Raises UndoFailedError where nothing fits.
     """
     found, spare = devices.probe(device), facts.read_spare_superblock(device)
     kind = found.get("TYPE", "")
     is_disk = not kind and "PTTYPE" in found
-    if spare is None or is_disk or not _may_be_cut_off(device, kind, back=back):
+    # A btrfs in use is not made an older ext4 unasked, even if its disk has damaged it.
+    is_torn = back and kind == "btrfs" and _is_torn(device)
+    if spare is None or is_disk or not (kind in ("", "ext4") or is_torn):
         return False
-    surely = kind != "ext4" or beginning.is_unfinished(device)
+    is_used = False
     try:
-        # One that may only be damaged is not looked through for what users may have put there.
-        done = beginning.give_back(device, spare.uuid, say, scan=surely)
+        # An ext4, which may be whole, is not looked through for what users may have put there.
+        done = beginning.give_back(device, spare.uuid, say, scan=kind != "ext4")
+        if not done and kind == "ext4":
+            is_used = done = beginning.give_back_under_superblocks(device, spare.uuid, say)
     except Error as error:
         raise UndoFailedError(str(error), commands=converter.by_hand(device)) from error
     if not done:
-        if not surely:
+        if kind == "ext4":
             return False
         raise UndoFailedError(
             f"{device} is neither a whole ext4 nor a btrfs, and nothing that was saved of it fits",
             commands=converter.by_hand(device),
         )
-    wrong = e2fsck.look(device)
+    # What an ext4 that was used has in its journal is not in its place yet.
+    wrong = e2fsck.repair(device) if is_used else e2fsck.look(device)
     if wrong:
         raise UndoFailedError(
             f"{device} got back what was saved of it and is not whole: {wrong}",
@@ -64,13 +69,3 @@ def refuse_damaged(device: str) -> None:
             hint="If a way back to ext4 was cut off: 'fs-rollback convert run --back' goes on."
             f" Else: 'btrfs rescue super-recover {device}'.",
         )
-
-
-def _may_be_cut_off(device: str, kind: str, *, back: bool) -> bool:
-    if kind == "ext4":
-        superblock = facts.read_superblock(device)
-        if superblock is None or beginning.is_unfinished(device):
-            return True
-        return superblock.is_clean and bool(e2fsck.look(device))
-    # A btrfs in use is not made an older ext4 unasked, even if its disk has damaged it.
-    return not kind or (back and kind == "btrfs" and _is_torn(device))
