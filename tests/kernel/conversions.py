@@ -23,14 +23,14 @@ import sys
 from fs_rollback.core.conversion import edits
 from fs_rollback.core.conversion.preparation import NEW_FSTAB, Preparation, Stage
 from fs_rollback.core.conversion.steps import WriteFile
-from fs_rollback.system.conversion import preparing
+from fs_rollback.system.conversion import preparing, state
 root, uuid = sys.argv[1:]
 text = open(f"{root}/etc/fstab").read()
 steps = (WriteFile(NEW_FSTAB, None, edits.btrfs_fstab(text), "a test"),)
 prepared = Preparation(Stage.PREPARED, "2026-11-26T03:00:00Z", "/dev/x", uuid, text, steps)
 preparing._make_directory(root)
-preparing.write_state(root, prepared)
-preparing.write_file(f"{root}/{NEW_FSTAB}", steps[0].after, 0o600)
+state.write(root, prepared)
+state.write_file(f"{root}/{NEW_FSTAB}", steps[0].after, 0o600)
 """
 # The command, with something done to it before or after one of its phases.
 _OBSERVED = """

@@ -24,6 +24,7 @@ from fs_rollback.core.conversion.steps import (
 )
 from fs_rollback.system import boot_sources
 from fs_rollback.system.conversion import preparing, renaming
+from fs_rollback.system.conversion import state as states
 from tests import manifest
 from tests.kernel.boots import TOKEN, A, BootMachine
 from tests.kernel.commands import Done, fs_rollback
@@ -94,7 +95,7 @@ class Converted:
             Stage.CONVERTED, "2026-11-26T03:00:00Z", "/dev/x", self.machine.uuid, fstab, steps, 7
         )
         preparing._make_directory(str(root))
-        preparing.write_state(str(root), state)
+        states.write(str(root), state)
 
     def unmount(self) -> None:
         subprocess.run(("umount", "--quiet", "--recursive", str(self.root)), check=False)

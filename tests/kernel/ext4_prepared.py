@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fs_rollback.system.conversion import facts, machine, preparing
+from fs_rollback.system.conversion import facts, machine, preparing, state
 from fs_rollback.system.conversion.preparing import Observer
 from tests import manifest
 from tests.kernel.ext4_images import NEW, OLD, UUID, Tools, add_kernel, archive, write
@@ -94,7 +94,7 @@ class Ext4Root:
     def abort(self) -> None:
         """Take it back in this process."""
         with machine.opened(str(self.root)) as found, preparing.locked(found):
-            preparation = preparing.read_state(str(self.root))
+            preparation = state.read(str(self.root))
             if preparation is None:  # one that was cut off at its very end
                 preparing.remove_leftovers(found)
             else:

@@ -287,6 +287,18 @@ def _zeroed(image: Path) -> list[tuple[int, bytes]]:
     return before
 
 
+def test_a_check_of_a_disk_that_was_cut_off_tells_what_goes_on(
+    scene: Scene, tmp_path: Path
+) -> None:
+    image = tmp_path / "disk.img"
+    run("cp", "--sparse=always", str(scene.image), str(image))
+    _zeroed(image)
+    with attached(image) as device:
+        done = command("check", "--device", device)
+    assert done.code == 3, done
+    assert f"'fs-rollback convert run --device {device}' gives back" in done.out
+
+
 def test_what_a_user_has_put_on_the_disk_is_not_given_back(scene: Scene, tmp_path: Path) -> None:
     """It may be made to fit, and to look newer: the file that only root can write is asked."""
     image = tmp_path / "disk.img"

@@ -171,8 +171,10 @@ def test_each_is_asked_for(converted: Converted) -> None:
     terminal = Terminal(converted.root, "convert", "finish")
     for answer in ("y", "n", "", "no"):
         terminal.read_until(r"Do it\? \[y/N\] $")
+        assert ("no way back" in terminal.text) is (answer == "y"), "which the first one ends"
         terminal.text = ""
         terminal.type(f"{answer}\n")
+    terminal.read_until("Not done: --defragment --balance --layout. 'fs-rollback convert finish'")
     assert terminal.end() == 0
     assert converted.subvolumes() == []
     done = converted.finish("--remove-ext4", "--json")

@@ -23,6 +23,7 @@ from fs_rollback.core.conversion.point import (
     worst,
 )
 from fs_rollback.core.conversion.points import estimate_s, points
+from fs_rollback.core.conversion.preparation import Stage
 from fs_rollback.core.fstab import parse
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=timezone.utc)
@@ -42,7 +43,8 @@ BARE = Kernel("6.0", has_btrfs=True)
 RESCUE = Initramfs("/boot/i-rescue", has_btrfs=False)
 GOOD = Facts(
     device="/dev/sda2", fstype="ext4", superblock=BLOCK, spare=BLOCK, users={}, page_bytes=4096,
-    is_mounted=True, free_bytes=5 * GIB, is_locked=False, stack=("/dev/sda2",), crypttab=(),
+    is_mounted=True, free_bytes=5 * GIB, stage=None, inodes=100_000, is_locked=False,
+    stack=("/dev/sda2",), crypttab=(),
     names=(("/etc/fstab", f"UUID={UUID}"),), fstab_is_file=True,
     root_options=("noatime", "noquota", "usrjquota="), mounted_again=(), swap_files=(),
     has_saved=False, loader=Loader("/boot", "GRUB", on_root=False), lines_left=(),
@@ -81,6 +83,13 @@ def test_nothing_is_said_against_a_good_one() -> None:
     assert (worst(found), exit_code(found)) == (Verdict.OK, 0)
 
 
+def test_what_is_prepared_is_said() -> None:
+    found = points(replace(GOOD, stage=Stage.PREPARED))
+    (point,) = (point for point in found if point.name == "preparation")
+    assert point.verdict is Verdict.OK
+    assert "convert abort" in point.advice
+
+
 @pytest.mark.parametrize(
     ("changes", "verdict", "name", "part"),
     [
@@ -95,7 +104,8 @@ def test_nothing_is_said_against_a_good_one() -> None:
         ({"root_options": ("usrquota", "acl")}, "warning", "quotas", "usrquota in /etc/fstab"),
         ({"mounted_again": parse("#\nX /a ext4\n")}, "warning", "names", "line 2, 'X /a ext4': it"),
         ({"swap_files": ("/swap",)}, "refused", "swap files", "swapoff /swap; rm /swap"),
-        ({"loader": HERE}, "warning", "boot loader", "nothing says that it can"),
+        ({"loader": HERE}, "warning", "boot loader", "nothing says that it can read btrfs"),
+        ({"stage": Stage.PREPARING}, "warning", "preparation", "cut off half way"),
         ({"loader": HERE._replace(reads_btrfs=False)}, "refused", "boot loader", "cannot read"),
         ({"loader": HERE._replace(grub_install="G sda")}, "warning", "boot loader", "then): G sda"),
         (_line("/boot/grub2/grubenv", "kernelopts"), "refused", "command line",
@@ -291,6 +301,7 @@ def test_more_takes_longer() -> None:
     ("inodes", "said"), [(100, "a minute"), (300_000, "8 minutes"), (20_000_000, "8.4 hours")]
 )
 def test_the_time_is_said_in_a_unit_that_fits(inodes: int, said: str) -> None:
-    block = BLOCK._replace(inodes=inodes, free_inodes=0, blocks=0)
-    found = points(replace(GOOD, superblock=block, rotational=True))
+    # That of a mounted ext4 knows neither what is free nor who uses it.
+    block = BLOCK._replace(inodes=inodes, free_inodes=inodes, blocks=0)
+    found = points(replace(GOOD, superblock=block, inodes=inodes, rotational=True))
     assert f"about {said} for" in next(p.text for p in found if p.name == "time")

@@ -29,11 +29,17 @@ what is printed, then 'fs-rollback settle'; 130 interrupted and undone.
 """
 
 
+_ON_DEVICE = (
+    "work on the system that is on this btrfs device (or UUID=..., LABEL=...) and does not run; its"
+    " root and /boot are found and mounted for this command only"
+)
+_CONVERTED = "the device of the root (or UUID=..., LABEL=...), which is mounted nowhere"
+
 _WHICH = "an ID, a name, the beginning of a name, or 'latest'"
 
 
 _TASKS = (
-    ("remove-ext4", "delete ext2_saved: no way back to ext4 after this"),
+    ("remove-ext4", "delete ext2_saved, without asking: no way back to ext4 after this"),
     ("defragment", "defragment all files: no way back to ext4 after this"),
     ("balance", "pack the metadata anew: no way back to ext4 after this"),
     ("free-space-tree", "have the next boot make one, where there is none yet"),
@@ -149,10 +155,10 @@ def _add_converting(add_command: _Add) -> None:
     )  # fmt: skip
     actions = convert.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    def add(name: str, where: str, text: str) -> argparse.ArgumentParser:
+    def add(name: str, where: str, text: str, device: str = _CONVERTED) -> argparse.ArgumentParser:
         found = actions.add_parser(
             name, help=text, description=text[0].upper() + text[1:] + ".",
-            parents=[_common()], allow_abbrev=False, formatter_class=_Formatter,
+            parents=[_common(device)], allow_abbrev=False, formatter_class=_Formatter,
         )  # fmt: skip
         found.set_defaults(command=tuple(where.split(".")))
         return found
@@ -160,9 +166,10 @@ def _add_converting(add_command: _Add) -> None:
     check = add("check", "converting.check", "whether the root can be converted; exit code 3: no")
     _json(check)
     _backed_up(check)
-    prepare = add(
-        "prepare", "converting.prepare", "make an ext4 root ready to become btrfs; asks first"
-    )
+    # Whoever gives these a device is told that they work on what runs.
+    unused = argparse.SUPPRESS
+    text = "make an ext4 root ready to become btrfs; asks first"
+    prepare = add("prepare", "converting.prepare", text, unused)
     prepare.add_argument(
         "--at-next-boot",
         action="store_true",
@@ -174,12 +181,12 @@ def _add_converting(add_command: _Add) -> None:
         "--back", action="store_true", help="make it ext4 again, as it was at the conversion"
     )
     _backed_up(run)
-    finish = add(
-        "finish", "finishing.finish", "after a good boot on btrfs: verify, ask for what is left"
-    )
+    text = "after a good boot on btrfs: verify, ask for what is left"
+    finish = add("finish", "finishing.finish", text, _ON_DEVICE)
     for option, what in _TASKS:
         finish.add_argument(f"--{option}", action="store_true", help=what)
-    abort = add("abort", "converting.abort", "take back what prepare has done, on ext4 still")
+    text = "take back what prepare has done, on ext4 still"
+    abort = add("abort", "converting.abort", text, unused)
     for changing in (prepare, run, finish, abort):
         changing.add_argument("-y", "--yes", action="store_true", help="do it without asking")
     for planned in (prepare, finish, abort):
@@ -195,8 +202,8 @@ def _backed_up(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _common() -> argparse.ArgumentParser:
-    """Return what every command takes: which system it works on."""
+def _common(device: str = _ON_DEVICE) -> argparse.ArgumentParser:
+    """Return what every command takes: which system it works on. `device` is the help of that."""
     found = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     system = found.add_mutually_exclusive_group()
     system.add_argument(
@@ -208,8 +215,7 @@ def _common() -> argparse.ArgumentParser:
     system.add_argument(
         "--device",
         metavar="DEV",
-        help="work on the system that is on this btrfs device (or UUID=..., LABEL=...) and does"
-        " not run; its root and /boot are found and mounted for this command only",
+        help=device,
     )
     found.add_argument("--debug", action="store_true", help="show tracebacks")
     return found

@@ -15,10 +15,10 @@ from .. import report
 from ..core.conversion import points
 from ..core.conversion.point import Facts, Point, Verdict, exit_code, worst
 from ..core.conversion.preparation import SHEET, Stage
-from ..core.conversion.steps import BootOnce, RebuildImage, Step
+from ..core.conversion.steps import RebuildImage, Step
 from ..errors import RefusedError, UnsupportedRootError, UsageError, require_root
-from ..system import devices, executor, rescue
-from ..system.conversion import facts, machine, mending, preparing, returning, running
+from ..system import devices, executor, rescue, untouched
+from ..system.conversion import facts, machine, mending, preparing, returning, running, state
 from ..system.conversion.machine import Ext4Machine
 from . import session
 
@@ -31,7 +31,8 @@ def check(args: Namespace) -> int:
         with _looked_at(args) as root:
             found = points.points(_facts(args, root))
     except UnsupportedRootError as error:  # that it is no ext4 is the answer, as for a mounted one
-        found = (Point("filesystem", Verdict.REFUSED, error.message, error.hint),)
+        cut_off = mending.advice(devices.find(args.device)) if args.device else ""
+        found = (Point("filesystem", Verdict.REFUSED, error.message, cut_off or error.hint),)
     verdict = worst(found)
     if args.json:
         rows = [point.to_json() for point in found]
@@ -63,6 +64,11 @@ def prepare(args: Namespace) -> int:
             "done": False,
         }
         if not args.json:
+            if proposal.not_chosen:
+                answer["warnings"].append(
+                    f"the next boot cannot be chosen from here: {proposal.not_chosen}. Choose this"
+                    f" in the menu then: {preparing.TITLE}"
+                )
             for warning in answer["warnings"]:
                 print(f"Warning: {report.clean(warning)}\n")
             print("What is done, all of it while the root is ext4, and taken back by"
@@ -75,6 +81,7 @@ def prepare(args: Namespace) -> int:
             return _answer(args, answer, "Nothing was changed.", code=1)
         with executor.finishing():
             reason = preparing.carry_out(root, proposal, _observer(len(steps)))
+            reason = reason or proposal.not_chosen
             answer.update(done=True, sheet=proposal.sheet, next_boot=reason or None)
             return _answer(args, answer, _prepared(proposal, reason))
 
@@ -87,16 +94,15 @@ def _unanswered(found: Sequence[Point], steps: Sequence[Step]) -> list[Point]:
 
 
 def _prepared(proposal: preparing.Proposal, reason: str) -> str:
-    last = proposal.preparation.steps[-1]
     lines = [
         proposal.sheet,
         f"This sheet is /{SHEET} too: print it, or copy it to another machine, now.",
     ]
-    if not isinstance(last, BootOnce):
+    if proposal.preparation.converter is None:
         lines.append("Prepared. Now boot a rescue system and follow the sheet, from 1.")
     elif reason:
         lines.append(f"The next boot cannot be chosen from here: {reason}.")
-        lines.append(f"Prepared. Now reboot, and choose this in the menu: {last.title}")
+        lines.append(f"Prepared. Now reboot, and choose this in the menu: {preparing.TITLE}")
     else:
         lines.append("Prepared. Now reboot: that boot converts the root, then goes on.")
     return "\n".join(lines)
@@ -109,10 +115,12 @@ def run(args: Namespace) -> int:
     require_root()
     rescue.take_own_mounts()
     device = devices.find(args.device)
+    untouched.refuse_in_use(device)
     if args.back:
         return _run_back(args, device)
     _ask_for_backup(args, device)
-    if not session.confirm(f"Convert the ext4 on {device} to btrfs?", yes=args.yes):
+    question = f"Convert the root on {device} to btrfs, or go on with it?"
+    if not session.confirm(question, yes=args.yes):
         print("Nothing was changed.")
         return 1
     # Not to be interrupted: what comes meanwhile is forgotten, and the code is true.
@@ -167,7 +175,7 @@ def abort(args: Namespace) -> int:
     _refuse_device(args)
     with machine.opened(args.root) as root, preparing.locked(root):
         preparing.refuse_read_only(root)
-        preparation = preparing.read_state(root.root)
+        preparation = state.read(root.root)
         if preparation is None:
             if root.mount.fstype == "ext4" and not args.dry_run:
                 preparing.remove_leftovers(root)  # of one that was cut off at its very end
@@ -181,7 +189,7 @@ def abort(args: Namespace) -> int:
         steps = tuple(reversed(preparation.steps))
         answer: dict[str, Any] = {"steps": _steps_json(steps), "done": False}
         if not args.json:
-            print("What is taken back:")
+            print("What 'fs-rollback convert prepare' did, and is taken back:")
             _print_steps(steps)
         if args.dry_run:
             return _answer(args, answer, "This was a dry run: nothing was changed.")

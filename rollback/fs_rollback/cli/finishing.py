@@ -34,21 +34,21 @@ def finish(args: Namespace) -> int:
         if args.dry_run and wanted:
             tasks = tuple(task for task in tasks if task in wanted)
         answer: dict[str, Any] = {
-            "tasks": [{"task": t.value, "sentence": finishing.what(t) + "."} for t in tasks],
+            "tasks": [{"task": t.value, "sentence": _what(host, t) + "."} for t in tasks],
             "finished": [],
         }
         if args.dry_run:
-            return _answer(args, answer, _listed(tasks))
-        if tasks and not (wanted or args.yes or args.json or sys.stdin.isatty()):
+            return _answer(args, answer, _listed(host, tasks))
+        if tasks and _asks(args, wanted) and not sys.stdin.isatty():
             raise UsageError(
                 "nobody is there to answer the questions",
                 hint="Name what is to be done, or say --yes.",
             )
-        finishing.tidy(host, preparation)
         if not args.json:
-            print("Verified: this machine came up from btrfs and would come up again.")
+            print("Verified: this machine came up from btrfs and would come up again.", flush=True)
+        finishing.tidy(host, preparation, session.note)
         for task in tasks:
-            if not _is_wanted(args, task, wanted):
+            if not _is_wanted(args, host, task, wanted):
                 continue
             _do(host, store, task)
             answer["finished"].append(task.value)
@@ -56,14 +56,24 @@ def finish(args: Namespace) -> int:
                 break
         if not _is_left(host):
             finishing.forget(host)
-        return _answer(args, answer, "")
+        refused = [f"--{t.value}" for t in tasks if t.value not in answer["finished"]]
+        again = f"Not done: {' '.join(refused)}. 'fs-rollback convert finish' asks again."
+        return _answer(args, answer, again if refused and _asks(args, wanted) else "")
 
 
-def _is_wanted(args: Namespace, task: Task, wanted: list[Task]) -> bool:
+def _asks(args: Namespace, wanted: list[Task]) -> bool:
+    return not (wanted or args.yes or args.json)
+
+
+def _what(host: Host, task: Task) -> str:
+    return finishing.what(task, is_way_back=Task.REMOVE_EXT4 in finishing.open_tasks(host))
+
+
+def _is_wanted(args: Namespace, host: Host, task: Task, wanted: list[Task]) -> bool:
     """Whether a task was asked for, or is when it is asked."""
-    if wanted or args.yes or args.json:
+    if not _asks(args, wanted):
         return task in wanted
-    return session.confirm(finishing.what(task) + ".\nDo it?", yes=False)
+    return session.confirm(_what(host, task) + ".\nDo it?", yes=False)
 
 
 def _is_left(host: Host) -> bool:
@@ -122,8 +132,8 @@ def _give_names(host: Host, store: Store) -> None:
     session.note("the root is the subvolume root. Now: reboot")
 
 
-def _listed(tasks: tuple[Task, ...]) -> str:
-    lines = [f"--{task.value}\n    {finishing.what(task)}." for task in tasks]
+def _listed(host: Host, tasks: tuple[Task, ...]) -> str:
+    lines = [f"--{task.value}\n    {_what(host, task)}." for task in tasks]
     return "\n".join(["What is left:", *lines, "This was a dry run: nothing was changed."])
 
 

@@ -204,7 +204,8 @@ def _root(walk: Walk) -> Link:
             return chain.broken(
                 "root", f"the root holds no system, /{name} is missing: {place}", back
             )
-    which = "the running root" if root.id == walk.host.root_id else "the root of the next boot"
+    runs = walk.host.is_running and root.id == walk.host.root_id
+    which = "the running root" if runs else "the root of the next boot"
     return chain.ok("root", f"{place} (ID {root.id}), {which}")
 
 

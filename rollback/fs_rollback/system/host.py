@@ -177,9 +177,10 @@ def opened(root: str = "/") -> Iterator[Host]:
     mount = mountinfo.containing(mounts, path)
     if mount is None or mount.fstype != "btrfs":
         kind = mount.fstype if mount else "not mounted"
-        raise UnsupportedRootError(
-            f"{root} is {kind}, not btrfs", hint="Snapshots and rollbacks need a btrfs root."
-        )
+        hint = "Snapshots and rollbacks need a btrfs root."
+        if kind == "ext4":
+            hint += " 'fs-rollback convert check' tells whether it can become one."
+        raise UnsupportedRootError(f"{root} is {kind}, not btrfs", hint=hint)
     if not btrfs.is_subvolume(path):
         raise UnsupportedRootError(
             f"{root} is not the root of a btrfs subvolume",

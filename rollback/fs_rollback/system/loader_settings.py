@@ -162,17 +162,24 @@ def set_once(
 
     `told` and `setting` are what `read` returned for the places `found`. Raises KernelError.
     """
-    if told.loader is Loader.SYSTEMD_BOOT:
-        if not _runs_systemd_boot(machine):
-            return "systemd-boot can be told only by a system that it has booted"
+    reason = why_not_once(machine, found, told, setting)
+    if not reason and told.loader is Loader.SYSTEMD_BOOT:
         efi.write(efi.ONCE, f"{entry.id}.conf")
-        return ""
-    if told.loader is Loader.UNKNOWN or setting is None:
-        return "it is not known how to tell the boot loader"
-    reason = _why_grub_cannot_forget(machine, found, setting)
-    if not reason:
+    elif not reason and setting is not None:
         write_setting(machine, setting.file, "next_entry", entry.name)
     return reason
+
+
+def why_not_once(
+    machine: Host, found: Sequence[Place], told: Choice, setting: Optional[Setting]
+) -> str:
+    """Return why `set_once` could not have the next boot use an entry, "" if it could."""
+    if told.loader is Loader.SYSTEMD_BOOT:
+        knows = _runs_systemd_boot(machine)
+        return "" if knows else "systemd-boot can be told only by a system that it has booted"
+    if told.loader is Loader.UNKNOWN or setting is None:
+        return "it is not known how to tell the boot loader"
+    return _why_grub_cannot_forget(machine, found, setting)
 
 
 def one_shot(told: Choice, setting: Optional[Setting]) -> Optional[Setting]:

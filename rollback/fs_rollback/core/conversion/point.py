@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..fstab import Entry
 from .ext4 import Superblock
+from .preparation import Stage
 
 
 class Verdict(enum.Enum):
@@ -125,6 +126,8 @@ class Volume:
 class Facts(Volume):
     """What is known of a machine with it as its root.
 
+    `stage` is how far a conversion is that was prepared, None if none was. `inodes` is how many are
+    in use, which the superblock of a mounted one does not know.
     `is_locked`: its device cannot be written to. `stack` is what that is made of, itself first.
     `names` are pairs: a place that names the root, and the name. `root_options` are those of its
     line in fstab, None without one, `mounted_again` the other lines that mount it as ext4.
@@ -133,6 +136,8 @@ class Facts(Volume):
     entries of which it is not known whose kernel they start, as for rescue.
     """
 
+    stage: Optional[Stage]
+    inodes: int
     is_locked: bool
     stack: tuple[str, ...]
     names: tuple[tuple[str, str], ...]

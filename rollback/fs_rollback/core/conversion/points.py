@@ -14,7 +14,7 @@ from .edits import ext4_words, without_ext4
 from .ext4 import Superblock
 from .filesystem_points import gib
 from .point import Facts, Loader, Point, Verdict, Volume
-from .preparation import SAVED
+from .preparation import SAVED, Stage
 
 # Before 6.9 preallocated extents were converted wrongly and silently (btrfs-progs#916).
 LEAST_PROGS = (6, 9)
@@ -32,6 +32,7 @@ def points(facts: Facts) -> tuple[Point, ...]:
         return of_volume(facts)
     return (
         *of_volume(facts),
+        *_preparation(facts.stage),
         _device(facts),
         *_names(facts, superblock),
         *_mounted_again(facts.mounted_again),
@@ -63,6 +64,14 @@ def of_volume(volume: Volume) -> tuple[Point, ...]:
         of_filesystem.space(volume, superblock),
         _progs(volume.progs),
     )
+
+
+def _preparation(stage: Optional[Stage]) -> Iterator[Point]:
+    again = "'fs-rollback convert abort' takes it back."
+    if stage is Stage.PREPARING:
+        yield Point("preparation", Verdict.WARNING, "one was cut off half way", again)
+    elif stage is not None:
+        yield Point("preparation", Verdict.OK, "this machine is prepared", again)
 
 
 def _device(facts: Facts) -> Point:
@@ -184,7 +193,11 @@ def _boot(loader: Loader) -> Point:
         name,
         Verdict.REFUSED if loader.reads_btrfs is False else Verdict.WARNING,
         f"{text}, and "
-        + ("it cannot read btrfs" if loader.reads_btrfs is False else "nothing says that it can"),
+        + (
+            "it cannot read btrfs"
+            if loader.reads_btrfs is False
+            else "nothing says that it can read btrfs"
+        ),
         "Give /boot a partition of its own (ext4) first.",
     )
 
@@ -287,13 +300,12 @@ def _backup(facts: Facts) -> Point:
 
 
 def _time(facts: Facts, superblock: Superblock) -> Point:
-    inodes = superblock.inodes - superblock.free_inodes
-    used = max(superblock.size_bytes - facts.free_bytes, 0)
-    seconds = estimate_s(inodes, superblock.inodes, used, rotational=facts.rotational is not False)
+    used, rotational = max(superblock.size_bytes - facts.free_bytes, 0), facts.rotational
+    seconds = estimate_s(facts.inodes, superblock.inodes, used, rotational=rotational is not False)
     return Point(
         "time",
         Verdict.OK,
-        f"about {_minutes(seconds)} for {inodes} files and {gib(used)},"
+        f"about {_minutes(seconds)} for {facts.inodes} files and {gib(used)},"
         " during which the machine does nothing else",
     )
 

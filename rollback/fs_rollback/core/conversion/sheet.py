@@ -52,15 +52,16 @@ Everything here is typed as root. The root must not be mounted.
 1. Make it visible
 {opening}
 
-2. See what it is
-    blkid -p -o value -s TYPE $(blkid --uuid {uuid})
+2. See what it is (DEV is its name there)
+    blkid -p DEV
+   TYPE="ext4": 4. TYPE="btrfs": 5. Nothing, "ambivalent", or no device has that UUID: 7.
 
 3. To convert it from a rescue system that has fs-rollback and btrfs-progs 6.9 or later
     fs-rollback convert run --device UUID={uuid}
    The same command goes on where a power cut stopped it.
 
-   Without fs-rollback there (DEV is the device from 1, ELSEWHERE another disk; the second and
-   third dd fail on a device that is smaller than that):
+   Without fs-rollback there (ELSEWHERE is another disk; the second and third dd fail on a device
+   that is smaller than that):
     e2fsck -f DEV
     dd if=DEV of=ELSEWHERE/S0 bs=64K count=16
     dd if=DEV of=ELSEWHERE/S1 bs=64K skip=1024 count=1
@@ -72,24 +73,26 @@ Everything here is typed as root. The root must not be mounted.
     rm /mnt/{directory}/fstab
     umount /mnt
 
-4. It says ext4, and does not start
-   The conversion was cut off before it had become one: the ext4 is what it was.
-    e2fsck -f DEV
-   Then start the machine as ever. The initramfs files from before are kept:
+4. It says ext4
+    e2fsck -f -n DEV
+   Errors, after a conversion or a way back that was cut off: 7, and NO e2fsck that repairs before.
+   None: the conversion had not begun, and the ext4 is what it was. Start the machine as ever. If
+   it does not start, the initramfs files from before are kept:
 {kept}
 
-5. It says btrfs, and does not start
+5. It says btrfs, and does not start or cannot be written to
     fs-rollback convert run --device UUID={uuid}
    or by hand: step 3 from "btrfs check" on.
 
 6. Back to ext4, as it was at the conversion; what was written since is lost
     fs-rollback convert run --back --device UUID={uuid}
    or by hand: btrfs-convert -r DEV; e2fsck -f DEV
+   If the power fails meanwhile: the same again before anything else, even if the machine starts.
 
-7. It says nothing, or the ext4 has errors
+7. It says neither, or the ext4 has errors
    The power went in the moment in which ext4 becomes btrfs. What is overwritten then was saved on
    the device itself, or by you in 3. Do NOT let e2fsck repair it: it would call whole what is not.
-   With its name, as the UUID may be gone:
+   With its name, as the UUID may be gone (with --back, if it was on the way back):
     fs-rollback convert run --device DEV
    or by hand, from what was saved in 3:
     dd if=ELSEWHERE/S2 of=DEV bs=64K seek=4194304 conv=notrunc,fsync

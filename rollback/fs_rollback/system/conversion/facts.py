@@ -19,7 +19,7 @@ from ...core.conversion.preparation import FSTAB, SAVED
 from ...core.fstab import Entry
 from ...errors import ProcessError, RefusedError, kernel_errors
 from .. import boot, boot_sources, devices, files, process
-from . import command_lines, images, loading
+from . import command_lines, images, loading, state
 from .machine import LAYOUT, Ext4Machine
 
 _BOOT_POINTS = ("/boot", "/boot/efi", "/efi")
@@ -37,11 +37,13 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
     device, tree = machine.device, machine.root_fd
     _refuse_unmounted(machine)
     found = boot.read(machine, LAYOUT) if machine.mount.fstype == "ext4" else None
-    kind = machine.mount.fstype
+    kind, superblock = machine.mount.fstype, None
     if kind.startswith("ext"):  # the driver of ext4 mounts the older ones too, under any name
+        superblock = read_superblock(device)
         kind = devices.probe(device).get("TYPE", "")
-    superblock = read_superblock(device) if kind == "ext4" else None
+    superblock = superblock if kind == "ext4" else None
     space = os.fstatvfs(tree)
+    prepared = state.read(machine.root)
     entries = boot_sources.fstab_entries(tree)
     root = fstab.root_entry(entries)
     stack = tuple(stack_of(machine.mount.device))
@@ -54,6 +56,8 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         page_bytes=os.sysconf("SC_PAGESIZE"),
         is_mounted=not machine.mount.read_only,
         free_bytes=space.f_bfree * space.f_frsize,
+        stage=prepared.stage if prepared is not None else None,
+        inodes=space.f_files - space.f_ffree,
         is_locked=devices.is_read_only(machine.mount.device),
         stack=stack,
         names=tuple(_names(machine, found)),

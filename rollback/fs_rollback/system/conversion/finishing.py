@@ -17,7 +17,7 @@ from .. import boot, boot_chain, boot_sources, btrfs, files, process, reclaim, s
 from ..host import Host
 from ..process import Say
 from ..store import Store
-from . import images, preparing, renaming
+from . import images, renaming, state
 from .converter import progress
 from .operations import forget_boot_once, remove_file, write_file
 
@@ -32,15 +32,15 @@ class Task(enum.Enum):
     LAYOUT = "layout"
 
 
-def what(task: Task) -> str:
+def what(task: Task, *, is_way_back: bool) -> str:
     """Say what a task does and what it ends, as a question without its mark."""
+    ends = ", and there is no way back to ext4 after this" if is_way_back else ""
     return {
         Task.REMOVE_EXT4: f"Delete {SAVED}, which holds the space of the old ext4: there is no way"
         " back to ext4 after this",
-        Task.DEFRAGMENT: "Defragment all files: extents of ext4 become ones that btrfs likes, what"
-        " snapshots share is no longer shared, and there is no way back to ext4 after this",
-        Task.BALANCE: "Balance the metadata: it is packed anew, and there is no way back to ext4"
-        " after this",
+        Task.DEFRAGMENT: "Defragment all files: extents of ext4 become ones that btrfs likes, and"
+        f" what snapshots share is no longer shared{ends}",
+        Task.BALANCE: f"Balance the metadata: it is packed anew{ends}",
         Task.FREE_SPACE_TREE: "Have the next boot make the free space tree (space_cache=v2), which"
         " is quicker and safer than the old cache",
         Task.LAYOUT: "Give the root a subvolume of its own, as Fedora and Oracle Linux have it: the"
@@ -54,7 +54,7 @@ def verify(host: Host, store: Store | None) -> Preparation:
 
     Or if something is wrong with what it came up with: nothing is given up before that is right.
     """
-    preparation = preparing.read_state(host.top)
+    preparation = state.read(host.top)
     if preparation is None or not _is_converted(host, preparation):
         raise RefusedError(
             "no conversion is behind this root",
@@ -171,11 +171,18 @@ def ask_for_free_space_tree(host: Host) -> None:
     write_file(path, fstab.with_root_option(text, "space_cache=v2"), 0o644)
 
 
-def tidy(host: Host, preparation: Preparation) -> None:
+def tidy(host: Host, preparation: Preparation, say: Say) -> None:
     """Remove what served the conversion: the entry that converts, its initramfs, the old ones.
 
     Nothing of it is needed once the root is btrfs. Raises KernelError.
     """
+
+    def remove(root: str, path: str) -> None:
+        full = os.path.join(root, path)
+        if os.path.lexists(full):
+            remove_file(full, "")
+            say(f"removed, as the root is btrfs now: /{path}")
+
     for step in reversed(preparation.steps):
         if isinstance(step, BootOnce):
             # GRUB cannot write to a btrfs: what did not boot before the conversion is chosen yet.
@@ -186,11 +193,11 @@ def tidy(host: Host, preparation: Preparation) -> None:
         for root, tree in ((host.root, host.root_fd), (host.top, host.top_fd)):
             if isinstance(step, WriteFile) and step.before is None:
                 if files.read_in_tree(tree, step.path) == step.after:
-                    remove_file(os.path.join(root, step.path), "")
+                    remove(root, step.path)
             elif isinstance(step, MakeConverter):
-                remove_file(os.path.join(root, step.path), "")
+                remove(root, step.path)
             elif isinstance(step, RebuildImage):
-                remove_file(os.path.join(root, step.kept), "")
+                remove(root, step.kept)
 
 
 def forget(host: Host) -> None:

@@ -51,6 +51,16 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
     return True
 
 
+def advice(device: str) -> str:
+    """Return what to do with a disk that may have been cut off, "" if there is no sign of that."""
+    if devices.probe(device) or facts.read_spare_superblock(device) is None:
+        return ""
+    return (
+        f"There was an ext4. If a conversion was cut off: 'fs-rollback convert run --device"
+        f" {device}' gives back what it saved, and goes on."
+    )
+
+
 def is_damaged(device: str) -> bool:
     """Whether a btrfs has a superblock that was written in part. Raises ProcessError."""
     return devices.probe(device).get("TYPE") == "btrfs" and _is_torn(device)

@@ -19,15 +19,10 @@ from ...core.conversion.preparation import (
     NEW_FSTAB,
     SHEET,
     STATE_FILE,
-    NewerPreparationError,
     Preparation,
-    PreparationError,
     Stage,
-    dump,
-    parse,
 )
 from ...core.conversion.steps import (
-    KEPT_SUFFIX,
     BootOnce,
     MakeConverter,
     RebuildImage,
@@ -42,66 +37,36 @@ from ...errors import (
     KernelError,
     LockedError,
     RefusedError,
-    StoreError,
     UndoFailedError,
     kernel_errors,
 )
-from .. import boot, executor, files, refusals, syscalls
-from . import beginning, command_lines
+from .. import boot, executor, files, loader_settings, refusals, syscalls
+from . import beginning, command_lines, state
 from .machine import LAYOUT, Ext4Machine
 from .operations import Operations, refuse_outside, write_file
 
-_CONVERTER = "initramfs-fs-rollback-convert.img"
-_TITLE = "Convert the root to btrfs (fs-rollback), once"
+TITLE = "Convert the root to btrfs (fs-rollback), once"
 # An image with btrfs is larger by its module and its tools; the one that converts has Python, too.
 _GROWTH_BYTES = 16 << 20
 _CONVERTER_BYTES = 96 << 20
-
-# What was written starts either filesystem: that of it which is left does no harm.
-_BY_HAND = (
-    f"It is damaged. By hand, where the root is ext4: give each *{KEPT_SUFFIX} in /boot its old"
-    f" name, remove the boot entry *fs-convert.conf, {_CONVERTER}, and /{edits.DRACUT_CONF} or"
-    f" /{edits.INITRAMFS_TOOLS_HOOK}; where it is btrfs: move /{NEW_FSTAB}, if it is there, to"
-    f" /{FSTAB}. Then remove /{DIRECTORY}."
-)
 
 Observer = Callable[[executor.Moment, int, Step], None]
 
 
 class Proposal(NamedTuple):
-    """A preparation that may be carried out, and the sheet for a rescue system."""
+    """A preparation that may be carried out, and the sheet for a rescue system.
+
+    `not_chosen` is why the next boot is left to a person to choose, "" if it is not.
+    """
 
     preparation: Preparation
     sheet: str
-
-
-def read_state(root: str) -> Optional[Preparation]:
-    """Return what was prepared on the filesystem mounted at `root`, None if nothing.
-
-    Raises StoreError where that cannot be read.
-    """
-    with files.opened(root) as tree:
-        text = files.read_in_tree(tree, STATE_FILE)
-    if text is None:
-        return None
-    try:
-        return parse(text)
-    except PreparationError as error:
-        newer = isinstance(error, NewerPreparationError)
-        raise StoreError(
-            f"/{STATE_FILE} cannot be read: {error}",
-            hint="A newer fs-rollback has written it: update this one." if newer else _BY_HAND,
-        ) from error
-
-
-def write_state(root: str, preparation: Preparation) -> None:
-    """Write down how far a machine is, durably. Raises KernelError."""
-    write_file(os.path.join(root, STATE_FILE), dump(preparation), 0o600)
+    not_chosen: str
 
 
 def refuse_prepared(root: str) -> None:
     """Raise RefusedError where a preparation is there, whole or cut off."""
-    before = read_state(root)
+    before = state.read(root)
     if before is not None:
         whole = before.stage is not Stage.PREPARING
         raise RefusedError(
@@ -141,8 +106,10 @@ def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: date
         *command_lines.edited(machine),
         *_images(machine, facts),
     ]
+    not_chosen = ""
     if at_next_boot:
-        steps += _converter(machine, facts)
+        converter, not_chosen = _converter(machine, facts)
+        steps += converter
     writing = [s for s in steps if isinstance(s, (WriteFile, RebuildImage, MakeConverter))]
     for path in (STATE_FILE, *(step.path for step in writing)):
         refuse_outside(machine, path)
@@ -150,7 +117,7 @@ def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: date
     preparation = Preparation(
         Stage.PREPARING, format_time(now), machine.device, machine.uuid, text, tuple(steps)
     )
-    return Proposal(preparation, sheet.text(preparation, facts))
+    return Proposal(preparation, sheet.text(preparation, facts), not_chosen)
 
 
 def _builder_file(machine: Ext4Machine, builder: str) -> WriteFile:
@@ -173,8 +140,11 @@ def _images(machine: Ext4Machine, facts: Facts) -> Iterator[RebuildImage]:
             yield step
 
 
-def _converter(machine: Ext4Machine, facts: Facts) -> list[Step]:
-    """Return the steps that give the boot menu an entry that converts."""
+def _converter(machine: Ext4Machine, facts: Facts) -> tuple[list[Step], str]:
+    """Return the steps that give the boot menu an entry that converts and have it booted once.
+
+    And why the latter is not among them, "" if it is.
+    """
     if facts.builder != "dracut":
         raise RefusedError(
             "only dracut can make an initramfs that converts",
@@ -192,7 +162,7 @@ def _converter(machine: Ext4Machine, facts: Facts) -> list[Step]:
     entry = default.entry
     inside = os.path.dirname(default.initramfs or entry.linux)
     directory = os.path.realpath(f"{os.path.realpath(place.base)}/{inside.lstrip('/')}")
-    image = f"{os.path.relpath(directory, machine.root)}/{_CONVERTER}"
+    image = f"{os.path.relpath(directory, machine.root)}/{state.CONVERTER}"
     options = edits.for_conversion(command_lines.expanded(machine, entry.options))
     if not cmdline.root_arguments(options).root:
         raise RefusedError(
@@ -201,9 +171,9 @@ def _converter(machine: Ext4Machine, facts: Facts) -> list[Step]:
             " system: 'fs-rollback convert prepare' alone.",
         )
     values = {
-        "title": _TITLE,
+        "title": TITLE,
         "options": f"{options} {CONVERT}{_name_at_boot(machine, options)}",
-        "initrd": f"{inside.rstrip('/')}/{_CONVERTER}",
+        "initrd": f"{inside.rstrip('/')}/{state.CONVERTER}",
         "sort-key": None,
         "grub_hotkey": None,
     }
@@ -215,13 +185,13 @@ def _converter(machine: Ext4Machine, facts: Facts) -> list[Step]:
             f"the entry that converts, {name}, would be the default one",
             hint="Make the usual entry the default: 'grub2-set-default' or loader.conf(5).",
         )
-    return [
+    path = command_lines.entry_path(place, name)
+    steps: list[Step] = [
         MakeConverter(default.kernel, image),
-        WriteFile(
-            command_lines.entry_path(place, name), None, text, "the boot entry that converts"
-        ),
-        BootOnce(name, _TITLE),
+        WriteFile(path, None, text, "the boot entry that converts"),
     ]
+    reason = loader_settings.why_not_once(machine, found.places, found.choice, found.setting)
+    return (steps, reason) if reason else ([*steps, BootOnce(name, TITLE)], "")
 
 
 def _name_at_boot(machine: Ext4Machine, options: str) -> str:
@@ -268,14 +238,14 @@ def carry_out(machine: Ext4Machine, proposal: Proposal, observe: Observer) -> st
     preparation = proposal.preparation
     try:
         _make_directory(machine.root)
-        write_state(machine.root, preparation)
+        state.write(machine.root, preparation)
         for number, step in enumerate(preparation.steps):
             with executor.signals_let_through():
                 observe(executor.Moment.BEFORE, number, step)
                 step.apply(operations)
                 observe(executor.Moment.AFTER, number, step)
         write_file(os.path.join(machine.root, SHEET), proposal.sheet, 0o600)
-        write_state(machine.root, preparation.at(Stage.PREPARED))
+        state.write(machine.root, preparation.at(Stage.PREPARED))
     except BaseException as error:
         with executor.signals_held_back():
             take_back(machine, preparation, error)

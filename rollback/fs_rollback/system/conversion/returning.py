@@ -10,7 +10,7 @@ from ...core.conversion.preparation import SAVED, STATE_FILE
 from ...errors import Error, RefusedError, UndoFailedError
 from .. import btrfs, devices, executor, files, syscalls
 from ..process import Say
-from . import converter, disk, e2fsck, mending, preparing
+from . import converter, disk, e2fsck, mending, state
 from .disk import TOP_LEVEL
 
 _IMAGE = f"{SAVED}/image"
@@ -32,7 +32,7 @@ def look(device: str) -> Lost:
     if devices.probe(device).get("TYPE") != "btrfs":
         raise RefusedError(f"{device} is not btrfs", hint="There is nothing to take back.")
     with disk.mounted(device, "btrfs", f"ro,{TOP_LEVEL}") as root, files.opened(root) as tree:
-        preparation = preparing.read_state(root)
+        preparation = state.read(root)
         if preparation is None:
             raise RefusedError(
                 f"nothing on {device} says what it was: /{STATE_FILE} is gone",

@@ -32,7 +32,7 @@ from ...core.snapshot import STORE
 from ...errors import Error, ProcessError, RefusedError, UndoFailedError, kernel_errors
 from .. import devices, executor, files, process, syscalls
 from ..process import Say
-from . import beginning, converter, disk, e2fsck, facts, mending, preparing
+from . import beginning, converter, disk, e2fsck, facts, mending, state
 from .disk import TOP_LEVEL
 from .operations import write_file
 
@@ -139,7 +139,7 @@ def _repair(device: str, say: Say) -> None:
 
 def _prepared(root: str, device: str) -> Preparation:
     """Return what was prepared. Raises RefusedError if that no longer fits."""
-    preparation = preparing.read_state(root)
+    preparation = state.read(root)
     if preparation is None or preparation.stage is not Stage.PREPARED:
         raise RefusedError(
             f"the system on {device} is not prepared: it would not start from btrfs",
@@ -221,7 +221,7 @@ def _convert(
 def _complete(device: str, say: Say, observe: Observer) -> bool:
     """Do what is missing on a btrfs that was converted; False if nothing is."""
     with disk.mounted(device, "btrfs", f"ro,{TOP_LEVEL}") as root:
-        preparation = preparing.read_state(root)
+        preparation = state.read(root)
     if preparation is None:
         raise RefusedError(
             f"{device} is btrfs, and no conversion was prepared on it",
@@ -296,7 +296,7 @@ def _note(root: str, preparation: Preparation) -> None:
     """Write down that all is done, and what is newer from now on."""
     with files.opened(root) as tree, kernel_errors("write", f"/{DIRECTORY}"):
         generation = syscalls.filesystem_generation(tree)
-        preparing.write_state(root, preparation.at(Stage.CONVERTED, generation))
+        state.write(root, preparation.at(Stage.CONVERTED, generation))
         syscalls.sync_filesystem(tree)
 
 
