@@ -11,7 +11,8 @@ from typing import Callable
 
 import pytest
 
-from tests.kernel import ext4_images, ext4_prepared
+from tests.kernel import cut_scene, ext4_images, ext4_prepared
+from tests.kernel.cut_scene import Scene
 from tests.kernel.ext4_prepared import Ext4Root
 from tests.kernel.machine import LAYOUTS, Machine, run
 from tests.kernel.newer_tools import newer_btrfs_progs
@@ -99,3 +100,11 @@ def ext4_root(
     with ext4_prepared.mounted(ext4_image, tmp_path) as root:
         ext4_prepared.fill(root)
         yield Ext4Root(root, tools)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Give a disk before its conversion, and the writes of that and of the way back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{newer_btrfs_progs()}:{os.environ['PATH']}")
+        yield cut_scene.made(tmp_path_factory.mktemp("cuts"))

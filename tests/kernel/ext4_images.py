@@ -52,13 +52,16 @@ def add_kernel(tree: Path, version: str, *, btrfs: bool = True, in_initramfs: bo
     write(tree, f"boot/initramfs-{version}.img", archive(names))
 
 
-def archive(names: list[str]) -> bytes:
-    """Return a cpio archive ("newc", cpio(5)) of files with nothing in them."""
+def archive(names: list[str], text: str = "") -> bytes:
+    """Return a cpio archive ("newc", cpio(5)) of files with a text, or nothing, in them."""
     found = b""
     for number, name in enumerate([*names, "TRAILER!!!"], start=1):
-        fields = (number, 0o100644, 0, 0, 1, 0, 0, 0, 0, 0, 0, len(name) + 1, 0)
+        size = len(text) * (number <= len(names))
+        fields = (number, 0o100644, 0, 0, 1, 0, size, 0, 0, 0, 0, len(name) + 1, 0)
         found += b"070701" + b"".join(b"%08x" % field for field in fields)
         found += name.encode() + b"\0"
+        found += bytes(-len(found) % 4)
+        found += text.encode()[:size]
         found += bytes(-len(found) % 4)
     return found
 
@@ -178,7 +181,10 @@ class Tools(NamedTuple):
     """What is first in PATH; "" leaves a program out."""
 
     progs: str = "6.17.1"
-    lister: str = 'cpio --list --quiet < "$1"'
+    lister: str = """\
+[ "$1" != -f ] || exec cpio --extract --to-stdout --quiet "$2" < "$3"
+cpio --list --quiet < "$1"
+"""
     builder: str = "exit 0"
 
     def environment(self, directory: Path) -> dict[str, str]:

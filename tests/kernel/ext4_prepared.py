@@ -162,8 +162,12 @@ def write_tools(directory: Path, tools: Tools = Tools()) -> None:  # noqa: B008 
             "usual": ["init", btrfs],
             "converts": ["init", btrfs, *CONVERTS],
             "without": ["init", btrfs.replace("btrfs", "xfs"), *CONVERTS],
+            "says": ["init", btrfs, *CONVERTS, "etc/cmdline.d/95root-dev.conf"],
         }.items():
-            (archives / f"{kind}-{version}").write_bytes(archive(names))
+            text = "root=UUID=1 rootfstype=ext4 rootflags=rw,errors=remount-ro\n"
+            (archives / f"{kind}-{version}").write_bytes(
+                archive(names, text if kind == "says" else "")
+            )
 
 
 @contextmanager

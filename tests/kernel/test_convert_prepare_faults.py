@@ -235,6 +235,11 @@ def test_what_was_half_written_goes(ext4_root: Ext4Root) -> None:
         ("kind=without", Error, f"the new initramfs of {OLD} has no btrfs"),
         ('[ "$kind" = usual ] || exit 3', ProcessError, "dracut failed: exit code 3"),
         ('[ "$kind" = usual ] || kind=without', Error, f"the new initramfs of {OLD} has no btrfs"),
+        (
+            "kind=says",
+            Error,
+            f"of {OLD} says rootfstype=ext4 rootflags=rw,errors=remount-ro by its",
+        ),
         ("exec true", KernelError, "No such file"),
     ],
 )

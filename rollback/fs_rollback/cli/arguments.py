@@ -182,7 +182,7 @@ def _add_converting(add_command: _Add) -> None:
     )
     _backed_up(run)
     text = "after a good boot on btrfs: verify, ask for what is left"
-    finish = add("finish", "finishing.finish", text, _ON_DEVICE)
+    finish = add("finish", "finishing.finish", text, unused)
     for option, what in _TASKS:
         finish.add_argument(f"--{option}", action="store_true", help=what)
     text = "take back what prepare has done, on ext4 still"

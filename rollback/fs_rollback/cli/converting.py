@@ -44,7 +44,7 @@ def check(args: Namespace) -> int:
 
 def prepare(args: Namespace) -> int:
     """`convert prepare`: everything that can be done while the root is ext4 and in use."""
-    _refuse_device(args)
+    session.refuse_device(args)
     with machine.opened(args.root) as root, preparing.locked(root):
         preparing.refuse_read_only(root)
         if root.mount.fstype == "ext4":
@@ -120,6 +120,11 @@ def run(args: Namespace) -> int:
         return _run_back(args, device)
     _ask_for_backup(args, device)
     question = f"Convert the root on {device} to btrfs, or go on with it?"
+    if not devices.probe(device).get("TYPE"):
+        question = (
+            f"{device} is neither ext4 nor btrfs. If a conversion was cut off, the ext4 that it"
+            " saved is given back, and what else was on it is lost. Go on?"
+        )
     if not session.confirm(question, yes=args.yes):
         print("Nothing was changed.")
         return 1
@@ -172,7 +177,7 @@ def _run_back(args: Namespace, device: str) -> int:
 
 def abort(args: Namespace) -> int:
     """`convert abort`: the machine as before `convert prepare`."""
-    _refuse_device(args)
+    session.refuse_device(args)
     with machine.opened(args.root) as root, preparing.locked(root):
         preparing.refuse_read_only(root)
         preparation = state.read(root.root)
@@ -215,13 +220,6 @@ def _looked_at(args: Namespace) -> Iterator[Ext4Machine]:
 
 def _facts(args: Namespace, root: Ext4Machine) -> Facts:
     return facts.gather(root, backup=args.have_backup, now=datetime.now(timezone.utc))
-
-
-def _refuse_device(args: Namespace) -> None:
-    if args.device is not None:
-        raise UsageError(
-            "this works on the machine that runs, or on --root", hint="Leave --device out."
-        )
 
 
 def _ask_for_backup(args: Namespace, device: str) -> None:

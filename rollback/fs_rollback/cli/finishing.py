@@ -24,6 +24,7 @@ _AGAIN = "After the reboot, 'fs-rollback convert finish --layout' gives the root
 
 def finish(args: Namespace) -> int:
     """`convert finish`: verify, tidy, then what was asked for, or ask for each."""
+    session.refuse_device(args)
     with session.writing(args.root, create=True) as (host, store):
         preparation = finishing.verify(host, store)
         tasks = finishing.open_tasks(host)
@@ -45,7 +46,9 @@ def finish(args: Namespace) -> int:
                 hint="Name what is to be done, or say --yes.",
             )
         if not args.json:
-            print("Verified: this machine came up from btrfs and would come up again.", flush=True)
+            came_up = "came up from btrfs and would come up again"
+            verified = came_up if host.is_running else "would come up from btrfs"
+            print(f"Verified: this machine {verified}.", flush=True)
         finishing.tidy(host, preparation, session.note)
         for task in tasks:
             if not _is_wanted(args, host, task, wanted):

@@ -96,7 +96,8 @@ def _on_device(args: argparse.Namespace) -> Iterator[None]:
     args.trial = host.trial_of() if args.device is None and args.root == "/" else ""
     if args.command[0] == "settling" and args.trial:
         args.trial = ""  # early at boot, and about the boot that this is: nothing to mount for it
-    if args.command[0] == "converting":  # no btrfs yet, or one that must not be mounted
+    # No btrfs yet, or one that must not be mounted, or that has to come up first.
+    if args.command[0] == "converting" or (args.command[0] == "finishing" and args.device):
         yield
         return
     if args.device is None and (not args.trial or os.geteuid() != 0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -82,6 +83,14 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
                     with suppress(KernelError):
                         found.write(record)
                 yield Writing(machine, found)
+
+
+def refuse_device(args: Namespace) -> None:
+    """Raise UsageError where a device is named for what works on a mounted machine."""
+    if args.device is not None:
+        raise UsageError(
+            "this works on the machine that runs, or on --root", hint="Leave --device out."
+        )
 
 
 def print_json(data: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ _WELL_KNOWN = frozenset((
     "max_dir_size_kb", "noload", "resgid", "resuid", "stripe", "user_xattr", "nouser_xattr",
 ))  # fmt: skip
 # mount(8): a comma in quotation marks ends no option.
+_ROOT_WORD = re.compile(r"""\broot(?:fstype|flags)=[^\s"'\\]+""")
 _OPTION = re.compile(r'(?:[^,"]|"[^"]*"?)+')
 _LINE = re.compile(r"([ \t]*[^ \t]+[ \t]+[^ \t]+)([ \t]+)([^ \t\r]+)(?:([ \t]+)([^ \t\r]+))?(.*)")
 _PASS = re.compile(r"([ \t]+[^ \t\r]+[ \t]+)([^ \t\r]+)(.*)", re.DOTALL)
@@ -154,8 +155,14 @@ def default_grub(text: str) -> str:
     def changed(match: re.Match[str]) -> str:
         return match.group(1) + match.group(2) + without_ext4(match.group(3)) + match.group(2)
 
-    pattern = r"""^(\s*GRUB_CMDLINE_LINUX(?:_DEFAULT)?=)(["'])(.*?)\2"""
+    pattern = r"""^(\s*(?:export\s+)?GRUB_CMDLINE_LINUX\w*\+?=)(["'])(.*?)\2"""
     return re.sub(pattern, changed, text, flags=re.MULTILINE)
+
+
+def words_left(text: str) -> list[str]:
+    """Return what only ext4 knows in a file of a shell or of words, wherever it stands in it."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return [word for word in _ROOT_WORD.findall("\n".join(lines)) if _without_ext4(word) != word]
 
 
 def dracut_conf() -> str:

@@ -93,7 +93,7 @@ class CommandLine(NamedTuple):
     """A kernel command line that no preparation changes, with something that only ext4 knows.
 
     `file` is a path in the machine; `variable` the one of GRUB's environment block that has it, ""
-    where the file is GRUB's configuration.
+    where the file is none.
     """
 
     file: str
@@ -127,13 +127,14 @@ class Facts(Volume):
     """What is known of a machine with it as its root.
 
     `stage` is how far a conversion is that was prepared, None if none was. `inodes` is how many are
-    in use, which the superblock of a mounted one does not know.
-    `is_locked`: its device cannot be written to. `stack` is what that is made of, itself first.
-    `names` are pairs: a place that names the root, and the name. `root_options` are those of its
-    line in fstab, None without one, `mounted_again` the other lines that mount it as ext4.
-    `has_saved`: something has the name already that the old ext4 gets. `lines_left` are to be
-    changed by hand. `builder` is the program that makes an initramfs; `other_images` belong to
-    entries of which it is not known whose kernel they start, as for rescue.
+    in use, which the superblock of a mounted one does not know. `is_locked`: its device cannot be
+    written to. `stack` is what that is made of, itself first. `names` are pairs: a place that names
+    the root, and the name. `root_options` are those of its line in fstab, None without one,
+    `mounted_again` the other lines that mount it as ext4. `has_saved`: something has the name
+    already that the old ext4 gets. `has_boot_code`: something is in front of the superblock.
+    `lines_left` are to be changed by hand. `builder` is the program that makes an initramfs;
+    `other_images` belong to entries of which it is not known whose kernel they start, as for
+    rescue.
     """
 
     stage: Optional[Stage]
@@ -147,6 +148,7 @@ class Facts(Volume):
     mounted_again: tuple[Entry, ...]
     swap_files: tuple[str, ...]
     has_saved: bool
+    has_boot_code: bool
     loader: Loader
     lines_left: tuple[CommandLine, ...]
     kernels: tuple[Kernel, ...]

@@ -40,6 +40,7 @@ def points(facts: Facts) -> tuple[Point, ...]:
         *_swap(facts),
         *_saved(facts),
         _boot(facts.loader),
+        *_boot_code(facts),
         *_command_lines(facts),
         *of_kernels.kernels(facts),
         *of_kernels.initramfs(facts),
@@ -179,6 +180,7 @@ def _boot(loader: Loader) -> Point:
             name, Verdict.OK, f"{loader.name} reads {loader.where}, which is not converted"
         )
     text = f"{loader.name} reads {loader.where} on the root that is converted"
+    cannot = loader.reads_btrfs is False
     if loader.reads_btrfs:
         return Point(name, Verdict.OK, f"{text}, and it can read btrfs")
     if loader.grub_install:
@@ -191,15 +193,22 @@ def _boot(loader: Loader) -> Point:
         )
     return Point(
         name,
-        Verdict.REFUSED if loader.reads_btrfs is False else Verdict.WARNING,
-        f"{text}, and "
-        + (
-            "it cannot read btrfs"
-            if loader.reads_btrfs is False
-            else "nothing says that it can read btrfs"
-        ),
+        Verdict.REFUSED if cannot else Verdict.WARNING,
+        f"{text}, and {'it cannot' if cannot else 'nothing says that it can'} read btrfs",
         "Give /boot a partition of its own (ext4) first.",
     )
+
+
+def _boot_code(facts: Facts) -> Iterator[Point]:
+    if facts.has_boot_code:
+        yield Point(
+            "boot loader",
+            Verdict.WARNING,
+            f"in the first 1024 bytes of {facts.device} is something, maybe a boot loader's, and"
+            " btrfs-convert removes it",
+            "If this machine starts from there (extlinux, 'grub-install' to the partition, no"
+            " partitions at all): put a boot loader elsewhere first, or do not convert.",
+        )
 
 
 def _command_lines(facts: Facts) -> Iterator[Point]:
@@ -209,7 +218,9 @@ def _command_lines(facts: Facts) -> Iterator[Point]:
         grub = "grub" if line.file.startswith("/boot/grub/") else "grub2"
         change = f"{line.variable}={without_ext4(line.text).strip()}"
         advice = f"{grub}-editenv {line.file} set {shlex.quote(change)}"
-        if not line.variable:
+        if not line.file.endswith(("/grub.cfg", "/grubenv")):
+            advice = "take it out there."
+        elif not line.variable:
             advice = (
                 "take it out of GRUB_CMDLINE_LINUX and GRUB_CMDLINE_LINUX_DEFAULT in"
                 f" /etc/default/grub, then: {grub}-mkconfig -o {line.file}"

@@ -22,6 +22,7 @@ FSTAB = "etc/fstab"
 # The subvolume in which btrfs-convert(8) keeps the ext4.
 SAVED = "ext2_saved"
 
+_NUMBERS = (RecursionError, OverflowError)
 _STEPS: dict[str, Any] = {
     step.__name__: step for step in (WriteFile, RebuildImage, MakeConverter, BootOnce)
 }
@@ -29,7 +30,8 @@ _STEPS: dict[str, Any] = {
 
 def sum_file(image: str) -> str:
     """Return where the checksum of the initramfs is that was made at a path."""
-    return f"{DIRECTORY}/{image.replace('/', '-')}.sha256"
+    name = image.replace("_", "__").replace("/", "_-")  # no two images have one
+    return f"{DIRECTORY}/{name}.sha256"
 
 
 class Stage(enum.Enum):
@@ -102,6 +104,8 @@ def _step(row: dict[str, Any]) -> Step:
         # What is taken back is written and removed: nothing outside of the machine's root.
         if key in ("path", "entry") and (value.startswith("/") or ".." in value.split("/")):
             raise ValueError(f"{key} is {value!r}")
+        if key in ("path", "entry") and b"\0" in value.encode("utf-8", "surrogateescape"):
+            raise ValueError(f"{key} is {value!r}")
     step: Step = _STEPS[row["step"]](**values)
     return step
 
@@ -124,5 +128,5 @@ def parse(text: str) -> Preparation:
         )
     except PreparationError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, *_NUMBERS) as error:
         raise PreparationError(f"{type(error).__name__}: {error}") from error

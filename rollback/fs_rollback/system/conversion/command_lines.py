@@ -52,6 +52,20 @@ def edited(machine: Ext4Machine) -> Iterator[WriteFile]:
             yield WriteFile(path, text, change(text), why)
 
 
+def _left_in_sources(machine: Ext4Machine) -> Iterator[CommandLine]:
+    """Give those of which the next boot entries are made, as they are when all is edited."""
+    directory = "etc/default/grub.d"
+    names = sorted(files.list_in_tree(machine.root_fd, directory) or [])
+    paths = ["etc/default/grub", *(f"{directory}/{n}" for n in names if n.endswith(".cfg"))]
+    if files.status_of(machine.root_fd, "etc/kernel/cmdline") is None:
+        paths.append("usr/lib/kernel/cmdline")
+    for path in paths:
+        text = files.read_in_tree(machine.root_fd, path) or ""
+        left = edits.words_left(edits.default_grub(text) if path == paths[0] else text)
+        if left:
+            yield CommandLine(f"/{path}", "", " ".join(left))
+
+
 def entry_path(place: Place, name: str) -> str:
     """Return the path in the machine of a boot entry's file."""
     return f"{place.point.lstrip('/')}/{ENTRIES}/{name}"
@@ -68,6 +82,7 @@ def left(machine: Ext4Machine, found: Optional[Boot]) -> Iterator[CommandLine]:
             if edits.ext4_words(values[name]):
                 yield CommandLine(file, name, values[name])
     is_default_used = "kernelopts" in names - {name for v in known.values() for name in v}
+    yield from _left_in_sources(machine)
     for path in _configurations(machine):
         text = files.read_in_tree(machine.root_fd, path) or ""
         lines = _LINUX.findall(text) + (_KERNELOPTS.findall(text) if is_default_used else [])

@@ -67,6 +67,9 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         mounted_again=tuple(_mounted_again(machine, superblock, entries)) if superblock else (),
         swap_files=tuple(_swap_files(machine)),
         has_saved=files.status_of(tree, SAVED, follow=False) is not None,
+        has_boot_code=any(_read(device, InodeTable(0, ext4.SUPERBLOCK_OFFSET)))
+        if superblock
+        else False,
         loader=loading.look(machine, found),
         lines_left=tuple(command_lines.left(machine, found)),
         kernels=images.kernels_of(machine, found),

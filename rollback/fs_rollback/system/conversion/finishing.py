@@ -19,7 +19,7 @@ from ..process import Say
 from ..store import Store
 from . import images, renaming, state
 from .converter import progress
-from .operations import forget_boot_once, remove_file, write_file
+from .operations import forget_boot_once, refuse_outside, remove_file, write_file
 
 
 class Task(enum.Enum):
@@ -179,6 +179,8 @@ def tidy(host: Host, preparation: Preparation, say: Say) -> None:
 
     def remove(root: str, path: str) -> None:
         full = os.path.join(root, path)
+        if root == host.root:
+            refuse_outside(host, path)
         if os.path.lexists(full):
             remove_file(full, "")
             say(f"removed, as the root is btrfs now: /{path}")

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cmp_to_key
 from typing import NamedTuple, Optional
 
 from ...core.boot_entries import Bootable
+from ...core.conversion import edits
 from ...core.conversion.point import Initramfs, Kernel
 from ...core.loaders import rpm_compare
 from ...errors import ProcessError
@@ -26,18 +30,21 @@ _CONVERTS = (
     "/encodings/", "/fs_rollback/system/conversion/running.py", "/btrfsutil",
     "bin/fs-rollback-convert", "bin/btrfs-convert", "bin/e2fsck",
 )  # fmt: skip
+_OWN_COMMAND_LINE = re.compile(r"\betc/cmdline\.d/\S+\.conf$", re.MULTILINE)
 _BUILDERS = ("dracut", "update-initramfs")
 
 
 class Image(NamedTuple):
     """Whether an initramfs has btrfs, None where that cannot be known, and why it cannot.
 
-    `missing` is what it lacks to convert: it is not asked for in any other.
+    `missing` is what it lacks to convert: it is not asked for in any other. `words` are of its own
+    command line, dracut.cmdline(7), and keep a btrfs from being mounted.
     """
 
     has_btrfs: Optional[bool]
     reason: str = ""
     missing: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 def of_system(found: Optional[Boot]) -> tuple[Bootable, ...]:
@@ -136,8 +143,18 @@ def look_into(path: str) -> Image:
         return Image(None, str(error))
     if "/modules" not in names and "init" not in names:
         return Image(None, f"{tool} lists nothing in it")
+    words = tuple(_own_words(tool, path, names))
+    if words:  # unlike one without btrfs it may do where the boot entry says more
+        return Image(None, f"it says {' '.join(words)} by itself", words=words)
     missing = tuple(path for path in _CONVERTS if path not in names)
     return Image("/btrfs.ko" in names, missing=missing)
+
+
+def _own_words(tool: str, path: str, names: str) -> Iterator[str]:
+    """Give what only ext4 knows in the command line that dracut has put into an initramfs."""
+    for name in _OWN_COMMAND_LINE.findall(names) if tool == "lsinitrd" else ():
+        with suppress(ProcessError):
+            yield from edits.ext4_words(" ".join(process.run([tool, "-f", name, path]).split()))
 
 
 def builder() -> str:

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import re
-
-from ...errors import Error, RefusedError, UndoFailedError
+from ...core.conversion.beginning import SUPERBLOCKS
+from ...errors import Error, ProcessError, RefusedError, UndoFailedError
 from .. import devices, process
 from ..process import Say
 from . import beginning, converter, e2fsck, facts
@@ -17,25 +16,27 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
     It has neither filesystem then, or both, or an ext4 of which some is overwritten; for somebody
     who wants to go `back`, a btrfs with a damaged superblock too. What was saved of it is given
     back: e2fsck(8) would call it whole with a file that is not. To an ext4 that was used since only
-    what no use can have changed. Raises UndoFailedError where nothing fits.
+    what no use can have changed. Raises RefusedError where a btrfs can be had back, UndoFailedError
+    where nothing fits.
     """
     found, spare = devices.probe(device), facts.read_spare_superblock(device)
     kind = found.get("TYPE", "")
-    is_disk = not kind and "PTTYPE" in found
-    # A btrfs in use is not made an older ext4 unasked, even if its disk has damaged it.
     is_torn = back and kind == "btrfs" and _is_torn(device)
-    if spare is None or is_disk or not (kind in ("", "ext4") or is_torn):
+    if spare is None or not (kind in ("", "ext4") or is_torn):
         return False
+    if kind != "ext4":
+        _refuse_whole_btrfs(device)
+    # Neither an ext4, which may be whole, nor a disk with partitions is looked through.
+    scans = kind != "ext4" and "PTTYPE" not in found
     is_used = False
     try:
-        # An ext4, which may be whole, is not looked through for what users may have put there.
-        done = beginning.give_back(device, spare.uuid, say, scan=kind != "ext4")
+        done = beginning.give_back(device, spare.uuid, say, scan=scans)
         if not done and kind == "ext4":
             is_used = done = beginning.give_back_under_superblocks(device, spare.uuid, say)
     except Error as error:
         raise UndoFailedError(str(error), commands=converter.by_hand(device)) from error
     if not done:
-        if kind == "ext4":
+        if not scans:
             return False
         raise UndoFailedError(
             f"{device} is neither a whole ext4 nor a btrfs, and nothing that was saved of it fits",
@@ -49,6 +50,34 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
             commands=converter.by_hand(device),
         )
     return True
+
+
+def _refuse_whole_btrfs(device: str) -> None:
+    """Raise RefusedError where only the first superblock of a finished btrfs is damaged.
+
+    A conversion finishes the first one before the others, and with a whole one nothing is lost: a
+    btrfs that was used for years looks like this when its disk has damaged a sector.
+    """
+    for mirror in (1, 2):
+        if _superblock(device, mirror):
+            raise RefusedError(
+                f"the first superblock of the btrfs on {device} is damaged, and another is whole",
+                hint=f"'btrfs rescue super-recover {device}' makes it whole again, or"
+                f" 'btrfs-select-super -s {mirror} {device}'. If a way back to ext4 was cut off:"
+                " then 'fs-rollback convert run --back' again.",
+            )
+
+
+def _superblock(device: str, mirror: int) -> bool:
+    """Whether that superblock of a finished btrfs is whole; it has its place in itself."""
+    dump = ["btrfs", "inspect-internal", "dump-super", "-s", str(mirror)]
+    try:
+        said = process.run([*dump, device])
+    except ProcessError:  # the device ends before, or nothing is there
+        return False
+    fields = dict(line.split(None, 1) for line in said.splitlines() if len(line.split()) > 1)
+    is_whole = all("[match]" in fields.get(key, "") for key in ("csum", "magic"))
+    return is_whole and fields.get("bytenr") == str(SUPERBLOCKS[mirror])
 
 
 def advice(device: str) -> str:
@@ -67,8 +96,7 @@ def is_damaged(device: str) -> bool:
 
 
 def _is_torn(device: str) -> bool:
-    said = process.run(["btrfs", "inspect-internal", "dump-super", device])
-    return re.search(r"^csum\s.*\[match\]$", said, re.MULTILINE) is None
+    return not _superblock(device, 0)
 
 
 def refuse_damaged(device: str) -> None:
@@ -76,6 +104,6 @@ def refuse_damaged(device: str) -> None:
     if _is_torn(device):
         raise RefusedError(
             f"the superblock of the btrfs on {device} is damaged",
-            hint="If a way back to ext4 was cut off: 'fs-rollback convert run --back' goes on."
-            f" Else: 'btrfs rescue super-recover {device}'.",
+            hint=f"'btrfs rescue super-recover {device}' makes it whole again, if another one is."
+            " If a way back to ext4 was cut off: 'fs-rollback convert run --back' goes on.",
         )

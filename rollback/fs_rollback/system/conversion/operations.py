@@ -59,6 +59,13 @@ class Operations:
                     f"the new initramfs of {version} has no btrfs",
                     hint="Its builder's configuration may leave it out: see /etc/dracut.conf.d.",
                 )
+            if found.words:
+                raise StoreError(
+                    f"the new initramfs of {version} says {' '.join(found.words)} by itself, which"
+                    " keeps a btrfs from being mounted",
+                    hint='Have dracut leave that out: hostonly_cmdline="no" in /etc/dracut.conf.d;'
+                    " what else the boot needs (rd.luks, rd.lvm) must be on the command line then.",
+                )
             if converts and found.missing:
                 raise StoreError(
                     f"the initramfs that converts has no {', no '.join(found.missing)}",
@@ -113,7 +120,10 @@ class Operations:
 
     def boot_once(self, entry: str) -> str:
         """Have the next boot use the entry of this file name; return why that cannot be, or ""."""
-        self.not_chosen = self._boot_once(entry)
+        try:
+            self.not_chosen = self._boot_once(entry)
+        except StoreError as error:  # the rest does not hang on it
+            self.not_chosen = str(error)
         return self.not_chosen
 
     def _boot_once(self, entry: str) -> str:

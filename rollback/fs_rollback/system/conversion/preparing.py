@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -111,6 +112,10 @@ def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: date
         converter, not_chosen = _converter(machine, facts)
         steps += converter
     writing = [s for s in steps if isinstance(s, (WriteFile, RebuildImage, MakeConverter))]
+    for path in (STORE, DIRECTORY):
+        status = files.status_of(machine.root_fd, path, follow=False)
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            raise RefusedError(f"/{path} is no directory of its own", hint="It must be no link.")
     for path in (STATE_FILE, *(step.path for step in writing)):
         refuse_outside(machine, path)
     _refuse_little_room(machine, steps)
@@ -186,6 +191,11 @@ def _converter(machine: Ext4Machine, facts: Facts) -> tuple[list[Step], str]:
             hint="Make the usual entry the default: 'grub2-set-default' or loader.conf(5).",
         )
     path = command_lines.entry_path(place, name)
+    for ours in (image, path):
+        if files.status_of(machine.root_fd, ours, follow=False) is not None:
+            raise RefusedError(
+                f"/{ours} is there already", hint="It is of an earlier conversion: move it away."
+            )
     steps: list[Step] = [
         MakeConverter(default.kernel, image),
         WriteFile(path, None, text, "the boot entry that converts"),

@@ -79,6 +79,8 @@ def _save(device: str, preparation: Preparation, say: Say) -> list[int]:
         places = beginning.reserve(root, device)
     wrong = e2fsck.look(device)
     if wrong:
+        if disk.is_mounted_anywhere(device):
+            wrong = "it was mounted meanwhile"
         raise Error(f"the ext4 on {device} is not whole, nothing is converted: {wrong}")
     beginning.save(device, preparation.uuid, places)
     return places
@@ -202,6 +204,11 @@ def _convert(
         code, last = 1, str(error)
     if code == 0 and devices.probe(device).get("TYPE") == "btrfs":
         return
+    if disk.is_mounted_anywhere(device):  # the last moment refuses that: none was
+        raise Error(
+            f"btrfs-convert failed, the ext4 on {device} is as before, and mounted: {last}",
+            hint="Unmount it, keep others from mounting it, and begin again.",
+        )
     # Whatever it says: where it was cut off in its last moment, only this makes it whole.
     beginning.give_back_from(device, preparation.uuid, saved)
     if devices.probe(device).get("TYPE") == "ext4":
@@ -268,8 +275,8 @@ def _mount_as_fstab_says(device: str) -> None:
         raise Error(
             f"the btrfs on {device} does not mount with {','.join(options)!r}, which /{FSTAB} says"
             f" of the root: {error}",
-            hint="'fs-rollback convert abort' on the ext4, take what is not of btrfs out of"
-            f" /{FSTAB}, and prepare it anew.",
+            hint=f"Take what is not of btrfs out of /{FSTAB}: on the ext4 after 'fs-rollback"
+            " convert abort', and prepare it anew; on a btrfs there, and run this again.",
         ) from error
 
 

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A disk right before its conversion, and what the power leaves of it when it goes."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fs_rollback.core.conversion import beginning as saved_pieces
+from tests import manifest
+from tests.kernel import write_log
+from tests.kernel.attached import attached
+from tests.kernel.conversions import (
+    OWN,
+    observed,
+    prepared_image,
+)
+from tests.kernel.ext4_images import on
+from tests.kernel.machine import run
+from tests.kernel.write_log import Write
+
+_BLOCK = 4096
+_TORN_STATES = 40
+_CONVERT = ("btrfs-convert", "--uuid", "copy", "--copy-label", "-O", "^block-group-tree")
+
+
+class Scene(NamedTuple):
+    """A disk right before the conversion, and the writes of the conversion and of the way back."""
+
+    image: Path
+    library: Path
+    there: list[list[Write]]
+    back: list[list[Write]]
+    before: manifest.Manifest
+
+
+def made(directory: Path) -> Scene:
+    image = prepared_image(directory)
+    with on(image) as root:
+        put_data_at(root / "data", 64 << 20)
+        before = manifest.manifest(root, exclude=OWN)
+    with attached(image) as device:
+        done = observed(device, "fail", "before", "convert")
+        assert "before convert" in done.stdout, done
+    library = write_log.library(directory)
+    made = directory / "made.img"
+    run("cp", "--sparse=always", str(image), str(made))
+    there = logged(library, made, directory / "there.log", *_CONVERT, str(made))
+    back = logged(library, made, directory / "back.log", "btrfs-convert", "-r", str(made))
+    return Scene(image, library, there, back, before)
+
+
+def put_data_at(path: Path, place: int) -> None:
+    """Make a file with data at a place of the device; its other blocks are free again."""
+    space = os.statvfs(path.parent)
+    size, most = 64 << 10, (space.f_bavail - space.f_blocks // 64) * space.f_bsize
+    run("fallocate", f"--length={most}", str(path))
+    pattern = r"^ *\d+: +(\d+)\.\. +\d+: +(\d+)\.\. +\d+: +(\d+)"
+    extents = re.findall(pattern, run("filefrag", "-v", f"-b{_BLOCK}", str(path)), re.MULTILINE)
+    (start,) = (
+        (int(logical) - int(physical)) * _BLOCK + place
+        for logical, physical, count in extents
+        if int(physical) <= place // _BLOCK < int(physical) + int(count)
+    )
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(random.Random(1).randbytes(size))
+    for offset, length in ((0, start), (start + size, most)):
+        run("fallocate", "--punch-hole", f"--offset={offset}", f"--length={length}", str(path))
+
+
+def logged(library: Path, image: Path, log: Path, *command: str) -> list[list[Write]]:
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    environment |= {"CUT_TARGET": str(image), "CUT_LOG": str(log)}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    return write_log.read(log)
+
+
+def reserved(image: Path) -> list[tuple[int, bytes]]:
+    with image.open("rb") as file:
+        found = []
+        for offset, size in saved_pieces.ranges(image.stat().st_size):
+            file.seek(offset)
+            found.append((offset, file.read(size)))
+        return found
+
+
+def is_reserved(write: Write) -> bool:
+    return any(
+        write.offset < start + size and start < write.offset + len(write.data)
+        for start, size in saved_pieces.RANGES
+    )
+
+
+def write(image: Path, writes: list[Write]) -> None:
+    with image.open("r+b") as file:
+        for write in writes:
+            file.seek(write.offset)
+            file.write(write.data)
+
+
+def at(image: Path, places: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    with image.open("rb") as file:
+        for offset, data in places:
+            file.seek(offset)
+            yield offset, file.read(len(data))
+
+
+def zeroed(image: Path) -> list[tuple[int, bytes]]:
+    """Leave what a conversion leaves in the middle of its last moment; return what was there."""
+    before = reserved(image)
+    write(image, [Write(0, bytes(64 << 10)), Write(64 << 20, b"\xff" * 4096)])
+    return before
