@@ -154,7 +154,7 @@ FILES = [
          change=_all(lambda root: (root / "etc/fstab").rename(root / "etc/other"),
                      lambda root: (root / "etc/fstab").symlink_to("other"))),
     Case("ext2_saved", ("refused way back: /ext2_saved is there",),
-         change=lambda root: (root / "ext2_saved").mkdir()),
+         change=lambda root: (root / "ext2_saved").symlink_to("srv")),
     Case("root=ZFS", ("warning names: /etc/kernel/cmdline says ZFS=tank/root",),
          change=lambda root: write(root, "etc/kernel/cmdline", "root=ZFS=tank/root ro\n")),
     Case("another UUID", (f"warning names: /etc/fstab says UUID={OTHER}, and /dev/loop",),

@@ -14,6 +14,7 @@ import pytest
 from tests import manifest
 from tests.kernel.boots import A, B, MakeBoot, make_boot  # noqa: F401 - a fixture
 from tests.kernel.commands import Terminal
+from tests.kernel.conversions import command
 from tests.kernel.converted import CONF, CONVERTER, ENTRY, KEPT, STATE, Converted
 from tests.kernel.ext4_images import Tools, archive
 from tests.kernel.machine import run
@@ -164,6 +165,12 @@ def test_the_free_space_tree(converted: Converted) -> None:
     run("umount", str(converted.root))
     run("mount", "-o", "loop,space_cache=v2", str(converted.machine.image), str(converted.root))
     assert "free-space-tree" not in converted.finish("--dry-run").out
+
+
+def test_what_is_on_a_device_did_not_come_up() -> None:
+    done = command("finish", "--device", "/dev/null", "--remove-ext4")
+    assert done.code == 2, done
+    assert "this works on the machine that runs, or on --root" in done.err
 
 
 def test_each_is_asked_for(converted: Converted) -> None:

@@ -127,6 +127,8 @@ def test_default_grub_keeps_every_other_byte() -> None:
         'GRUB_CMDLINE_LINUX="rootfstype=ext4 crashkernel=auto rhgb quiet"\n'
         "GRUB_CMDLINE_LINUX_DEFAULT='rootflags=data=journal'\nGRUB_DISABLE_RECOVERY=\"true\"\n"
     )
+    other = 'export GRUB_CMDLINE_LINUX_RECOVERY+="rootfstype=ext4 single"\n'
+    assert edits.default_grub(other) == other.replace("rootfstype=ext4 ", "")
     assert edits.default_grub(text) == text.replace(
         "rootfstype=ext4 crashkernel", "crashkernel"
     ).replace("rootflags=data=journal", "")

@@ -66,7 +66,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         root_options=root.options if root is not None else None,
         mounted_again=tuple(_mounted_again(machine, superblock, entries)) if superblock else (),
         swap_files=tuple(_swap_files(machine)),
-        has_saved=files.status_of(tree, SAVED, follow=False) is not None,
+        has_saved=os.path.lexists(os.path.join(machine.root, SAVED)),
         has_boot_code=any(_read(device, InodeTable(0, ext4.SUPERBLOCK_OFFSET)))
         if superblock
         else False,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -112,17 +111,29 @@ def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: date
         converter, not_chosen = _converter(machine, facts)
         steps += converter
     writing = [s for s in steps if isinstance(s, (WriteFile, RebuildImage, MakeConverter))]
-    for path in (STORE, DIRECTORY):
-        status = files.status_of(machine.root_fd, path, follow=False)
-        if status is not None and not stat.S_ISDIR(status.st_mode):
-            raise RefusedError(f"/{path} is no directory of its own", hint="It must be no link.")
+    for step in steps:
+        if isinstance(step, WriteFile) and step.before is not None:
+            _refuse_link(machine, step.path)
     for path in (STATE_FILE, *(step.path for step in writing)):
         refuse_outside(machine, path)
+    for path in (STORE, DIRECTORY):
+        full = os.path.join(machine.root, path)
+        if os.path.islink(full) or (os.path.exists(full) and not os.path.isdir(full)):
+            raise RefusedError(f"/{path} is no directory of its own", hint="It must be no link.")
     _refuse_little_room(machine, steps)
     preparation = Preparation(
         Stage.PREPARING, format_time(now), machine.device, machine.uuid, text, tuple(steps)
     )
     return Proposal(preparation, sheet.text(preparation, facts), not_chosen)
+
+
+def _refuse_link(machine: Ext4Machine, path: str) -> None:
+    """Raise RefusedError where a file that is changed is a link: it would become a file."""
+    if os.path.islink(os.path.join(machine.root, path)):
+        raise RefusedError(
+            f"/{path} is a link, and has what only ext4 knows",
+            hint="Take rootfstype=ext4 and the options of ext4 out of what it leads to.",
+        )
 
 
 def _builder_file(machine: Ext4Machine, builder: str) -> WriteFile:
@@ -137,7 +148,7 @@ def _images(machine: Ext4Machine, facts: Facts) -> Iterator[RebuildImage]:
     for kernel in facts.kernels:
         for image in kernel.images_to_make:
             step = RebuildImage(kernel.version, image.path.lstrip("/"))
-            if files.status_of(machine.root_fd, step.kept, follow=False) is not None:
+            if os.path.lexists(os.path.join(machine.root, step.kept)):
                 raise RefusedError(
                     f"/{step.kept} is there already: the old initramfs would be kept there",
                     hint="It is of an earlier conversion, or somebody's own: move it away.",
@@ -192,7 +203,7 @@ def _converter(machine: Ext4Machine, facts: Facts) -> tuple[list[Step], str]:
         )
     path = command_lines.entry_path(place, name)
     for ours in (image, path):
-        if files.status_of(machine.root_fd, ours, follow=False) is not None:
+        if os.path.lexists(os.path.join(machine.root, ours)):
             raise RefusedError(
                 f"/{ours} is there already", hint="It is of an earlier conversion: move it away."
             )

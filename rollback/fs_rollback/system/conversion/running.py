@@ -160,7 +160,7 @@ def _prepared(root: str, device: str) -> Preparation:
                 raise RefusedError(
                     f"/{path} on {device} is no directory of its own", hint="It must be no link."
                 )
-        if files.status_of(tree, SAVED, follow=False) is not None:
+        if os.path.lexists(os.path.join(root, SAVED)):
             raise RefusedError(
                 f"/{SAVED} is on {device}, where the old ext4 gets that name",
                 hint="Give it another name.",
