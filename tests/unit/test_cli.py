@@ -150,3 +150,10 @@ def test_help_needs_nothing_but_python(arguments: list[str]) -> None:
     command = (sys.executable, "-I", "-S", "-c", program)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_root_that_is_not_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a script does whose variable is not set: not the directory that it runs in."""
+    code, out, err = _exit(["convert", "abort", "--yes", "--root", ""], capsys)
+    assert (code, out) == (2, "")
+    assert "argument --root: no directory is given" in err

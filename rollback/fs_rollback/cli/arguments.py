@@ -209,6 +209,7 @@ def _common(device: str = _ON_DEVICE) -> argparse.ArgumentParser:
     system.add_argument(
         "--root",
         metavar="DIR",
+        type=_directory,
         default="/",
         help="work on the system whose root is mounted on DIR, not on the running one",
     )
@@ -219,6 +220,13 @@ def _common(device: str = _ON_DEVICE) -> argparse.ArgumentParser:
     )
     found.add_argument("--debug", action="store_true", help="show tracebacks")
     return found
+
+
+def _directory(text: str) -> str:
+    """Refuse what a script gives whose variable is not set; it would be where it happens to run."""
+    if not text:
+        raise argparse.ArgumentTypeError("no directory is given")
+    return text
 
 
 def _json(command: argparse.ArgumentParser) -> None:
