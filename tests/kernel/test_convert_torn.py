@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -164,6 +165,23 @@ def test_a_btrfs_that_was_used_is_not_made_an_older_ext4(
         _recover(size, device)
     with on(image) as root:
         assert (root / "srv/since").read_text() == "since\n"
+
+
+def test_a_superblock_of_an_earlier_life_of_the_disk(scene: Scene, tmp_path: Path) -> None:
+    """It is whole, and of another btrfs: what was saved is given back."""
+    image = tmp_path / "disk.img"
+    run("cp", "--sparse=always", str(scene.image), str(image))
+    earlier = tmp_path / "earlier.img"
+    with earlier.open("wb") as file:
+        file.truncate(image.stat().st_size)
+    run(shutil.which("mkfs.btrfs", path="/usr/sbin:/sbin:/usr/bin") or "mkfs.btrfs", str(earlier))
+    zeroed(image)
+    write(image, [Write(*found) for found in at(earlier, [(64 << 20, bytes(4096))])])
+    with attached(image) as device:
+        again = converted_on(device)
+        assert again.code == 0, again
+        assert "giving back" in again.err
+    expect(image, "btrfs", scene.before)
 
 
 def test_a_boot_sector_does_not_make_a_disk_with_partitions_of_it(

@@ -63,12 +63,12 @@ def prepare(args: Namespace) -> int:
             "steps": _steps_json(steps),
             "done": False,
         }
+        if proposal.not_chosen:
+            answer["warnings"].append(
+                f"the next boot cannot be chosen from here: {proposal.not_chosen}. Choose this in"
+                f" the menu then: {preparing.TITLE}"
+            )
         if not args.json:
-            if proposal.not_chosen:
-                answer["warnings"].append(
-                    f"the next boot cannot be chosen from here: {proposal.not_chosen}. Choose this"
-                    f" in the menu then: {preparing.TITLE}"
-                )
             for warning in answer["warnings"]:
                 print(f"Warning: {report.clean(warning)}\n")
             print("What is done, all of it while the root is ext4, and taken back by"

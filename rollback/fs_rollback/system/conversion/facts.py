@@ -23,6 +23,7 @@ from . import command_lines, images, loading, state
 from .machine import LAYOUT, Ext4Machine
 
 _BOOT_POINTS = ("/boot", "/boot/efi", "/efi")
+_IN_FRONT = InodeTable(0, ext4.SUPERBLOCK_OFFSET)
 _PIECE_BYTES = 1 << 22
 _VERSION = re.compile(r"btrfs-progs v?(\d+(?:\.\d+)*)")
 _DM_KINDS = {"LVM": "LVM", "CRYPT": "LUKS", "mpath": "multipath", "part": "a partition"}
@@ -67,9 +68,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         mounted_again=tuple(_mounted_again(machine, superblock, entries)) if superblock else (),
         swap_files=tuple(_swap_files(machine)),
         has_saved=os.path.lexists(os.path.join(machine.root, SAVED)),
-        has_boot_code=any(_read(device, InodeTable(0, ext4.SUPERBLOCK_OFFSET)))
-        if superblock
-        else False,
+        has_boot_code=bool(superblock) and any(_read(device, _IN_FRONT)),
         loader=loading.look(machine, found),
         lines_left=tuple(command_lines.left(machine, found)),
         kernels=images.kernels_of(machine, found),

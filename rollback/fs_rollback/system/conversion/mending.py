@@ -25,7 +25,7 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
     if spare is None or not (kind in ("", "ext4") or is_torn):
         return False
     if kind != "ext4":
-        _refuse_whole_btrfs(device)
+        _refuse_whole_btrfs(device, spare.uuid)
     # Neither an ext4, which may be whole, nor a disk with partitions is looked through.
     scans = kind != "ext4" and "PTTYPE" not in found
     is_used = False
@@ -52,14 +52,15 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
     return True
 
 
-def _refuse_whole_btrfs(device: str) -> None:
+def _refuse_whole_btrfs(device: str, filesystem: str) -> None:
     """Raise RefusedError where only the first superblock of a finished btrfs is damaged.
 
     A conversion finishes the first one before the others, and with a whole one nothing is lost: a
-    btrfs that was used for years looks like this when its disk has damaged a sector.
+    btrfs that was used for years looks like this when its disk has damaged a sector. One of
+    another UUID than the `filesystem` had is what an earlier life of the disk has left.
     """
     for mirror in (1, 2):
-        if _superblock(device, mirror):
+        if filesystem in _whole_superblock(device, mirror):
             raise RefusedError(
                 f"the first superblock of the btrfs on {device} is damaged, and another is whole",
                 hint=f"'btrfs rescue super-recover {device}' makes it whole again, or"
@@ -68,16 +69,19 @@ def _refuse_whole_btrfs(device: str) -> None:
             )
 
 
-def _superblock(device: str, mirror: int) -> bool:
-    """Whether that superblock of a finished btrfs is whole; it has its place in itself."""
+def _whole_superblock(device: str, mirror: int) -> tuple[str, ...]:
+    """Return the UUIDs in that superblock of a finished btrfs, () where it is not whole."""
     dump = ["btrfs", "inspect-internal", "dump-super", "-s", str(mirror)]
     try:
         said = process.run([*dump, device])
     except ProcessError:  # the device ends before, or nothing is there
-        return False
+        return ()
     fields = dict(line.split(None, 1) for line in said.splitlines() if len(line.split()) > 1)
     is_whole = all("[match]" in fields.get(key, "") for key in ("csum", "magic"))
-    return is_whole and fields.get("bytenr") == str(SUPERBLOCKS[mirror])
+    if not is_whole or fields.get("bytenr") != str(SUPERBLOCKS[mirror]):
+        return ()
+    # With the second one btrfstune(8) keeps the first UUID that it had.
+    return tuple(fields.get(key, "") for key in ("fsid", "metadata_uuid"))
 
 
 def advice(device: str) -> str:
@@ -96,7 +100,7 @@ def is_damaged(device: str) -> bool:
 
 
 def _is_torn(device: str) -> bool:
-    return not _superblock(device, 0)
+    return not _whole_superblock(device, 0)
 
 
 def refuse_damaged(device: str) -> None:
