@@ -74,7 +74,10 @@ def _saved(image: Path) -> list[saved_pieces.Extent]:
 
 
 def _give_back(image: Path, *, scan: bool = False) -> bool:
-    return beginning.give_back(str(image), UUID, str, scan=scan)
+    saves = beginning.named(str(image), UUID)
+    if scan and not saves:
+        saves = beginning.looked_for(str(image), UUID, str)
+    return beginning.give_back(str(image), saves, str)
 
 
 @pytest.mark.parametrize("way", ["there", "back"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
+from fs_rollback.system.conversion import beginning
 from tests import manifest
 from tests.kernel.attached import attached
 from tests.kernel.conversions import (
@@ -18,6 +20,7 @@ from tests.kernel.conversions import (
     converted_on,
     expect,
     observed,
+    prepared_image,
 )
 from tests.kernel.cut_scene import (
     Scene,
@@ -27,7 +30,7 @@ from tests.kernel.cut_scene import (
     write,
     zeroed,
 )
-from tests.kernel.ext4_images import on
+from tests.kernel.ext4_images import copy, digest, on
 from tests.kernel.machine import run
 from tests.kernel.write_log import Write
 
@@ -167,21 +170,128 @@ def test_a_btrfs_that_was_used_is_not_made_an_older_ext4(
         assert (root / "srv/since").read_text() == "since\n"
 
 
+def _save(image: Path) -> None:
+    """Leave what a conversion leaves that has saved what it overwrites, and not begun with that."""
+    with attached(image) as device:
+        assert "before convert" in observed(device, "fail", "before", "convert").stdout
+
+
+def _second_superblock(scene: Scene) -> Write:
+    writes = [found for epoch in scene.there for found in epoch if found.offset == 64 << 20]
+    return writes[-1]
+
+
 def test_a_superblock_of_an_earlier_life_of_the_disk(scene: Scene, tmp_path: Path) -> None:
-    """It is whole, and of another btrfs: what was saved is given back."""
-    image = tmp_path / "disk.img"
-    run("cp", "--sparse=always", str(scene.image), str(image))
-    earlier = tmp_path / "earlier.img"
-    with earlier.open("wb") as file:
-        file.truncate(image.stat().st_size)
-    run(shutil.which("mkfs.btrfs", path="/usr/sbin:/sbin:/usr/bin") or "mkfs.btrfs", str(earlier))
-    zeroed(image)
-    write(image, [Write(*found) for found in at(earlier, [(64 << 20, bytes(4096))])])
+    """It is whole and of this UUID, and was there before: what was saved is given back."""
+    image = copy(scene.image, tmp_path / "disk.img")
+    write(image, [_second_superblock(scene)])
+    with on(image) as root:
+        beginning.wipe(str(root))  # it was not saved before
+        before = manifest.manifest(root, exclude=OWN)
+    assert before != scene.before
+    _save(image)
+    write(image, [Write(0, bytes(64 << 10))])
     with attached(image) as device:
         again = converted_on(device)
         assert again.code == 0, again
         assert "giving back" in again.err
-    expect(image, "btrfs", scene.before)
+    expect(image, "btrfs", before)
+
+
+def test_without_btrfs_progs_a_btrfs_is_known_too(scene: Scene, tmp_path: Path) -> None:
+    image = copy(scene.image, tmp_path / "disk.img")
+    write(image, [found for epoch in scene.there for found in epoch])
+    write(image, [Write(64 << 10, bytes(4096))])
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("blkid", "debugfs", "e2fsck", "mount", "umount"):
+        (tools / name).symlink_to(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") or "")
+    assert shutil.which("btrfs", path="/usr/sbin:/sbin") is None, "which is in PATH, too"
+    damaged = digest(image)
+    with attached(image) as device:
+        words = ("run", "--device", device, "--have-backup", "--yes")
+        for more in ((), ("--back",)):
+            done = command(*words, *more, PATH=str(tools))
+            assert done.code == 3, done
+    assert digest(image) == damaged
+
+
+def test_nobody_is_given_an_old_ext4_unasked(scene: Scene, tmp_path: Path) -> None:
+    """Both superblocks are gone, and nothing tells whether the btrfs was used."""
+    image = copy(scene.image, tmp_path / "disk.img")
+    write(image, [found for epoch in scene.there for found in epoch])
+    write(image, [Write(64 << 10, bytes(4096)), Write(64 << 20, bytes(4096))])
+    damaged = digest(image)
+    with attached(image) as device:
+        for more in ((), ("--back",)):
+            done = command("run", "--device", device, "--have-backup", *more)
+            assert done.code == 2, done
+        assert digest(image) == damaged
+        assert command("run", "--back", "--device", device, "--yes").code == 0
+    expect(image, "ext4", scene.before)
+
+
+def test_a_way_back_cut_off_with_both_filesystems_there(scene: Scene, tmp_path: Path) -> None:
+    image = copy(scene.image, tmp_path / "disk.img")
+    first = reserved(image)[0][1][:4096]
+    write(image, [found for epoch in scene.there for found in epoch])
+    write(image, [Write(0, first)])
+    with attached(image) as device:
+        done = command("check", "--device", device)
+        assert "'fs-rollback convert run --back --device" in done.out
+        done = converted_on(device)
+        assert done.code == 3, done
+        assert "'fs-rollback convert run --back' goes on" in done.err
+        done = command("run", "--back", "--device", device, "--yes")
+        assert done.code == 0, done
+    expect(image, "ext4", scene.before)
+
+
+def test_what_was_written_beside_a_superblock_is_not_overwritten(
+    scene: Scene, tmp_path: Path
+) -> None:
+    image = copy(scene.image, tmp_path / "disk.img")
+    write(image, [_second_superblock(scene)])
+    with on(image) as root:
+        (root / "srv/since").write_text("since\n")
+    write(image, [Write((64 << 20) + 2000, b"somebody's")])
+    damaged = reserved(image)[1]
+    with attached(image) as device:
+        for done in (converted_on(device), command("run", "--back", "--device", device, "--yes")):
+            assert done.code == 3, done
+            assert "what is in it is damaged" in done.err
+            assert "icheck 16384" in done.err
+    assert reserved(image)[1] == damaged
+
+
+def test_what_is_overwritten_is_not_forgotten(scene: Scene, tmp_path: Path) -> None:
+    image = copy(scene.image, tmp_path / "disk.img")
+    write(image, [_second_superblock(scene)])
+    with on(image) as root:
+        before = manifest.manifest(root)
+        done = command("abort", "--root", str(root), "--yes")
+        assert done.code == 3, done
+        assert "'fs-rollback convert run --back" in done.err
+        assert manifest.manifest(root) == before
+    with attached(image) as device:
+        assert command("run", "--back", "--device", device, "--yes").code == 0
+    expect(image, "ext4", scene.before)
+    with on(image) as root:
+        assert command("abort", "--root", str(root), "--yes").code == 0
+
+
+def test_a_way_back_that_left_no_root_directory(tmp_path: Path, scene: Scene) -> None:
+    """Without room for growing the inodes lie in what is overwritten: nothing has a name then."""
+    image = prepared_image(tmp_path, "-O", "^resize_inode,^flex_bg")
+    with on(image) as root:
+        before = manifest.manifest(root, exclude=OWN)
+    _save(image)
+    write(image, [Write(4096, bytes(60 << 10))])
+    with attached(image) as device:
+        done = converted_on(device)
+        assert done.code == 0, done
+        assert "looking on" in done.err
+    expect(image, "btrfs", before)
 
 
 def test_a_boot_sector_does_not_make_a_disk_with_partitions_of_it(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-import struct
 
 import pytest
 
@@ -128,28 +127,7 @@ def test_behind_the_second_superblock_nothing_may_have_changed() -> None:
     assert not beginning.is_cut_off(saved, [saved[0], _changed(saved[1], 4096, b"\xff")])
 
 
-def _superblock(uuid: bytes, place: int, magic: bytes) -> bytes:
-    return struct.pack("<32x16sQ8x8s", uuid, place, magic).ljust(4096, b"\0")
-
-
-def test_a_superblock_of_a_btrfs_finished_or_not() -> None:
-    uuid, place = b"u" * 16, 64 << 20
-    for magic in (b"_BHRfS_M", b"!BHRfS_M"):
-        assert beginning.is_superblock(_superblock(uuid, place, magic), place, uuid)
-    for other in (
-        _superblock(b"v" * 16, place, b"_BHRfS_M"),  # a disk image of another machine
-        _superblock(uuid, 64 << 10, b"_BHRfS_M"),  # a copy that lies elsewhere
-        _superblock(uuid, place, b"_BHRfS_N"),
-        bytes(4096),
-        b"",  # a device that ends before
-    ):
-        assert not beginning.is_superblock(other, place, uuid)
-
-
 def test_what_was_under_a_superblock_is_found_in_all_pieces() -> None:
     (first, *_), place = _extents(), 64 << 10
     pieces = [Extent(start, first.data[start : start + 3584]) for start in range(0, 1 << 20, 3584)]
-    found = beginning.under_superblock(pieces, place)
-    assert len(found) > 1
-    assert found[0].offset == place
-    assert b"".join(part.data for part in found) == first.data[place : place + 4096]
+    assert beginning.under_superblock(pieces, place) == first.data[place : place + 4096]

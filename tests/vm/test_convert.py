@@ -85,7 +85,7 @@ grep '^options .*rootflags=subvol=root' "/boot/loader/entries/$(cat /etc/machine
 
 
 def _boot(machine: Machine, *jobs: str, upgrade: bool = False) -> str:
-    files = repository_files([_app("2")]) if upgrade else {}
+    files = repository_files([_app("1"), _app("2")]) if upgrade else {}
     return machine.boot(WELL + "".join(jobs), files, timeout_s=_TIMEOUT_S).output
 
 
@@ -130,13 +130,17 @@ def _at_next_boot(machine: Machine) -> None:
 
 
 def _whole_way(machine: Machine) -> None:
-    """Both steps to a root with a name, from one that was never rolled back; and undo."""
+    """A rollback and its undo; both steps to a root with a name; and the two once more in it."""
     before = converting.prepare(machine, "--at-next-boot")
-    _converting_boot(machine, _CONVERTED, "echo here >/home/somebody\n")
+    work = ["echo here >/home/somebody", _UPGRADE, _BREAK]
+    _converting_boot(machine, _CONVERTED, *work, upgrade=True)
     converting.expect_files(machine, before, RUNNING)
+    _boot(machine, _ROLLED_BACK, "fs-rollback undo --yes\n")
+    # In the top level again, where the broken package is.
+    mended = "dnf --assumeyes downgrade app\n"
     finish = "fs-rollback convert finish --yes"
     tasks = f"{finish} --remove-ext4\n{finish} --balance --defragment --layout\n"
-    _boot(machine, "well btrfs\nchecked\n", tasks)
+    _boot(machine, _UNDONE, "lies_in / /\n", mended, tasks, upgrade=True)
     _boot(machine, "well btrfs\nchecked\n[ ! -e /ext2_saved ]\n", f"{finish} --layout\n")
     named = "well btrfs\nchecked\n" + _NAMED
     _boot(machine, named, _UPGRADE, _BREAK, upgrade=True)

@@ -142,8 +142,8 @@ def run(args: Namespace) -> int:
 def _run_back(args: Namespace, device: str) -> int:
     if mending.is_damaged(device):
         session.note(
-            f"the superblock of the btrfs on {device} is damaged: if no way back was cut off, what"
-            " was written since the conversion is lost, and cannot be listed"
+            f"{device} has neither an ext4 nor a whole btrfs: if neither a conversion nor a way"
+            " back was cut off, what was written since the conversion is lost, and cannot be listed"
         )
         if not session.confirm(f"Make {device} the ext4 that it was?", yes=args.yes):
             print("Nothing was changed.")
@@ -191,6 +191,7 @@ def abort(args: Namespace) -> int:
                 hint=f"Back to ext4: from a rescue system, 'fs-rollback convert run --back --device"
                 f" UUID={preparation.uuid}'. To stay: 'fs-rollback convert finish'.",
             )
+        mending.refuse_overwritten(root.device, preparation.uuid)
         steps = tuple(reversed(preparation.steps))
         answer: dict[str, Any] = {"steps": _steps_json(steps), "done": False}
         if not args.json:

@@ -15,6 +15,8 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Optional
 
+from . import superblock
+
 RANGES = ((0, 1 << 20), (64 << 20, 64 << 10), (256 << 30, 64 << 10))
 BLOCK_BYTES = 4096
 MAGIC = b"fs-rollback: beginning\n\0"
@@ -22,14 +24,8 @@ _SECTOR = 512
 # Of a block the first sector says what the others are.
 _PAYLOAD = BLOCK_BYTES - _SECTOR
 _HEAD = struct.Struct("<24s16s16sQQIII32s")
-# In each range btrfs has its superblock here; what comes before it in the first one becomes zero.
-SUPERBLOCKS = (64 << 10, 64 << 20, 256 << 30)
-SUPERBLOCK_BYTES = 4096
+# In each range btrfs has its superblock; what comes before it in the first one becomes zero.
 _ZEROED = 64 << 10
-# struct btrfs_super_block (btrfs_tree.h of Linux): a checksum, the UUID, where it lies, flags, the
-# magic; btrfs-convert(8) has another one until the btrfs is whole.
-_SUPER_HEAD = struct.Struct("<32x16sQ8x8s")
-_MAGIC, _TEMPORARY_MAGIC = b"_BHRfS_M", b"!BHRfS_M"
 # More than this many are no accident.
 _MOST_SAVES = 64
 
@@ -151,23 +147,13 @@ def is_cut_off(saved: Sequence[Extent], present: Sequence[Extent]) -> bool:
 
 
 def _is_super(place: int) -> bool:
-    return any(start <= place < start + SUPERBLOCK_BYTES for start in SUPERBLOCKS)
+    return any(start <= place < start + superblock.SIZE for start in superblock.PLACES)
 
 
-def is_superblock(block: bytes, place: int, uuid: bytes) -> bool:
-    """Whether a block is the superblock of a btrfs, finished or not, that lies at this place."""
-    if len(block) < _SUPER_HEAD.size:
-        return False
-    found_uuid, found_place, magic = _SUPER_HEAD.unpack_from(block)
-    is_magic = magic in (_MAGIC, _TEMPORARY_MAGIC)
-    return is_magic and (found_uuid, found_place) == (uuid, place)
-
-
-def under_superblock(saved: Sequence[Extent], place: int) -> list[Extent]:
+def under_superblock(saved: Sequence[Extent], place: int) -> bytes:
     """Return what was saved of where btrfs has a superblock."""
-    found = []
+    found = b""
     for offset, data in saved:
-        first, last = max(offset, place), min(offset + len(data), place + SUPERBLOCK_BYTES)
-        if first < last:
-            found.append(Extent(first, data[first - offset : last - offset]))
+        first, last = max(offset, place), min(offset + len(data), place + superblock.SIZE)
+        found += data[first - offset : last - offset] if first < last else b""
     return found

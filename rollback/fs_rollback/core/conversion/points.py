@@ -63,7 +63,7 @@ def of_volume(volume: Volume) -> tuple[Point, ...]:
         *of_filesystem.state(volume, superblock),
         *of_filesystem.spare(volume, superblock),
         of_filesystem.space(volume, superblock),
-        _progs(volume.progs),
+        progs(volume.progs),
     )
 
 
@@ -243,7 +243,8 @@ def _selinux(facts: Facts) -> Point:
     )
 
 
-def _progs(version: Optional[tuple[int, ...]]) -> Point:
+def progs(version: Optional[tuple[int, ...]]) -> Point:
+    """Return whether a version of btrfs-progs may convert, None for none."""
     name = "btrfs-progs"
     least, advised = (".".join(map(str, v)) for v in (LEAST_PROGS, ADVISED_PROGS))
     if version is None:

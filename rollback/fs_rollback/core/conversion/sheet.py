@@ -92,7 +92,8 @@ Everything here is typed as root. The root must not be mounted.
 7. It says neither, or the ext4 has errors
    The power went in the moment in which ext4 becomes btrfs. What is overwritten then was saved on
    the device itself, or by you in 3. Do NOT let e2fsck repair it: it would call whole what is not.
-   With its name, as the UUID may be gone (with --back, if it was on the way back):
+   With its name, as the UUID may be gone (with --back, if it was on the way back, or if btrfs-progs
+   are too old there):
     fs-rollback convert run --device DEV
    or by hand, from what was saved in 3:
     dd if=ELSEWHERE/S2 of=DEV bs=64K seek=4194304 conv=notrunc,fsync

@@ -15,11 +15,12 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ...core.conversion import beginning
+from ...core.conversion import beginning, superblock
 from ...core.conversion.beginning import BLOCK_BYTES, Extent
 from ...core.conversion.ext4 import SPARE_BLOCK
 from ...core.conversion.preparation import DIRECTORY
-from ...errors import Error, ProcessError, kernel_errors
+from ...core.conversion.superblock import Superblock
+from ...errors import Error, ProcessError, RefusedError, kernel_errors
 from .. import process, syscalls
 from ..process import Say
 
@@ -96,19 +97,59 @@ def save(device: str, filesystem: str, places: Sequence[int]) -> None:
             raise Error(f"what was saved on {device} cannot be read again", hint="See 'dmesg'.")
 
 
-def give_back(device: str, filesystem: str, say: Say, *, scan: bool) -> bool:
+def named(device: str, filesystem: str) -> list[list[Extent]]:
+    """Return what was saved of an ext4, as its file has it, which only root can write.
+
+    `filesystem` is its UUID. Nothing if the file is not found by its name.
+    """
+    places = _places_of(device, FILE)
+    with _opened(device, os.O_RDONLY) as disk:
+        return _whole(disk, filesystem, (os.pread(disk, BLOCK_BYTES, place) for place in places))
+
+
+def is_there(device: str, path: str) -> bool:
+    """Whether a file of an ext4 is found by its path from the root."""
+    return bool(_places_of(device, path))
+
+
+def looked_for(device: str, filesystem: str, say: Say) -> list[list[Extent]]:
+    """Return the same from wherever it lies on the whole device, where users may have put some."""
+    with _opened(device, os.O_RDONLY) as disk:
+        return _whole(disk, filesystem, _blocks(disk, device, say))
+
+
+def superblocks(device: str) -> dict[int, tuple[Superblock, bytes]]:
+    """Return the superblocks of a btrfs by their places, and their blocks."""
+    found = {}
+    with _opened(device, os.O_RDONLY) as disk:
+        for place in superblock.PLACES:
+            block = os.pread(disk, superblock.SIZE, place)
+            parsed = superblock.parse(block, place)
+            if parsed is not None:
+                found[place] = (parsed, block)
+    return found
+
+
+def is_btrfs(device: str) -> bool:
+    """Whether a device has the first superblock of a finished btrfs, whole."""
+    first = superblocks(device).get(superblock.PLACES[0])
+    return first is not None and first[0].is_finished and first[0].is_whole is not False
+
+
+def was_used(device: str, saves: Sequence[Sequence[Extent]]) -> bool:
+    """Whether the superblock of the ext4 is not what was saved: it was mounted since."""
+    with _opened(device, os.O_RDONLY) as disk:
+        return any(os.pread(disk, len(s[0].data), 0) != s[0].data for s in saves)
+
+
+def give_back(device: str, saves: Sequence[Sequence[Extent]], say: Say) -> bool:
     """Make an ext4 again of what a conversion has left that was cut off; False if it is none.
 
-    `filesystem` is its UUID. The file is asked for by its name, which only root can give, and only
-    with `scan` looked for on the whole device. Nothing is written unless all of it was saved and
-    nothing else has written to the device since, or there is nothing to give back. May run again.
-    Raises KernelError, and Error where two fit that differ.
+    Nothing is written unless one of the saves fits, nothing else has written to the device since,
+    and there is something to give back. May run again. Raises KernelError, and Error where two fit.
     """
-    places = _places_of_file(device)
     with _opened(device, os.O_RDWR) as disk:
-        found = _fitting(disk, filesystem, (os.pread(disk, BLOCK_BYTES, p) for p in places))
-        if not found and scan:
-            found = _fitting(disk, filesystem, _looked_for(disk, device, say))
+        found = [saved for saved in saves if _fits(disk, saved)]
         if len(found) > 1:
             raise Error(
                 f"{len(found)} different beginnings of {device} are on it, and all of them fit",
@@ -121,76 +162,91 @@ def give_back(device: str, filesystem: str, say: Say, *, scan: bool) -> bool:
     return True
 
 
-def give_back_under_superblocks(device: str, filesystem: str, say: Say) -> bool:
-    """Give an ext4 back what superblocks of a btrfs overwrite; False if there are none of its UUID.
+def overwritten(device: str, filesystem: str, saved: Sequence[Extent]) -> dict[int, Superblock]:
+    """Return the superblocks of a btrfs of this UUID that were not there when it was saved."""
+    wanted = uuid.UUID(filesystem).bytes
+    return {
+        place: read
+        for place, (read, block) in superblocks(device).items()
+        if read.uuid == wanted and block != beginning.under_superblock(saved, place)
+    }
+
+
+def give_back_under_superblocks(
+    device: str, filesystem: str, saved: Sequence[Extent], say: Say
+) -> bool:
+    """Give an ext4 back what superblocks of a btrfs overwrite; False if there are none.
 
     The first thing that a conversion overwrites, and what the way back may write last: cut off
-    there, it is an ext4 that is mounted as ever, and used. Where such a superblock still is nothing
-    has written since. Raises KernelError.
+    there, it is an ext4 that is mounted as ever, and used. Where such a superblock is whole nothing
+    has written since. Raises KernelError, and RefusedError where something has written into one.
     """
-    places = _places_of_file(device)
-    wanted = uuid.UUID(filesystem).bytes
-    with _opened(device, os.O_RDWR) as disk:
-        pieces = (beginning.unpack(os.pread(disk, BLOCK_BYTES, place)) for place in places)
-        saved = beginning.whole((p for p in pieces if p is not None), _size(disk), wanted)
-        covered = [
-            place
-            for place in beginning.SUPERBLOCKS
-            if beginning.is_superblock(
-                os.pread(disk, beginning.SUPERBLOCK_BYTES, place), place, wanted
+    found = overwritten(device, filesystem, saved)
+    for place, read in found.items():
+        if read.is_whole is not True:
+            raise RefusedError(
+                f"the block of {device} at byte {place} was overwritten by a conversion that was"
+                " cut off, and written to since: what is in it is damaged",
+                hint=f"'debugfs -R \"icheck {place // BLOCK_BYTES}\" {device}' names its inode, and"
+                " ncheck the file: put that back from the backup.",
             )
-        ]
-        if not covered or len(saved) != 1:
-            return False
-        say(f"giving back to {device} what a conversion that was cut off has overwritten")
-        for place in covered:
-            _write(disk, beginning.under_superblock(saved[0], place))
+    if not found:
+        return False
+    say(f"giving back to {device} what a conversion that was cut off has overwritten")
+    with _opened(device, os.O_RDWR) as disk:
+        for place in found:
+            _write(disk, [Extent(place, beginning.under_superblock(saved, place))])
     return True
 
 
 def give_back_from(device: str, filesystem: str, places: Sequence[int]) -> bool:
     """Do the same right after a conversion that failed: where it was saved is known."""
     with _opened(device, os.O_RDWR) as disk:
-        found = _fitting(disk, filesystem, (os.pread(disk, BLOCK_BYTES, p) for p in places))
+        blocks = (os.pread(disk, BLOCK_BYTES, place) for place in places)
+        found = [saved for saved in _whole(disk, filesystem, blocks) if _fits(disk, saved)]
         if found:
             _write(disk, found[0])
     return bool(found)
 
 
-def _places_of_file(device: str) -> list[int]:
-    """Return where the file lies as the spare superblock of the ext4 tells, nothing if it is gone.
+def _places_of(device: str, path: str) -> list[int]:
+    """Return where a file lies as the spare superblock of the ext4 tells, nothing if it is gone.
 
     debugfs(8) with -c reads no bitmaps, which may be what is overwritten.
     """
     spare = ["-b", str(BLOCK_BYTES), "-s", str(SPARE_BLOCK), "-c"]
     try:
-        said = process.run(["debugfs", *spare, "-R", f"blocks /{FILE}", device])
+        said = process.run(["debugfs", *spare, "-R", f"blocks /{path}", device])
     except ProcessError:
         return []
     return [int(word) * BLOCK_BYTES for word in said.split() if word.isdigit()]
 
 
-def _fitting(disk: int, filesystem: str, blocks: Iterable[bytes]) -> list[list[Extent]]:
-    """Return the different saves among blocks that the device can be given back from."""
+def _whole(disk: int, filesystem: str, blocks: Iterable[bytes]) -> list[list[Extent]]:
+    """Return the different saves among blocks."""
     pieces = (piece for piece in map(beginning.unpack, blocks) if piece is not None)
     found: list[list[Extent]] = []
     for saved in beginning.whole(pieces, _size(disk), uuid.UUID(filesystem).bytes):
-        now = _present(disk, [(extent.offset, len(extent.data)) for extent in saved])
-        if now != saved and beginning.is_cut_off(saved, now) and saved not in found:
+        if saved not in found:
             found.append(saved)
     return found
+
+
+def _fits(disk: int, saved: Sequence[Extent]) -> bool:
+    now = _present(disk, [(extent.offset, len(extent.data)) for extent in saved])
+    return now != saved and beginning.is_cut_off(saved, now)
 
 
 def _write(disk: int, saved: Sequence[Extent]) -> None:
     """Write it back, the first block last: until then it is no ext4 that anybody would take."""
     for extent in reversed(saved):
-        os.pwrite(disk, extent.data, extent.offset)
         if not extent.offset:
-            break
+            os.fsync(disk)
+        os.pwrite(disk, extent.data, extent.offset)
     os.fsync(disk)
 
 
-def _looked_for(disk: int, device: str, say: Say) -> Iterator[bytes]:
+def _blocks(disk: int, device: str, say: Say) -> Iterator[bytes]:
     size, said = _size(disk), -1
     for offset in range(0, size, _SCAN_BYTES):
         tenth = offset * 10 // size

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
-from ...core.conversion.beginning import SUPERBLOCKS
-from ...errors import Error, ProcessError, RefusedError, UndoFailedError
-from .. import devices, process
+from collections.abc import Sequence
+
+from ...core.conversion.beginning import Extent, under_superblock
+from ...core.conversion.preparation import STATE_FILE
+from ...core.conversion.superblock import PLACES
+from ...errors import Error, RefusedError, UndoFailedError
+from .. import devices
 from ..process import Say
 from . import beginning, converter, e2fsck, facts
 
@@ -21,22 +25,35 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
     """
     found, spare = devices.probe(device), facts.read_spare_superblock(device)
     kind = found.get("TYPE", "")
-    is_torn = back and kind == "btrfs" and _is_torn(device)
-    if spare is None or not (kind in ("", "ext4") or is_torn):
+    if spare is None or kind not in ("", "ext4", "btrfs") or (kind == "btrfs" and not back):
         return False
-    if kind != "ext4":
-        _refuse_whole_btrfs(device, spare.uuid)
-    # Neither an ext4, which may be whole, nor a disk with partitions is looked through.
-    scans = kind != "ext4" and "PTTYPE" not in found
+    has_ext4 = kind == "ext4" or facts.read_superblock(device) is not None
+    is_btrfs = beginning.is_btrfs(device)
+    if is_btrfs and not has_ext4:
+        return False
+    saves = beginning.named(device, spare.uuid)
+    if is_btrfs and not beginning.was_used(device, saves):
+        if not back:
+            raise RefusedError(
+                f"{device} is a btrfs of which a way back to ext4 has begun and was cut off",
+                hint="'fs-rollback convert run --back' goes on with it.",
+            )
+        return False
+    may_be_another = has_ext4 or "PTTYPE" in found
+    if not saves and (_is_torn_ext4(device) if has_ext4 else not may_be_another):
+        saves = beginning.looked_for(device, spare.uuid, say)
+    if not has_ext4:
+        _refuse_whole_btrfs(device, saves)
     is_used = False
     try:
-        done = beginning.give_back(device, spare.uuid, say, scan=scans)
-        if not done and kind == "ext4":
-            is_used = done = beginning.give_back_under_superblocks(device, spare.uuid, say)
+        done = beginning.give_back(device, saves, say)
     except Error as error:
         raise UndoFailedError(str(error), commands=converter.by_hand(device)) from error
+    if not done and has_ext4 and len(saves) == 1:
+        is_used = beginning.give_back_under_superblocks(device, spare.uuid, saves[0], say)
+        done = is_used
     if not done:
-        if not scans:
+        if may_be_another:
             return False
         raise UndoFailedError(
             f"{device} is neither a whole ext4 nor a btrfs, and nothing that was saved of it fits",
@@ -52,15 +69,22 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
     return True
 
 
-def _refuse_whole_btrfs(device: str, filesystem: str) -> None:
+def _is_torn_ext4(device: str) -> bool:
+    """Whether an ext4 does not even find what was prepared on it; its inodes may be overwritten."""
+    return not beginning.is_there(device, STATE_FILE) and bool(e2fsck.look(device))
+
+
+def _refuse_whole_btrfs(device: str, saves: Sequence[Sequence[Extent]]) -> None:
     """Raise RefusedError where only the first superblock of a finished btrfs is damaged.
 
     A conversion finishes the first one before the others, and with a whole one nothing is lost: a
-    btrfs that was used for years looks like this when its disk has damaged a sector. One of
-    another UUID than the `filesystem` had is what an earlier life of the disk has left.
+    btrfs that was used for years looks like this when its disk has damaged a sector. One that was
+    there before the conversion was saved, and is of an earlier life of the disk.
     """
-    for mirror in (1, 2):
-        if filesystem in _whole_superblock(device, mirror):
+    for place, (read, block) in beginning.superblocks(device).items():
+        before = any(under_superblock(saved, place) == block for saved in saves)
+        if read.is_finished and read.is_whole is not False and not before:
+            mirror = PLACES.index(place)
             raise RefusedError(
                 f"the first superblock of the btrfs on {device} is damaged, and another is whole",
                 hint=f"'btrfs rescue super-recover {device}' makes it whole again, or"
@@ -69,43 +93,39 @@ def _refuse_whole_btrfs(device: str, filesystem: str) -> None:
             )
 
 
-def _whole_superblock(device: str, mirror: int) -> tuple[str, ...]:
-    """Return the UUIDs in that superblock of a finished btrfs, () where it is not whole."""
-    dump = ["btrfs", "inspect-internal", "dump-super", "-s", str(mirror)]
-    try:
-        said = process.run([*dump, device])
-    except ProcessError:  # the device ends before, or nothing is there
-        return ()
-    fields = dict(line.split(None, 1) for line in said.splitlines() if len(line.split()) > 1)
-    is_whole = all("[match]" in fields.get(key, "") for key in ("csum", "magic"))
-    if not is_whole or fields.get("bytenr") != str(SUPERBLOCKS[mirror]):
-        return ()
-    # With the second one btrfstune(8) keeps the first UUID that it had.
-    return tuple(fields.get(key, "") for key in ("fsid", "metadata_uuid"))
+def refuse_overwritten(device: str, filesystem: str) -> None:
+    """Raise RefusedError where a conversion has left a superblock in an ext4 that is in use.
+
+    What was saved of that place is needed yet.
+    """
+    saves = beginning.named(device, filesystem)
+    if any(beginning.overwritten(device, filesystem, saved) for saved in saves):
+        raise RefusedError(
+            f"a conversion or a way back was cut off, and some of {device} is overwritten yet",
+            hint=f"From a rescue system: 'fs-rollback convert run --back --device"
+            f" UUID={filesystem}' gives it back. Then abort.",
+        )
 
 
 def advice(device: str) -> str:
     """Return what to do with a disk that may have been cut off, "" if there is no sign of that."""
     if devices.probe(device) or facts.read_spare_superblock(device) is None:
         return ""
+    back = " --back" * beginning.is_btrfs(device)
     return (
-        f"There was an ext4. If a conversion was cut off: 'fs-rollback convert run --device"
+        f"There was an ext4. If a conversion was cut off: 'fs-rollback convert run{back} --device"
         f" {device}' gives back what it saved, and goes on."
     )
 
 
 def is_damaged(device: str) -> bool:
-    """Whether a btrfs has a superblock that was written in part. Raises ProcessError."""
-    return devices.probe(device).get("TYPE") == "btrfs" and _is_torn(device)
-
-
-def _is_torn(device: str) -> bool:
-    return not _whole_superblock(device, 0)
+    """Whether a device has neither an ext4 nor a whole btrfs, and is given back an old ext4."""
+    return devices.probe(device).get("TYPE") != "ext4" and not beginning.is_btrfs(device)
 
 
 def refuse_damaged(device: str) -> None:
-    """Raise RefusedError if that of a btrfs is."""
-    if _is_torn(device):
+    """Raise RefusedError if the first superblock of a btrfs is damaged."""
+    if not beginning.is_btrfs(device):
         raise RefusedError(
             f"the superblock of the btrfs on {device} is damaged",
             hint=f"'btrfs rescue super-recover {device}' makes it whole again, if another one is."

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from ...core.conversion.preparation import SAVED, STATE_FILE
 from ...errors import Error, RefusedError, UndoFailedError
-from .. import btrfs, devices, executor, files, syscalls
+from .. import btrfs, executor, files, syscalls
 from ..process import Say
-from . import converter, disk, e2fsck, mending, state
+from . import beginning, converter, disk, e2fsck, mending, state
 from .disk import TOP_LEVEL
 
 _IMAGE = f"{SAVED}/image"
@@ -29,7 +29,7 @@ class Lost(NamedTuple):
 
 def look(device: str) -> Lost:
     """Return what going back to ext4 would lose. Raises RefusedError where there is no way back."""
-    if devices.probe(device).get("TYPE") != "btrfs":
+    if not beginning.is_btrfs(device):
         raise RefusedError(f"{device} is not btrfs", hint="There is nothing to take back.")
     with disk.mounted(device, "btrfs", f"ro,{TOP_LEVEL}") as root, files.opened(root) as tree:
         preparation = state.read(root)
@@ -81,7 +81,7 @@ def back(device: str, say: Say) -> None:
     with disk.owned(device) as lock, executor.signals_held_back():
         say(f"converting {device} back to ext4: do not switch off")
         code, last = converter.convert_back(device, say, lock)
-        if code and devices.probe(device).get("TYPE") == "btrfs":
+        if code and beginning.is_btrfs(device):
             raise Error(
                 f"btrfs-convert could not go back, {device} is btrfs as before: {last}",
                 hint="A balance, defragmentation or resize since the conversion forbids it.",

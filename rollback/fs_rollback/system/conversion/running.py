@@ -18,7 +18,7 @@ from ...core import fstab
 from ...core.conversion.edits import btrfs_fstab
 from ...core.conversion.filesystem_points import is_enough
 from ...core.conversion.point import Point, Verdict, Volume
-from ...core.conversion.points import of_volume
+from ...core.conversion.points import of_volume, progs
 from ...core.conversion.preparation import (
     DIRECTORY,
     FSTAB,
@@ -47,10 +47,12 @@ Observer = Callable[[str, str], None]
 def run(device: str, say: Say, observe: Observer = lambda *_: None) -> bool:
     """Convert the root on a device as it was prepared; False if that has been done before.
 
-    `say` is told what happens. Raises RefusedError if nothing was touched, Error if the root is
-    ext4 as before, UndoFailedError if it needs hands.
+    `say` is told what happens. Raises RefusedError if nothing was converted, Error if the root
+    is ext4 as before, UndoFailedError if it needs hands.
     """
     with disk.owned(device) as lock:
+        if devices.probe(device).get("TYPE") != "btrfs":
+            refuse([progs(facts.progs_version())])
         mending.mend(device, say)
         kind = devices.probe(device).get("TYPE", "")
         if kind == "btrfs":
