@@ -56,22 +56,47 @@ def made(directory: Path) -> Scene:
 
 
 def put_data_at(path: Path, place: int) -> None:
-    """Make a file with data at a place of the device; its other blocks are free again."""
-    space = os.statvfs(path.parent)
-    size, most = 64 << 10, (space.f_bavail - space.f_blocks // 64) * space.f_bsize
-    run("fallocate", f"--length={most}", str(path))
+    """Make a file with data at a place of the device, whatever the allocator would choose."""
+    size, made = 64 << 10, 0
+    for length in (256 << 20, 4 << 20, size):  # all that is free, until one has it
+        while _fallocate(path, length):
+            start = _offset_of(path, place)
+            if start is not None:
+                with path.open("r+b") as file:
+                    file.seek(start)
+                    file.write(random.Random(1).randbytes(size))
+                _punch(path, 0, start)
+                _punch(path, start + size, length)
+                _remove(path, made)
+                return
+            made += 1
+            path.rename(f"{path}.{made}")
+    raise AssertionError("another file has it")
+
+
+def _fallocate(path: Path, length: int) -> bool:
+    command = ["fallocate", f"--length={length}", str(path)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def _offset_of(path: Path, place: int) -> int | None:
+    """Return where in a file a place of the device is, None if it has not got it."""
     pattern = r"^ *\d+: +(\d+)\.\. +\d+: +(\d+)\.\. +\d+: +(\d+)"
-    extents = re.findall(pattern, run("filefrag", "-v", f"-b{_BLOCK}", str(path)), re.MULTILINE)
-    (start,) = (
-        (int(logical) - int(physical)) * _BLOCK + place
-        for logical, physical, count in extents
-        if int(physical) <= place // _BLOCK < int(physical) + int(count)
-    )
-    with path.open("r+b") as file:
-        file.seek(start)
-        file.write(random.Random(1).randbytes(size))
-    for offset, length in ((0, start), (start + size, most)):
+    for found in re.findall(pattern, run("filefrag", "-v", f"-b{_BLOCK}", str(path)), re.MULTILINE):
+        logical, physical, count = map(int, found)
+        if physical <= place // _BLOCK < physical + count:
+            return (logical - physical) * _BLOCK + place
+    return None
+
+
+def _punch(path: Path, offset: int, length: int) -> None:
+    if length:
         run("fallocate", "--punch-hole", f"--offset={offset}", f"--length={length}", str(path))
+
+
+def _remove(path: Path, made: int) -> None:
+    for number in range(1, made + 1):
+        Path(f"{path}.{number}").unlink()
 
 
 def logged(library: Path, image: Path, log: Path, *command: str) -> list[list[Write]]:
