@@ -159,12 +159,12 @@ def test_a_btrfs_that_was_used_is_not_made_an_older_ext4(
         btrfsutil.delete_subvolume(str(root / "ext2_saved"))
         (root / "srv/since").write_text("since\n")
     write(image, [Write((64 << 10) + (64 if size == 8 else 0), bytes(size))])
-    damaged = image.read_bytes()
+    damaged = digest(image)
     with attached(image) as device:
         for done in (converted_on(device), command("run", "--back", "--device", device, "--yes")):
             assert done.code == 3, done
             assert f"btrfs-select-super -s 1 {device}" in done.err
-        assert image.read_bytes() == damaged
+        assert digest(image) == damaged
         _recover(size, device)
     with on(image) as root:
         assert (root / "srv/since").read_text() == "since\n"
