@@ -37,7 +37,7 @@ from tests.kernel.machine import run
 from tests.kernel.write_log import Write
 
 _BLOCK = 4096
-_TORN_STATES = 40
+_TORN_STATES = 24
 _CONVERT = ("btrfs-convert", "--uuid", "copy", "--copy-label", "-O", "^block-group-tree")
 
 
