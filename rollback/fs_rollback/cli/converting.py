@@ -191,7 +191,7 @@ def abort(args: Namespace) -> int:
                 hint=f"Back to ext4: from a rescue system, 'fs-rollback convert run --back --device"
                 f" UUID={preparation.uuid}'. To stay: 'fs-rollback convert finish'.",
             )
-        mending.refuse_overwritten(root.device, preparation.uuid)
+        mending.refuse_overwritten(root.device)
         steps = tuple(reversed(preparation.steps))
         answer: dict[str, Any] = {"steps": _steps_json(steps), "done": False}
         if not args.json:

@@ -93,17 +93,20 @@ def _refuse_whole_btrfs(device: str, saves: Sequence[Sequence[Extent]]) -> None:
             )
 
 
-def refuse_overwritten(device: str, filesystem: str) -> None:
+def refuse_overwritten(device: str) -> None:
     """Raise RefusedError where a conversion has left a superblock in an ext4 that is in use.
 
     What was saved of that place is needed yet.
     """
-    saves = beginning.named(device, filesystem)
-    if any(beginning.overwritten(device, filesystem, saved) for saved in saves):
+    ext4 = facts.read_superblock(device)
+    if ext4 is None:
+        return
+    saves = beginning.named(device, ext4.uuid)
+    if any(beginning.overwritten(device, ext4.uuid, saved) for saved in saves):
         raise RefusedError(
             f"a conversion or a way back was cut off, and some of {device} is overwritten yet",
             hint=f"From a rescue system: 'fs-rollback convert run --back --device"
-            f" UUID={filesystem}' gives it back. Then abort.",
+            f" UUID={ext4.uuid}' gives it back. Then abort.",
         )
 
 
