@@ -85,7 +85,7 @@ grep '^options .*rootflags=subvol=root' "/boot/loader/entries/$(cat /etc/machine
 
 
 def _boot(machine: Machine, *jobs: str, upgrade: bool = False) -> str:
-    files = repository_files([_app("1"), _app("2")]) if upgrade else {}
+    files = repository_files([_app("2")]) if upgrade else {}
     return machine.boot(WELL + "".join(jobs), files, timeout_s=_TIMEOUT_S).output
 
 
@@ -130,22 +130,27 @@ def _at_next_boot(machine: Machine) -> None:
 
 
 def _whole_way(machine: Machine) -> None:
-    """A rollback and its undo; both steps to a root with a name; and the two once more in it."""
+    """Both steps to a root with a name, from one that was never rolled back; and undo."""
     before = converting.prepare(machine, "--at-next-boot")
-    work = ["echo here >/home/somebody", _UPGRADE, _BREAK]
-    _converting_boot(machine, _CONVERTED, *work, upgrade=True)
+    _converting_boot(machine, _CONVERTED, "echo here >/home/somebody\n")
     converting.expect_files(machine, before, RUNNING)
-    _boot(machine, _ROLLED_BACK, "fs-rollback undo --yes\n")
-    # In the top level again, where the broken package is.
-    mended = "dnf --assumeyes downgrade app\n"
     finish = "fs-rollback convert finish --yes"
     tasks = f"{finish} --remove-ext4\n{finish} --balance --defragment --layout\n"
-    _boot(machine, _UNDONE, "lies_in / /\n", mended, tasks, upgrade=True)
+    _boot(machine, "well btrfs\nchecked\n", tasks)
     _boot(machine, "well btrfs\nchecked\n[ ! -e /ext2_saved ]\n", f"{finish} --layout\n")
     named = "well btrfs\nchecked\n" + _NAMED
     _boot(machine, named, _UPGRADE, _BREAK, upgrade=True)
     _boot(machine, _ROLLED_BACK, _NAMED, "fs-rollback undo --yes\n")
     _boot(machine, _UNDONE, _NAMED)
+
+
+def _undone(machine: Machine) -> None:
+    """A rollback and its undo in the layout that the conversion makes."""
+    before = converting.prepare(machine, "--at-next-boot")
+    _converting_boot(machine, _CONVERTED, _UPGRADE, _BREAK, upgrade=True)
+    converting.expect_files(machine, before, RUNNING)
+    _boot(machine, _ROLLED_BACK, "fs-rollback undo --yes\n")
+    _boot(machine, _UNDONE)
 
 
 def _from_elsewhere(machine: Machine) -> None:
@@ -220,6 +225,7 @@ def _stories() -> list[Story]:
     ]
     for name, tell in (
         ("whole-way", _whole_way),
+        ("undone", _undone),
         ("elsewhere", _from_elsewhere),
         ("refused", _refused),
         ("again", _again_and_again),
