@@ -20,12 +20,11 @@ from tests.kernel.conversions import (
     observed,
     prepared_image,
 )
-from tests.kernel.ext4_images import on
+from tests.kernel.ext4_images import copy, on
 from tests.kernel.machine import run
 from tests.kernel.write_log import Write
 
-_BLOCK = 4096
-_TORN_STATES = 40
+BLOCK = 4096
 _CONVERT = ("btrfs-convert", "--uuid", "copy", "--copy-label", "-O", "^block-group-tree")
 
 
@@ -44,12 +43,9 @@ def made(directory: Path) -> Scene:
     with on(image) as root:
         put_data_at(root / "data", 64 << 20)
         before = manifest.manifest(root, exclude=OWN)
-    with attached(image) as device:
-        done = observed(device, "fail", "before", "convert")
-        assert "before convert" in done.stdout, done
+    save(image)
     library = write_log.library(directory)
-    made = directory / "made.img"
-    run("cp", "--sparse=always", str(image), str(made))
+    made = copy(image, directory / "made.img")
     there = logged(library, made, directory / "there.log", *_CONVERT, str(made))
     back = logged(library, made, directory / "back.log", "btrfs-convert", "-r", str(made))
     return Scene(image, library, there, back, before)
@@ -82,10 +78,10 @@ def _fallocate(path: Path, length: int) -> bool:
 def _offset_of(path: Path, place: int) -> int | None:
     """Return where in a file a place of the device is, None if it has not got it."""
     pattern = r"^ *\d+: +(\d+)\.\. +\d+: +(\d+)\.\. +\d+: +(\d+)"
-    for found in re.findall(pattern, run("filefrag", "-v", f"-b{_BLOCK}", str(path)), re.MULTILINE):
+    for found in re.findall(pattern, run("filefrag", "-v", f"-b{BLOCK}", str(path)), re.MULTILINE):
         logical, physical, count = map(int, found)
-        if physical <= place // _BLOCK < physical + count:
-            return (logical - physical) * _BLOCK + place
+        if physical <= place // BLOCK < physical + count:
+            return (logical - physical) * BLOCK + place
     return None
 
 
@@ -134,6 +130,17 @@ def at(image: Path, places: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, 
         for offset, data in places:
             file.seek(offset)
             yield offset, file.read(len(data))
+
+
+def convert(image: Path, scene: Scene) -> None:
+    """Write all that a conversion writes."""
+    write(image, [found for epoch in scene.there for found in epoch])
+
+
+def save(image: Path) -> None:
+    """Leave what a conversion leaves that has saved what it overwrites, and not begun with that."""
+    with attached(image) as device:
+        assert "before convert" in observed(device, "fail", "before", "convert").stdout
 
 
 def zeroed(image: Path) -> list[tuple[int, bytes]]:

@@ -22,23 +22,23 @@ from tests.kernel.attached import attached
 from tests.kernel.conversions import (
     converted_on,
     expect,
-    observed,
 )
 from tests.kernel.cut_scene import (
+    BLOCK,
     Scene,
     at,
+    convert,
     is_reserved,
     reserved,
+    save,
     write,
     zeroed,
 )
-from tests.kernel.ext4_images import UUID, on
+from tests.kernel.ext4_images import UUID, copy, on
 from tests.kernel.machine import run
 from tests.kernel.write_log import Write
 
-_BLOCK = 4096
 _TORN_STATES = 24
-_CONVERT = ("btrfs-convert", "--uuid", "copy", "--copy-label", "-O", "^block-group-tree")
 
 
 def _used(image: Path) -> set[int]:
@@ -58,7 +58,7 @@ def test_only_what_is_saved_is_overwritten(scene: Scene) -> None:
     used = _used(scene.image)
     for writes in (scene.there, scene.back):
         for found in (w for epoch in writes for w in epoch if not is_reserved(w)):
-            first, last = found.offset // _BLOCK, (found.offset + len(found.data) - 1) // _BLOCK
+            first, last = found.offset // BLOCK, (found.offset + len(found.data) - 1) // BLOCK
             assert writes is scene.back or not used & set(range(first, last + 1)), found.offset
 
 
@@ -87,7 +87,7 @@ def test_torn_in_the_last_moment(way: str, scene: Scene, tmp_path: Path) -> None
     run("cp", "--sparse=always", str(scene.image), str(image))
     wanted, saved = reserved(image), _saved(image)
     if way == "back":
-        write(image, [write for epoch in scene.there for write in epoch])
+        convert(image, scene)
     epochs = scene.there if way == "there" else scene.back
     states = set()
     critical = [n for n, epoch in enumerate(epochs) if any(map(is_reserved, epoch))]
@@ -126,8 +126,7 @@ def test_killed_in_front_of_a_write(scene: Scene, tmp_path: Path) -> None:
     (tools / "btrfs-convert").chmod(0o755)
     path = f"{tools}:{os.environ['PATH']}"
     for number in _last_writes(scene):
-        image = tmp_path / f"{number}.img"
-        run("cp", "--sparse=always", str(scene.image), str(image))
+        image = copy(scene.image, tmp_path / f"{number}.img")
         with attached(image) as device:
             first = converted_on(device, PATH=path, CUT_TARGET=device, CUT_AT=str(number))
             # Killed in its last moment too: what was saved is given back at once.
@@ -142,8 +141,7 @@ def test_killed_in_front_of_a_write(scene: Scene, tmp_path: Path) -> None:
 def test_what_was_saved_before_the_ext4_was_used_again_is_not_given_back(
     scene: Scene, tmp_path: Path
 ) -> None:
-    image = tmp_path / "disk.img"
-    run("cp", "--sparse=always", str(scene.image), str(image))
+    image = copy(scene.image, tmp_path / "disk.img")
     with on(image) as root:
         (root / "srv/since").write_text("since\n")
     damaged = reserved(image)
@@ -156,8 +154,7 @@ def test_what_was_saved_before_the_ext4_was_used_again_is_not_given_back(
 
 def test_what_a_user_has_put_on_the_disk_is_not_given_back(scene: Scene, tmp_path: Path) -> None:
     """It may be made to fit, and to look newer: the file that only root can write is asked."""
-    image = tmp_path / "disk.img"
-    run("cp", "--sparse=always", str(scene.image), str(image))
+    image = copy(scene.image, tmp_path / "disk.img")
     wanted = reserved(image)
     evil = [saved_pieces.Extent(offset, data) for offset, data in wanted]
     evil[1] = saved_pieces.Extent(64 << 20, b"EVIL" * 1024 + evil[1].data[4096:])
@@ -170,8 +167,7 @@ def test_what_a_user_has_put_on_the_disk_is_not_given_back(scene: Scene, tmp_pat
         }.items():
             (root / name).write_bytes(b"".join(saved_pieces.pack(uuid, b"u" * 16, extents)))
         assert evil != wanted
-    with attached(image) as device:
-        assert "before convert" in observed(device, "fail", "before", "convert").stdout
+    save(image)
     wanted = zeroed(image)
     assert _give_back(image)
     assert reserved(image) == wanted
@@ -180,8 +176,7 @@ def test_what_a_user_has_put_on_the_disk_is_not_given_back(scene: Scene, tmp_pat
 
 def test_a_disk_within_the_disk_is_not_given_back(scene: Scene, tmp_path: Path) -> None:
     """The image of another machine that was prepared, of another UUID, has pieces like these."""
-    image = tmp_path / "disk.img"
-    run("cp", "--sparse=always", str(scene.image), str(image))
+    image = copy(scene.image, tmp_path / "disk.img")
     others = [saved_pieces.Extent(offset, data[::-1]) for offset, data in reserved(image)]
     with on(image) as root:
         beginning.wipe(str(root))
@@ -193,12 +188,10 @@ def test_a_disk_within_the_disk_is_not_given_back(scene: Scene, tmp_path: Path) 
 
 def test_two_that_fit_are_left_to_a_person(scene: Scene, tmp_path: Path) -> None:
     """Where the file cannot be asked for by its name."""
-    image = tmp_path / "disk.img"
-    run("cp", "--sparse=always", str(scene.image), str(image))
+    image = copy(scene.image, tmp_path / "disk.img")
     with on(image) as root:
         os.rename(root / beginning.FILE, root / "earlier")
-    with attached(image) as device:
-        assert "before convert" in observed(device, "fail", "before", "convert").stdout
+    save(image)
     with on(image) as root:
         os.rename(root / beginning.FILE, root / "later")
     run("e2fsck", "-f", "-p", str(image))

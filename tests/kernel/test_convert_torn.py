@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import btrfsutil
@@ -14,19 +15,21 @@ import pytest
 from fs_rollback.system.conversion import beginning
 from tests import manifest
 from tests.kernel.attached import attached
+from tests.kernel.commands import Done
 from tests.kernel.conversions import (
     OWN,
     command,
     converted_on,
     expect,
-    observed,
     prepared_image,
 )
 from tests.kernel.cut_scene import (
     Scene,
     at,
+    convert,
     is_reserved,
     reserved,
+    save,
     write,
     zeroed,
 )
@@ -37,8 +40,7 @@ from tests.kernel.write_log import Write
 
 def test_an_ext4_that_was_used_after_the_first_write(scene: Scene, tmp_path: Path) -> None:
     """It is mounted as ever, with a block of it overwritten; then it is to be converted again."""
-    image = tmp_path / "disk.img"
-    run("cp", "--sparse=always", str(scene.image), str(image))
+    image = copy(scene.image, tmp_path / "disk.img")
     first = next(n for n, epoch in enumerate(scene.there) if any(map(is_reserved, epoch)))
     write(image, [write for epoch in scene.there[: first + 1] for write in epoch])
     looked = subprocess.run(["e2fsck", "-f", "-n", str(image)], check=False, capture_output=True)
@@ -56,10 +58,9 @@ def test_an_ext4_that_was_used_after_the_first_write(scene: Scene, tmp_path: Pat
 @pytest.mark.parametrize("is_used", [False, True])
 def test_a_way_back_without_its_last_write(is_used: bool, scene: Scene, tmp_path: Path) -> None:
     """An ext4 that e2fsck calls whole, with a file that is not; even when it was used since."""
-    image = tmp_path / "disk.img"
-    run("cp", "--sparse=always", str(scene.image), str(image))
+    image = copy(scene.image, tmp_path / "disk.img")
     wanted = reserved(image)
-    write(image, [write for epoch in scene.there for write in epoch])
+    convert(image, scene)
     write(image, [Write(*wanted[0])])
     run("e2fsck", "-f", "-n", str(image))
     if is_used:
@@ -77,8 +78,7 @@ def test_a_way_back_without_its_last_write(is_used: bool, scene: Scene, tmp_path
 def test_a_check_of_a_disk_that_was_cut_off_tells_what_goes_on(
     scene: Scene, tmp_path: Path
 ) -> None:
-    image = tmp_path / "disk.img"
-    run("cp", "--sparse=always", str(scene.image), str(image))
+    image = copy(scene.image, tmp_path / "disk.img")
     zeroed(image)
     with attached(image) as device:
         done = command("check", "--device", device)
@@ -86,12 +86,17 @@ def test_a_check_of_a_disk_that_was_cut_off_tells_what_goes_on(
     assert f"'fs-rollback convert run --device {device}' gives back" in done.out
 
 
+def _there_and_back(device: str) -> Iterator[Done]:
+    yield converted_on(device)
+    yield command("run", "--back", "--device", device, "--yes")
+
+
 def _torn_in_the_superblock(image: Path, scene: Scene) -> None:
     """Make a btrfs of it, with a sector of the ext4 in its first superblock."""
-    run("cp", "--sparse=always", str(scene.image), str(image))
+    copy(scene.image, image)
     offset = (64 << 10) + 512
     ((_, ext4),) = at(image, [(offset, bytes(512))])
-    write(image, [write for epoch in scene.there for write in epoch])
+    convert(image, scene)
     ((_, btrfs),) = at(image, [(offset, bytes(512))])
     assert ext4 != btrfs
     write(image, [Write(offset, ext4)])
@@ -136,7 +141,7 @@ def test_a_way_back_torn_before_it_came_to_the_second_superblock(
     _torn_in_the_superblock(image, scene)
     damaged = reserved(image)
     with attached(image) as device:
-        for done in (converted_on(device), command("run", "--back", "--device", device, "--yes")):
+        for done in _there_and_back(device):
             assert done.code == 3, done
             assert f"btrfs rescue super-recover {device}" in done.err
         assert reserved(image) == damaged
@@ -151,8 +156,7 @@ def test_a_btrfs_that_was_used_is_not_made_an_older_ext4(
     size: int, scene: Scene, tmp_path: Path
 ) -> None:
     """Its disk has damaged the first superblock, or only the magic in it; blkid(8) sees nothing."""
-    image = tmp_path / "disk.img"
-    run("cp", "--sparse=always", str(scene.image), str(image))
+    image = copy(scene.image, tmp_path / "disk.img")
     with attached(image) as device:
         assert converted_on(device).code == 0
     with on(image) as root:
@@ -161,19 +165,13 @@ def test_a_btrfs_that_was_used_is_not_made_an_older_ext4(
     write(image, [Write((64 << 10) + (64 if size == 8 else 0), bytes(size))])
     damaged = digest(image)
     with attached(image) as device:
-        for done in (converted_on(device), command("run", "--back", "--device", device, "--yes")):
+        for done in _there_and_back(device):
             assert done.code == 3, done
             assert f"btrfs-select-super -s 1 {device}" in done.err
         assert digest(image) == damaged
         _recover(size, device)
     with on(image) as root:
         assert (root / "srv/since").read_text() == "since\n"
-
-
-def _save(image: Path) -> None:
-    """Leave what a conversion leaves that has saved what it overwrites, and not begun with that."""
-    with attached(image) as device:
-        assert "before convert" in observed(device, "fail", "before", "convert").stdout
 
 
 def _second_superblock(scene: Scene) -> Write:
@@ -189,7 +187,7 @@ def test_a_superblock_of_an_earlier_life_of_the_disk(scene: Scene, tmp_path: Pat
         beginning.wipe(str(root))  # it was not saved before
         before = manifest.manifest(root, exclude=OWN)
     assert before != scene.before
-    _save(image)
+    save(image)
     write(image, [Write(0, bytes(64 << 10))])
     with attached(image) as device:
         again = converted_on(device)
@@ -200,7 +198,7 @@ def test_a_superblock_of_an_earlier_life_of_the_disk(scene: Scene, tmp_path: Pat
 
 def test_without_btrfs_progs_a_btrfs_is_known_too(scene: Scene, tmp_path: Path) -> None:
     image = copy(scene.image, tmp_path / "disk.img")
-    write(image, [found for epoch in scene.there for found in epoch])
+    convert(image, scene)
     write(image, [Write(64 << 10, bytes(4096))])
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -219,7 +217,7 @@ def test_without_btrfs_progs_a_btrfs_is_known_too(scene: Scene, tmp_path: Path) 
 def test_nobody_is_given_an_old_ext4_unasked(scene: Scene, tmp_path: Path) -> None:
     """Both superblocks are gone, and nothing tells whether the btrfs was used."""
     image = copy(scene.image, tmp_path / "disk.img")
-    write(image, [found for epoch in scene.there for found in epoch])
+    convert(image, scene)
     write(image, [Write(64 << 10, bytes(4096)), Write(64 << 20, bytes(4096))])
     damaged = digest(image)
     with attached(image) as device:
@@ -234,7 +232,7 @@ def test_nobody_is_given_an_old_ext4_unasked(scene: Scene, tmp_path: Path) -> No
 def test_a_way_back_cut_off_with_both_filesystems_there(scene: Scene, tmp_path: Path) -> None:
     image = copy(scene.image, tmp_path / "disk.img")
     first = reserved(image)[0][1][:4096]
-    write(image, [found for epoch in scene.there for found in epoch])
+    convert(image, scene)
     write(image, [Write(0, first)])
     with attached(image) as device:
         done = command("check", "--device", device)
@@ -257,7 +255,7 @@ def test_what_was_written_beside_a_superblock_is_not_overwritten(
     write(image, [Write((64 << 20) + 2000, b"somebody's")])
     damaged = reserved(image)[1]
     with attached(image) as device:
-        for done in (converted_on(device), command("run", "--back", "--device", device, "--yes")):
+        for done in _there_and_back(device):
             assert done.code == 3, done
             assert "what is in it is damaged" in done.err
             assert "icheck 16384" in done.err
@@ -285,7 +283,7 @@ def test_a_way_back_that_left_no_root_directory(tmp_path: Path, scene: Scene) ->
     image = prepared_image(tmp_path, "-O", "^resize_inode,^flex_bg")
     with on(image) as root:
         before = manifest.manifest(root, exclude=OWN)
-    _save(image)
+    save(image)
     write(image, [Write(4096, bytes(60 << 10))])
     with attached(image) as device:
         done = command("run", "--back", "--device", device, "--yes")
@@ -298,12 +296,10 @@ def test_a_boot_sector_does_not_make_a_disk_with_partitions_of_it(
     scene: Scene, tmp_path: Path
 ) -> None:
     """To blkid(8) it does, where it is the first that was written back."""
-    image = tmp_path / "disk.img"
-    run("cp", "--sparse=always", str(scene.image), str(image))
+    image = copy(scene.image, tmp_path / "disk.img")
     code = b"\xeb\x63\x90".ljust(510, b"\0") + b"\x55\xaa"
     write(image, [Write(0, code)])
-    with attached(image) as device:
-        assert "before convert" in observed(device, "fail", "before", "convert").stdout
+    save(image)
     zeroed(image)
     write(image, [Write(0, code)])
     with attached(image) as device:

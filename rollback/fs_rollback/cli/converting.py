@@ -81,7 +81,6 @@ def prepare(args: Namespace) -> int:
             return _answer(args, answer, "Nothing was changed.", code=1)
         with executor.finishing():
             reason = preparing.carry_out(root, proposal, _observer(len(steps)))
-            reason = reason or proposal.not_chosen
             answer.update(done=True, sheet=proposal.sheet, next_boot=reason or None)
             return _answer(args, answer, _prepared(proposal, reason))
 

@@ -42,8 +42,8 @@ _WELL_KNOWN = frozenset((
     "journal_dev", "journal_ioprio", "journal_path", "jqfmt", "max_batch_time", "min_batch_time",
     "max_dir_size_kb", "noload", "resgid", "resuid", "stripe", "user_xattr", "nouser_xattr",
 ))  # fmt: skip
-# mount(8): a comma in quotation marks ends no option.
 _ROOT_WORD = re.compile(r"""\broot(?:fstype|flags)=[^\s"'\\]+""")
+# mount(8): a comma in quotation marks ends no option.
 _OPTION = re.compile(r'(?:[^,"]|"[^"]*"?)+')
 _LINE = re.compile(r"([ \t]*[^ \t]+[ \t]+[^ \t]+)([ \t]+)([^ \t\r]+)(?:([ \t]+)([^ \t\r]+))?(.*)")
 _PASS = re.compile(r"([ \t]+[^ \t\r]+[ \t]+)([^ \t\r]+)(.*)", re.DOTALL)

@@ -22,7 +22,6 @@ FSTAB = "etc/fstab"
 # The subvolume in which btrfs-convert(8) keeps the ext4.
 SAVED = "ext2_saved"
 
-_NUMBERS = (RecursionError, OverflowError)
 _STEPS: dict[str, Any] = {
     step.__name__: step for step in (WriteFile, RebuildImage, MakeConverter, BootOnce)
 }
@@ -128,5 +127,7 @@ def parse(text: str) -> Preparation:
         )
     except PreparationError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, *_NUMBERS) as error:
+    except (
+        LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError,
+    ) as error:  # fmt: skip
         raise PreparationError(f"{type(error).__name__}: {error}") from error

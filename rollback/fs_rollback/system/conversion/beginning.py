@@ -102,7 +102,11 @@ def named(device: str, filesystem: str) -> list[list[Extent]]:
 
     `filesystem` is its UUID. Nothing if the file is not found by its name.
     """
-    places = _places_of(device, FILE)
+    return saved_at(device, filesystem, _places_of(device, FILE))
+
+
+def saved_at(device: str, filesystem: str, places: Sequence[int]) -> list[list[Extent]]:
+    """Return what was saved of an ext4 in blocks of which it is known where they lie."""
     with _opened(device, os.O_RDONLY) as disk:
         return _whole(disk, filesystem, (os.pread(disk, BLOCK_BYTES, place) for place in places))
 
@@ -197,16 +201,6 @@ def give_back_under_superblocks(
         for place in found:
             _write(disk, [Extent(place, beginning.under_superblock(saved, place))])
     return True
-
-
-def give_back_from(device: str, filesystem: str, places: Sequence[int]) -> bool:
-    """Do the same right after a conversion that failed: where it was saved is known."""
-    with _opened(device, os.O_RDWR) as disk:
-        blocks = (os.pread(disk, BLOCK_BYTES, place) for place in places)
-        found = [saved for saved in _whole(disk, filesystem, blocks) if _fits(disk, saved)]
-        if found:
-            _write(disk, found[0])
-    return bool(found)
 
 
 def _places_of(device: str, path: str) -> list[int]:

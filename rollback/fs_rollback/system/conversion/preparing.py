@@ -271,7 +271,7 @@ def carry_out(machine: Ext4Machine, proposal: Proposal, observe: Observer) -> st
         with executor.signals_held_back():
             take_back(machine, preparation, error)
         raise
-    return operations.not_chosen
+    return operations.not_chosen or proposal.not_chosen
 
 
 def take_back(

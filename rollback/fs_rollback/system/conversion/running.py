@@ -212,7 +212,7 @@ def _convert(
             hint="Unmount it, keep others from mounting it, and begin again.",
         )
     # Whatever it says: where it was cut off in its last moment, only this makes it whole.
-    beginning.give_back_from(device, preparation.uuid, saved)
+    beginning.give_back(device, beginning.saved_at(device, preparation.uuid, saved), str)
     if devices.probe(device).get("TYPE") == "ext4":
         wrong = e2fsck.look(device)
         if not wrong:
