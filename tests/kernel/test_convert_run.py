@@ -14,7 +14,8 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.system.conversion import converter
+from fs_rollback.core.conversion.preparation import STATE_FILE
+from fs_rollback.system.conversion import beginning, converter
 from tests import manifest
 from tests.kernel.attached import attached, nothing_stays  # noqa: F401 - a fixture
 from tests.kernel.conversions import (
@@ -115,11 +116,33 @@ def _refused(device: str, part: str, code: int = 3, kind: Optional[str] = "ext4"
     assert kind_of(device) == kind
 
 
-def test_what_is_not_prepared_is_refused(image: Path) -> None:
+def test_what_is_not_prepared_is_refused_and_not_even_repaired(image: Path) -> None:
     with on(image) as root:
         (root / "fs-snapshots/conversion/state.json").unlink()
+    before = image.with_suffix(".before")
+    run("cp", "--sparse=always", str(image), str(before))
     with attached(image) as device:
         _refused(device, "is not prepared")
+    run("cmp", str(image), str(before))
+
+
+def test_what_was_prepared_may_be_in_the_journal_only(image: Path, tmp_path: Path) -> None:
+    """Switched off behind `prepare`, which makes all of it durable, the directory is not there."""
+    cut = tmp_path / "cut.img"
+    with on(image) as root:
+        state = root / "fs-snapshots/conversion/state.json"
+        text = state.read_text()
+        state.unlink()
+        os.sync()
+    with on(image) as root:
+        state = root / "fs-snapshots/conversion/state.json"
+        state.write_text(text)
+        with state.open("a") as file:
+            os.fsync(file.fileno())
+        run("cp", "--sparse=always", str(image), str(cut))
+    with attached(cut) as device:
+        assert not beginning.is_there(device, STATE_FILE)
+        assert converted_on(device).code == 0
 
 
 def test_what_was_changed_since_is_refused(image: Path) -> None:

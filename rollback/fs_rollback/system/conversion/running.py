@@ -24,6 +24,7 @@ from ...core.conversion.preparation import (
     FSTAB,
     NEW_FSTAB,
     SAVED,
+    STATE_FILE,
     Preparation,
     Stage,
 )
@@ -59,6 +60,7 @@ def run(device: str, say: Say, observe: Observer = lambda *_: None) -> bool:
             mending.refuse_damaged(device)
             return _complete(device, say, observe)
         _refuse_volume(device, kind)
+        _refuse_unprepared(device)
         observe("before", "check")
         _repair(device, say)
         observe("after", "check")
@@ -131,6 +133,23 @@ def refuse(found: Sequence[Point]) -> None:
         )
 
 
+def _refuse_unprepared(device: str) -> None:
+    """Raise RefusedError where nothing was prepared, before e2fsck(8) writes to what is not meant.
+
+    A journal may still hold what was prepared: where there is something in it, that is asked later.
+    """
+    superblock = facts.read_superblock(device)
+    if superblock and superblock.is_clean and not beginning.is_there(device, STATE_FILE):
+        raise _not_prepared(device)
+
+
+def _not_prepared(device: str) -> RefusedError:
+    return RefusedError(
+        f"the system on {device} is not prepared: it would not start from btrfs",
+        hint="Boot it and run 'fs-rollback convert prepare'.",
+    )
+
+
 def _repair(device: str, say: Say) -> None:
     say(f"checking the ext4 on {device}")
     wrong = e2fsck.repair(device)
@@ -145,10 +164,7 @@ def _prepared(root: str, device: str) -> Preparation:
     """Return what was prepared. Raises RefusedError if that no longer fits."""
     preparation = state.read(root)
     if preparation is None or preparation.stage is not Stage.PREPARED:
-        raise RefusedError(
-            f"the system on {device} is not prepared: it would not start from btrfs",
-            hint="Boot it and run 'fs-rollback convert prepare'.",
-        )
+        raise _not_prepared(device)
     if preparation.uuid != devices.probe(device).get("UUID"):
         raise RefusedError(
             f"what was prepared on {device} is of another filesystem, UUID {preparation.uuid}",
