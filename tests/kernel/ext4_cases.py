@@ -153,6 +153,10 @@ FILES = [
     Case("a link as fstab", ("refused names: /etc/fstab is no file of its own",),
          change=_all(lambda root: (root / "etc/fstab").rename(root / "etc/other"),
                      lambda root: (root / "etc/fstab").symlink_to("other"))),
+    Case("a protected fstab", (
+         "refused names: /etc has the flag", "refused names: chattr -i -a /etc/fstab"),
+         change=_all(lambda root: run("chattr", "+i", str(root / "etc/fstab")),
+                     lambda root: run("chattr", "+a", str(root / "etc")))),
     Case("ext2_saved", ("refused way back: /ext2_saved is there",),
          change=lambda root: (root / "ext2_saved").symlink_to("srv")),
     Case("root=ZFS", ("warning names: /etc/kernel/cmdline says ZFS=tank/root",),

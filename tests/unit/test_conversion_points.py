@@ -45,7 +45,7 @@ GOOD = Facts(
     device="/dev/sda2", fstype="ext4", superblock=BLOCK, spare=BLOCK, users={}, page_bytes=4096,
     is_mounted=True, free_bytes=5 * GIB, stage=None, inodes=100_000, is_locked=False,
     stack=("/dev/sda2",), crypttab=(),
-    names=(("/etc/fstab", f"UUID={UUID}"),), fstab_is_file=True,
+    names=(("/etc/fstab", f"UUID={UUID}"),), fstab_is_file=True, protected=(),
     root_options=("noatime", "noquota", "usrjquota="), mounted_again=(), swap_files=(),
     has_saved=False, has_boot_code=False, loader=Loader("/boot", "GRUB", on_root=False),
     lines_left=(), kernels=(KERNEL,),

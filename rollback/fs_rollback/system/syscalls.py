@@ -238,6 +238,16 @@ def try_record_lock(descriptor: int) -> bool:
     return True
 
 
+def is_protected(descriptor: int) -> bool:
+    """Whether a file or directory has the immutable or append-only flag of chattr(1).
+
+    FS_IOC_GETFLAGS, linux/fs.h: it takes an int, whatever its number says.
+    """
+    answer = array.array("i", [0, 0])
+    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, answer)
+    return bool(answer[0] & _FS_PROTECTED_FL)
+
+
 def unprotect(path: str) -> bool:
     """Take the immutable and append-only flags off, as chattr(1) does; False if there were none.
 

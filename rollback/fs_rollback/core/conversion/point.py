@@ -129,7 +129,8 @@ class Facts(Volume):
     `stage` is how far a conversion is that was prepared, None if none was. `inodes` is how many are
     in use, which the superblock of a mounted one does not know. `is_locked`: its device cannot be
     written to. `stack` is what that is made of, itself first. `names` are pairs: a place that names
-    the root, and the name. `root_options` are those of its line in fstab, None without one,
+    the root, and the name. `protected` is what chattr(1) keeps from being changed, of fstab and its
+    directory. `root_options` are those of the root's line in fstab, None without one,
     `mounted_again` the other lines that mount it as ext4. `has_saved`: something has the name
     already that the old ext4 gets. `has_boot_code`: something is in front of the superblock.
     `lines_left` are to be changed by hand. `builder` is the program that makes an initramfs;
@@ -144,6 +145,7 @@ class Facts(Volume):
     names: tuple[tuple[str, str], ...]
     crypttab: tuple[str, ...]
     fstab_is_file: bool
+    protected: tuple[str, ...]
     root_options: Optional[tuple[str, ...]]
     mounted_again: tuple[Entry, ...]
     swap_files: tuple[str, ...]

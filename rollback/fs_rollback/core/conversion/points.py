@@ -104,6 +104,13 @@ def _names(facts: Facts, superblock: Superblock) -> Iterator[Point]:
             "/etc/fstab is no file of its own, and what it leads to would go on saying ext4",
             "Put the file itself there.",
         )
+    for path in facts.protected:
+        yield Point(
+            name,
+            Verdict.REFUSED,
+            f"{path} has the flag i or a of chattr(1), and the root's line in fstab has to change",
+            f"chattr -i -a {path}",
+        )
     for where, spec in facts.names:
         tag, _, value = spec.partition("=")
         if tag == "UUID" and value.strip('"').lower() != superblock.uuid:

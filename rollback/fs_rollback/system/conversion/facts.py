@@ -18,7 +18,7 @@ from ...core.conversion.point import Facts
 from ...core.conversion.preparation import FSTAB, SAVED
 from ...core.fstab import Entry
 from ...errors import ProcessError, RefusedError, kernel_errors
-from .. import boot, boot_sources, devices, files, process
+from .. import boot, boot_sources, devices, files, process, syscalls
 from . import command_lines, images, loading, state
 from .machine import LAYOUT, Ext4Machine
 
@@ -64,6 +64,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         names=tuple(_names(machine, found)),
         crypttab=tuple(_crypttab(tree)) if any("LUKS" in layer for layer in stack) else (),
         fstab_is_file=_is_file(tree, FSTAB),
+        protected=tuple(_protected(tree)) if superblock else (),
         root_options=root.options if root is not None else None,
         mounted_again=tuple(_mounted_again(machine, superblock, entries)) if superblock else (),
         swap_files=tuple(_swap_files(machine)),
@@ -238,6 +239,19 @@ def _swap_files(machine: Ext4Machine) -> Iterator[str]:
 def _is_file(tree: int, path: str) -> bool:
     status = files.status_of(tree, path, follow=False)
     return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def _protected(tree: int) -> Iterator[str]:
+    for path in (os.path.dirname(FSTAB), FSTAB):
+        status = files.status_of(tree, path, follow=False)
+        if status is not None and (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            with kernel_errors("read", f"/{path}"):
+                descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY, follow=False)
+                try:
+                    if syscalls.is_protected(descriptor):
+                        yield f"/{path}"
+                finally:
+                    os.close(descriptor)
 
 
 def _selinux(machine: Ext4Machine) -> str:
