@@ -137,6 +137,29 @@ def test_what_served_the_conversion_goes(converted: Converted) -> None:
     assert converted.finish("--yes").code == 0
 
 
+def test_status_tells_of_it_until_it_is_done(converted: Converted) -> None:
+    def told() -> tuple[bool, bool]:
+        said = converted.command("status").out
+        known = converted.command("status", "--json").json["unfinished_conversion"]
+        return known, "Conversion:    from ext4; 'fs-rollback convert finish' does" in said
+
+    assert told() == (True, True)
+    converted.command("convert", "abort").expect_refusal("already", "run --back --device UUID=")
+    assert converted.finish("--remove-ext4").code == 0
+    converted.command("convert", "abort").expect_refusal("already", "there is no way back")
+    converted.leave_top_level()
+    assert told() == (True, True)
+    assert converted.finish("--layout").code == 0
+    converted.start()
+    assert told() == (False, False)
+
+
+def test_status_says_what_it_cannot_read(converted: Converted) -> None:
+    _newer(converted)
+    said = converted.command("status").out
+    assert "Attention: /fs-snapshots/conversion/state.json cannot be read: version 2" in said
+
+
 def test_one_task_after_the_other(converted: Converted) -> None:
     data = converted.finish("--remove-ext4", "--json").json
     assert data["finished"] == ["remove-ext4"]

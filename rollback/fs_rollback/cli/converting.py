@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from .. import report
 from ..core.conversion import points
 from ..core.conversion.point import Facts, Point, Verdict, exit_code, worst
-from ..core.conversion.preparation import SHEET, Stage
+from ..core.conversion.preparation import SAVED, SHEET, Stage
 from ..core.conversion.steps import RebuildImage, Step
 from ..errors import RefusedError, UnsupportedRootError, UsageError, require_root
 from ..system import devices, executor, rescue, untouched
@@ -188,7 +189,10 @@ def abort(args: Namespace) -> int:
             raise RefusedError(
                 "the root is btrfs already: this takes back only what was prepared",
                 hint=f"Back to ext4: from a rescue system, 'fs-rollback convert run --back --device"
-                f" UUID={preparation.uuid}'. To stay: 'fs-rollback convert finish'.",
+                f" UUID={preparation.uuid}'. To stay: 'fs-rollback convert finish'."
+                if os.path.lexists(os.path.join(root.root, SAVED))
+                else "The old ext4 was deleted: there is no way back. What is left does"
+                " 'fs-rollback convert finish'.",
             )
         mending.refuse_overwritten(root.device)
         steps = tuple(reversed(preparation.steps))

@@ -78,6 +78,7 @@ def status(args: Namespace) -> int:
 
 def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     from ..system import boot_sources, kernels, plugin_state, transaction
+    from ..system.conversion import finishing
 
     attention: list[str] = []
     layout = None
@@ -102,6 +103,11 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     waiting, said = _waiting(host, store)
     attention += said
     attention += plugin_state.problems(host)
+    is_unfinished = False
+    try:
+        is_unfinished = finishing.read(host) is not None
+    except StoreError as error:
+        attention.append(error.line)
     snapshots = _load(host, store)
     attention += [f"{s.name} is incomplete: {s.problem}" for s in snapshots if s.incomplete]
     ordinary = [s for s in snapshots if s.exists and not s.is_replaced]
@@ -118,6 +124,7 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "snapshots": len(snapshots),
         "newest": ordinary[-1].name if ordinary else None,
         "space": {"total_bytes": total, "free_bytes": free},
+        "unfinished_conversion": is_unfinished,
     }, attention
 
 
@@ -180,6 +187,8 @@ def _print_status(facts: dict[str, Any]) -> None:
         "Snapshots": f"{facts['snapshots']}, newest {facts['newest'] or '-'}",
         "Space": f"{report.size(space['free_bytes'])} free of {report.size(space['total_bytes'])}",
     }
+    if facts["unfinished_conversion"]:
+        rows["Conversion"] = "from ext4; 'fs-rollback convert finish' does the rest"
     for label, value in rows.items():
         print(f"{label + ':':15}{report.clean(value)}")
     for line in facts["attention"]:

@@ -49,13 +49,26 @@ def what(task: Task, *, is_way_back: bool) -> str:
     }[task]
 
 
+def read(host: Host) -> Preparation | None:
+    """Return the conversion that this machine has behind it, unfinished; None if none.
+
+    Raises StoreError where that cannot be read.
+    """
+    preparation = state.read(host.top)
+    if preparation is None or preparation.stage is Stage.PREPARING:
+        return None
+    # By hand, as the rescue sheet says, nobody wrote down that it is done.
+    by_hand = not os.path.lexists(host.path(NEW_FSTAB))
+    return preparation if preparation.stage is Stage.CONVERTED or by_hand else None
+
+
 def verify(host: Host, store: Store | None) -> Preparation:
     """Return the conversion that this machine has behind it. Raises RefusedError if it has not.
 
     Or if something is wrong with what it came up with: nothing is given up before that is right.
     """
-    preparation = state.read(host.top)
-    if preparation is None or not _is_converted(host, preparation):
+    preparation = read(host)
+    if preparation is None:
         raise RefusedError(
             "no conversion is behind this root",
             hint="'btrfs balance start -m /' and 'btrfs filesystem defragment -r /' do without one"
@@ -77,12 +90,6 @@ def verify(host: Host, store: Store | None) -> Preparation:
     _refuse_image_without_btrfs(host)
     _refuse_device_errors(host)
     return preparation
-
-
-def _is_converted(host: Host, preparation: Preparation) -> bool:
-    """Whether the conversion is done; by hand, as the rescue sheet says, nobody wrote it down."""
-    by_hand = not os.path.lexists(host.path(NEW_FSTAB))
-    return preparation.stage is Stage.CONVERTED or (preparation.stage is Stage.PREPARED and by_hand)
 
 
 def _refuse_image_without_btrfs(host: Host) -> None:
