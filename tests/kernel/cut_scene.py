@@ -143,6 +143,12 @@ def save(image: Path) -> None:
         assert "before convert" in observed(device, "fail", "before", "convert").stdout
 
 
+def second_superblock(scene: Scene) -> Write:
+    """Return the last write of a conversion to the block at 64 MiB."""
+    writes = [found for epoch in scene.there for found in epoch if found.offset == 64 << 20]
+    return writes[-1]
+
+
 def zeroed(image: Path) -> list[tuple[int, bytes]]:
     """Leave what a conversion leaves in the middle of its last moment; return what was there."""
     before = reserved(image)

@@ -70,14 +70,14 @@ def _saved(image: Path) -> list[saved_pieces.Extent]:
     pieces = (piece for piece in found if piece is not None)
     uuid = bytes.fromhex(UUID.replace("-", ""))
     (saved,) = saved_pieces.whole(pieces, image.stat().st_size, uuid)
-    return saved
+    return list(saved.extents)
 
 
 def _give_back(image: Path, *, scan: bool = False) -> bool:
-    saves = beginning.named(str(image), UUID)
+    saves = beginning.named(str(image))
     if scan and not saves:
         saves = beginning.looked_for(str(image), UUID, str)
-    return beginning.give_back(str(image), saves, str)
+    return beginning.give_back(str(image), beginning.fitting(str(image), saves), str)
 
 
 @pytest.mark.parametrize("way", ["there", "back"])

@@ -30,6 +30,7 @@ from tests.kernel.cut_scene import (
     is_reserved,
     reserved,
     save,
+    second_superblock,
     write,
     zeroed,
 )
@@ -133,7 +134,7 @@ def _recover(size: int, device: str) -> None:
     assert done.returncode == 2, "which says that it did"
 
 
-def test_a_way_back_torn_before_it_came_to_the_second_superblock(
+def test_a_way_back_torn_before_it_came_to_thesecond_superblock(
     scene: Scene, tmp_path: Path
 ) -> None:
     """It might as well be a btrfs that was used for years; nothing is lost with its second one."""
@@ -174,15 +175,10 @@ def test_a_btrfs_that_was_used_is_not_made_an_older_ext4(
         assert (root / "srv/since").read_text() == "since\n"
 
 
-def _second_superblock(scene: Scene) -> Write:
-    writes = [found for epoch in scene.there for found in epoch if found.offset == 64 << 20]
-    return writes[-1]
-
-
 def test_a_superblock_of_an_earlier_life_of_the_disk(scene: Scene, tmp_path: Path) -> None:
     """It is whole and of this UUID, and was there before: what was saved is given back."""
     image = copy(scene.image, tmp_path / "disk.img")
-    write(image, [_second_superblock(scene)])
+    write(image, [second_superblock(scene)])
     with on(image) as root:
         beginning.wipe(str(root))  # it was not saved before
         before = manifest.manifest(root, exclude=OWN)
@@ -249,7 +245,7 @@ def test_what_was_written_beside_a_superblock_is_not_overwritten(
     scene: Scene, tmp_path: Path
 ) -> None:
     image = copy(scene.image, tmp_path / "disk.img")
-    write(image, [_second_superblock(scene)])
+    write(image, [second_superblock(scene)])
     with on(image) as root:
         (root / "srv/since").write_text("since\n")
     write(image, [Write((64 << 20) + 2000, b"somebody's")])
@@ -264,7 +260,7 @@ def test_what_was_written_beside_a_superblock_is_not_overwritten(
 
 def test_what_is_overwritten_is_not_forgotten(scene: Scene, tmp_path: Path) -> None:
     image = copy(scene.image, tmp_path / "disk.img")
-    write(image, [_second_superblock(scene)])
+    write(image, [second_superblock(scene)])
     with on(image) as root:
         before = manifest.manifest(root)
         done = command("abort", "--root", str(root), "--yes")

@@ -49,8 +49,9 @@ def test_what_was_packed_is_found_in_any_order_among_anything() -> None:
     pieces = _pieces(list(beginning.blocks_in(disk)))
     assert {piece.uuid for piece in pieces} == {_UUID}
     (saved,) = beginning.whole(pieces, _GIB, _UUID)
-    assert b"".join(e.data for e in saved) == b"".join(e.data for e in extents)
-    assert saved[0].offset == 0
+    assert saved.uuid == _UUID
+    assert b"".join(e.data for e in saved.extents) == b"".join(e.data for e in extents)
+    assert saved.extents[0].offset == 0
 
 
 def test_a_block_that_is_not_whole_is_none() -> None:
@@ -80,7 +81,6 @@ def test_what_is_not_complete_is_not_given() -> None:
 def test_only_what_is_of_this_device_counts() -> None:
     pieces = _pieces(beginning.pack(_UUID, _SAVE, _extents()))
     assert beginning.whole(pieces, 32 << 20, _UUID) == []
-    assert beginning.whole(pieces, 300 * _GIB, _UUID) == []
     assert beginning.whole(pieces, _GIB, b"o" * 16) == []
     moved = [p._replace(extent=Extent(p.extent.offset + 512, p.extent.data)) for p in pieces]
     assert beginning.whole(moved, _GIB, _UUID) == []
@@ -88,6 +88,14 @@ def test_only_what_is_of_this_device_counts() -> None:
     assert beginning.whole(more, _GIB, _UUID) == []
     alone = _pieces(beginning.pack(_UUID, _SAVE, [Extent(64 << 20, b"x" * 4096)]))
     assert beginning.whole(alone, _GIB, _UUID) == []
+
+
+def test_a_device_may_have_grown() -> None:
+    pieces = _pieces(beginning.pack(_UUID, _SAVE, _extents()))
+    assert len(beginning.whole(pieces, 300 * _GIB, _UUID)) == 1
+    assert len(beginning.whole(pieces, 300 * _GIB)) == 1
+    small = _pieces(beginning.pack(_UUID, _SAVE, _extents()[:1]))
+    assert len(beginning.whole(small, 300 * _GIB, _UUID)) == 1
 
 
 def test_a_disk_full_of_them_takes_no_memory() -> None:
@@ -119,6 +127,24 @@ def test_what_a_conversion_leaves_and_nothing_else(at: int, data: bytes, expecte
     saved = _extents()
     now = [_changed(saved[0], at, data), saved[1]]
     assert beginning.is_cut_off(saved, now) is expected
+
+
+@pytest.mark.parametrize(
+    ("at", "data", "expected"),
+    [
+        (0, b"", False),
+        (4096, bytes(512), True),
+        (64 << 10, b"\xff" * 4096, True),
+        # What a mount that fails, or e2fsck(8), leaves there.
+        (1072, b"\xff" * 16, False),
+        (4096, b"\xff" * 512, False),
+        (68 << 10, bytes(512), False),
+    ],
+)
+def test_what_only_a_conversion_overwrites(at: int, data: bytes, expected: bool) -> None:
+    saved = _extents()
+    now = [_changed(saved[0], at, data), saved[1]]
+    assert beginning.is_overwritten(saved, now) is expected
 
 
 def test_behind_the_second_superblock_nothing_may_have_changed() -> None:

@@ -33,7 +33,7 @@ BLOCK = Superblock(
     uuid=UUID, label="system", block_bytes=4096, blocks=10 << 18, free_blocks=5 << 18,
     features=frozenset({"has_journal", "filetype", "extent", "64bit", "flex_bg", "metadata_csum"}),
     inodes=655360, free_inodes=555360, inode_bytes=256, inodes_per_group=8192, first_block=0,
-    descriptor_bytes=64, mounts=5, checked=NOW - timedelta(days=30), errors=0,
+    descriptor_bytes=64, mounts=5, mounted=0, checked=NOW - timedelta(days=30), errors=0,
     external_journal=False, clean=True,
 )  # fmt: skip
 IMAGE = Initramfs("/boot/i-6.1", has_btrfs=True)

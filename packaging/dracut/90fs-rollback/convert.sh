@@ -26,8 +26,14 @@ udevadm trigger --action=change --subsystem-match=block
 udevadm settle
 btrfs device scan >/dev/null 2>&1
 read -r code </run/fs-rollback-convert.code
-# It needs hands. Mounted now, it would be lost: what was saved of it is given back to nothing else.
-while [ "$code" = 4 ]; do
+# It needs hands, or what did it was killed. Mounted now, it would be lost: what was saved of it is
+# given back to nothing that was used.
+while :; do
+    case $code in
+        [0-3]) break ;;
+    esac
+    [ "$code" = 4 ] ||
+        echo "fs-rollback: it was ended ($code). Wait until btrfs-convert is gone, too" >/dev/console
     echo "fs-rollback: do what is said above in this shell, then leave it: exit" >/dev/console
     setsid sh -i </dev/console >/dev/console 2>&1
     fs-rollback convert run --device "$device" --yes --have-backup </dev/null >/dev/console 2>&1

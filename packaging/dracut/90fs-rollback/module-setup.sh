@@ -4,7 +4,7 @@
 # mounted. Only where it is asked for: "fs-rollback convert prepare --at-next-boot" does.
 
 check() {
-    require_binaries fs-rollback e2fsck btrfs btrfs-convert blkid mount umount udevadm || return 1
+    require_binaries fs-rollback e2fsck debugfs btrfs btrfs-convert blkid mount umount udevadm || return 1
     return 255
 }
 
@@ -23,9 +23,9 @@ install() {
         dfatal "fs-rollback: what Python needs was not found"
         exit 1
     fi
-    inst_multiple "${files[@]}" fs-rollback e2fsck btrfs btrfs-convert blkid mount umount udevadm
-    # It finds what was saved by its name; without it the whole device is looked through.
-    inst_multiple -o debugfs setsid
+    inst_multiple "${files[@]}" fs-rollback e2fsck debugfs btrfs btrfs-convert blkid mount umount \
+        udevadm
+    inst_multiple -o setsid
     inst_script "$moddir/convert.sh" /usr/sbin/fs-rollback-convert
     # shellcheck disable=SC2154 # dracut's
     inst_hook emergency 05 "$moddir/emergency.sh"

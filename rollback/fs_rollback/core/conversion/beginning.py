@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Optional
 
-from . import superblock
+from . import ext4, superblock
 
 RANGES = ((0, 1 << 20), (64 << 20, 64 << 10), (256 << 30, 64 << 10))
 BLOCK_BYTES = 4096
@@ -45,6 +45,19 @@ class Piece(NamedTuple):
     number: int
     total: int
     extent: Extent
+
+
+class Saved(NamedTuple):
+    """All that was saved of the filesystem `uuid` at one time, in the order of the device."""
+
+    uuid: bytes
+    extents: tuple[Extent, ...]
+
+    @property
+    def superblock(self) -> Optional[ext4.Superblock]:
+        """The ext4's own, as it was then."""
+        end = ext4.SUPERBLOCK_OFFSET + ext4.SUPERBLOCK_BYTES
+        return ext4.parse(self.extents[0].data[ext4.SUPERBLOCK_OFFSET : end])
 
 
 def ranges(device_bytes: int) -> tuple[tuple[int, int], ...]:
@@ -98,26 +111,36 @@ def blocks_in(data: bytes) -> Iterator[bytes]:
         place = data.find(MAGIC, place + 1)
 
 
-def whole(pieces: Iterable[Piece], device_bytes: int, uuid: bytes) -> list[list[Extent]]:
-    """Return what was saved each time of which all pieces are there, in the order of a device.
+def whole(pieces: Iterable[Piece], device_bytes: int, uuid: Optional[bytes] = None) -> list[Saved]:
+    """Return what was saved each time of which all pieces are there.
 
     Anybody may have put blocks like these into a file: only what is exactly the ranges of a device
-    of this size counts, and only of the filesystem `uuid`.
+    of this size counts, or of a smaller one, as it may have grown; and only of the filesystem
+    `uuid`, unless that is None.
     """
-    places = _layout(device_bytes)
-    by_save: dict[bytes, dict[int, Extent]] = {}
+    layouts = {len(layout): layout for layout in _layouts(device_bytes)}
+    by_save: dict[tuple[bytes, bytes, int], dict[int, Extent]] = {}
     for piece in pieces:
-        fits = piece.number < len(places) and piece.total == len(places)
+        places = layouts.get(piece.total, [])
         place = (piece.extent.offset, len(piece.extent.data))
-        if not fits or place != places[piece.number] or piece.uuid != uuid:
+        if piece.number >= len(places) or place != places[piece.number]:
             continue
-        if piece.save in by_save or len(by_save) < _MOST_SAVES:
-            by_save.setdefault(piece.save, {})[piece.number] = piece.extent
+        key = (piece.uuid, piece.save, piece.total)
+        if uuid in (None, piece.uuid) and (key in by_save or len(by_save) < _MOST_SAVES):
+            by_save.setdefault(key, {})[piece.number] = piece.extent
     return [
-        [found[number] for number in range(len(places))]
-        for found in by_save.values()
-        if len(found) == len(places)
+        Saved(uuid, tuple(found[number] for number in range(total)))
+        for (uuid, _, total), found in by_save.items()
+        if len(found) == total
     ]
+
+
+def _layouts(device_bytes: int) -> Iterator[list[tuple[int, int]]]:
+    """Give what the layout of a device is, and what it was where it was smaller."""
+    for offset, size in RANGES:
+        if offset + size < device_bytes:
+            yield _layout(offset + size)
+    yield _layout(device_bytes)
 
 
 def _layout(device_bytes: int) -> list[tuple[int, int]]:
@@ -133,21 +156,32 @@ def is_cut_off(saved: Sequence[Extent], present: Sequence[Extent]) -> bool:
     """Whether a device is what a conversion, or the way back from it, leaves when it is cut off.
 
     `present` is what the device has now where `saved` was. Then each sector is the saved one, or a
-    zero where a conversion makes it one, or part of a superblock of btrfs. An ext4 that was written
-    to since is none: giving it back what was saved would destroy it.
+    zero where a conversion makes it one, or part of a superblock of btrfs.
     """
+    return all(
+        now == before or _is_made(place, now) for place, before, now in _sectors(saved, present)
+    )
+
+
+def is_overwritten(saved: Sequence[Extent], present: Sequence[Extent]) -> bool:
+    """Whether a sector is not the saved one, and what a conversion may make of it."""
+    return any(
+        now != before and _is_made(place, now) for place, before, now in _sectors(saved, present)
+    )
+
+
+def _sectors(
+    saved: Sequence[Extent], present: Sequence[Extent]
+) -> Iterator[tuple[int, bytes, bytes]]:
     for old, new in zip(saved, present):
         for start in range(0, len(old.data), _SECTOR):
-            place = old.offset + start
-            now = new.data[start : start + _SECTOR]
-            is_zeroed = place < _ZEROED and not now.strip(b"\0")
-            if not (now == old.data[start : start + _SECTOR] or is_zeroed or _is_super(place)):
-                return False
-    return True
+            end = start + _SECTOR
+            yield old.offset + start, old.data[start:end], new.data[start:end]
 
 
-def _is_super(place: int) -> bool:
-    return any(start <= place < start + superblock.SIZE for start in superblock.PLACES)
+def _is_made(place: int, now: bytes) -> bool:
+    is_zeroed = place < _ZEROED and not now.strip(b"\0")
+    return is_zeroed or any(p <= place < p + superblock.SIZE for p in superblock.PLACES)
 
 
 def under_superblock(saved: Sequence[Extent], place: int) -> bytes:

@@ -20,6 +20,8 @@ _STATE_CLEAN, _STATE_ERRORS = 0x0001, 0x0002
 _MOST_SECONDS = 1 << 36  # the year 4147; datetime ends with 9999
 _GROUP_INODES_UNUSED = 0x0001
 _JOURNAL, _RECOVER, _META_BLOCK_GROUPS = "has_journal", "needs_recovery", "meta_bg"
+# e2fsck(8) takes these from an ext4 in which it does not find what they are about.
+_TAKEN_AWAY = frozenset({_JOURNAL, "resize_inode", "orphan_file"})
 
 # The names of mke2fs(8) and ext4(5). A bit that is not here has no name.
 _COMPAT = {
@@ -53,7 +55,8 @@ INODE_FLAGS = {
 class Superblock(NamedTuple):
     """What the superblock says. `errors` is how often the kernel has noted damage.
 
-    `checked` is the time of the last e2fsck(8), None if it never ran. `external_journal`: the
+    `mounted` is when it was mounted for writing, in seconds of Unix, and `mounts` how often since
+    the last e2fsck(8); `checked` is the time of that, None if it never ran. `external_journal`: the
     journal is on a device of its own. `clean`: nobody writes, and nobody was cut off; one with a
     journal says so while it is mounted too.
     """
@@ -71,6 +74,7 @@ class Superblock(NamedTuple):
     first_block: int
     descriptor_bytes: int
     mounts: int
+    mounted: int
     checked: Optional[datetime]
     errors: int
     external_journal: bool
@@ -89,7 +93,26 @@ class Superblock(NamedTuple):
     @property
     def is_clean(self) -> bool:
         """Whether it was unmounted, and its journal has nothing that is not in its place."""
-        return self.clean and _RECOVER not in self.features
+        return self.clean and not self.needs_recovery
+
+    def was_used_since(self, before: Superblock) -> bool:
+        """Whether it was mounted for writing since `before` was read of it, or made another.
+
+        A mount for reading, one that fails, and e2fsck(8) write to a superblock too: no use of it.
+        """
+
+        def kind(of: Superblock) -> tuple[object, ...]:
+            features = of.features - _TAKEN_AWAY
+            return of.uuid, of.label, features, of.blocks, of.inodes, of.inode_bytes
+
+        # A clock that begins anew with each boot may say the same again.
+        was_mounted = self.mounted != before.mounted or self.mounts > before.mounts
+        return was_mounted or kind(self) != kind(before)
+
+    @property
+    def needs_recovery(self) -> bool:
+        """Whether its journal has something that is not in its place."""
+        return _RECOVER in self.features
 
     @property
     def can_be_scanned(self) -> bool:
@@ -135,6 +158,7 @@ def parse(data: bytes) -> Optional[Superblock]:
         first_block=_number(data, "I", 0x14),
         descriptor_bytes=_number(data, "H", 0xFE) if high else 32,
         mounts=_number(data, "H", 0x34),
+        mounted=_number(data, "I", 0x2C) | data[0x275] << 32,
         checked=(
             datetime.fromtimestamp(checked, timezone.utc) if 0 < checked < _MOST_SECONDS else None
         ),

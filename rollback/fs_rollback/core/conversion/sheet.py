@@ -62,6 +62,9 @@ Everything here is typed as root. The root must not be mounted.
 
    Without fs-rollback there (ELSEWHERE is another disk; the second and third dd fail on a device
    that is smaller than that):
+    mount DEV /mnt
+    rm -f /mnt/{directory}/beginning
+    umount /mnt
     e2fsck -f DEV
     dd if=DEV of=ELSEWHERE/S0 bs=64K count=16
     dd if=DEV of=ELSEWHERE/S1 bs=64K skip=1024 count=1

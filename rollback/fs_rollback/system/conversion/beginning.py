@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ...core.conversion import beginning, superblock
-from ...core.conversion.beginning import BLOCK_BYTES, Extent
+from ...core.conversion.beginning import BLOCK_BYTES, Extent, Saved
 from ...core.conversion.ext4 import SPARE_BLOCK
 from ...core.conversion.preparation import DIRECTORY
 from ...core.conversion.superblock import Superblock
@@ -97,29 +97,32 @@ def save(device: str, filesystem: str, places: Sequence[int]) -> None:
             raise Error(f"what was saved on {device} cannot be read again", hint="See 'dmesg'.")
 
 
-def named(device: str, filesystem: str) -> list[list[Extent]]:
+def named(device: str) -> list[Saved]:
     """Return what was saved of an ext4, as its file has it, which only root can write.
 
-    `filesystem` is its UUID. Nothing if the file is not found by its name.
+    Nothing if the file is not found by its name. Raises ProcessError without debugfs(8).
     """
-    return saved_at(device, filesystem, _places_of(device, FILE))
+    return saved_at(device, _places_of(device, FILE))
 
 
-def saved_at(device: str, filesystem: str, places: Sequence[int]) -> list[list[Extent]]:
+def saved_at(device: str, places: Sequence[int]) -> list[Saved]:
     """Return what was saved of an ext4 in blocks of which it is known where they lie."""
     with _opened(device, os.O_RDONLY) as disk:
-        return _whole(disk, filesystem, (os.pread(disk, BLOCK_BYTES, place) for place in places))
+        return _whole(disk, (os.pread(disk, BLOCK_BYTES, place) for place in places))
 
 
 def is_there(device: str, path: str) -> bool:
-    """Whether a file of an ext4 is found by its path from the root."""
+    """Whether a file of an ext4 is found by its path from the root. Raises ProcessError."""
     return bool(_places_of(device, path))
 
 
-def looked_for(device: str, filesystem: str, say: Say) -> list[list[Extent]]:
-    """Return the same from wherever it lies on the whole device, where users may have put some."""
+def looked_for(device: str, filesystem: str, say: Say) -> list[Saved]:
+    """Return what was saved of the filesystem with a UUID from wherever it lies on the device.
+
+    Users may have put some there.
+    """
     with _opened(device, os.O_RDONLY) as disk:
-        return _whole(disk, filesystem, _blocks(disk, device, say))
+        return _whole(disk, _blocks(disk, device, say), uuid.UUID(filesystem).bytes)
 
 
 def superblocks(device: str) -> dict[int, tuple[Superblock, bytes]]:
@@ -127,6 +130,8 @@ def superblocks(device: str) -> dict[int, tuple[Superblock, bytes]]:
     found = {}
     with _opened(device, os.O_RDONLY) as disk:
         for place in superblock.PLACES:
+            # A mounted ext4 may have written there past what was read of the device before.
+            os.posix_fadvise(disk, place, superblock.SIZE, os.POSIX_FADV_DONTNEED)
             block = os.pread(disk, superblock.SIZE, place)
             parsed = superblock.parse(block, place)
             if parsed is not None:
@@ -140,95 +145,126 @@ def is_btrfs(device: str) -> bool:
     return first is not None and first[0].is_finished and first[0].is_whole is not False
 
 
-def was_used(device: str, saves: Sequence[Sequence[Extent]]) -> bool:
-    """Whether the superblock of the ext4 is not what was saved: it was mounted since."""
-    with _opened(device, os.O_RDONLY) as disk:
-        return any(os.pread(disk, len(s[0].data), 0) != s[0].data for s in saves)
-
-
-def give_back(device: str, saves: Sequence[Sequence[Extent]], say: Say) -> bool:
-    """Make an ext4 again of what a conversion has left that was cut off; False if it is none.
-
-    Nothing is written unless one of the saves fits, nothing else has written to the device since,
-    and there is something to give back. May run again. Raises KernelError, and Error where two fit.
-    """
-    with _opened(device, os.O_RDWR) as disk:
-        found = [saved for saved in saves if _fits(disk, saved)]
-        if len(found) > 1:
-            raise Error(
-                f"{len(found)} different beginnings of {device} are on it, and all of them fit",
-                hint="Somebody has copied or made one; the rescue sheet tells the way by hand.",
-            )
-        if not found:
-            return False
-        say(f"giving back to {device} what was saved of it")
-        _write(disk, found[0])
-    return True
-
-
-def overwritten(device: str, filesystem: str, saved: Sequence[Extent]) -> dict[int, Superblock]:
-    """Return the superblocks of a btrfs of this UUID that were not there when it was saved."""
+def has_superblock_of(device: str, filesystem: str) -> bool:
+    """Whether there is a superblock of a btrfs with a UUID, whole or not."""
     wanted = uuid.UUID(filesystem).bytes
+    return any(read.uuid == wanted for read, _ in superblocks(device).values())
+
+
+def fitting(device: str, saves: Sequence[Saved]) -> list[Saved]:
+    """Return those of which the device has all that no conversion makes another.
+
+    What the power has left of an ext4 that nobody could use since.
+    """
+    return [s for s, now in _compared(device, saves) if beginning.is_cut_off(s.extents, now)]
+
+
+def give_back(device: str, saves: Sequence[Saved], say: Say) -> bool:
+    """Write back what was saved, all of it, where a conversion has overwritten some.
+
+    False if it has not. May run again. Raises KernelError, and Error where several would do.
+    """
+    wanted = [s for s, now in _compared(device, saves) if beginning.is_overwritten(s.extents, now)]
+    _refuse_several(device, wanted)
+    for saved in wanted:
+        say(f"giving back to {device} what was saved of it")
+        with _opened(device, os.O_RDWR) as disk:
+            _write(disk, saved.extents)
+    return bool(wanted)
+
+
+def under_superblocks(device: str, saved: Saved) -> dict[int, Superblock]:
+    """Return the superblocks of the btrfs that lie in the ext4 now and did not when it was saved.
+
+    A damaged one in a block that nothing uses any more is none.
+    """
     return {
         place: read
         for place, (read, block) in superblocks(device).items()
-        if read.uuid == wanted and block != beginning.under_superblock(saved, place)
+        if read.uuid == saved.uuid
+        and block != beginning.under_superblock(saved.extents, place)
+        and (read.is_whole or not _is_free(device, place // BLOCK_BYTES))
     }
 
 
-def give_back_under_superblocks(
-    device: str, filesystem: str, saved: Sequence[Extent], say: Say
-) -> bool:
+def give_back_under_superblocks(device: str, saves: Sequence[Saved], say: Say) -> bool:
     """Give an ext4 back what superblocks of a btrfs overwrite; False if there are none.
 
     The first thing that a conversion overwrites, and what the way back may write last: cut off
     there, it is an ext4 that is mounted as ever, and used. Where such a superblock is whole nothing
-    has written since. Raises KernelError, and RefusedError where something has written into one.
+    has written since. Raises KernelError, Error where several would do, and RefusedError where
+    something has written into one.
     """
-    found = overwritten(device, filesystem, saved)
+    wanted = [(saved, found) for saved in saves if (found := under_superblocks(device, saved))]
+    _refuse_several(device, wanted)
+    for saved, found in wanted:
+        _refuse_damaged(device, found)
+        say(f"giving back to {device} what a conversion that was cut off has overwritten")
+        with _opened(device, os.O_RDWR) as disk:
+            for place in found:
+                _write(disk, [Extent(place, beginning.under_superblock(saved.extents, place))])
+    return bool(wanted)
+
+
+def _refuse_several(device: str, wanted: Sequence[object]) -> None:
+    if len(wanted) > 1:
+        raise Error(
+            f"{len(wanted)} different beginnings of {device} are on it, and all of them fit",
+            hint="Somebody has copied or made one; the rescue sheet tells the way by hand.",
+        )
+
+
+def _refuse_damaged(device: str, found: dict[int, Superblock]) -> None:
     for place, read in found.items():
         if read.is_whole is not True:
             raise RefusedError(
                 f"the block of {device} at byte {place} was overwritten by a conversion that was"
                 " cut off, and written to since: what is in it is damaged",
                 hint=f"'debugfs -R \"icheck {place // BLOCK_BYTES}\" {device}' names its inode, and"
-                " ncheck the file: put that back from the backup.",
+                " ncheck the file: put that back from the backup, as a new file.",
             )
-    if not found:
-        return False
-    say(f"giving back to {device} what a conversion that was cut off has overwritten")
-    with _opened(device, os.O_RDWR) as disk:
-        for place in found:
-            _write(disk, [Extent(place, beginning.under_superblock(saved, place))])
-    return True
 
 
 def _places_of(device: str, path: str) -> list[int]:
-    """Return where a file lies as the spare superblock of the ext4 tells, nothing if it is gone.
+    """Return where a file of the ext4 lies, nothing if it is not found.
 
-    debugfs(8) with -c reads no bitmaps, which may be what is overwritten.
+    As the spare superblock tells, or the first one: either may be damaged, the latter by what is
+    looked at here, the former by an e2fsck(8) that did not see that. debugfs(8) with -c reads no
+    bitmaps, which may be overwritten too. Raises ProcessError where it cannot be started: what it
+    would have found is there all the same.
     """
-    spare = ["-b", str(BLOCK_BYTES), "-s", str(SPARE_BLOCK), "-c"]
-    try:
-        said = process.run(["debugfs", *spare, "-R", f"blocks /{path}", device])
-    except ProcessError:
-        return []
-    return [int(word) * BLOCK_BYTES for word in said.split() if word.isdigit()]
+    for which in (["-b", str(BLOCK_BYTES), "-s", str(SPARE_BLOCK)], []):
+        try:
+            said = process.run(["debugfs", *which, "-c", "-R", f"blocks /{path}", device])
+        except ProcessError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            continue
+        found = [int(word) * BLOCK_BYTES for word in said.split() if word.isdigit()]
+        if found:
+            return found
+    return []
 
 
-def _whole(disk: int, filesystem: str, blocks: Iterable[bytes]) -> list[list[Extent]]:
+def _is_free(device: str, block: int) -> bool:
+    """Whether a block belongs to nothing, as the bitmaps of the ext4 say."""
+    said = process.run(["debugfs", "-R", f"testb {block}", device])
+    return said.strip().endswith("not in use")
+
+
+def _whole(disk: int, blocks: Iterable[bytes], filesystem: bytes | None = None) -> list[Saved]:
     """Return the different saves among blocks."""
     pieces = (piece for piece in map(beginning.unpack, blocks) if piece is not None)
-    found: list[list[Extent]] = []
-    for saved in beginning.whole(pieces, _size(disk), uuid.UUID(filesystem).bytes):
-        if saved not in found:
-            found.append(saved)
-    return found
+    return list(dict.fromkeys(beginning.whole(pieces, _size(disk), filesystem)))
 
 
-def _fits(disk: int, saved: Sequence[Extent]) -> bool:
-    now = _present(disk, [(extent.offset, len(extent.data)) for extent in saved])
-    return now != saved and beginning.is_cut_off(saved, now)
+def _compared(device: str, saves: Sequence[Saved]) -> list[tuple[Saved, list[Extent]]]:
+    """Return each with what is there now."""
+    with _opened(device, os.O_RDONLY) as disk:
+        return [
+            (saved, _present(disk, [(offset, len(data)) for offset, data in saved.extents]))
+            for saved in saves
+        ]
 
 
 def _write(disk: int, saved: Sequence[Extent]) -> None:

@@ -84,10 +84,11 @@ def progress(say: Say) -> Callable[[str], None]:
     return heard
 
 
-def by_hand(device: str) -> list[str]:
-    """Return what a person does where the conversion was cut off for good."""
+def by_hand(device: str, *, back: bool = False) -> list[str]:
+    """Return what a person does where a conversion, or the way `back`, was cut off for good."""
+    run = f"fs-rollback convert run{' --back' * back} --device {device}"
     return [
         f"dd if={device} of=/ELSEWHERE/copy bs=1M   # first a copy, of all of it",
-        f"fs-rollback convert run --device {device}   # goes on, or gives back what was saved",
+        f"{run}   # goes on, or gives back what was saved",
         f"blkid -p {device}   # what it is; the rescue sheet says what to do with it",
     ]

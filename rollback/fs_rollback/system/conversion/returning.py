@@ -86,9 +86,19 @@ def back(device: str, say: Say) -> None:
                 f"btrfs-convert could not go back, {device} is btrfs as before: {last}",
                 hint="A balance, defragmentation or resize since the conversion forbids it.",
             )
-        wrong = e2fsck.repair(device)
-        if code or wrong:
+        # In its last moment, then; what it did not come to was saved.
+        wrong = (_mend(device, say) if code else "") or e2fsck.repair(device)
+        if wrong:
             raise UndoFailedError(
                 f"{device} is no whole ext4: {last if code else wrong}",
-                commands=converter.by_hand(device),
+                commands=converter.by_hand(device, back=True),
             )
+
+
+def _mend(device: str, say: Say) -> str:
+    """Return what keeps it from being given back, "" if nothing does."""
+    try:
+        mending.mend(device, say, back=True)
+    except Error as error:
+        return str(error)
+    return ""

@@ -71,8 +71,8 @@ def run(device: str, say: Say, observe: Observer = lambda *_: None) -> bool:
             saved = _save(device, preparation, say)
             observe("after", "save")
             observe("before", "convert")
-            _convert(device, preparation, say, lock, saved)
-            _finish_or_go_back(device, preparation, say, observe, lock)
+            _convert(device, say, lock, saved)
+            _finish_or_go_back(device, preparation, say, observe, lock, saved)
     return True
 
 
@@ -91,14 +91,19 @@ def _save(device: str, preparation: Preparation, say: Say) -> list[int]:
 
 
 def _finish_or_go_back(
-    device: str, preparation: Preparation, say: Say, observe: Observer, lock: int
+    device: str,
+    preparation: Preparation,
+    say: Say,
+    observe: Observer,
+    lock: int,
+    saved: Sequence[int],
 ) -> None:
     """Do what comes after the conversion; where that fails, make it ext4 again."""
     try:
         observe("after", "convert")
         _edit_and_verify(device, preparation, say, observe)
     except Error as error:
-        _go_back(device, say, lock, error)
+        _go_back(device, say, lock, saved, error)
         raise Error(
             f"the conversion was taken back, the root is ext4 as before: {error}",
             hint=error.hint,
@@ -136,10 +141,12 @@ def refuse(found: Sequence[Point]) -> None:
 def _refuse_unprepared(device: str) -> None:
     """Raise RefusedError where nothing was prepared, before e2fsck(8) writes to what is not meant.
 
-    A journal may still hold what was prepared: where there is something in it, that is asked later.
+    A journal may still hold what was prepared, and damage may hide it: that is asked later then.
     """
     superblock = facts.read_superblock(device)
-    if superblock and superblock.is_clean and not beginning.is_there(device, STATE_FILE):
+    if superblock is None or superblock.needs_recovery or beginning.is_there(device, STATE_FILE):
+        return
+    if not e2fsck.look(device):
         raise _not_prepared(device)
 
 
@@ -212,9 +219,7 @@ def _changed(tree: int, preparation: Preparation) -> Iterator[str]:
                 yield step.path
 
 
-def _convert(
-    device: str, preparation: Preparation, say: Say, lock: int, saved: Sequence[int]
-) -> None:
+def _convert(device: str, say: Say, lock: int, saved: Sequence[int]) -> None:
     say(f"converting {device} to btrfs: do not switch off; the first part takes a while")
     try:
         code, last = converter.convert(device, say, lock)
@@ -228,19 +233,26 @@ def _convert(
             hint="Unmount it, keep others from mounting it, and begin again.",
         )
     # Whatever it says: where it was cut off in its last moment, only this makes it whole.
-    beginning.give_back(device, beginning.saved_at(device, preparation.uuid, saved), str)
-    if devices.probe(device).get("TYPE") == "ext4":
-        wrong = e2fsck.look(device)
-        if not wrong:
-            raise Error(
-                f"btrfs-convert failed, the ext4 on {device} is as before: {last}",
-                hint="'fs-rollback convert check' may tell why.",
-            )
-        last = f"{last}; e2fsck: {wrong}"
+    wrong = _give_back(device, saved)
+    if not wrong:
+        raise Error(
+            f"btrfs-convert failed, the ext4 on {device} is as before: {last}",
+            hint="'fs-rollback convert check' may tell why.",
+        )
     raise UndoFailedError(
-        f"btrfs-convert failed on {device}, which is neither ext4 nor btrfs as it is: {last}",
+        f"btrfs-convert failed on {device} ({last}), and what it left is not the ext4: {wrong}",
         commands=converter.by_hand(device),
     )
+
+
+def _give_back(device: str, saved: Sequence[int]) -> str:
+    """Give back what was saved in these places right before; return what is wrong then, or ""."""
+    try:
+        saves = beginning.fitting(device, beginning.saved_at(device, saved))
+        beginning.give_back(device, saves, str)
+        return e2fsck.look(device)
+    except Error as error:
+        return str(error)
 
 
 def _complete(device: str, say: Say, observe: Observer) -> bool:
@@ -325,15 +337,16 @@ def _note(root: str, preparation: Preparation) -> None:
         syscalls.sync_filesystem(tree)
 
 
-def _go_back(device: str, say: Say, lock: int, cause: Error) -> None:
+def _go_back(device: str, say: Say, lock: int, saved: Sequence[int], cause: Error) -> None:
     say("converting back to ext4")
     try:
         code, last = converter.convert_back(device, say, lock)
-        wrong = f"btrfs-convert: {last}" if code else e2fsck.look(device)
     except Error as error:
-        wrong = str(error)
+        code, last = 1, str(error)
+    # Where that fails: nobody but this has used the btrfs, and the ext4 is all there.
+    wrong = _give_back(device, saved) if code else e2fsck.look(device)
     if wrong:
         raise UndoFailedError(
-            f"{device} could not be made ext4 again ({wrong}) after: {cause}",
-            commands=converter.by_hand(device),
+            f"{device} could not be made ext4 again ({last if code else wrong}) after: {cause}",
+            commands=converter.by_hand(device, back=True),
         ) from cause
