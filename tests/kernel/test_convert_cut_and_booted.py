@@ -12,16 +12,25 @@ from pathlib import Path
 import pytest
 
 from fs_rollback.errors import ProcessError
-from fs_rollback.system.conversion import beginning, mending, returning, running
+from fs_rollback.system.conversion import beginning, facts, mending, returning, running
 from tests import manifest
 from tests.kernel.attached import attached
 from tests.kernel.conversions import OWN, command, converted_on, expect, prepared_image
-from tests.kernel.cut_scene import Scene, convert, reserved, save, second_superblock, write
+from tests.kernel.cut_scene import (
+    BLOCK,
+    Scene,
+    convert,
+    put_data_at,
+    reserved,
+    save,
+    second_superblock,
+    write,
+)
 from tests.kernel.ext4_images import copy, on
 from tests.kernel.machine import run
 from tests.kernel.write_log import Write
 
-# What a boot, or a person, tries first: each writes to the superblock of an ext4.
+# What a boot, or a person, does first.
 Try = Callable[[Path, Path], None]
 
 
@@ -30,33 +39,58 @@ def _nothing(_: Path, __: Path) -> None:
 
 
 def _mount(image: Path, directory: Path) -> None:
+    """Fail to mount it, which is noted in the superblock if the descriptors are there."""
     (directory / "mounted").mkdir()
     with attached(image) as device:
-        command = ["mount", "-t", "ext4", "-o", "ro", device, str(directory / "mounted")]
+        command = ["mount", "-t", "ext4", device, str(directory / "mounted")]
         assert subprocess.run(command, check=False, capture_output=True).returncode == 32
 
 
 def _check(image: Path, _: Path) -> None:
-    """Do what a boot does with its root; with so little left of it that may take for ever."""
-    before = reserved(image)
-    command = ["timeout", "20", "e2fsck", "-a", str(image)]
-    assert subprocess.run(command, check=False, capture_output=True).returncode != 0
-    assert reserved(image) != before
+    """Do what a boot does with its root; that may take for ever with so little left of it."""
+    _fail("timeout", "20", "e2fsck", "-a", str(image))
 
 
-def _torn(image: Path, scene: Scene) -> None:
-    """Leave all but the first block of what is zeroed: to blkid(8) it is an ext4."""
-    first = next(w for epoch in scene.there for w in epoch if w.offset == 64 << 10)
-    write(image, [first, Write(4096, bytes(60 << 10))])
+def _check_with_a_slow_clock(image: Path, _: Path) -> None:
+    """It comes back to that time when it finds one of the future."""
+    with attached(image) as device:
+        superblock = facts.read_superblock(device)
+    assert superblock is not None
+    _fail("env", f"E2FSCK_TIME={superblock.mounted - 3600}", "e2fsck", "-f", "-p", str(image))
 
 
-@pytest.mark.parametrize(("words", "tried"), [((), _mount), ((), _check), (("--back",), _nothing)])
+def _fail(*command: str) -> None:
+    assert subprocess.run(command, check=False, capture_output=True).returncode not in (0, 1)
+
+
+def _cut_off(image: Path, scene: Scene, first: int, behind: int = 16) -> None:
+    """Leave the first superblock of the btrfs, and some of the blocks that become zero."""
+    written = next(w for epoch in scene.there for w in epoch if w.offset == 64 << 10)
+    write(image, [written, Write(first * BLOCK, bytes((behind - first) * BLOCK))])
+
+
+def _small_groups(directory: Path) -> tuple[Path, manifest.Manifest]:
+    """Make one in which inodes lie in what is overwritten, and leave it in front of that."""
+    image = prepared_image(directory, "-O", "^resize_inode,^flex_bg")
+    with on(image) as root:
+        before = manifest.manifest(root, exclude=OWN)
+    save(image)
+    return image, before
+
+
+@pytest.mark.parametrize(
+    ("words", "tried"),
+    [((), _check), (("--back",), _check_with_a_slow_clock), (("--back",), _nothing)],
+)
 def test_an_ext4_without_its_descriptors(
     words: tuple[str, ...], tried: Try, scene: Scene, tmp_path: Path
 ) -> None:
+    """To blkid(8) it is an ext4, and nothing mounts it."""
     image = copy(scene.image, tmp_path / "disk.img")
-    _torn(image, scene)
+    _cut_off(image, scene, 1)
+    before = reserved(image)
     tried(image, tmp_path)
+    assert (reserved(image) != before) == (tried is not _nothing)
     with attached(image) as device:
         done = command("run", *words, "--device", device, "--yes", "--have-backup")
         assert done.code == 0, done
@@ -64,24 +98,75 @@ def test_an_ext4_without_its_descriptors(
     expect(image, "ext4" if words else "btrfs", scene.before)
 
 
-def test_an_ext4_without_its_root_directory(scene: Scene, tmp_path: Path) -> None:
-    image = prepared_image(tmp_path, "-O", "^resize_inode,^flex_bg")
-    with on(image) as root:
-        before = manifest.manifest(root, exclude=OWN)
-    save(image)
-    _torn(image, scene)
-    _check(image, tmp_path)
+@pytest.mark.parametrize("tried", [_mount, _check])
+def test_an_ext4_without_its_root_directory(tried: Try, scene: Scene, tmp_path: Path) -> None:
+    image, before = _small_groups(tmp_path)
+    _cut_off(image, scene, 4)
+    torn = reserved(image)
+    tried(image, tmp_path)
+    assert reserved(image) != torn
     with attached(image) as device:
         done = command("run", "--back", "--device", device, "--yes")
         assert done.code == 0, done
     expect(image, "ext4", before)
 
 
-@pytest.mark.parametrize("tried", [_nothing, _mount, _check])
+def _use(image: Path) -> None:
+    with on(image) as root:
+        (root / "fs-snapshots/since").write_text("since\n")
+
+
+def test_an_ext4_without_some_inodes_that_was_used(scene: Scene, tmp_path: Path) -> None:
+    """It is mounted, and what is in the directories that are gone cannot be seen."""
+    image, before = _small_groups(tmp_path)
+    _cut_off(image, scene, 6)
+    _use(image)
+    with attached(image) as device:
+        done = converted_on(device)
+        assert done.code == 0, done
+    expect(image, "btrfs", before)
+
+
+def test_an_ext4_without_its_room_to_grow_that_was_used(scene: Scene, tmp_path: Path) -> None:
+    image = copy(scene.image, tmp_path / "disk.img")
+    _cut_off(image, scene, 2)
+    _use(image)
+    with attached(image) as device:
+        done = converted_on(device)
+        assert done.code == 0, done
+    expect(image, "btrfs", scene.before)
+
+
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_an_ext4_that_was_changed_and_not_mounted(
+    is_cut_off: bool, scene: Scene, tmp_path: Path
+) -> None:
+    """Where the first superblock of the btrfs comes to lie is a bitmap, which is newer now."""
+    image = prepared_image(tmp_path, "-O", "^resize_inode")
+    with on(image) as root:
+        put_data_at(root / "data", 64 << 20)
+        before = manifest.manifest(root, exclude=OWN)
+        put_data_at(root / "gone", (14 * 128 + 64) << 20)
+    save(image)
+    saved = reserved(image)
+    run("debugfs", "-w", "-R", "rm /gone", str(image))
+    run("e2fsck", "-f", "-n", str(image))
+    assert saved[0][1][64 << 10 : 68 << 10] != reserved(image)[0][1][64 << 10 : 68 << 10]
+    if is_cut_off:
+        write(image, [second_superblock(scene)])
+    now = reserved(image)
+    with attached(image) as device:
+        done = command("run", "--back", "--device", device, "--yes")
+        assert done.code == (0 if is_cut_off else 3), done
+    assert reserved(image)[0] == now[0]
+    expect(image, "ext4", before)
+
+
+@pytest.mark.parametrize("tried", [_nothing, _check])
 def test_both_filesystems(tried: Try, scene: Scene, tmp_path: Path) -> None:
     """The way back, cut off behind its first block: the btrfs is whole, and nobody's to destroy."""
     image = copy(scene.image, tmp_path / "disk.img")
-    first = reserved(image)[0][1][:4096]
+    first = reserved(image)[0][1][:BLOCK]
     convert(image, scene)
     write(image, [Write(0, first)])
     tried(image, tmp_path)
@@ -95,23 +180,49 @@ def test_both_filesystems(tried: Try, scene: Scene, tmp_path: Path) -> None:
     expect(image, "ext4", scene.before)
 
 
-def test_both_filesystems_and_the_ext4_was_used(scene: Scene, tmp_path: Path) -> None:
+def test_both_filesystems_were_used(scene: Scene, tmp_path: Path) -> None:
     """The way back, cut off where only superblocks of the btrfs are left: LVM's names boot it."""
     image = copy(scene.image, tmp_path / "disk.img")
     first = reserved(image)[0][1]
-    convert(image, scene)
-    write(image, [Write(0, first[: 64 << 10])])
     with attached(image) as device:
-        run("mount", "-t", "ext4", device, str(tmp_path))
-        (tmp_path / "fs-snapshots/since").write_text("since\n")
-        run("umount", str(tmp_path))
+        assert converted_on(device).code == 0
+    write(image, [Write(0, first[: 64 << 10])])
+    (tmp_path / "root").mkdir()
+    with attached(image) as device:
+        for kind in ("ext4", "btrfs"):
+            run("mount", "-t", kind, device, str(tmp_path / "root"))
+            (tmp_path / f"root/fs-snapshots/{kind}").write_text("since\n")
+            (tmp_path / "root/srv/important").write_text("since\n") if kind == "btrfs" else None
+            run("umount", str(tmp_path / "root"))
         done = converted_on(device)
         assert done.code == 3, done
+        done = command("run", "--back", "--device", device)
+        assert done.code == 2, done
+        assert "  /srv/important\n" in done.out
         done = command("run", "--back", "--device", device, "--yes")
         assert done.code == 0, done
     with on(image) as root:
-        assert (root / "fs-snapshots/since").read_text() == "since\n"
+        assert (root / "fs-snapshots/ext4").read_text() == "since\n"
     expect(image, "ext4", scene.before)
+
+
+def test_what_is_overwritten_and_its_save_is_damaged(scene: Scene, tmp_path: Path) -> None:
+    image = copy(scene.image, tmp_path / "disk.img")
+    write(image, [second_superblock(scene)])
+    _use(image)
+    with attached(image) as device:
+        place = beginning._places_of(device, beginning.FILE)[7]
+    write(image, [Write(place, bytes(BLOCK))])
+    damaged = reserved(image)
+    with attached(image) as device:
+        for words in ((), ("--back",)):
+            done = command("run", *words, "--device", device, "--yes", "--have-backup")
+            assert done.code == 3, done
+            assert "what was saved of it is damaged" in done.err
+            assert "icheck 16384" in done.err
+    with on(image) as root:
+        assert command("abort", "--root", str(root), "--yes").code == 3
+    assert reserved(image)[1] == damaged[1]
 
 
 def _grow(image: Path) -> None:
@@ -131,8 +242,7 @@ def test_what_is_overwritten_in_a_disk_that_became_another(
     """A file is damaged, e2fsck(8) sees nothing, and only what was saved has it."""
     image = copy(scene.image, tmp_path / "disk.img")
     write(image, [second_superblock(scene)])
-    with on(image) as root:
-        (root / "fs-snapshots/since").write_text("since\n")
+    _use(image)
     change(image)
     with on(image) as root:
         done = command("abort", "--root", str(root), "--yes")

@@ -134,7 +134,7 @@ def _recover(size: int, device: str) -> None:
     assert done.returncode == 2, "which says that it did"
 
 
-def test_a_way_back_torn_before_it_came_to_thesecond_superblock(
+def test_a_way_back_torn_before_it_came_to_the_second_superblock(
     scene: Scene, tmp_path: Path
 ) -> None:
     """It might as well be a btrfs that was used for years; nothing is lost with its second one."""

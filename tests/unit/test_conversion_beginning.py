@@ -80,7 +80,6 @@ def test_what_is_not_complete_is_not_given() -> None:
 
 def test_only_what_is_of_this_device_counts() -> None:
     pieces = _pieces(beginning.pack(_UUID, _SAVE, _extents()))
-    assert beginning.whole(pieces, 32 << 20, _UUID) == []
     assert beginning.whole(pieces, _GIB, b"o" * 16) == []
     moved = [p._replace(extent=Extent(p.extent.offset + 512, p.extent.data)) for p in pieces]
     assert beginning.whole(moved, _GIB, _UUID) == []
@@ -90,12 +89,16 @@ def test_only_what_is_of_this_device_counts() -> None:
     assert beginning.whole(alone, _GIB, _UUID) == []
 
 
-def test_a_device_may_have_grown() -> None:
+def test_a_device_may_have_grown_or_shrunk() -> None:
     pieces = _pieces(beginning.pack(_UUID, _SAVE, _extents()))
     assert len(beginning.whole(pieces, 300 * _GIB, _UUID)) == 1
     assert len(beginning.whole(pieces, 300 * _GIB)) == 1
     small = _pieces(beginning.pack(_UUID, _SAVE, _extents()[:1]))
     assert len(beginning.whole(small, 300 * _GIB, _UUID)) == 1
+    large = _pieces(beginning.pack(_UUID, _SAVE, [*_extents(), Extent(256 << 30, bytes(64 << 10))]))
+    for extents, size in ((_extents(), 100 * _GIB), (_extents()[:1], 32 << 20)):
+        (saved,) = beginning.whole(large, size, _UUID)
+        assert b"".join(e.data for e in saved.extents) == b"".join(e.data for e in extents)
 
 
 def test_a_disk_full_of_them_takes_no_memory() -> None:
@@ -145,6 +148,15 @@ def test_what_only_a_conversion_overwrites(at: int, data: bytes, expected: bool)
     saved = _extents()
     now = [_changed(saved[0], at, data), saved[1]]
     assert beginning.is_overwritten(saved, now) is expected
+
+
+def test_the_zeros_of_a_conversion_are_found() -> None:
+    saved = _extents()
+    for at in (4096, 60 << 10):
+        now = [_changed(saved[0], at, bytes(512)), saved[1]]
+        assert beginning.zeroed(saved, now) == [Extent(at, saved[0].data[at : at + 512])]
+    assert beginning.zeroed(saved, saved) == []
+    assert beginning.zeroed(saved, [_changed(saved[0], 68 << 10, bytes(512)), saved[1]]) == []
 
 
 def test_behind_the_second_superblock_nothing_may_have_changed() -> None:

@@ -30,7 +30,7 @@ read -r code </run/fs-rollback-convert.code
 # given back to nothing that was used.
 while :; do
     case $code in
-        [0-3]) break ;;
+        [0-3] | 126 | 127 | 130) break ;;
     esac
     [ "$code" = 4 ] ||
         echo "fs-rollback: it was ended ($code). Wait until btrfs-convert is gone, too" >/dev/console

@@ -112,11 +112,11 @@ def blocks_in(data: bytes) -> Iterator[bytes]:
 
 
 def whole(pieces: Iterable[Piece], device_bytes: int, uuid: Optional[bytes] = None) -> list[Saved]:
-    """Return what was saved each time of which all pieces are there.
+    """Return what was saved each time of which all pieces are there, as far as it is on the device.
 
     Anybody may have put blocks like these into a file: only what is exactly the ranges of a device
-    of this size counts, or of a smaller one, as it may have grown; and only of the filesystem
-    `uuid`, unless that is None.
+    of this size counts, or of another one, as it may have grown or shrunk; and only of the
+    filesystem `uuid`, unless that is None.
     """
     layouts = {len(layout): layout for layout in _layouts(device_bytes)}
     by_save: dict[tuple[bytes, bytes, int], dict[int, Extent]] = {}
@@ -129,18 +129,21 @@ def whole(pieces: Iterable[Piece], device_bytes: int, uuid: Optional[bytes] = No
         if uuid in (None, piece.uuid) and (key in by_save or len(by_save) < _MOST_SAVES):
             by_save.setdefault(key, {})[piece.number] = piece.extent
     return [
-        Saved(uuid, tuple(found[number] for number in range(total)))
+        Saved(uuid, tuple(e for _, e in sorted(found.items()) if _end(e) <= device_bytes))
         for (uuid, _, total), found in by_save.items()
         if len(found) == total
     ]
 
 
 def _layouts(device_bytes: int) -> Iterator[list[tuple[int, int]]]:
-    """Give what the layout of a device is, and what it was where it was smaller."""
+    """Give what the layout of a device is, and what it was where it had another size."""
     for offset, size in RANGES:
-        if offset + size < device_bytes:
-            yield _layout(offset + size)
+        yield _layout(offset + size)
     yield _layout(device_bytes)
+
+
+def _end(extent: Extent) -> int:
+    return extent.offset + len(extent.data)
 
 
 def _layout(device_bytes: int) -> list[tuple[int, int]]:
@@ -168,6 +171,15 @@ def is_overwritten(saved: Sequence[Extent], present: Sequence[Extent]) -> bool:
     return any(
         now != before and _is_made(place, now) for place, before, now in _sectors(saved, present)
     )
+
+
+def zeroed(saved: Sequence[Extent], present: Sequence[Extent]) -> list[Extent]:
+    """Return what was saved of the sectors that are zero now, as a conversion makes them."""
+    return [
+        Extent(place, before)
+        for place, before, now in _sectors(saved, present)
+        if now != before and place < _ZEROED and not now.strip(b"\0")
+    ]
 
 
 def _sectors(

@@ -20,9 +20,6 @@ _STATE_CLEAN, _STATE_ERRORS = 0x0001, 0x0002
 _MOST_SECONDS = 1 << 36  # the year 4147; datetime ends with 9999
 _GROUP_INODES_UNUSED = 0x0001
 _JOURNAL, _RECOVER, _META_BLOCK_GROUPS = "has_journal", "needs_recovery", "meta_bg"
-# e2fsck(8) takes these from an ext4 in which it does not find what they are about.
-_TAKEN_AWAY = frozenset({_JOURNAL, "resize_inode", "orphan_file"})
-
 # The names of mke2fs(8) and ext4(5). A bit that is not here has no name.
 _COMPAT = {
     0x1: "dir_prealloc", 0x2: "imagic_inodes", 0x4: _JOURNAL, 0x8: "ext_attr",
@@ -96,18 +93,12 @@ class Superblock(NamedTuple):
         return self.clean and not self.needs_recovery
 
     def was_used_since(self, before: Superblock) -> bool:
-        """Whether it was mounted for writing since `before` was read of it, or made another.
+        """Whether it was mounted for writing since `before` was read of it.
 
-        A mount for reading, one that fails, and e2fsck(8) write to a superblock too: no use of it.
+        Not by a mount for reading, or one that fails; e2fsck(8) puts back a time that its clock
+        has not come to yet, and the count.
         """
-
-        def kind(of: Superblock) -> tuple[object, ...]:
-            features = of.features - _TAKEN_AWAY
-            return of.uuid, of.label, features, of.blocks, of.inodes, of.inode_bytes
-
-        # A clock that begins anew with each boot may say the same again.
-        was_mounted = self.mounted != before.mounted or self.mounts > before.mounts
-        return was_mounted or kind(self) != kind(before)
+        return self.mounted > before.mounted or self.mounts > before.mounts
 
     @property
     def needs_recovery(self) -> bool:

@@ -152,25 +152,25 @@ def has_superblock_of(device: str, filesystem: str) -> bool:
 
 
 def fitting(device: str, saves: Sequence[Saved]) -> list[Saved]:
-    """Return those of which the device has all that no conversion makes another.
+    """Return those of which the device has all that no conversion makes another, and not the rest.
 
-    What the power has left of an ext4 that nobody could use since.
+    What the power has left, if nothing has written to it since.
     """
-    return [s for s, now in _compared(device, saves) if beginning.is_cut_off(s.extents, now)]
+    return [
+        saved
+        for saved in saves
+        if beginning.is_cut_off(saved.extents, now := _now(device, saved))
+        and beginning.is_overwritten(saved.extents, now)
+    ]
 
 
-def give_back(device: str, saves: Sequence[Saved], say: Say) -> bool:
-    """Write back what was saved, all of it, where a conversion has overwritten some.
-
-    False if it has not. May run again. Raises KernelError, and Error where several would do.
-    """
-    wanted = [s for s, now in _compared(device, saves) if beginning.is_overwritten(s.extents, now)]
-    _refuse_several(device, wanted)
-    for saved in wanted:
-        say(f"giving back to {device} what was saved of it")
-        with _opened(device, os.O_RDWR) as disk:
-            _write(disk, saved.extents)
-    return bool(wanted)
+def with_traces(device: str, saves: Sequence[Saved]) -> list[Saved]:
+    """Return those of which a conversion has certainly overwritten something."""
+    return [
+        saved
+        for saved in saves
+        if under_superblocks(device, saved) or beginning.zeroed(saved.extents, _now(device, saved))
+    ]
 
 
 def under_superblocks(device: str, saved: Saved) -> dict[int, Superblock]:
@@ -183,46 +183,56 @@ def under_superblocks(device: str, saved: Saved) -> dict[int, Superblock]:
         for place, (read, block) in superblocks(device).items()
         if read.uuid == saved.uuid
         and block != beginning.under_superblock(saved.extents, place)
-        and (read.is_whole or not _is_free(device, place // BLOCK_BYTES))
+        and (read.is_whole or not is_free(device, place))
     }
 
 
-def give_back_under_superblocks(device: str, saves: Sequence[Saved], say: Say) -> bool:
-    """Give an ext4 back what superblocks of a btrfs overwrite; False if there are none.
+def missing(device: str, saved: Saved) -> list[Extent]:
+    """Return what was saved of all that a conversion has certainly overwritten.
 
-    The first thing that a conversion overwrites, and what the way back may write last: cut off
-    there, it is an ext4 that is mounted as ever, and used. Where such a superblock is whole nothing
-    has written since. Raises KernelError, Error where several would do, and RefusedError where
-    something has written into one.
+    Where a superblock of the btrfs is whole nothing has written since, and ext4 itself makes hardly
+    a sector zero at the beginning of a device. Raises RefusedError where something has written into
+    a superblock.
     """
-    wanted = [(saved, found) for saved in saves if (found := under_superblocks(device, saved))]
-    _refuse_several(device, wanted)
-    for saved, found in wanted:
-        _refuse_damaged(device, found)
-        say(f"giving back to {device} what a conversion that was cut off has overwritten")
-        with _opened(device, os.O_RDWR) as disk:
-            for place in found:
-                _write(disk, [Extent(place, beginning.under_superblock(saved.extents, place))])
-    return bool(wanted)
-
-
-def _refuse_several(device: str, wanted: Sequence[object]) -> None:
-    if len(wanted) > 1:
-        raise Error(
-            f"{len(wanted)} different beginnings of {device} are on it, and all of them fit",
-            hint="Somebody has copied or made one; the rescue sheet tells the way by hand.",
-        )
-
-
-def _refuse_damaged(device: str, found: dict[int, Superblock]) -> None:
+    found = under_superblocks(device, saved)
     for place, read in found.items():
         if read.is_whole is not True:
             raise RefusedError(
                 f"the block of {device} at byte {place} was overwritten by a conversion that was"
                 " cut off, and written to since: what is in it is damaged",
-                hint=f"'debugfs -R \"icheck {place // BLOCK_BYTES}\" {device}' names its inode, and"
-                " ncheck the file: put that back from the backup, as a new file.",
+                hint=put_back_by_hand(device, place),
             )
+    return [
+        *beginning.zeroed(saved.extents, _now(device, saved)),
+        *(Extent(place, beginning.under_superblock(saved.extents, place)) for place in found),
+    ]
+
+
+def put_back_by_hand(device: str, place: int) -> str:
+    """Return what to do about a damaged block of an ext4."""
+    return (
+        f"'debugfs -R \"icheck {place // BLOCK_BYTES}\" {device}' names its inode, and ncheck the"
+        " file: put that back from the backup, as a new file."
+    )
+
+
+def write(device: str, extents: Sequence[Extent]) -> list[Extent]:
+    """Write to a device, durably; returns what was there. May run again. Raises KernelError."""
+    with _opened(device, os.O_RDWR) as disk:
+        before = _present(disk, [(offset, len(data)) for offset, data in extents])
+        # The first block last: until then it is no ext4 that anybody would take.
+        for extent in sorted(extents, reverse=True):
+            if not extent.offset:
+                os.fsync(disk)
+            os.pwrite(disk, extent.data, extent.offset)
+        os.fsync(disk)
+    return before
+
+
+def is_free(device: str, place: int) -> bool:
+    """Whether a block belongs to nothing, as the bitmaps of the ext4 say. Raises ProcessError."""
+    said = process.run(["debugfs", "-R", f"testb {place // BLOCK_BYTES}", device])
+    return said.strip().endswith("not in use")
 
 
 def _places_of(device: str, path: str) -> list[int]:
@@ -246,34 +256,16 @@ def _places_of(device: str, path: str) -> list[int]:
     return []
 
 
-def _is_free(device: str, block: int) -> bool:
-    """Whether a block belongs to nothing, as the bitmaps of the ext4 say."""
-    said = process.run(["debugfs", "-R", f"testb {block}", device])
-    return said.strip().endswith("not in use")
-
-
 def _whole(disk: int, blocks: Iterable[bytes], filesystem: bytes | None = None) -> list[Saved]:
     """Return the different saves among blocks."""
     pieces = (piece for piece in map(beginning.unpack, blocks) if piece is not None)
     return list(dict.fromkeys(beginning.whole(pieces, _size(disk), filesystem)))
 
 
-def _compared(device: str, saves: Sequence[Saved]) -> list[tuple[Saved, list[Extent]]]:
-    """Return each with what is there now."""
+def _now(device: str, saved: Saved) -> list[Extent]:
+    """Return what the device has where it was saved."""
     with _opened(device, os.O_RDONLY) as disk:
-        return [
-            (saved, _present(disk, [(offset, len(data)) for offset, data in saved.extents]))
-            for saved in saves
-        ]
-
-
-def _write(disk: int, saved: Sequence[Extent]) -> None:
-    """Write it back, the first block last: until then it is no ext4 that anybody would take."""
-    for extent in reversed(saved):
-        if not extent.offset:
-            os.fsync(disk)
-        os.pwrite(disk, extent.data, extent.offset)
-    os.fsync(disk)
+        return _present(disk, [(offset, len(data)) for offset, data in saved.extents])
 
 
 def _blocks(disk: int, device: str, say: Say) -> Iterator[bytes]:

@@ -38,3 +38,8 @@ def repair(device: str) -> str:
     """Correct what it corrects unasked; return what is wrong then. Raises ProcessError likewise."""
     code, last = process.watch(["e2fsck", "-f", "-p", device])
     return "" if code in _CORRECTED else last or f"e2fsck ended with {code}"
+
+
+def replay(device: str) -> None:
+    """Put what is in its journal into its place, and look at nothing else. Raises ProcessError."""
+    process.watch(["e2fsck", "-p", "-E", "journal_only", device])

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Optional
 
-from ...core.conversion.beginning import Saved, under_superblock
+from ...core.conversion.beginning import Extent, Saved, under_superblock
 from ...core.conversion.ext4 import Superblock
 from ...core.conversion.preparation import STATE_FILE
 from ...core.conversion.superblock import PLACES
@@ -20,25 +22,24 @@ from . import beginning, converter, e2fsck, facts
 def mend(device: str, say: Say, *, back: bool = False) -> bool:
     """Make it the ext4 again that it was; False if it is no such disk, and nothing is written.
 
-    It has neither filesystem then, or both, or an ext4 of which some is overwritten; for somebody
-    who wants to go `back`, a btrfs with a damaged superblock too. What was saved of it is given
-    back: e2fsck(8) would call it whole with a file that is not. To an ext4 that was used since only
-    what no use can have changed. Raises RefusedError where a btrfs can be had back, UndoFailedError
-    where nothing fits.
+    It has neither filesystem then, or an ext4 of which some is overwritten; for somebody who wants
+    to go `back`, a btrfs with a damaged superblock too. What was saved of it is given back:
+    e2fsck(8) would call it whole with a file that is not. Raises RefusedError where a btrfs can be
+    had back, or what is overwritten is lost; UndoFailedError where nothing makes it whole.
     """
     found, spare = devices.probe(device), facts.read_spare_superblock(device)
     kind = found.get("TYPE", "")
     if spare is None or kind not in ("", "ext4", "btrfs") or (kind == "btrfs" and not back):
         return False
-    ext4, is_btrfs = facts.read_superblock(device), beginning.is_btrfs(device)
-    may_be_another = ext4 is not None or kind == "ext4" or "PTTYPE" in found
-    if is_btrfs and ext4 is None:
-        return False
-    if is_btrfs and not back:
+    ext4 = facts.read_superblock(device)
+    if beginning.is_btrfs(device):
+        if ext4 is None or back:
+            return False  # go_on_back() sees to it
         raise RefusedError(
             f"{device} is a btrfs of which a way back to ext4 has begun and was cut off",
             hint="'fs-rollback convert run --back' goes on with it.",
         )
+    may_be_another = ext4 is not None or kind == "ext4" or "PTTYPE" in found
     saves = beginning.named(device)
     if not saves and (
         beginning.has_superblock_of(device, spare.uuid)
@@ -47,43 +48,113 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
         saves = beginning.looked_for(device, spare.uuid, say)
     if ext4 is None:
         _refuse_whole_btrfs(device, saves)
-        saves = beginning.fitting(device, saves)
-    unused = [saved for saved in saves if not _was_used(ext4, saved)]
-    if is_btrfs and (unused or not saves):
-        return False  # btrfs-convert(8) goes on
-    try:
-        done = _give_back(device, unused, saves, say)
+    elif not saves:
+        _refuse_unsaved(device, ext4)
+    with _needing_hands(device, back=back):
+        done = _give_back_all(device, saves, say)
+        if not done and ext4 is not None:
+            done = _give_back_missing(device, saves, say)
         if not (done or may_be_another):
             raise Error(f"{device} has neither filesystem, and nothing that was saved of it fits")
+    return done
+
+
+def go_on_back(device: str, say: Say) -> bool:
+    """Finish a way back that left a whole btrfs and an ext4; False if btrfs-convert(8) has to.
+
+    The ext4 may have been used since: that would make an old one of it. Raises RefusedError and
+    UndoFailedError as above.
+    """
+    ext4 = facts.read_superblock(device)
+    if ext4 is None or not beginning.is_btrfs(device):
+        return False
+    saves = beginning.named(device) or beginning.looked_for(device, ext4.uuid, say)
+    with _needing_hands(device, back=True):
+        try:
+            return _give_back_missing(device, saves, say)
+        except _NotWholeError:
+            return False
+
+
+class _NotWholeError(Error):
+    """Nothing makes it whole; it is as it was found."""
+
+
+@contextmanager
+def _needing_hands(device: str, *, back: bool) -> Iterator[None]:
+    try:
+        yield
     except RefusedError:
         raise
     except Error as error:
         raise UndoFailedError(str(error), commands=converter.by_hand(device, back=back)) from error
-    return done
 
 
-def _give_back(device: str, unused: Sequence[Saved], saves: Sequence[Saved], say: Say) -> bool:
-    """Give back what was saved; False if nothing is missing. Raises Error if it is not whole then.
+def _give_back_all(device: str, saves: Sequence[Saved], say: Say) -> bool:
+    """Give back all that was saved, where nothing else has written since; False if it is no such.
 
-    To an ext4 that nobody has used since all of it: what else has changed was done by a mount that
-    failed, or by an e2fsck(8) that saw the rest of it.
+    Raises Error if that is not whole then: it was damaged before.
     """
-    if unused:
-        done = beginning.give_back(device, unused, say)
-        wrong = e2fsck.look(device) if done else ""
-    else:
-        done = beginning.give_back_under_superblocks(device, saves, say)
-        # What is in its journal is not in its place yet.
-        wrong = e2fsck.repair(device) if done else ""
+    saved = _only(device, beginning.fitting(device, saves))
+    if saved is None:
+        return False
+    say(f"giving back to {device} what was saved of it")
+    beginning.write(device, saved.extents)
+    wrong = e2fsck.look(device)
     if wrong:
         raise Error(f"{device} got back what was saved of it and is not whole: {wrong}")
-    return done
+    return True
 
 
-def _was_used(ext4: Optional[Superblock], saved: Saved) -> bool:
-    """Whether the ext4 was used since it was saved; it cannot have been without its superblock."""
+def _give_back_missing(device: str, saves: Sequence[Saved], say: Say) -> bool:
+    """Give back what is missing in an ext4 to which something has written since; False if nothing.
+
+    It may have been used: then only what a conversion has certainly overwritten. Or a mount that
+    failed, or an e2fsck(8) that did not see the rest of it, has written to it: then all. What does
+    not make it whole is taken away again; raises Error where nothing does.
+    """
+    saved = _only(device, beginning.with_traces(device, saves))
+    ext4 = facts.read_superblock(device)
+    if saved is None or ext4 is None:
+        return False
     before = saved.superblock
-    return ext4 is not None and before is not None and ext4.was_used_since(before)
+    is_used = ext4.needs_recovery or (before is not None and ext4.was_used_since(before))
+    if ext4.needs_recovery:  # what is in its journal is newer than what is overwritten
+        e2fsck.replay(device)
+    if not beginning.under_superblocks(device, saved) and not e2fsck.look(device):
+        return False  # only zeros, and they are its own
+    say(f"giving back to {device} what a conversion that was cut off has overwritten")
+    if not is_used and not _tried(device, saved.extents):
+        return True
+    missing = beginning.missing(device, saved)
+    if not _tried(device, missing):
+        return True
+    if not is_used:
+        raise _NotWholeError(f"nothing that was saved of {device} makes it whole: it is as found")
+    beginning.write(device, missing)
+    wrong = e2fsck.repair(device)
+    if wrong:
+        raise Error(f"{device} got back what was overwritten of it and is not whole: {wrong}")
+    return True
+
+
+def _tried(device: str, extents: Sequence[Extent]) -> str:
+    """Write these and return what is wrong with the ext4 then; "" if nothing, or take them away."""
+    before = beginning.write(device, extents)
+    wrong = e2fsck.look(device)
+    if wrong:
+        beginning.write(device, before)
+    return wrong
+
+
+def _only(device: str, saves: Sequence[Saved]) -> Optional[Saved]:
+    """Return the only one, None if there is none. Raises Error if there are several."""
+    if len(saves) > 1:
+        raise Error(
+            f"{len(saves)} different beginnings of {device} are on it, and all of them fit",
+            hint="Somebody has copied or made one; the rescue sheet tells the way by hand.",
+        )
+    return saves[0] if saves else None
 
 
 def _is_torn(device: str, ext4: Superblock) -> bool:
@@ -93,6 +164,24 @@ def _is_torn(device: str, ext4: Superblock) -> bool:
         and not beginning.is_there(device, STATE_FILE)
         and bool(e2fsck.look(device))
     )
+
+
+def _refuse_unsaved(device: str, ext4: Superblock) -> None:
+    """Raise RefusedError where a block of an ext4 is overwritten of which the save is damaged.
+
+    Where nothing was ever saved, it is of an earlier life of the disk.
+    """
+    if not beginning.is_there(device, beginning.FILE):
+        return
+    wanted = uuid.UUID(ext4.uuid).bytes
+    for place, (read, _) in beginning.superblocks(device).items():
+        if read.uuid == wanted and not beginning.is_free(device, place):
+            raise RefusedError(
+                f"the block of {device} at byte {place} was overwritten by a conversion or a way"
+                " back that was cut off, and what was saved of it is damaged",
+                hint="The rescue sheet tells what to do with what you saved. Without that:"
+                f" {beginning.put_back_by_hand(device, place)}",
+            )
 
 
 def _refuse_whole_btrfs(device: str, saves: Sequence[Saved]) -> None:

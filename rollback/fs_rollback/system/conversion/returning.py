@@ -7,10 +7,10 @@ import os
 from typing import NamedTuple
 
 from ...core.conversion.preparation import SAVED, STATE_FILE
-from ...errors import Error, RefusedError, UndoFailedError
+from ...errors import Error, ProcessError, RefusedError, UndoFailedError
 from .. import btrfs, executor, files, syscalls
 from ..process import Say
-from . import beginning, converter, disk, e2fsck, mending, state
+from . import beginning, converter, disk, e2fsck, facts, mending, state
 from .disk import TOP_LEVEL
 
 _IMAGE = f"{SAVED}/image"
@@ -31,6 +31,16 @@ def look(device: str) -> Lost:
     """Return what going back to ext4 would lose. Raises RefusedError where there is no way back."""
     if not beginning.is_btrfs(device):
         raise RefusedError(f"{device} is not btrfs", hint="There is nothing to take back.")
+    try:
+        return _look(device)
+    except ProcessError:
+        # An ext4 that was used after a way back was cut off has written over the btrfs.
+        if facts.read_superblock(device) is None:
+            raise
+        return Lost((), all_known=False)
+
+
+def _look(device: str) -> Lost:
     with disk.mounted(device, "btrfs", f"ro,{TOP_LEVEL}") as root, files.opened(root) as tree:
         preparation = state.read(root)
         if preparation is None:
@@ -79,6 +89,8 @@ def back(device: str, say: Say) -> None:
     Raises Error if it is btrfs as before, UndoFailedError if it needs hands.
     """
     with disk.owned(device) as lock, executor.signals_held_back():
+        if mending.go_on_back(device, say):
+            return
         say(f"converting {device} back to ext4: do not switch off")
         code, last = converter.convert_back(device, say, lock)
         if code and beginning.is_btrfs(device):

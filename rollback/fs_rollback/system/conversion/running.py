@@ -248,8 +248,8 @@ def _convert(device: str, say: Say, lock: int, saved: Sequence[int]) -> None:
 def _give_back(device: str, saved: Sequence[int]) -> str:
     """Give back what was saved in these places right before; return what is wrong then, or ""."""
     try:
-        saves = beginning.fitting(device, beginning.saved_at(device, saved))
-        beginning.give_back(device, saves, str)
+        for found in beginning.fitting(device, beginning.saved_at(device, saved)):
+            beginning.write(device, found.extents)
         return e2fsck.look(device)
     except Error as error:
         return str(error)
