@@ -194,7 +194,7 @@ def abort(args: Namespace) -> int:
                 else "The old ext4 was deleted: there is no way back. What is left does"
                 " 'fs-rollback convert finish'.",
             )
-        mending.refuse_overwritten(root.device, root.root)
+        mending.refuse_overwritten(root.device)
         steps = tuple(reversed(preparation.steps))
         answer: dict[str, Any] = {"steps": _steps_json(steps), "done": False}
         if not args.json:

@@ -145,10 +145,10 @@ def is_btrfs(device: str) -> bool:
     return first is not None and first[0].is_finished and first[0].is_whole is not False
 
 
-def has_superblock_of(device: str, filesystem: str) -> bool:
-    """Whether there is a superblock of a btrfs with a UUID, whole or not."""
+def superblocks_of(device: str, filesystem: str) -> list[int]:
+    """Return where there are superblocks of the btrfs with a UUID, whole or not."""
     wanted = uuid.UUID(filesystem).bytes
-    return any(read.uuid == wanted for read, _ in superblocks(device).values())
+    return [place for place, (read, _) in superblocks(device).items() if read.uuid == wanted]
 
 
 def fitting(device: str, saves: Sequence[Saved]) -> list[Saved]:

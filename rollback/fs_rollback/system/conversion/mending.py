@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Optional
@@ -42,7 +40,7 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
     may_be_another = ext4 is not None or kind == "ext4" or "PTTYPE" in found
     saves = beginning.named(device)
     if not saves and (
-        beginning.has_superblock_of(device, spare.uuid)
+        beginning.superblocks_of(device, spare.uuid)
         or (not may_be_another if ext4 is None else _is_torn(device, ext4))
     ):
         saves = beginning.looked_for(device, spare.uuid, say)
@@ -173,9 +171,8 @@ def _refuse_unsaved(device: str, ext4: Superblock) -> None:
     """
     if not beginning.is_there(device, beginning.FILE):
         return
-    wanted = uuid.UUID(ext4.uuid).bytes
-    for place, (read, _) in beginning.superblocks(device).items():
-        if read.uuid == wanted and not beginning.is_free(device, place):
+    for place in beginning.superblocks_of(device, ext4.uuid):
+        if not beginning.is_free(device, place):
             raise RefusedError(
                 f"the block of {device} at byte {place} was overwritten by a conversion or a way"
                 " back that was cut off, and what was saved of it is damaged",
@@ -203,7 +200,7 @@ def _refuse_whole_btrfs(device: str, saves: Sequence[Saved]) -> None:
             )
 
 
-def refuse_overwritten(device: str, root: str) -> None:
+def refuse_overwritten(device: str) -> None:
     """Raise RefusedError where a conversion has left a superblock in the ext4 that is the root.
 
     What was saved of that place is needed yet. Raises ProcessError without debugfs(8).
@@ -212,10 +209,9 @@ def refuse_overwritten(device: str, root: str) -> None:
     if ext4 is None:
         return
     saves = beginning.named(device)
-    is_lost = not saves and os.path.lexists(os.path.join(root, beginning.FILE))
-    if (is_lost and beginning.has_superblock_of(device, ext4.uuid)) or any(
-        beginning.under_superblocks(device, saved) for saved in saves
-    ):
+    if not saves:
+        _refuse_unsaved(device, ext4)
+    if any(beginning.under_superblocks(device, saved) for saved in saves):
         raise RefusedError(
             f"a conversion or a way back was cut off, and some of {device} is overwritten yet",
             hint=f"From a rescue system: 'fs-rollback convert run --back --device"
