@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -28,6 +29,7 @@ from tests.kernel.cut_scene import (
 )
 from tests.kernel.ext4_images import copy, on
 from tests.kernel.machine import run
+from tests.kernel.newer_tools import newer_btrfs_progs
 from tests.kernel.write_log import Write
 
 # What a boot, or a person, does first.
@@ -69,13 +71,22 @@ def _cut_off(image: Path, scene: Scene, first: int, behind: int = 16) -> None:
     write(image, [written, Write(first * BLOCK, bytes((behind - first) * BLOCK))])
 
 
-def _small_groups(directory: Path) -> tuple[Path, manifest.Manifest]:
-    """Make one in which inodes lie in what is overwritten, and leave it in front of that."""
-    image = prepared_image(directory, "-O", "^resize_inode,^flex_bg")
+class _SmallGroups(NamedTuple):
+    """An ext4 in which inodes lie in what is overwritten, right before that."""
+
+    image: Path
+    before: manifest.Manifest
+
+
+@pytest.fixture(scope="module", name="small_groups")
+def _small_groups(tmp_path_factory: pytest.TempPathFactory) -> _SmallGroups:
+    image = prepared_image(tmp_path_factory.mktemp("groups"), "-O", "^resize_inode,^flex_bg")
     with on(image) as root:
         before = manifest.manifest(root, exclude=OWN)
-    save(image)
-    return image, before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{newer_btrfs_progs()}:{os.environ['PATH']}")
+        save(image)
+    return _SmallGroups(image, before)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +110,10 @@ def test_an_ext4_without_its_descriptors(
 
 
 @pytest.mark.parametrize("tried", [_mount, _check])
-def test_an_ext4_without_its_root_directory(tried: Try, scene: Scene, tmp_path: Path) -> None:
-    image, before = _small_groups(tmp_path)
+def test_an_ext4_without_its_root_directory(
+    tried: Try, small_groups: _SmallGroups, scene: Scene, tmp_path: Path
+) -> None:
+    image = copy(small_groups.image, tmp_path / "disk.img")
     _cut_off(image, scene, 4)
     torn = reserved(image)
     tried(image, tmp_path)
@@ -108,7 +121,7 @@ def test_an_ext4_without_its_root_directory(tried: Try, scene: Scene, tmp_path: 
     with attached(image) as device:
         done = command("run", "--back", "--device", device, "--yes")
         assert done.code == 0, done
-    expect(image, "ext4", before)
+    expect(image, "ext4", small_groups.before)
 
 
 def _use(image: Path) -> None:
@@ -116,15 +129,17 @@ def _use(image: Path) -> None:
         (root / "fs-snapshots/since").write_text("since\n")
 
 
-def test_an_ext4_without_some_inodes_that_was_used(scene: Scene, tmp_path: Path) -> None:
+def test_an_ext4_without_some_inodes_that_was_used(
+    small_groups: _SmallGroups, scene: Scene, tmp_path: Path
+) -> None:
     """It is mounted, and what is in the directories that are gone cannot be seen."""
-    image, before = _small_groups(tmp_path)
+    image = copy(small_groups.image, tmp_path / "disk.img")
     _cut_off(image, scene, 6)
     _use(image)
     with attached(image) as device:
         done = converted_on(device)
         assert done.code == 0, done
-    expect(image, "btrfs", before)
+    expect(image, "btrfs", small_groups.before)
 
 
 def test_an_ext4_without_its_room_to_grow_that_was_used(scene: Scene, tmp_path: Path) -> None:
