@@ -65,10 +65,11 @@ def _fail(*command: str) -> None:
     assert subprocess.run(command, check=False, capture_output=True).returncode not in (0, 1)
 
 
-def _cut_off(image: Path, scene: Scene, first: int, behind: int = 16) -> None:
-    """Leave the first superblock of the btrfs, and some of the blocks that become zero."""
-    written = next(w for epoch in scene.there for w in epoch if w.offset == 64 << 10)
-    write(image, [written, Write(first * BLOCK, bytes((behind - first) * BLOCK))])
+def _cut_off(image: Path, scene: Scene, first: int) -> None:
+    """Leave the first superblock of the btrfs, and from a block on those that become zero."""
+    place = 64 << 10
+    written = next(w for epoch in scene.there for w in epoch if w.offset == place)
+    write(image, [written, Write(first * BLOCK, bytes(place - first * BLOCK))])
 
 
 class _SmallGroups(NamedTuple):
@@ -129,27 +130,27 @@ def _use(image: Path) -> None:
         (root / "fs-snapshots/since").write_text("since\n")
 
 
+def _use_and_convert(image: Path, before: manifest.Manifest) -> None:
+    _use(image)
+    with attached(image) as device:
+        done = converted_on(device)
+        assert done.code == 0, done
+    expect(image, "btrfs", before)
+
+
 def test_an_ext4_without_some_inodes_that_was_used(
     small_groups: _SmallGroups, scene: Scene, tmp_path: Path
 ) -> None:
     """It is mounted, and what is in the directories that are gone cannot be seen."""
     image = copy(small_groups.image, tmp_path / "disk.img")
     _cut_off(image, scene, 6)
-    _use(image)
-    with attached(image) as device:
-        done = converted_on(device)
-        assert done.code == 0, done
-    expect(image, "btrfs", small_groups.before)
+    _use_and_convert(image, small_groups.before)
 
 
 def test_an_ext4_without_its_room_to_grow_that_was_used(scene: Scene, tmp_path: Path) -> None:
     image = copy(scene.image, tmp_path / "disk.img")
     _cut_off(image, scene, 2)
-    _use(image)
-    with attached(image) as device:
-        done = converted_on(device)
-        assert done.code == 0, done
-    expect(image, "btrfs", scene.before)
+    _use_and_convert(image, scene.before)
 
 
 @pytest.mark.parametrize("is_cut_off", [False, True])
@@ -204,10 +205,9 @@ def test_both_filesystems_were_used(scene: Scene, tmp_path: Path) -> None:
     write(image, [Write(0, first[: 64 << 10])])
     (tmp_path / "root").mkdir()
     with attached(image) as device:
-        for kind in ("ext4", "btrfs"):
+        for kind, path in (("ext4", "fs-snapshots/ext4"), ("btrfs", "srv/important")):
             run("mount", "-t", kind, device, str(tmp_path / "root"))
-            (tmp_path / f"root/fs-snapshots/{kind}").write_text("since\n")
-            (tmp_path / "root/srv/important").write_text("since\n") if kind == "btrfs" else None
+            (tmp_path / "root" / path).write_text("since\n")
             run("umount", str(tmp_path / "root"))
         done = converted_on(device)
         assert done.code == 3, done

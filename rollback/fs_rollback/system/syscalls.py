@@ -239,34 +239,35 @@ def try_record_lock(descriptor: int) -> bool:
 
 
 def is_protected(descriptor: int) -> bool:
-    """Whether a file or directory has the immutable or append-only flag of chattr(1).
-
-    FS_IOC_GETFLAGS, linux/fs.h: it takes an int, whatever its number says.
-    """
-    answer = array.array("i", [0, 0])
-    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, answer)
-    return bool(answer[0] & _FS_PROTECTED_FL)
+    """Whether a file or directory has the immutable or append-only flag of chattr(1)."""
+    return bool(_inode_flags(descriptor) & _FS_PROTECTED_FL)
 
 
 def unprotect(path: str) -> bool:
-    """Take the immutable and append-only flags off, as chattr(1) does; False if there were none.
-
-    FS_IOC_GETFLAGS and FS_IOC_SETFLAGS, linux/fs.h: they take an int, whatever their numbers say.
-    """
+    """Take the immutable and append-only flags off, as chattr(1) does; False if there were none."""
     mode = os.lstat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         return False  # a device's driver would get the request
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        answer = array.array("i", [0, 0])
-        fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, answer)
-        flags = array.array("i", [answer[0] & ~_FS_PROTECTED_FL, 0])
-        if flags[0] == answer[0]:
+        flags = _inode_flags(descriptor)
+        if not flags & _FS_PROTECTED_FL:
             return False
-        fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, flags)
+        wanted = array.array("i", [flags & ~_FS_PROTECTED_FL, 0])
+        fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, wanted)
     finally:
         os.close(descriptor)
     return True
+
+
+def _inode_flags(descriptor: int) -> int:
+    """Return the flags of chattr(1).
+
+    FS_IOC_GETFLAGS and FS_IOC_SETFLAGS, linux/fs.h: they take an int, whatever their numbers say.
+    """
+    answer = array.array("i", [0, 0])
+    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, answer)
+    return answer[0]
 
 
 def device_path(descriptor: int) -> str:
