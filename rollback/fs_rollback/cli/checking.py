@@ -9,12 +9,14 @@ from .. import report
 from ..core import chain
 from ..system import check as checks
 from . import session
+from .advice import addressed
 
 
 def check(args: Namespace) -> int:
     """`check`: a line a link; exit code 0, 1 with warnings, 3 if the machine would not boot."""
     with session.reading(args.root) as (host, store):
-        links = checks.walk(host, store)
+        found = checks.walk(host, store)
+    links = tuple(link._replace(advice=addressed(link.advice, args)) for link in found)
     verdict = chain.verdict(links)
     if args.json:
         rows = [link.to_json() for link in links]

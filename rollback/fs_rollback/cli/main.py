@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..errors import Error, InterruptedRunError, UndoFailedError
+from .advice import addressed, remember
 
 if TYPE_CHECKING:
     import argparse
@@ -67,6 +68,7 @@ def _replace_closed_streams() -> None:
 
 def _run(args: argparse.Namespace) -> int:
     module, function = args.command
+    remember(args)
     try:
         with _on_device(args):
             return int(getattr(import_module(f"fs_rollback.cli.{module}"), function)(args))
@@ -74,15 +76,15 @@ def _run(args: argparse.Namespace) -> int:
         if args.debug:
             raise
         undone = "; the machine is as before" if module == "rolling" else ""
-        return _complain(InterruptedRunError(f"interrupted{undone}"))
+        return _complain(InterruptedRunError(f"interrupted{undone}"), args)
     except Error as error:
         if args.debug:
             raise
-        return _complain(error)
+        return _complain(error, args)
     except OSError as error:
         if args.debug or isinstance(error, BrokenPipeError):
             raise
-        return _complain(Error(f"{error}", hint="--debug shows where this happened."))
+        return _complain(Error(f"{error}", hint="--debug shows where this happened."), args)
 
 
 @contextmanager
@@ -111,16 +113,17 @@ def _on_device(args: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def _complain(error: Error) -> int:
+def _complain(error: Error, args: argparse.Namespace) -> int:
     from ..report import clean
 
+    hint = addressed(error.hint, args)
     lines = str(error).splitlines() or [""]
     print("fs-rollback: " + "\n".join(clean(line) for line in lines), file=sys.stderr)
-    if error.hint:
+    if hint:
         if isinstance(error, UndoFailedError):
-            print(error.hint, file=sys.stderr)
+            print(hint, file=sys.stderr)
         else:
-            print(f"  {clean(error.hint)}", file=sys.stderr)
+            print(f"  {clean(hint)}", file=sys.stderr)
     return error.exit_code
 
 
