@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 _CHECKOUT = Path(__file__).parents[2]
-_LAUNCHER = "import sys; from fs_rollback.cli.main import main; sys.exit(main())"
+_LAUNCHER = (
+    f"import sys; sys.path.append({os.fspath(_CHECKOUT)!r});"
+    " from tests.kernel import running; running.install();"
+    " from fs_rollback.cli.main import main; sys.exit(main())"
+)
 _TIMEOUT_S = 120.0
 
 

@@ -32,6 +32,7 @@ from fs_rollback.system import (
 )
 from fs_rollback.system import proposal as proposals
 from fs_rollback.system.operations import Operations as RealOperations
+from tests.kernel import running
 
 KEEP = ("/home", "/root", "/var/log")
 LAYOUTS = ("named", "named-and-default", "default", "top-level")
@@ -124,6 +125,7 @@ class Machine:
 
     def boot(self) -> None:
         """Mount the root that a boot would find now."""
+        running.begin_boot(self.root)
         option = "subvol=root" if self.layout.startswith("named") else "noatime"
         run("mount", "-o", f"loop,{option}", str(self.image), str(self.root))
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from datetime import datetime, timedelta, timezone
@@ -17,6 +16,7 @@ from tests.kernel.commands import done, fs_rollback, start
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.faults import Fault, faulty, in_child, manifest, state
 from tests.kernel.machine import Machine, run
+from tests.kernel.running import begin_boot
 from tests.kernel.test_store import edit_record, listed, read_record, saved_lists, store_of
 
 TEXTS = [
@@ -267,7 +267,7 @@ def test_status_tells_the_truth_in_every_window(machine: Machine) -> None:
     new = btrfsutil.subvolume_id(str(machine.next_root()))
     assert told() == (1, "reboot", old, new)
     journal = store_of(machine) / "pending.json"
-    journal.write_text(json.dumps({**json.loads(journal.read_text()), "boot_id": "another"}))
+    begin_boot(machine.root)
     assert told() == (1, "elsewhere", old, new)
     assert fs_rollback(machine.root, "rollback", name, "--yes").code == 3
     machine.reboot()

@@ -26,6 +26,7 @@ class Tree(NamedTuple):
     read_only: bool
     files: dict[str, str]
     stubs: frozenset[str] = frozenset()
+    origin: int = 0  # the ID of what it is a snapshot of
 
 
 State = tuple[dict[str, Tree], int, dict[str, str]]
@@ -88,7 +89,7 @@ class Filesystem:
         )
         self._next_id += 1
         stubs = tree.stubs | tops
-        self.trees[destination] = Tree(self._next_id, read_only, dict(tree.files), stubs)
+        self.trees[destination] = Tree(self._next_id, read_only, dict(tree.files), stubs, tree.id)
 
     def delete(self, path: str) -> None:
         if path not in self.trees:
@@ -106,6 +107,13 @@ class Filesystem:
     def subvolume(self, path: str) -> tuple[int, str]:
         tree = self.trees.get(path)
         return (tree.id, uuid_of(tree.id)) if tree else (0, "")
+
+    def origin(self, path: str) -> str:
+        tree = self.trees.get(path)
+        return uuid_of(tree.origin) if tree and tree.origin else ""
+
+    def locate(self, uuid: str) -> Optional[str]:
+        return next((p for p, tree in self.trees.items() if uuid_of(tree.id) == uuid), None)
 
     def exchange(self, one: str, other: str) -> None:
         self._change()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fs_rollback.core import steps
+from fs_rollback.core import root_steps, steps
 from fs_rollback.core.pending import Pending, PendingError, State, dump, parse
 from fs_rollback.core.plan import (
     CommitStep,
@@ -27,28 +27,29 @@ from tests.unit.machines import LAYOUTS, NAME, REPLACED, SPARE, machine
 from tests.unit.samples import subvolume
 
 _PREPARING = (
-    steps.CreateRoot,
+    root_steps.CreateRoot,
     steps.KeepPaths,
     steps.CarrySubvolume,
     steps.SealSubvolumes,
     steps.RemoveStubs,
     steps.MendFstab,
     steps.AddMounts,
-    steps.Sync,
+    root_steps.Sync,
 )
 EVERY_STEP: tuple[steps.Step, ...] = (
-    steps.CreateRoot(f"{STORE}/{NAME}", SPARE, "0" * 32),
+    root_steps.CreateRoot(f"{STORE}/{NAME}", SPARE, "0" * 32),
     steps.KeepPaths("root", SPARE, SPARE + ".keep", ("/home", "/a b", "/ä")),
     steps.CarrySubvolume("root", SPARE, "var/lib/machines"),
     steps.SealSubvolumes(SPARE, ("var/lib/x", "y")),
     steps.RemoveStubs("", SPARE, (STORE,), ("home",)),
     steps.MendFstab(SPARE, "root"),
     steps.MendFstab(SPARE, ""),
-    steps.Exchange("root", SPARE, "0" * 32),
-    steps.Sync(),
-    steps.SetDefault("root", 256),
-    steps.SetAside(SPARE, REPLACED, "root", 256, "0" * 32, "2026-11-23T13:29:57Z", "why"),
-    steps.SetAside(SPARE, REPLACED, "", 5, "0" * 32, "2026-11-23T13:29:57Z", "why"),
+    root_steps.Exchange("root", SPARE, "0" * 32),
+    root_steps.Sync(),
+    root_steps.SetDefault("root", 256),
+    root_steps.SetAside(SPARE, REPLACED, "root", 256, "0" * 32, "2026-11-23T13:29:57Z", "why"),
+    root_steps.SetAside(SPARE, REPLACED, "", 5, "0" * 32, "2026-11-23T13:29:57Z", "why"),
+    root_steps.KeepNewRoot(SPARE, REPLACED, "2026-11-23T13:29:57Z", "why", "1" * 32),
     steps.AddMounts(SPARE, ("UUID=1 /home btrfs subvol=home 0 0",)),
 )
 
@@ -70,25 +71,25 @@ def _pending(plan: Plan) -> Pending:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_before_the_commit_plans_only_add(layout: str) -> None:
     plan = _plan(layout)
-    assert isinstance(plan.steps[0], steps.CreateRoot)
+    assert isinstance(plan.steps[0], root_steps.CreateRoot)
     assert all(isinstance(step, _PREPARING) for step in plan.steps[: plan.commit])
     for step in plan.steps[: plan.commit]:
         # Everything that writes says where: in the new root, never in the old one.
         assert getattr(step, "spare", SPARE) == SPARE
     # A root that is not on the disk must not be committed to, and neither must the commit wait.
-    assert isinstance(plan.steps[plan.commit - 1], steps.Sync)
-    assert isinstance(plan.steps[plan.commit + 1], steps.Sync)
-    assert isinstance(plan.steps[-2], steps.SetAside)
-    assert isinstance(plan.steps[-1], steps.Sync)
+    assert isinstance(plan.steps[plan.commit - 1], root_steps.Sync)
+    assert isinstance(plan.steps[plan.commit + 1], root_steps.Sync)
+    assert isinstance(plan.steps[-2], root_steps.SetAside)
+    assert isinstance(plan.steps[-1], root_steps.Sync)
 
 
 @pytest.mark.parametrize(
     ("layout", "commit", "after"),
     [
-        ("fedora", steps.Exchange, ["Sync", "SetAside", "Sync"]),
-        ("oracle", steps.Exchange, ["Sync", "SetDefault", "SetAside", "Sync"]),
-        ("opensuse", steps.SetDefault, ["Sync", "Exchange", "SetAside", "Sync"]),
-        ("2011", steps.SetDefault, ["Sync", "SetAside", "Sync"]),
+        ("fedora", root_steps.Exchange, ["Sync", "SetAside", "Sync"]),
+        ("oracle", root_steps.Exchange, ["Sync", "SetDefault", "SetAside", "Sync"]),
+        ("opensuse", root_steps.SetDefault, ["Sync", "Exchange", "SetAside", "Sync"]),
+        ("2011", root_steps.SetDefault, ["Sync", "SetAside", "Sync"]),
     ],
 )
 def test_each_layout_has_its_commit(
@@ -202,7 +203,8 @@ def test_a_journal_brings_back_the_very_plan(layout: str) -> None:
 
 
 def test_every_kind_of_step_is_read_back() -> None:
-    kinds = {v for v in vars(steps).values() if isinstance(v, type) and hasattr(v, "by_hand")}
+    there = (*vars(steps).values(), *vars(root_steps).values())
+    kinds = {v for v in there if isinstance(v, type) and hasattr(v, "by_hand")}
     assert {type(step) for step in EVERY_STEP} == kinds - {steps.Step}
     pending = _pending(Plan(EVERY_STEP, 7))
     assert parse(dump(pending)) == pending
@@ -297,7 +299,7 @@ _EVIL = (
 def test_no_name_escapes_from_a_command_for_hands(name: str, tmp_path: Path) -> None:
     # Any user may make a subvolume in their home and name it; root is told to copy the command.
     script = tmp_path / "script"
-    shown = steps.Exchange(f"home/{name}", SPARE, "0" * 32).by_hand()
+    shown = root_steps.Exchange(f"home/{name}", SPARE, "0" * 32).by_hand()
     for command, path in ((shown[0], f"/mnt/home/{name}"),):
         assert clean(command) == command
         script.write_text(f"btrfs() {{ printf '%s' \"$3\"; }}\n{command}\n")
@@ -311,7 +313,7 @@ def test_no_name_escapes_from_a_command_for_hands(name: str, tmp_path: Path) -> 
 def test_the_exchange_by_hand_exchanges(tmp_path: Path) -> None:
     (tmp_path / "my root").write_text("old")
     (tmp_path / "spare").write_text("new")
-    command = steps.Exchange("my root", "spare", "0" * 32).by_hand()[1]
+    command = root_steps.Exchange("my root", "spare", "0" * 32).by_hand()[1]
     here = command.replace("/mnt/", f"{tmp_path}/")
     subprocess.run(("sh", "-c", here), check=True)
     assert (tmp_path / "my root").read_text() == "new"

@@ -243,6 +243,12 @@ def _settling(command: argparse.ArgumentParser) -> None:
         " between the rollback and this boot",
     )
     moment.add_argument(
+        "--forget",
+        action="store_true",
+        help="give up a rollback in whose place something else has put another root: that stays,"
+        " and nothing is moved or deleted",
+    )
+    moment.add_argument(
         "--missed",
         action="store_true",
         help="for fs-rollback-boot.service: say what --at-boot did not come to when it was stopped",

@@ -17,6 +17,7 @@ from ..system import history, upkeep
 from ..system.host import Host
 from ..system.store import Store
 from . import session
+from .advice import addressed
 from .terminal import columns
 
 _LOW_SPACE = 0.05
@@ -34,9 +35,10 @@ def list_snapshots(args: Namespace) -> int:
     elif snapshots:
         print(report.snapshot_table(snapshots, roots, columns()))
         for line in waiting:
-            session.note(line)
+            session.note(addressed(line, args))
     else:
-        session.note("no snapshots yet; the next dnf transaction or 'fs-rollback create' takes one")
+        none = "no snapshots yet; the next dnf transaction or 'fs-rollback create' takes one"
+        session.note(addressed(none, args))
     return 0
 
 
@@ -68,7 +70,7 @@ def status(args: Namespace) -> int:
     with session.reading(args.root) as (host, store):
         facts, attention = _facts(host, store)
     facts["trial"] = args.trial or None
-    facts["attention"] = attention
+    facts["attention"] = attention = [addressed(line, args) for line in attention]
     if args.json:
         session.print_json(facts)
     else:
@@ -141,6 +143,9 @@ def _waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
     if found.waiting is window.Waiting.REBOOT:
         said = f"the rollback to {target} waits for a reboot; 'fs-rollback undo' takes it back"
         return "reboot", [said]
+    if found.waiting is window.Waiting.DISPLACED:
+        why = window.explain(host, found)
+        return "displaced", [why.line]
     if found.waiting is window.Waiting.ELSEWHERE:
         why = window.explain(host, found)
         return "elsewhere", [

@@ -14,19 +14,20 @@ from functools import partial
 from typing import Any, Callable, TypeVar
 
 from .. import config, report
-from ..core.naming import resolve
+from ..core.naming import REPLACED_PREFIX, free_name, resolve
 from ..core.packages import summary
-from ..core.record import Kind, PackageChange, package_dict
+from ..core.record import Kind, PackageChange, format_time, package_dict
 from ..core.snapshot import Snapshot
 from ..core.steps import Step
 from ..errors import KernelError, ProcessError, RefusedError, UsageError
-from ..system import changes, executor, files, refusals, rollback, verify, window
+from ..system import changes, executor, files, refusals, rollback, settling, verify, window
 from ..system import proposal as proposals
 from ..system.host import Host
 from ..system.operations import Operations
 from ..system.store import Store
 from ..system.transaction import requested_by
 from . import session
+from .advice import addressed
 
 _SHOWN = 12
 Found = TypeVar("Found")
@@ -36,20 +37,22 @@ def roll_back(args: Namespace) -> int:
     """`rollback`: make a snapshot the root of the next boot."""
     with _opened(args) as (host, store):
         target = _target(args.snapshot or args.trial or None, host, store.load())
-        return _propose_and_do(args, host, store, target, "Roll back")
+        found = window.look(host, store)
+        window.refuse_while_waiting(host, found)
+        return _propose_and_do(args, host, store, target, "Roll back", found)
 
 
 def undo(args: Namespace) -> int:
     """`undo`: take back a rollback that waits for its reboot, or go back to the replaced root."""
     with _opened(args) as (host, store):
         found = window.look(host, store)
-        if found.waiting is window.Waiting.REBOOT and found.journal is not None:
-            if host.root_id != found.journal.old_id:
-                raise RefusedError(
-                    f"{args.root} is not the root that the waiting rollback has replaced",
-                    hint="Run this without --root on the machine itself, or reboot it.",
-                )
-            return _take_back(args, host, store, found)
+        used = False
+        if found.waiting is not window.Waiting.NOTHING:
+            window.refuse_to_take_back(host, found)
+            used = window.was_used(host, found)
+            is_new = found.new_root is not None and found.new_root.id == host.root_id
+            if not (used and is_new):
+                return _take_back(args, host, store, found, used=used)
         replaced = [
             s
             for s in store.load()
@@ -61,7 +64,9 @@ def undo(args: Namespace) -> int:
             )
         # Roots are replaced in the order in which they were made, whatever the clock said.
         last = max(replaced, key=lambda snapshot: snapshot.id)
-        return _propose_and_do(args, host, store, last, "Undo the rollback: go back")
+        if used and found.old_root is not None:
+            last = next(s for s in replaced if s.id == found.old_root.id)
+        return _propose_and_do(args, host, store, last, "Undo the rollback: go back", found)
 
 
 @contextmanager
@@ -101,9 +106,14 @@ def _target(reference: str | None, host: Host, snapshots: Sequence[Snapshot]) ->
     return newest
 
 
-def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot, verb: str) -> int:
+def _propose_and_do(
+    args: Namespace, host: Host, store: Store, target: Snapshot, verb: str, found: window.Window
+) -> int:
+    """Ask, and do it; a rollback that waits, if there is one, is `found` and ends with this one."""
     keep = _keep_paths(args, host)
-    proposal = proposals.propose(host, store, target, keep, datetime.now().astimezone())
+    supersedes = found.waiting is not window.Waiting.NOTHING
+    now = datetime.now().astimezone()
+    proposal = proposals.propose(host, store, target, keep, now, supersedes=supersedes)
     reverts = _reverts(host, proposal)
     answer: dict[str, Any] = {
         "target": target.name,
@@ -118,8 +128,13 @@ def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot,
         return _answer(args, answer, "This was a dry run: nothing was changed.")
     if not session.confirm(f"{verb} to {target.name}?", yes=args.yes):
         return _answer(args, answer, "Nothing was changed.", code=1)
-    observe = partial(_progress, len(proposal.plan.steps))
     with executor.finishing():
+        if supersedes:
+            for line in settling.supersede(host, store, found, Operations(host)):
+                session.note(line)
+            # What was brought over may have changed which subvolumes are nested in the root.
+            proposal = proposals.propose(host, store, target, keep, now)
+        observe = partial(_progress, len(proposal.plan.steps))
         rollback.carry_out(host, store, proposal, requested_by(dict(os.environ)), observe)
         answer.update(done=True, replaced=proposal.situation.replaced, next_step="reboot")
         return _answer(
@@ -131,13 +146,23 @@ def _propose_and_do(args: Namespace, host: Host, store: Store, target: Snapshot,
         )
 
 
-def _take_back(args: Namespace, host: Host, store: Store, found: window.Window) -> int:
+def _take_back(
+    args: Namespace, host: Host, store: Store, found: window.Window, *, used: bool
+) -> int:
+    """Take back a rollback that waits; a new root that was `used` is kept."""
     journal = found.journal
     assert journal is not None, "a rollback waits"
     if not args.json:
         print(
             f"The rollback to {journal.target} waits for its reboot: it can be taken back entirely."
         )
+    if used:
+        now = datetime.now().astimezone()
+        name = free_name(REPLACED_PREFIX, now, store)
+        made_by = f"made by the rollback to {journal.target}, and used"
+        kept = journal.plan.keeping_new_root(name, format_time(now), made_by)
+        journal = journal._replace(plan=kept)
+        session.note(f"the root that the rollback made has been used: it is kept as {name}")
     answer: dict[str, Any] = {"target": journal.target, "taken_back": True, "done": False}
     if args.dry_run:
         return _answer(args, answer, "This was a dry run: nothing was changed.")
@@ -145,7 +170,8 @@ def _take_back(args: Namespace, host: Host, store: Store, found: window.Window) 
         return _answer(args, answer, "Nothing was changed.", code=1)
     with executor.finishing():
         executor.undo(store, journal, Operations(host))
-        verify.verify_taken_back(host.root, journal.old_id)
+        same_boot = found.waiting is not window.Waiting.ELSEWHERE
+        verify.verify_taken_back(host, journal.old_uuid, running=same_boot)
         answer["done"] = True
         return _answer(args, answer, "Taken back: the machine is as before the rollback.")
 
@@ -156,7 +182,7 @@ def _answer(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0
         if args.json:
             session.print_json(answer)
         else:
-            print(text)
+            print(addressed(text, args))
     return code
 
 

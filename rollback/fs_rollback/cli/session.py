@@ -72,9 +72,8 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
             if found is None:
                 raise no_store()
             with found.locked():
-                said = settling.settle_in_passing(machine, found)[1]
-                if said:
-                    note(said)
+                for line in settling.settle_in_passing(machine, found)[1]:
+                    note(line)
                 leftovers = [str(problem) for problem in found.tidy()]
                 for problem in (*leftovers, *menu.remove_orphans(machine)):
                     note(problem)

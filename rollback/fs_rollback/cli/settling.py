@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Error, RefusedError, UnsupportedRootError
 from ..system import host, leftovers, store
+from .advice import addressed
 
 if TYPE_CHECKING:
     from ..system.host import Host
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # fs-rollback-settle.service is started where this is.
 _UNFINISHED = "/run/fs-rollback-unfinished"
+_WAITS = "a rollback waits for a reboot; 'fs-rollback undo' takes it back"
 _WARNING = "<4>"  # sd-daemon(3): the priority of a line in the journal
 
 
@@ -59,6 +61,8 @@ def _settle(args: Namespace) -> Settled | None:
                 hint="'dmesg' may say why.",
             )
         with found.locked():
+            if args.forget:
+                return _forget(machine, found)
             done = settling.settle(
                 machine, found, Operations(machine), bring=args.at_boot, cut_off=args.missed
             )
@@ -68,6 +72,26 @@ def _settle(args: Namespace) -> Settled | None:
             is_settled = done.waiting is Waiting.NOTHING and not (args.missed or done.postponed)
             updated = _update_menu(machine, found) if is_settled else ()
             return done._replace(problems=(*done.problems, *updated))
+
+
+def _forget(machine: Host, found: Store) -> Settled:
+    """Give up a rollback whose root another one has replaced. Raises RefusedError elsewhere."""
+    from ..system import executor, settling, window
+    from ..system.operations import Operations
+
+    operations = Operations(machine)
+    said = executor.settle(found, operations)
+    waiting = window.look(machine, found)
+    if waiting.journal is None:
+        return settling.Settled(window.Waiting.NOTHING, (said,) if said else ())
+    if not waiting.is_displaced or waiting.next_root is None:
+        window.refuse_while_waiting(machine, waiting)
+        raise RefusedError(
+            "there is nothing to give up: the next boot uses a root of the rollback",
+            hint="'fs-rollback settle' confirms it.",
+        )
+    done = settling.forget(machine, found, waiting, operations)
+    return settling.Settled(window.Waiting.NOTHING, done)
 
 
 def _update_menu(machine: Host, found: Store) -> tuple[str, ...]:
@@ -87,14 +111,19 @@ def _answer(args: Namespace, done: Settled | None, *, quiet: bool) -> int:
     from ..system.window import Waiting
 
     done = done or Settled(Waiting.NOTHING)
+    said, problems = ([addressed(s, args) for s in lines] for lines in (done.said, done.problems))
+    done = done._replace(
+        said=tuple(said), problems=tuple(problems), hint=addressed(done.hint, args)
+    )
     if args.json:
         _print_json(done)
     else:
-        _print(done, quiet=quiet)
-    return 1 if done.waiting is Waiting.ELSEWHERE or (done.problems and not args.missed) else 0
+        _print(done, addressed(_WAITS, args), quiet=quiet)
+    elsewhere = done.waiting in (Waiting.ELSEWHERE, Waiting.DISPLACED)
+    return 1 if elsewhere or (done.problems and not args.missed) else 0
 
 
-def _print(done: Settled, *, quiet: bool) -> None:
+def _print(done: Settled, waits: str, *, quiet: bool) -> None:
     from .. import report
     from ..system.window import Waiting
 
@@ -102,7 +131,7 @@ def _print(done: Settled, *, quiet: bool) -> None:
     if done.brought:
         lines.append(f"brought over what was written since the rollback: {', '.join(done.brought)}")
     if done.waiting is Waiting.REBOOT and not quiet:
-        lines.append("a rollback waits for a reboot; 'fs-rollback undo' takes it back")
+        lines.append(waits)
     if not (lines or done.problems or quiet):
         lines.append("nothing to settle")
     for line in lines:

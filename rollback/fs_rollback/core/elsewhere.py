@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 
 from .layout import Statement
 from .snapshot import Subvolume
+from .steps import mounted
 
 RUNNING = "/proc/cmdline"
 
@@ -17,6 +18,64 @@ class Explanation(NamedTuple):
 
     sentence: str
     hint: str
+
+    @property
+    def line(self) -> str:
+        """Both, for where there is one line."""
+        return f"{self.sentence}. {self.hint}"
+
+
+class Roots(NamedTuple):
+    """The two roots of a rollback and what the next boot finds; None is what does not exist."""
+
+    old: Optional[Subvolume]
+    new: Optional[Subvolume]
+    next: Optional[Subvolume]
+
+
+def displaced(
+    target: str, device: str, name: Optional[str], free_name: str, roots: Roots
+) -> Explanation:
+    """Return what to say where the next boot finds neither root of the rollback to `target`.
+
+    `name` is the root's name, None where it is the default subvolume; `free_name` is for what has
+    its name now. Each command in the hint works with the top level of `device` on /mnt.
+    """
+    place = "the default subvolume" if name is None else f"/{name}"
+    said = f"the next boot does not use the root that the rollback to {target} made"
+    if roots.next is None:
+        sentence = f"{said}: nothing is at {place}, and this machine would not boot"
+        if roots.old is not None:
+            return Explanation(sentence, "'fs-rollback undo' puts the old root back there.")
+        if roots.new is None:
+            return Explanation(sentence, "Both roots are gone: 'fs-rollback list' has snapshots.")
+        put_back = f"mv -T {mounted(roots.new.path)} {mounted(name or '')}"
+        return Explanation(sentence, f"Put it back there: {_by_hand(device, put_back)}")
+    other = f"{_named(roots.next)}, UUID {roots.next.uuid}"
+    sentence = f"{said}: something else has put another subvolume there, {other}"
+    if name is None:
+        sentence = f"{said}: something else has made {other} the default subvolume"
+    ways = ["To keep what the next boot uses: 'fs-rollback settle --forget'."]
+    for which, root, then in (
+        ("the old root", roots.old, "then 'fs-rollback settle'"),
+        ("the root of the rollback", roots.new, "then reboot"),
+    ):
+        if root is None:
+            ways.append(f"{which[0].upper()}{which[1:]} was deleted.")
+            continue
+        commands = [f"btrfs subvolume set-default {root.id} /mnt"]
+        if name is not None:
+            commands = [
+                f"mv -T {mounted(name)} {mounted(free_name)}",
+                f"mv -T {mounted(root.path)} {mounted(name)}",
+            ]
+        ways.append(f"To use {which} instead: {_by_hand(device, *commands)}; {then}.")
+    return Explanation(sentence, " ".join(ways))
+
+
+def _by_hand(device: str, *commands: str) -> str:
+    """Return commands of a shell on the top level of a device as one line to copy."""
+    return " && ".join((f"mount -o subvolid=5 {device} /mnt", *commands, "umount /mnt"))
 
 
 def explain(

@@ -21,6 +21,12 @@ class Operations(Protocol):
     def subvolume(self, path: str) -> tuple[int, str]:
         """Return ID and UUID of the subvolume at `path`, or (0, "") if there is none."""
 
+    def origin(self, path: str) -> str:
+        """Return the UUID of what the subvolume at `path` is a snapshot of, "" if of nothing."""
+
+    def locate(self, uuid: str) -> Optional[str]:
+        """Return the path of the subvolume with this UUID, None if there is none."""
+
     def exchange(self, one: str, other: str) -> None:
         """Exchange two names in one atomic step."""
 

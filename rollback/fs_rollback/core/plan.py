@@ -11,24 +11,25 @@ from . import boot_steps, mountinfo, steps
 from . import layout as layouts
 from .boot_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
 from .operations import Operations
+from .root_steps import CreateRoot, Exchange, KeepNewRoot, SetAside, SetDefault, Sync
 from .snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
-from .steps import SetAside
 
-CommitStep = Union[steps.Exchange, steps.SetDefault]
+CommitStep = Union[Exchange, SetDefault]
 _STEPS: dict[str, Any] = {
     step.__name__: step
     for step in (
-        steps.CreateRoot,
+        CreateRoot,
+        KeepNewRoot,
         steps.KeepPaths,
         steps.CarrySubvolume,
         steps.SealSubvolumes,
         steps.RemoveStubs,
         steps.MendFstab,
         steps.AddMounts,
-        steps.Exchange,
-        steps.SetDefault,
-        steps.Sync,
-        steps.SetAside,
+        Exchange,
+        SetDefault,
+        Sync,
+        SetAside,
         boot_steps.PutBackKernel,
         boot_steps.SetDefaultEntry,
         boot_steps.ForgetOneShot,
@@ -54,7 +55,7 @@ class Plan:
     def commit_step(self) -> CommitStep:
         """The step before which everything only adds, and after which everything only tidies."""
         step = self.steps[self.commit]
-        assert isinstance(step, (steps.Exchange, steps.SetDefault)), "plans commit with one of two"
+        assert isinstance(step, (Exchange, SetDefault)), "plans commit with one of two"
         return step
 
     def with_saved_kernels(self, boot_files: str) -> Plan:
@@ -65,9 +66,35 @@ class Plan:
         )
         return dataclasses.replace(self, steps=tuple(named))
 
+    @property
+    def aside(self) -> SetAside:
+        """The step that sets the old root aside."""
+        return next(step for step in self.steps if isinstance(step, SetAside))
+
+    @property
+    def new_uuid(self) -> str:
+        """The UUID of the root that this plan has made, "" while it is not known."""
+        return self.commit_step.new_uuid
+
+    def with_new_root(self, uuid: str) -> Plan:
+        """Return the same plan for the new root that has this UUID."""
+        known = tuple(
+            dataclasses.replace(step, new_uuid=uuid)
+            if isinstance(step, (CreateRoot, Exchange, SetDefault))
+            else step
+            for step in self.steps
+        )
+        return dataclasses.replace(self, steps=known)
+
+    def keeping_new_root(self, name: str, created: str, description: str) -> Plan:
+        """Return the same plan, which keeps the new root under `name` when it is taken back."""
+        kept = KeepNewRoot(self.aside.spare, name, created, description, self.new_uuid)
+        before = [s for s in self.steps[: self.commit] if not isinstance(s, KeepNewRoot)]
+        return Plan((*before, kept, *self.steps[self.commit :]), len(before) + 1)
+
     def is_foreign(self, operations: Operations) -> bool:
         """Whether the old root is at none of the places where this plan could have left it."""
-        aside = next(step for step in self.steps if isinstance(step, SetAside))
+        aside = self.aside
         places = (aside.old_path, aside.spare, f"{STORE}/{aside.name}")
         return all(operations.subvolume(place)[1] != aside.old_uuid for place in places)
 
@@ -94,7 +121,7 @@ class Plan:
             except (KeyError, TypeError) as error:
                 raise PlanError(f"unknown step {row.get('step')}: {error}") from error
         plan = cls(tuple(found), int(data["commit"]))
-        if not isinstance(found[plan.commit], (steps.Exchange, steps.SetDefault)):
+        if not isinstance(found[plan.commit], (Exchange, SetDefault)):
             raise PlanError(f"step {plan.commit} cannot be a commit")
         return plan
 
@@ -154,7 +181,7 @@ def plan_rollback(situation: Situation) -> Plan:
     prepare += [kernels.put_back] if kernels.put_back else []
     first, last = _default_entry(kernels)
     prepare += first
-    prepare.append(steps.CreateRoot(situation.target.path, spare, root.uuid))
+    prepare.append(CreateRoot(situation.target.path, spare, root.uuid))
     if situation.keep:
         prepare.append(steps.KeepPaths(root.path, spare, spare + ".keep", situation.keep))
     nested = nested_subvolumes(situation)
@@ -167,10 +194,10 @@ def plan_rollback(situation: Situation) -> Plan:
     if kernels.lend:
         prepare.append(boot_steps.LendModules(root.path, spare, kernels.lend))
         # Synced in between for the way back: lent before the old default is told.
-        last += [steps.Sync(), _return_modules(situation)]
-    prepare.append(steps.Sync())
+        last += [Sync(), _return_modules(situation)]
+    prepare.append(Sync())
     commit = _commit(situation)
-    aside = steps.SetAside(
+    aside = SetAside(
         spare=spare,
         name=situation.replaced,
         old_path=root.path,
@@ -179,7 +206,7 @@ def plan_rollback(situation: Situation) -> Plan:
         created=situation.created,
         description=f"replaced by {situation.target.name}",
     )
-    return Plan((*prepare, *commit, *last, aside, steps.Sync()), len(prepare))
+    return Plan((*prepare, *commit, *last, aside, Sync()), len(prepare))
 
 
 def _return_modules(situation: Situation) -> boot_steps.ReturnModules:
@@ -205,14 +232,14 @@ def _commit(situation: Situation) -> list[steps.Step]:
     """Return the commit, what belongs to it, and the sync that brings it to the disk."""
     layout, spare = situation.layout, situation.spare
     root = layout.root
-    exchange = steps.Exchange(root.path, spare, root.uuid)
+    exchange = Exchange(root.path, spare, root.uuid)
     if layout.kind is layouts.Kind.NAMED:
         # A machine that names its root may have it as default too (Oracle Linux).
-        follow = [steps.SetDefault(root.path, root.id)] if root.id == situation.default_id else []
-        return [exchange, steps.Sync(), *follow]
-    set_default = steps.SetDefault(spare, root.id)
+        follow = [SetDefault(root.path, root.id)] if root.id == situation.default_id else []
+        return [exchange, Sync(), *follow]
+    set_default = SetDefault(spare, root.id)
     # Nothing finds this root by its name but GRUB, which reads /boot by path from ID 5.
-    return [set_default, steps.Sync(), *([] if layout.in_top_level else [exchange])]
+    return [set_default, Sync(), *([] if layout.in_top_level else [exchange])]
 
 
 def nested_subvolumes(situation: Situation) -> list[Subvolume]:

@@ -14,11 +14,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import StoreError
 from . import fstab
 from .operations import Operations
-from .record import Kind, Record, Source, dump, parse_time
-from .snapshot import OFFLINE_UPDATE, STORE
 
 
 class Step(Protocol):
@@ -38,33 +35,6 @@ class Step(Protocol):
 
         Only what decides which root boots: the next run clears away the rest.
         """
-
-
-@dataclass(frozen=True)
-class CreateRoot:
-    """A writable snapshot of the target becomes the new root."""
-
-    target: str
-    spare: str
-    old_uuid: str
-
-    def describe(self) -> str:
-        return f"Make a writable snapshot of {named(self.target)} as the new root: /{self.spare}."
-
-    def apply(self, operations: Operations) -> None:
-        operations.snapshot(self.target, self.spare, read_only=False)
-        for trigger in OFFLINE_UPDATE:
-            operations.remove(self.spare, trigger)
-
-    def undo(self, operations: Operations) -> None:
-        # The steps before this one in reverse have put the old root back under its own name. If
-        # it is here all the same, something else moved it, and nothing may delete it.
-        if operations.subvolume(self.spare)[1] == self.old_uuid:
-            raise StoreError(f"the old root lies at /{self.spare}, where the new one should be")
-        operations.delete(self.spare)
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()  # a leftover harms nobody, and no hand should delete what may be the old root
 
 
 @dataclass(frozen=True)
@@ -213,141 +183,6 @@ class AddMounts:
 
     def by_hand(self) -> tuple[str, ...]:
         return ()
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """The old root and the new one exchange their names; `old_uuid` tells which is where."""
-
-    root: str
-    spare: str
-    old_uuid: str
-
-    def describe(self) -> str:
-        return f"Exchange /{self.root} and /{self.spare} in one atomic step."
-
-    def done(self, operations: Operations) -> bool:
-        """Whether the names are exchanged."""
-        return operations.subvolume(self.root)[1] not in ("", self.old_uuid)
-
-    def apply(self, operations: Operations) -> None:
-        if not self.done(operations):
-            operations.exchange(self.root, self.spare)
-
-    def undo(self, operations: Operations) -> None:
-        if operations.subvolume(self.spare)[1] == self.old_uuid:
-            operations.exchange(self.root, self.spare)
-
-    def by_hand(self) -> tuple[str, ...]:
-        uuid = "-".join(
-            self.old_uuid[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
-        )
-        swap = (
-            "import ctypes, os, sys; one, other = map(os.fsencode, sys.argv[1:]); sys.exit("
-            'ctypes.CDLL(None).renameat2(-100, one, -100, other, 2) and "not exchanged")'
-        )
-        return (
-            f"btrfs subvolume show {mounted(self.root)}   # unless this shows UUID {uuid}:",
-            f"python3 -c '{swap}' {mounted(self.root)} {mounted(self.spare)}",
-        )
-
-
-@dataclass(frozen=True)
-class SetDefault:
-    """The new root, which lies at `path` by then, becomes the default subvolume."""
-
-    path: str
-    old_id: int
-
-    def describe(self) -> str:
-        return f"Make the new root the default subvolume (now ID {self.old_id})."
-
-    def done(self, operations: Operations) -> bool:
-        """Whether the default subvolume is no longer the old one."""
-        return operations.default_id() != self.old_id
-
-    def apply(self, operations: Operations) -> None:
-        if not self.done(operations):
-            operations.set_default(operations.subvolume(self.path)[0])
-
-    def undo(self, operations: Operations) -> None:
-        if self.done(operations):
-            operations.set_default(self.old_id)
-
-    def by_hand(self) -> tuple[str, ...]:
-        return (f"btrfs subvolume set-default {self.old_id} /mnt",)
-
-
-@dataclass(frozen=True)
-class Sync:
-    """Neither a rename nor a new default is on the disk when the call returns."""
-
-    def describe(self) -> str:
-        return "Write everything to the disk."
-
-    def apply(self, operations: Operations) -> None:
-        operations.sync()
-
-    def undo(self, operations: Operations) -> None:
-        operations.sync()
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ("btrfs filesystem sync /mnt",)
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """The old root goes to the store, whole, with a record; a top level can only be recorded."""
-
-    spare: str
-    name: str
-    old_path: str
-    old_id: int
-    old_uuid: str
-    created: str
-    description: str
-    boot_files: str = ""
-
-    @property
-    def in_top_level(self) -> bool:
-        """Whether the old root is the top level."""
-        return not self.old_path
-
-    def describe(self) -> str:
-        if self.in_top_level:
-            return f"Record the old root, which stays in the top level, as {self.name}."
-        return f"Set the old root aside, whole: /{STORE}/{self.name}."
-
-    def apply(self, operations: Operations) -> None:
-        place = f"{STORE}/{self.name}"
-        if self.in_top_level:
-            place = ""
-        elif operations.subvolume(self.spare)[1] == self.old_uuid:
-            operations.rename(self.spare, place)
-        record = Record(
-            name=self.name,
-            kind=Kind.REPLACED,
-            created=parse_time(self.created),
-            uuid=self.old_uuid,
-            source=Source(self.old_path, self.old_id, self.old_uuid),
-            description=self.description,
-            kernels=operations.kernels(place),
-            boot_files=self.boot_files,
-        )
-        operations.write_record(self.name, dump(record))
-
-    def undo(self, operations: Operations) -> None:
-        operations.remove_record(self.name)
-        if not self.in_top_level and operations.subvolume(f"{STORE}/{self.name}")[1]:
-            operations.rename(f"{STORE}/{self.name}", self.spare)
-
-    def by_hand(self) -> tuple[str, ...]:
-        if self.in_top_level:
-            return (f"rm /mnt/{STORE}/{self.name}.json",)
-        return (
-            f"mv --no-target-directory /mnt/{STORE}/{self.name} /mnt/{self.spare}",
-            f"rm /mnt/{STORE}/{self.name}.json",
-        )
 
 
 def join(tree: str, path: str) -> str:

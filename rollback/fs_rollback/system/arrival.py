@@ -15,20 +15,23 @@ in the directory until all are done.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from ..core import mountinfo
 from ..core.mountinfo import is_within
 from ..core.operations import Operations
 from ..core.pending import Pending
 from ..core.record import parse_time
 from ..core.snapshot import STORE, Subvolume
-from ..core.steps import CarrySubvolume, KeepPaths, SetAside, join
+from ..core.steps import CarrySubvolume, KeepPaths, join
 from ..errors import Error, KernelError, kernel_errors
 from . import files, generations, syscalls
-from .host import Host
+from .host import Host, mounts_of_all
 from .leftovers import STAGING
 
 _MARGIN_S = 24 * 3600.0
@@ -64,7 +67,7 @@ def decide(host: Host, journal: Pending, new: Subvolume) -> Arrival | None:
     An older program's journal has no generation to tell what the new root has written; an old root
     that was deleted has nothing left. Raises KernelError.
     """
-    old = next((s for s in host.subvolumes if s.id == journal.old_id), None)
+    old = next((s for s in host.subvolumes if s.uuid == journal.old_uuid), None)
     if old is None or not journal.generation:
         return None
     steps = journal.plan.steps
@@ -89,6 +92,7 @@ def _sorted_out(host: Host, journal: Pending, arrival: Arrival, parts: list[Part
     new, since = arrival.new, journal.generation
     paths = [part.path for part in parts]
     written = generations.touched(host, new.path, since, paths)
+    shown = _shown(host) if parts else ()
     doing, done, problems = [], [], list(arrival.problems)
     for part in parts:
         inside = (s for s in host.subvolumes if is_within(s.path, join(new.path, part.path)))
@@ -97,8 +101,8 @@ def _sorted_out(host: Host, journal: Pending, arrival: Arrival, parts: list[Part
                 done.append(part)
             else:
                 problems.append(f"/{part.path} was written to by the new root; {where(journal)}")
-        elif _is_mounted_on(host, part):
-            problems.append(f"/{part.path} has something mounted in it; {where(journal)}")
+        elif _is_in_use(host, new, part, shown):
+            problems.append(f"/{part.path} is mounted, or something in it is; {where(journal)}")
         else:
             doing.append(part)
     return arrival._replace(parts=tuple(doing), done=tuple(done), problems=tuple(problems))
@@ -127,10 +131,10 @@ def _last_change_that_cannot_be(journal: Pending) -> float:
     """Return a time (seconds since 1970) that no change since the rollback can have.
 
     What is newer in the filesystem and has an earlier time was only read. Times follow the clock,
-    which may have been set back: so the margin, and the clock of this boot counts too.
+    which may have been set back: so the margin; and a rollback from the future tells nothing.
     """
     made = parse_time(journal.created).timestamp()
-    return min(made, datetime.now(timezone.utc).timestamp()) - _MARGIN_S
+    return made - _MARGIN_S if made <= datetime.now(timezone.utc).timestamp() else -math.inf
 
 
 def _nested(
@@ -157,8 +161,35 @@ def _type(host: Host, tree: str, path: str) -> int:
             os.close(descriptor)
 
 
-def _is_mounted_on(host: Host, part: Part) -> bool:
-    return host.is_running and any(is_within(m.point, "/" + part.path) for m in host.mounts)
+def _shown(host: Host) -> tuple[mountinfo.Mount, ...]:
+    """Return what is mounted for any process: a line of fstab, or a service, may be early."""
+    return mounts_of_all() if host.is_running else host.mounts
+
+
+def _is_in_use(host: Host, new: Subvolume, part: Part, mounts: Sequence[mountinfo.Mount]) -> bool:
+    """Whether a part, or something in it, is mounted anywhere, or something is mounted in it."""
+    place = "/" + join(new.path, part.path)
+    point = f"{host.root.rstrip('/')}/{part.path}"
+    return any(
+        (m.device == host.mount.device and is_within(m.root, place)) or is_within(m.point, point)
+        for m in mounts
+    )
+
+
+def left_behind(host: Host, journal: Pending, new: Subvolume, operations: Operations) -> list[str]:
+    """Return in words what `bring_over` would bring, or could not: only the old root has it."""
+    try:
+        operations.sync()  # generations are read from the disk
+        arrival = decide(host, journal, new)
+    except Error as error:
+        return [f"what was written before the reboot cannot be told: {error}; {where(journal)}"]
+    if arrival is None:
+        return []
+    paths = ", ".join("/" + part.path for part in arrival.parts)
+    left = (
+        [f"{paths} did not come along as the old root left it; {where(journal)}"] if paths else []
+    )
+    return [*left, *arrival.problems]
 
 
 def bring_over(
@@ -278,11 +309,6 @@ def _staging(new: Subvolume, part: Part) -> str:
     return join(new.path, f"{STAGING}/{part.number}")
 
 
-def aside(journal: Pending) -> SetAside:
-    """Return the step that set the old root aside."""
-    return next(step for step in journal.plan.steps if isinstance(step, SetAside))
-
-
 def _carried(journal: Pending) -> list[str]:
     return [step.path for step in journal.plan.steps if isinstance(step, CarrySubvolume)]
 
@@ -294,7 +320,7 @@ def frozen(journal: Pending) -> list[str]:
 
 def where(journal: Pending) -> str:
     """Say where what was not brought over still is."""
-    replaced = aside(journal)
+    replaced = journal.plan.aside
     in_top_level = replaced.in_top_level
     place = "the top level (subvolume ID 5)" if in_top_level else f"/{STORE}/{replaced.name}"
     return f"what was written there between the rollback and the reboot is in {place}"

@@ -57,6 +57,9 @@ def _pending(host: Host, store: Store | None) -> Iterator[Link]:
             f"a rollback waits for its reboot, all of this is about its new root: {target}",
             "Reboot, or take it back with 'fs-rollback undo'.",
         )
+    elif found.waiting is window.Waiting.DISPLACED:
+        why = window.explain(host, found)
+        yield chain.warning(name, why.sentence, why.hint)
     elif found.waiting is window.Waiting.ELSEWHERE:
         why = window.explain(host, found)
         yield chain.warning(name, f"this boot did not use the new root: {why.sentence}", why.hint)

@@ -19,6 +19,7 @@ from ..core.boot_steps import ReturnModules, modules_of
 from ..core.operations import Operations
 from ..core.pending import Pending, State
 from ..core.plan import Plan
+from ..core.root_steps import CreateRoot, Exchange
 from ..core.steps import Step
 from ..errors import Error, KernelError, StoreError, UndoFailedError, kernel_errors
 from . import files, syscalls
@@ -44,7 +45,7 @@ def read_journal(store: Store) -> Pending | None:
     if text is None:
         return None
     try:
-        return journals.parse(text)
+        return _with_known_root(store, journals.parse(text))
     except journals.PendingError as error:
         raise StoreError(
             f"the journal of a rollback cannot be read ({error})",
@@ -54,30 +55,54 @@ def read_journal(store: Store) -> Pending | None:
         ) from error
 
 
+def _with_known_root(store: Store, journal: Pending) -> Pending:
+    """Return the journal with the UUID of its new root.
+
+    A crash may have come before that was written, and older programs did not write it. Then it is
+    what lies where the plan puts the new root and is a snapshot of the target.
+    """
+    plan = journal.plan
+    made = next((step for step in plan.steps if isinstance(step, CreateRoot)), None)
+    if plan.new_uuid or made is None:
+        return journal
+    by_path = {subvolume.path: subvolume for subvolume in store.host.subvolumes}
+    target = by_path.get(made.target)
+    for path in (made.spare, *(s.root for s in plan.steps if isinstance(s, Exchange))):
+        found = by_path.get(path)
+        ours = found and target and found.parent_uuid == target.uuid
+        if found is not None and ours and found.uuid != made.old_uuid:
+            return journal._replace(plan=plan.with_new_root(found.uuid))
+    return journal
+
+
 def execute(store: Store, journal: Pending, operations: Operations, observe: Observer) -> None:
     """Carry out the plan of `journal`; on any failure take back what was done, then raise.
 
     Raises UndoFailedError if taking it back fails too, or what the failing step raised.
     """
-    plan = journal.plan
     reached = -1
     try:
         # What is dirty gets its generation before the new root has its own: at the next boot all
         # that is newer was written after it was copied (arrival.py).
         _sync(store)
         _write_journal(store, journal)
-        for reached, step in enumerate(plan.steps):
-            if reached == plan.commit:
+        for reached in range(len(journal.plan.steps)):
+            step = journal.plan.steps[reached]
+            if reached == journal.plan.commit:
                 journal = journal._replace(generation=_generation(store))
                 _write_journal(store, journal)
             with signals_let_through():
                 observe(Moment.BEFORE, reached, step)
                 step.apply(operations)
                 observe(Moment.AFTER, reached, step)
+            if isinstance(step, CreateRoot):
+                uuid = operations.subvolume(step.spare)[1]
+                journal = journal._replace(plan=journal.plan.with_new_root(uuid))
+                _write_journal(store, journal)
         _write_journal(store, journal._replace(state=State.COMMITTED))
     except BaseException as error:
         with signals_held_back():
-            take_back(store, plan.steps[: reached + 1], operations, error)
+            take_back(store, journal.plan.steps[: reached + 1], operations, error)
         raise
 
 
@@ -107,7 +132,7 @@ def take_back(
 
 
 def undo(store: Store, journal: Pending, operations: Operations) -> None:
-    """Take back a rollback that is done and waits for its reboot.
+    """Take back a rollback that is done and waits for its reboot; `journal` is what was read.
 
     Raises KernelError if nothing was touched, UndoFailedError if it could not be finished.
     """
@@ -129,6 +154,8 @@ def settle(store: Store, operations: Operations) -> str:
         # Somebody repaired the machine by hand: nothing of this is ours to finish or take back.
         _set_journal_aside(store)
         return f"a rollback was interrupted and repaired by hand; its journal is now {_STALE}"
+    if plan.commit_step.is_displaced(operations):
+        return ""  # window.py says so, and what to do
     with signals_held_back():
         if not plan.commit_step.done(operations):
             take_back(store, plan.steps, operations)

@@ -8,6 +8,7 @@ btrfs-subvolume(8) find-new lists, they show deletions and changes of mode too.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 
 from ..core.mountinfo import is_within
 from ..errors import kernel_errors
@@ -30,6 +31,31 @@ def is_touched(host: Host, subvolume: str, since: int, *, changed_after_s: float
         return any(
             changed >= changed_after_s for _, changed in syscalls.touched_inodes(tree, since)
         )
+
+
+def is_changed(
+    host: Host, subvolume: str, since: int, origin: str | None, leave_out: Iterable[str]
+) -> bool:
+    """Whether anything in a subvolume was changed after the generation `since`, whatever the clock.
+
+    `origin` is the path of the snapshot that it is a copy of, None for none: an inode with the
+    same time of change there was only read. What lies in the paths of `leave_out` does not count,
+    nor does the root directory. Raises KernelError.
+    """
+    places = tuple(leave_out)
+    with ExitStack() as stack:
+        tree = stack.enter_context(files.opened(host.path(subvolume)))
+        before = stack.enter_context(files.opened(host.path(origin))) if origin else None
+        stack.enter_context(kernel_errors("read the generations of", f"/{subvolume}"))
+        for inode, changed_s in syscalls.touched_inodes(tree, since):
+            if inode == _ROOT_INODE:
+                continue
+            if before is not None and syscalls.inode_changed_s(before, inode) == changed_s:
+                continue
+            paths = syscalls.inode_paths(tree, inode)
+            if paths is None or not all(any(is_within(p, q) for q in places) for p in paths):
+                return True
+    return False
 
 
 def touched(

@@ -114,14 +114,35 @@ class Host:
         return ""
 
 
-def read_mounts() -> tuple[mountinfo.Mount, ...]:
-    """Return the mounts of this process. Raises KernelError."""
-    path = "/proc/self/mountinfo"
+def read_mounts(process: str = "self") -> tuple[mountinfo.Mount, ...]:
+    """Return the mounts of a process, of this one if none is named. Raises KernelError."""
+    path = f"/proc/{process}/mountinfo"
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return mountinfo.parse(file.read())
     except OSError as error:
         raise KernelError("read", path, error) from error
+
+
+def mounts_of_all() -> tuple[mountinfo.Mount, ...]:
+    """Return the mounts of every process, each mount namespace once.
+
+    A process that ends meanwhile is passed over. Raises KernelError.
+    """
+    found = {_namespace("self"): read_mounts()}
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        namespace = _namespace(process)
+        if namespace and namespace not in found:
+            with suppress(KernelError):
+                found[namespace] = read_mounts(process)
+    return tuple(mount for mounts in found.values() for mount in mounts)
+
+
+def _namespace(process: str) -> str:
+    try:
+        return os.readlink(f"/proc/{process}/ns/mnt")
+    except OSError:
+        return ""
 
 
 def trial_of() -> str:

@@ -59,6 +59,18 @@ class Operations:
             return 0, ""
         return btrfs.subvolume_id(full), btrfs.subvolume_uuid(full)
 
+    def origin(self, path: str) -> str:
+        """Return the UUID of what the subvolume at `path` is a snapshot of, "" if of nothing."""
+        if not btrfs.is_subvolume(self._path(path)):
+            return ""
+        parent = btrfs.btrfsutil_info(self._path(path)).parent_uuid.hex()
+        return parent if parent.strip("0") else ""
+
+    def locate(self, uuid: str) -> str | None:
+        """Return the path of the subvolume with this UUID, None if there is none."""
+        self._host.forget()
+        return next((s.path for s in self._host.subvolumes if s.uuid == uuid), None)
+
     def exchange(self, one: str, other: str) -> None:
         """Exchange two names in one atomic step."""
         try:
@@ -69,6 +81,8 @@ class Operations:
     def rename(self, old: str, new: str) -> None:
         """Give a subvolume a name that is free."""
         try:
+            if os.path.lexists(self._path(new)):  # rename(2) would replace an empty directory
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             os.rename(self._path(old), self._path(new))
         except OSError as error:
             raise KernelError(f"rename /{old} to", f"/{new}", error) from error

@@ -31,18 +31,26 @@ class Proposal(NamedTuple):
 
 
 def propose(
-    host: Host, store: Store, target: Snapshot, keep_paths: Sequence[str], now: datetime
+    host: Host,
+    store: Store,
+    target: Snapshot,
+    keep_paths: Sequence[str],
+    now: datetime,
+    *,
+    supersedes: bool = False,
 ) -> Proposal:
     """Return the plan that makes `target` the root. Changes nothing.
 
-    `now` is aware. Raises RefusedError with the way out where a rollback would not be safe.
+    `now` is aware; `supersedes`: a rollback waits, which settling.supersede() ends. Raises
+    RefusedError with the way out where a rollback would not be safe.
     """
     if not target.exists:
         raise RefusedError(
             f"{target.name} has no subvolume any more",
             hint="It was deleted by other means; 'fs-rollback list' shows what there is.",
         )
-    window.refuse_while_waiting(window.look(host, store), beside_trial=host.is_beside_trial)
+    if not supersedes:
+        window.refuse_while_waiting(host, window.look(host, store))
     refusals.refuse_filesystem(host)
     refusals.refuse_what_is_not_mounted(host)
     layout = boot_sources.read_layout(host)

@@ -40,7 +40,7 @@ def carry_out(
         target=proposal.target.name,
         old_id=root.id,
         old_uuid=root.uuid,
-        boot_id=window.boot_id(),
+        boot_id=window.this_boot(host),
         plan=proposal.plan.with_saved_kernels(_save_kernels(host, store)),
     )
     operations = operations or Operations(host)
@@ -53,9 +53,10 @@ def carry_out(
             raise
         except BaseException:
             # Whatever it was, a signal too: if the rollback still stands, it is taken back.
-            if executor.read_journal(store) is not None:
+            done = executor.read_journal(store)
+            if done is not None:
                 with executor.signals_held_back():
-                    executor.undo(store, journal, operations)
+                    executor.undo(store, done, operations)
             raise
 
 

@@ -8,8 +8,11 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 from ..core import boot_steps
+from ..core.naming import REPLACED_PREFIX, free_name
 from ..core.operations import Operations
 from ..core.pending import Pending, State
+from ..core.record import format_time
+from ..core.root_steps import KeepNewRoot
 from ..errors import Error
 from . import arrival, boot_sources, executor, files, kernels, places, window
 from .host import Host
@@ -44,7 +47,7 @@ def settle(
     interrupted = "" if postponed else executor.settle(store, operations)
     said = [interrupted] if interrupted else []
     found = window.look(host, store)
-    if found.waiting is Waiting.ELSEWHERE:
+    if found.waiting in (Waiting.ELSEWHERE, Waiting.DISPLACED):
         why = window.explain(host, found)
         return Settled(found.waiting, tuple(said), (), (why.sentence,), why.hint)
     if found.waiting is Waiting.REBOOT:
@@ -52,13 +55,15 @@ def settle(
     journal = found.journal
     brought: tuple[str, ...] = ()
     problems: list[str] = []
-    if journal is not None and not window.is_undone_by_hand(found):
-        if bring and found.new_root is not None:
+    if journal is not None and found.new_root is not None and not found.is_undone_by_hand:
+        if bring:
             brought, problems = arrival.bring_over(host, journal, found.new_root, operations)
         elif cut_off:
             problems.append(
                 f"it was stopped before everything was brought over; {arrival.where(journal)}"
             )
+        else:
+            problems = arrival.left_behind(host, journal, found.new_root, operations)
     if postponed:
         said.append("a rollback was interrupted; that is settled as soon as /boot is mounted")
         return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), postponed=True)
@@ -88,19 +93,59 @@ def _waits_for_boot(host: Host, store: Store) -> bool:
     return any(files.device_of(host.root_fd, point) in (None, root) for point in points)
 
 
-def settle_in_passing(host: Host, store: Store) -> tuple[Window, str]:
+def settle_in_passing(host: Host, store: Store) -> tuple[Window, tuple[str, ...]]:
     """Finish or take back what a crash cut off, and forget a rollback whose reboot has happened.
 
-    For what has other work to do. Needs the lock. Returns where the machine stands now, and what
-    was done in words.
+    For what has other work to do, while the machine is in use: nothing is brought over, and an old
+    root that has the only copy of something is pinned. Needs the lock. Returns where the machine
+    stands now, and what was done in words, where somebody has to know.
     """
     operations = RealOperations(host)
-    said = executor.settle(store, operations)
+    interrupted = executor.settle(store, operations)
+    said = (interrupted,) if interrupted else ()
     found = window.look(host, store)
-    if found.waiting is Waiting.NOTHING and (found.journal or has_leftovers(host)):
-        confirm(host, store, found, operations)
-        found = Window(Waiting.NOTHING)
-    return found, said
+    if found.waiting is not Waiting.NOTHING or not (found.journal or has_leftovers(host)):
+        return found, said
+    left: list[str] = []
+    if found.journal is not None and found.new_root is not None and not found.is_undone_by_hand:
+        left = arrival.left_behind(host, found.journal, found.new_root, operations)
+    done = confirm(host, store, found, operations, incomplete=bool(left))
+    return Window(Waiting.NOTHING), (*said, *left, *(done if left else ()))
+
+
+def supersede(host: Host, store: Store, found: Window, operations: Operations) -> tuple[str, ...]:
+    """End a rollback whose new root does not run and is about to be replaced itself.
+
+    What the old root wrote since is brought over first, so that what comes next takes the newest
+    state of each path from one place. Needs the lock. Returns what was done in words.
+    """
+    journal, new = found.journal, found.new_root
+    assert journal is not None, "a rollback waits"
+    said: list[str] = []
+    problems: list[str] = []
+    if new is not None:
+        brought, problems = arrival.bring_over(host, journal, new, operations)
+        if brought:
+            said.append(f"brought over what was written since: {', '.join(brought)}")
+    ended = _end(host, store, found, operations, pin=bool(problems), note="")
+    return (*said, *problems, *ended)
+
+
+def forget(host: Host, store: Store, found: Window, operations: Operations) -> tuple[str, ...]:
+    """Give up a rollback whose place another root has taken: that one stays, nothing is deleted.
+
+    The old root is pinned: what was written between the rollback and the reboot is nowhere else.
+    Needs the lock. Returns what was done in words.
+    """
+    journal = found.journal
+    assert journal is not None, "a rollback waits"
+    now = datetime.now().astimezone()
+    name = free_name(REPLACED_PREFIX, now, store)
+    made_by = f"made by the rollback to {journal.target}, which was given up"
+    spare, uuid = journal.plan.aside.spare, journal.plan.new_uuid
+    KeepNewRoot(spare, name, format_time(now), made_by, uuid).undo(operations)
+    ended = _end(host, store, found, operations, pin=True, note="given up")
+    return (f"the rollback to {journal.target} is given up", *ended)
 
 
 def confirm(
@@ -121,23 +166,43 @@ def confirm(
     if journal is None:
         _remove_leftovers(host, operations)
         return []
+    if found.is_undone_by_hand:
+        _end(host, store, found, operations, pin=False, note=None)
+        return [f"the rollback to {journal.target} was taken back by hand"]
+    moment = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    note = f"came up in the new root {moment}"
+    ended = _end(host, store, found, operations, pin=incomplete, note=note)
+    name = journal.plan.aside.name
+    return [
+        f"came up in the new root: a copy of {journal.target}, the old root is kept as {name}",
+        *ended,
+    ]
+
+
+def _end(
+    host: Host, store: Store, found: Window, operations: Operations, *, pin: bool, note: str | None
+) -> tuple[str, ...]:
+    """Forget the journal, and note in the old root's record what came of it; None writes nothing.
+
+    The journal goes before what was exchanged is deleted: a deletion that is cut off is finished
+    by the next run.
+    """
+    journal = found.journal
+    assert journal is not None, "a rollback waits"
     # Removing a file is durable at once, ahead of what has not been synced.
     operations.sync()
-    undone = window.is_undone_by_hand(found)
-    problem = "" if undone else _note_in_record(store, journal, pin=incomplete)
+    problem = "" if note is None else _note_in_record(store, journal, note, pin=pin)
     executor.clear_journal(store)
     for frozen in arrival.frozen(journal):
         operations.delete(frozen)
     _remove_leftovers(host, operations)
-    if undone:
-        return [f"the rollback to {journal.target} was taken back by hand"]
-    if problem:  # the disk was full, perhaps of what is gone now
+    if problem and note is not None:  # the disk was full, perhaps of what is gone now
         operations.sync()
-        problem = _note_in_record(store, journal, pin=incomplete)
-    name = arrival.aside(journal).name
-    said = f"came up in the new root: a copy of {journal.target}, the old root is kept as {name}"
-    pinned = [f"{name} is pinned: no pruning takes it"] if incomplete and not problem else []
-    return [said, *pinned, *([problem] if problem else [])]
+        problem = _note_in_record(store, journal, note, pin=pin)
+    if problem:
+        return (problem,)
+    name = journal.plan.aside.name
+    return (f"{name} is pinned: no pruning takes it",) if pin and found.old_root else ()
 
 
 def _remove_leftovers(host: Host, operations: Operations) -> None:
@@ -146,15 +211,14 @@ def _remove_leftovers(host: Host, operations: Operations) -> None:
         arrival.discard(host, operations, root.path, STAGING)
 
 
-def _note_in_record(store: Store, journal: Pending, *, pin: bool) -> str:
-    """Write into the old root's record that the new one runs; returns why it could not be."""
-    aside = arrival.aside(journal)
-    moment = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
+def _note_in_record(store: Store, journal: Pending, note: str, *, pin: bool) -> str:
+    """Write into the old root's record what came of the rollback; returns why it could not be."""
+    aside = journal.plan.aside
     for snapshot in store.load():
         record = snapshot.record
-        if record is None or snapshot.name != aside.name or record.description != aside.description:
+        if record is None or snapshot.name != aside.name or record.uuid != journal.old_uuid:
             continue
-        description = f"{aside.description}; came up in the new root {moment}"
+        description = "; ".join(filter(None, (aside.description, note)))
         try:
             store.write(record._replace(description=description, pinned=record.pinned or pin))
         except Error as error:

@@ -77,8 +77,13 @@ def mount_top_level(source: str, *, read_only: bool) -> int:
 
 
 def mount_subvolume(source: str, subvolume_id: int, directory: int, *, read_only: bool) -> None:
-    """Mount a subvolume of the btrfs on `source` on an open directory, move_mount(2)."""
-    mount = _detached_mount(source, subvolume_id, read_only=read_only)
+    """Mount a subvolume of the btrfs on `source` on an open directory, move_mount(2).
+
+    What is only read there is as old as before, see `mount_top_level`.
+    """
+    mount = _detached_mount(
+        source, subvolume_id, read_only=read_only, attributes=_MOUNT_ATTR_NOATIME
+    )
     try:
         flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
         _check(_libc.syscall(_SYS_MOVE_MOUNT, mount, b"", directory, b"", flags), source)
@@ -317,10 +322,13 @@ def filesystem_generation(descriptor: int) -> int:
     return int(struct.unpack_from("=Q", answer, 56)[0])
 
 
-def touched_inodes(descriptor: int, since: int) -> Iterator[tuple[int, int]]:
+def touched_inodes(
+    descriptor: int, since: int, first: int = 256, last: int = 2**64 - 257
+) -> Iterator[tuple[int, float]]:
     """Give the inodes of the subvolume of `descriptor` changed after the generation `since`.
 
-    With each comes the time of its last change (ctime) in seconds since 1970.
+    With each comes the time of its last change (ctime) in seconds since 1970. `first` and `last`
+    are the inode numbers to look at.
 
     From BTRFS_IOC_TREE_SEARCH_V2 (linux/btrfs.h), which passes over every part of the tree that is
     older, so it costs what has changed and not what is there. An inode's item has the transaction
@@ -328,10 +336,10 @@ def touched_inodes(descriptor: int, since: int) -> Iterator[tuple[int, int]]:
     and of a directory's entries, so that of a deleted file the directory shows. A new time of
     access counts too, but leaves the ctime. What is not on the disk yet does not show: sync first.
     """
-    size, inode = 1 << 17, 256
-    while True:
+    size, inode = 1 << 17, first
+    while inode <= last:
         answer = bytearray(112 + size)
-        key = (0, inode, 2**64 - 257, 0, 2**64 - 1, since + 1, 2**64 - 1)
+        key = (0, inode, last, 0, 2**64 - 1, since + 1, 2**64 - 1)
         struct.pack_into("=7Q4I4QQ", answer, 0, *key, 1, 1, 4096, 0, 0, 0, 0, 0, size)
         fcntl.ioctl(descriptor, 0xC0709411, answer)
         count, offset = struct.unpack_from("=I", answer, 64)[0], 112
@@ -340,11 +348,17 @@ def touched_inodes(descriptor: int, since: int) -> Iterator[tuple[int, int]]:
             _, inode, _, kind, length = struct.unpack_from("=3Q2I", answer, offset)
             offset += 32
             if kind == 1 and struct.unpack_from("<Q", answer, offset + 8)[0] > since:
-                yield inode, struct.unpack_from("<q", answer, offset + 124)[0]
+                seconds, nanoseconds = struct.unpack_from("<qI", answer, offset + 124)
+                yield inode, seconds + nanoseconds / 1e9
             offset += length
         if not count:
             return
         inode += 1
+
+
+def inode_changed_s(descriptor: int, inode: int) -> float | None:
+    """Return the time of an inode's last change as `touched_inodes` does, None if there is none."""
+    return next((when for _, when in touched_inodes(descriptor, -1, inode, inode)), None)
 
 
 def inode_paths(descriptor: int, inode: int) -> list[str] | None:

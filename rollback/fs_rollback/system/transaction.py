@@ -29,8 +29,9 @@ class Taken(NamedTuple):
     """The snapshot that protects a transaction; `path` is as people read it.
 
     `menu` is what became of its entry in the boot menu, `warnings` is what `check_before` found and
-    the administrator wants only said. It holds the store's lock until `after`, or until the process
-    ends: a rollback in between would leave the transaction in the root that it has just set aside.
+    the administrator wants only said, and what was noticed of an earlier rollback. It holds the
+    store's lock until `after`, or until the process ends: a rollback in between would leave the
+    transaction in the root that it has just set aside.
     """
 
     record: Record
@@ -92,8 +93,8 @@ def before(
         if found is None:
             raise StoreError(f"/{STORE} vanished while it was opened")
         stack.enter_context(found.locked())
-        _refuse_while_waiting(machine, found)
-        warnings = _check(machine, config) if config.check_before else ()
+        warnings = _settle(machine, found)
+        warnings += _check(machine, config) if config.check_before else ()
         record = _take(machine, found, transaction)
         updated = menu.update(machine, found, config.boot_entries)
         held = stack.pop_all()
@@ -120,11 +121,18 @@ def _check(machine: Host, config: Config) -> tuple[str, ...]:
     return tuple(f"this machine would not boot: {b.name}: {b.text}. {b.advice}" for b in broken)
 
 
-def _refuse_while_waiting(machine: Host, found: Store) -> None:
-    if found.has_journal():
-        from . import settling, window
+def _settle(machine: Host, found: Store) -> tuple[str, ...]:
+    """Settle a rollback whose reboot has happened; return what somebody has to know of it.
 
-        window.refuse_while_waiting(settling.settle_in_passing(machine, found)[0])
+    Raises RefusedError while a rollback waits for its reboot.
+    """
+    if not found.has_journal():
+        return ()
+    from . import settling, window
+
+    waiting, said = settling.settle_in_passing(machine, found)
+    window.refuse_while_waiting(machine, waiting)
+    return said
 
 
 def _take(machine: Host, found: Store, transaction: Transaction) -> Record:

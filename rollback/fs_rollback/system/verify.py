@@ -32,11 +32,21 @@ def verify(root: str, proposal: Proposal, before: Sequence[Link]) -> None:
         raise VerificationError(f"the machine cannot be read again: {error}") from error
 
 
-def verify_taken_back(root: str, old_id: int) -> None:
-    """Return if the next boot finds the old root again; raise VerificationError if not."""
-    with host.opened(root) as machine:
-        found = boot_sources.read_layout(machine).root
-    if found.id != old_id:
+def verify_taken_back(machine: Host, old_uuid: str, *, running: bool) -> None:
+    """Return if the next boot finds the old root again; raise VerificationError if not.
+
+    What it says itself is read, wherever it lies: what is mounted here may have been the new root.
+    `running`: this boot was told of its root what the next will be told.
+    """
+    machine.forget()
+    old = next((s for s in machine.subvolumes if s.uuid == old_uuid), None)
+    if old is None:
+        raise VerificationError("the root from before is gone", hint="See 'fs-rollback list'.")
+    place = machine.root if old.id == machine.root_id else machine.path(old.path)
+    with files.opened(place) as tree:
+        statements = boot_sources.read_statements(machine, tree, running=running)
+    found = layouts.decide(statements, machine.subvolumes, machine.default_id, old.id).root
+    if found.uuid != old_uuid:
         raise VerificationError(
             f"the next boot would use /{found.path} (ID {found.id}), not the root from before",
             hint="'fs-rollback status' tells how the machine stands.",

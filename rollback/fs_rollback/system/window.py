@@ -10,14 +10,16 @@ from ..core import elsewhere
 from ..core.elsewhere import Explanation
 from ..core.layout import Statement
 from ..core.pending import Pending
+from ..core.root_steps import Exchange
 from ..core.snapshot import Subvolume
-from ..core.steps import Exchange
 from ..errors import Error, KernelError, RefusedError
-from . import boot_sources, executor
+from . import boot_sources, executor, generations
 from .host import Host
 from .store import Store
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# Where this program itself writes into a new root that waits: kernels' modules, the boot menu.
+_OURS = ("boot", "usr/lib/modules")
 
 
 class Waiting(enum.Enum):
@@ -26,14 +28,34 @@ class Waiting(enum.Enum):
     NOTHING = "nothing"
     REBOOT = "reboot"
     ELSEWHERE = "elsewhere"  # the machine was booted since, but not into the new root
+    DISPLACED = "displaced"  # not booted since, and somebody put another root in its place
 
 
 class Window(NamedTuple):
-    """The rollback that is not settled yet, if there is one, and the root that it made."""
+    """The rollback that is not settled yet, if there is one.
+
+    `old_root` and `new_root` are its two roots wherever they lie now, known by UUID, None where
+    they were deleted; `next_root` is what lies where the new root was put.
+    """
 
     waiting: Waiting
     journal: Pending | None = None
+    old_root: Subvolume | None = None
     new_root: Subvolume | None = None
+    next_root: Subvolume | None = None
+
+    @property
+    def is_undone_by_hand(self) -> bool:
+        """Whether somebody made the old root the next one again without this program."""
+        return self.next_root is not None and self.next_root == self.old_root
+
+    @property
+    def is_displaced(self) -> bool:
+        """Whether the next boot finds neither root of the rollback."""
+        if self.journal is None:
+            return False
+        ours = (self.journal.old_uuid, self.journal.plan.new_uuid)
+        return self.next_root is None or self.next_root.uuid not in ours
 
 
 def boot_id() -> str:
@@ -45,41 +67,53 @@ def boot_id() -> str:
         raise KernelError("read", _BOOT_ID, error) from error
 
 
+def boot_of(host: Host) -> str:
+    """Return the identity of the boot that a machine runs in, "" if it does not run.
+
+    A machine that runs a trial of a snapshot runs, if not from its own root.
+    """
+    return boot_id() if host.is_running or host.is_beside_trial else ""
+
+
+def this_boot(host: Host) -> str:
+    """Return the identity of the boot in which something is done to a machine, running or not."""
+    return boot_of(host) or boot_id()
+
+
 def look(host: Host, store: Store | None) -> Window:
-    """Read where the machine stands. Changes nothing. Raises StoreError on a broken journal."""
+    """Read where the machine stands. Changes nothing. Raises StoreError on a broken journal.
+
+    Only the running system can say that it came up in the new root: on a machine that does not
+    run a rollback goes on waiting.
+    """
     journal = executor.read_journal(store) if store is not None else None
     if journal is None:
         return Window(Waiting.NOTHING)
-    new_root = _new_root(host, journal)
-    if new_root is not None and new_root.id == host.root_id and not host.is_beside_trial:
-        return Window(Waiting.NOTHING, journal, new_root)
-    waiting = Waiting.REBOOT if journal.boot_id == boot_id() else Waiting.ELSEWHERE
-    return Window(waiting, journal, new_root)
+    by_uuid = {subvolume.uuid: subvolume for subvolume in host.subvolumes}
+    old, new = by_uuid.get(journal.old_uuid), by_uuid.get(journal.plan.new_uuid)
+    found = Window(Waiting.NOTHING, journal, old, new, _next_root(host, journal))
+    boot = boot_of(host)
+    is_new_boot = boot not in ("", journal.boot_id)
+    came_up = is_new_boot and new is not None and new.id == host.root_id
+    if (came_up and not host.is_beside_trial) or found.is_undone_by_hand:
+        return found
+    if is_new_boot:
+        return found._replace(waiting=Waiting.ELSEWHERE)
+    return found._replace(waiting=Waiting.DISPLACED if found.is_displaced else Waiting.REBOOT)
 
 
-def _new_root(host: Host, journal: Pending) -> Subvolume | None:
-    """Return the root that the commit made; before it, or where it was undone, the old one."""
+def _next_root(host: Host, journal: Pending) -> Subvolume | None:
+    """Return what lies where the commit has put the new root."""
     commit = journal.plan.commit_step
-    by_path = {subvolume.path: subvolume for subvolume in host.subvolumes}
     if isinstance(commit, Exchange):
-        return by_path.get(commit.root)
-    # Where the names are exchanged after the commit, a crash may have come between the two.
-    names = [step.root for step in journal.plan.steps if isinstance(step, Exchange)]
-    places = (by_path.get(path) for path in (*names, commit.path))
-    made = next((s for s in places if s is not None and s.id != journal.old_id), None)
-    if host.default_id == journal.old_id and (made is None or made.id != host.root_id):
-        return next((s for s in host.subvolumes if s.id == journal.old_id), None)
-    return made
-
-
-def is_undone_by_hand(window: Window) -> bool:
-    """Whether somebody made the old root the next one again without this program."""
-    journal, root = window.journal, window.new_root
-    return journal is not None and root is not None and root.id == journal.old_id
+        return next((s for s in host.subvolumes if s.path == commit.root), None)
+    return next((s for s in host.subvolumes if s.id == host.default_id), None)
 
 
 def explain(host: Host, window: Window) -> Explanation:
     """Return why another root runs than the one that the rollback made, and what to do."""
+    if window.is_displaced:
+        return displaced(host, window)
     number = host.running_id if host.is_beside_trial else host.root_id
     running = next((s for s in host.subvolumes if s.id == number), None)
     if host.is_beside_trial:
@@ -93,19 +127,75 @@ def explain(host: Host, window: Window) -> Explanation:
     return elsewhere.explain(running, window.new_root, host.default_id, statements)
 
 
-def refuse_while_waiting(window: Window, *, beside_trial: bool = False) -> None:
+def displaced(host: Host, window: Window) -> Explanation:
+    """Return what has taken the place of the new root, and the ways on, each with its command."""
+    assert window.journal is not None, "a rollback waits"
+    commit = window.journal.plan.commit_step
+    name = commit.root if isinstance(commit, Exchange) else None
+    taken = {subvolume.path for subvolume in host.subvolumes}
+    free = next(n for n in (f"{name}.other{'-' * i}" for i in range(99)) if n not in taken)
+    return elsewhere.displaced(
+        window.journal.target,
+        host.mount.source,
+        name,
+        free,
+        elsewhere.Roots(window.old_root, window.new_root, window.next_root),
+    )
+
+
+def was_used(host: Host, window: Window) -> bool:
+    """Whether the new root was written to after the rollback, in another boot than that.
+
+    Read from the filesystem's transaction numbers and not from a clock. What was only read counts
+    as written where the snapshot, which has the same inodes, cannot tell. Raises KernelError.
+    """
+    journal, new = window.journal, window.new_root
+    if journal is None or new is None or this_boot(host) == journal.boot_id:
+        return False
+    target = next((s for s in host.subvolumes if s.uuid == new.parent_uuid), None)
+    return generations.is_changed(
+        host, new.path, journal.generation, target.path if target else None, _OURS
+    )
+
+
+def refuse_while_waiting(host: Host, window: Window) -> None:
     """Raise RefusedError while a rollback waits for its reboot.
 
-    `beside_trial`: a new root that does not come up may be replaced from the trial of a snapshot.
+    A new root that does not come up may be replaced from the trial of a snapshot.
     """
     if window.waiting is Waiting.REBOOT:
         raise RefusedError(
             "a rollback waits for a reboot",
             hint="Reboot, or take it back with 'fs-rollback undo'.",
         )
-    if window.waiting is Waiting.ELSEWHERE and not beside_trial:
+    if window.waiting is Waiting.NOTHING:
+        return
+    if window.is_displaced:
+        raise _refused(displaced(host, window))
+    if not host.is_beside_trial:
         raise RefusedError(
             "a rollback was made, but this boot did not use its root",
-            hint="Reboot and choose the machine's usual boot entry; 'fs-rollback status' tells"
-            " which root the next boot uses.",
+            hint="Reboot and choose the machine's usual boot entry; or 'fs-rollback undo' makes the"
+            " old root the next one again.",
         )
+
+
+def refuse_to_take_back(host: Host, window: Window) -> None:
+    """Raise RefusedError where a waiting rollback cannot be taken back, with the way out."""
+    ours = [root.id for root in (window.old_root, window.new_root) if root is not None]
+    if not (host.is_running or host.is_beside_trial or host.root_id in ours):
+        raise RefusedError(
+            f"{host.root} is neither root of the rollback that waits on this filesystem",
+            hint="Undo it on the machine that it was made on.",
+        )
+    if window.is_displaced and (window.next_root is not None or window.old_root is None):
+        raise _refused(displaced(host, window))
+    if window.old_root is None:
+        raise RefusedError(
+            "the rollback cannot be taken back: the old root was deleted by other means",
+            hint="Reboot into the new root; 'fs-rollback list' shows what there is to go back to.",
+        )
+
+
+def _refused(why: Explanation) -> RefusedError:
+    return RefusedError(why.sentence, hint=why.hint)

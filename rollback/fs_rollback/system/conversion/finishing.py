@@ -74,7 +74,7 @@ def verify(host: Host, store: Store | None) -> Preparation:
             hint="'btrfs balance start -m /' and 'btrfs filesystem defragment -r /' do without one"
             " what --balance and --defragment do.",
         )
-    window.refuse_while_waiting(window.look(host, store))
+    window.refuse_while_waiting(host, window.look(host, store))
     wrong = [link for link in boot_chain.links(host) if link.grade is chain.Grade.BROKEN]
     if wrong:
         raise RefusedError(

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Boots of machines that are only mounted.
+
+Only a running system can say that it came up in the new root of a rollback, and these machines have
+no programs to run. So a file beside the root says in which boot the machine is, as
+/proc/sys/kernel/random/boot_id does; without it the machine does not run, as in a rescue system.
+What runs for real is in tests/dnf and tests/vm.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fs_rollback.system import window
+from fs_rollback.system.host import Host
+
+_SUFFIX = ".boot"
+_boot_of = window.boot_of
+
+
+def install() -> None:
+    """Have this process read the file where it asks for the boot of a machine."""
+    window.boot_of = _from_file
+
+
+def begin_boot(root: Path) -> None:
+    """Say that the machine with this root has been booted anew."""
+    file = _file_of(str(root))
+    number = int(file.read_text()) if file.exists() else 0
+    file.write_text(str(number + 1))
+
+
+def _from_file(host: Host) -> str:
+    file = _file_of(host.root)
+    return file.read_text() if file.exists() else _boot_of(host)
+
+
+def _file_of(root: str) -> Path:
+    return Path(root.rstrip("/") + _SUFFIX)
