@@ -18,13 +18,20 @@ import dnf.exceptions
 import libdnf.transaction
 
 try:
-    from fs_rollback import config as configuration
+    from fs_rollback.config import BrokenConfigError, Config
     from fs_rollback.core import packages
     from fs_rollback.core.record import Outcome, Transaction
     from fs_rollback.errors import Error, RefusedError
 
     # history to upkeep: loaded now, because they may be gone when `transaction` runs.
-    from fs_rollback.system import history, reclaim, settling, transaction, upkeep  # noqa: F401
+    from fs_rollback.system import (  # noqa: F401
+        configuration,
+        history,
+        reclaim,
+        settling,
+        transaction,
+        upkeep,
+    )
 except ImportError as error:
     # dnf would say so in one line and go on without a snapshot.
     _missing: Optional[ImportError] = error
@@ -52,13 +59,10 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         super().__init__(base, cli)
         self._base = base
         self._taken: Optional[transaction.Taken] = None
-        self._broken: Optional[configuration.BrokenConfigError] = None
-        if _missing is not None:
-            return
-        try:
-            self._config = configuration.read()
-        except configuration.BrokenConfigError as error:
-            self._broken, self._config = error, error.usable
+        self._config: Config
+        self._broken: Optional[BrokenConfigError]
+        if _missing is None:
+            self._config, self._broken = configuration.usable()
 
     def pre_transaction(self) -> None:
         """Take the snapshot, or stop dnf: only its own errors do that."""

@@ -18,12 +18,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Optional
 
 try:
-    from fs_rollback import config as configuration
     from fs_rollback import report
+    from fs_rollback.config import Config
     from fs_rollback.core.packages import Item, changes
     from fs_rollback.core.record import Transaction
     from fs_rollback.errors import Error, RefusedError
-    from fs_rollback.system import transaction
+    from fs_rollback.system import configuration, transaction
     from fs_rollback.system.changes import installed
 except ImportError as error:
     _missing: Optional[ImportError] = error
@@ -43,10 +43,7 @@ def main() -> int:
     if _missing is not None:
         # The root of a btrfs subvolume has inode 256, whatever cannot be imported.
         return _stop(f"it cannot be loaded: {_missing}.") if os.stat("/").st_ino == 256 else 0
-    try:
-        config, broken = configuration.read(), None
-    except configuration.BrokenConfigError as error:
-        config, broken = error.usable, error
+    config, broken = configuration.usable()
     try:
         _protect(config, broken)
     except Exception as error:  # noqa: BLE001 - whatever it is, it decides about the update
@@ -57,7 +54,7 @@ def main() -> int:
     return 0
 
 
-def _protect(config: configuration.Config, broken: Error | None) -> None:
+def _protect(config: Config, broken: Error | None) -> None:
     result: transaction.Unprotected | transaction.Taken | None = transaction.unprotected()
     if result is None:
         if broken is not None:

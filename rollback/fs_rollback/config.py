@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads fs-rollback.conf: one `key = value` a line, `#` begins a comment line.
+"""Parses fs-rollback.conf: one `key = value` a line, `#` begins a comment line.
 
-One row per key drives the parser, its messages and, through a test, the shipped file.
+One row per key drives the parser, its messages and, through a test, the shipped file. The file is
+read in system/configuration.py, for every command and plugin alike.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 from typing import Any, Callable, NamedTuple
 
 from .core.retention import Policy
 from .errors import ConfigError
 
 PATH = "/etc/fs-rollback.conf"
+_SEPARATED = re.compile(r"[,;:](/|$)")
+_MOST_CHARACTERS = 60
+_MOST_PROBLEMS = 5
 
 
 class Config(NamedTuple):
@@ -56,14 +62,14 @@ def _number(text: str) -> int:
 
 def _paths(text: str) -> tuple[str, ...]:
     paths = text.split()
-    if any(path.endswith(",") for path in paths):
+    if any(_SEPARATED.search(path) for path in paths):
         raise ValueError(text)  # "/home, /root" would keep neither /home nor say so
     return tuple(checked_path(path) for path in paths)
 
 
 def checked_path(path: str) -> str:
     """Return an absolute path in its shortest form. Raises ValueError for any other."""
-    if not path.startswith("/") or ".." in path.split("/"):
+    if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ValueError(path)
     return "/" + os.path.normpath(path).lstrip("/")
 
@@ -88,46 +94,59 @@ class BrokenConfigError(ConfigError):
         self.usable = usable
 
 
+def decoded(data: bytes) -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 if it begins with the mark of that.
+
+    Bytes that are not UTF-8 come as surrogates: a comment in Latin-1 is no reason to stop dnf, and
+    a path of such bytes leads where it should.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    return data.decode("utf-8", "surrogateescape")
+
+
 def parse(text: str, path: str) -> Config:
     """Read a configuration. Raises BrokenConfigError naming file, line, key and what is allowed."""
     values: dict[str, Any] = {}
     problems: list[tuple[str, str]] = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
         key, equals, value = (part.strip() for part in stripped.partition("="))
         where = f"{path} line {number}"
         if not equals:
-            problems.append((f"{where} is not 'key = value': {stripped!r}", "Correct the line."))
+            problems.append((f"{where} is not 'key = value': {_quoted(line)}", "Correct the line."))
         elif key not in SETTINGS:
             known = f"Keys are: {', '.join(SETTINGS)}."
-            problems.append((f"{where}: unknown key {key!r}", known))
+            problems.append((f"{where}: unknown key {_quoted(key)}", known))
         else:
             try:
                 values[key] = SETTINGS[key].parse(value)
             except (ValueError, KeyError):
                 allowed = f"Allowed: {SETTINGS[key].allowed}."
-                problems.append((f"{where}: {key} cannot be {value!r}", allowed))
+                if "#" in value:
+                    allowed += " A comment needs a line of its own."
+                problems.append((f"{where}: {key} cannot be {_quoted(value)}", allowed))
     config = Config(**values)
     if problems:
-        message = "; ".join(problem for problem, _ in problems)
+        told = [problem for problem, _ in problems[:_MOST_PROBLEMS]]
+        if len(problems) > _MOST_PROBLEMS:
+            told.append(f"and {len(problems) - _MOST_PROBLEMS} more lines")
+        message = "; ".join(told)
         raise BrokenConfigError(message, hint=problems[0][1], usable=config)
     return config
 
 
-def read() -> Config:
-    """Read the configuration of the running system; the defaults where it has none.
+def _lines(text: str) -> list[str]:
+    """Return the lines, whichever system's editor ended them, without marks of byte order.
 
-    Raises BrokenConfigError.
+    Such a mark is invisible, and stands in the middle where files were joined.
     """
-    try:
-        with open(PATH, encoding="utf-8") as file:
-            text = file.read()
-    except FileNotFoundError:
-        return Config()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BrokenConfigError(
-            f"{PATH} cannot be read: {error}", hint="Correct or remove it.", usable=Config()
-        ) from error
-    return parse(text, PATH)
+    return text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _quoted(text: str) -> str:
+    """Return what is wrong as a message can show it; a file can hold anything."""
+    shown = text.strip()
+    return repr(shown if len(shown) <= _MOST_CHARACTERS else f"{shown[:_MOST_CHARACTERS]}...")

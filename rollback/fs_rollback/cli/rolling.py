@@ -20,7 +20,8 @@ from ..core.record import Kind, PackageChange, format_time, package_dict
 from ..core.snapshot import Snapshot
 from ..core.steps import Step
 from ..errors import KernelError, ProcessError, RefusedError, UsageError
-from ..system import changes, executor, files, refusals, rollback, settling, verify, window
+from ..system import changes, executor, refusals, rollback, settling, verify, window
+from ..system import keep as paths_to_keep
 from ..system import proposal as proposals
 from ..system.host import Host
 from ..system.operations import Operations
@@ -84,13 +85,14 @@ def _opened(args: Namespace) -> Iterator[tuple[Host, Store]]:
 
 def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
     configured = () if args.no_keep else session.configuration(host).keep
-    for path in args.keep:
-        if files.device_of(host.root_fd, path) is None:
-            raise UsageError(f"--keep: there is no {path}", hint="Nothing was changed.")
     try:
-        return (*configured, *(config.checked_path(path) for path in args.keep))
+        asked = [config.checked_path(path) for path in args.keep]
     except ValueError as error:
         raise UsageError(f"--keep takes an absolute path, not {error}") from error
+    for path in asked:
+        if not paths_to_keep.expand(host.root_fd, path):
+            raise UsageError(f"--keep: there is no {path}", hint="Nothing was changed.")
+    return (*configured, *asked)
 
 
 def _target(reference: str | None, host: Host, snapshots: Sequence[Snapshot]) -> Snapshot:

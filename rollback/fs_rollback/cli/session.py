@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from .. import config, report
 from ..errors import KernelError, RefusedError, UsageError
-from ..system import files, host, store
+from ..system import configuration as settings
+from ..system import host, store
 from ..system.host import Host
 from ..system.store import Store
 
@@ -33,16 +34,12 @@ def reading(root: str) -> Iterator[tuple[Host, Store | None]]:
 
 def configuration(machine: Host) -> config.Config:
     """Read the configuration of a machine, running or not. Raises BrokenConfigError."""
-    text = files.read_in_tree(machine.root_fd, config.PATH)
-    return config.parse(text or "", config.PATH)
+    return settings.read(machine.root_fd)
 
 
 def usable_configuration(machine: Host) -> config.Config:
     """Return what can be used of a configuration, for what must not fail over a typing error."""
-    try:
-        return configuration(machine)
-    except config.BrokenConfigError as error:
-        return error.usable
+    return settings.usable(machine.root)[0]
 
 
 def no_store() -> UsageError:

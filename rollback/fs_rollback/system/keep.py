@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
+from ..config import Config
 from ..core.mountinfo import is_within
 from ..errors import RefusedError
 from . import boot_sources, files, history
@@ -18,19 +20,53 @@ _OWNED_BY_PACKAGES = ("/usr", "/etc", "/boot")
 def resolve(host: Host, wanted: Sequence[str]) -> tuple[str, ...]:
     """Return the real paths, from the root, of what lies inside the root subvolume, sorted.
 
-    Left out is what does not exist, what is mounted there, what lies in a nested subvolume (that
-    is carried over) and what another path contains. Raises RefusedError for what packages own.
+    A pattern stands for what it matches now. Left out is what does not exist, what is mounted
+    there, what lies in a nested subvolume (that is carried over) and what another path contains.
+    Raises RefusedError for what packages own.
     """
     device = os.fstat(host.root_fd).st_dev
     mounted = boot_sources.mount_points(host)
     found: set[str] = set()
-    for path in (*wanted, *_bound(host, wanted)):
+    said = {path: one for one in wanted for path in expand(host.root_fd, one) or (one,)}
+    for path in (*said, *_bound(host, tuple(said))):
         real = _real_path(host, path)
-        _refuse_packages(host, path, real or path)
+        _refuse_packages(host, said.get(path, path), real or path)
         outside = any(is_within(path, m) or (real and is_within(real, m)) for m in mounted)
         if real is not None and not outside and files.device_of(host.root_fd, real) == device:
             found.add(real)
     return tuple(sorted(p for p in found if not any(p != q and is_within(p, q) for q in found)))
+
+
+def expand(tree: int, path: str) -> list[str]:
+    """Return what a path to keep stands for in a tree: nothing if nothing is there.
+
+    What exists under the very name is that. Else `*`, `?` and `[...]` are patterns as a shell's:
+    none matches a "/" or a dot that a name begins with. Raises KernelError.
+    """
+    if files.device_of(tree, path) is not None:
+        return [path]
+    found = [""]
+    for part in path.strip("/").split("/"):
+        if any(character in part for character in "*?["):
+            found = [f"{base}/{name}" for base in found for name in _matching(tree, base, part)]
+        else:
+            found = [f"{base}/{part}" for base in found]
+    return [one for one in found if files.device_of(tree, one) is not None]
+
+
+def _matching(tree: int, base: str, pattern: str) -> list[str]:
+    names = files.list_in_tree(tree, base or "/") or []
+    hidden = pattern.startswith(".")
+    return [n for n in names if fnmatchcase(n, pattern) and (hidden or not n.startswith("."))]
+
+
+def missing(host: Host, wanted: Sequence[str]) -> list[str]:
+    """Return a warning for each path or pattern that stands for nothing in the root."""
+    return [
+        f"nothing is kept for {path}: there is no such path"
+        for path in wanted
+        if path not in Config().keep and not expand(host.root_fd, path)
+    ]
 
 
 def _bound(host: Host, wanted: Sequence[str]) -> list[str]:

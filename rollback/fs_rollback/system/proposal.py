@@ -70,7 +70,7 @@ def propose(
         situation,
         plan_rollback(situation),
         tuple(relative(layout.root, subvolume) for subvolume in nested),
-        pairing.warnings,
+        (*keep.missing(host, keep_paths), *pairing.warnings),
     )
 
 
