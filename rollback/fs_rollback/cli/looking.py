@@ -104,7 +104,9 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     paths = {subvolume.id: "/" + subvolume.path for subvolume in host.subvolumes}
     waiting, said = _waiting(host, store)
     attention += said
-    attention += plugin_state.problems(host)
+    plugin = plugin_state.look(host)
+    if plugin.problem:
+        attention.append(f"{plugin.problem}. {plugin.advice}")
     is_unfinished = False
     try:
         is_unfinished = finishing.read(host) is not None
@@ -122,6 +124,7 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "running": {"id": host.root_id, "path": paths.get(host.root_id)},
         "next": {"id": layout.root.id, "path": "/" + layout.root.path} if layout else None,
         "waiting": waiting,
+        "plugin": plugin.state.value,
         "last_rollback": _last_rollback(snapshots),
         "snapshots": len(snapshots),
         "newest": ordinary[-1].name if ordinary else None,
@@ -188,6 +191,7 @@ def _print_status(facts: dict[str, Any]) -> None:
         "Running": _root(facts["running"]),
         "Next boot": _root(following) if following else "unknown",
         "Waiting": facts["waiting"],
+        "dnf plugin": facts["plugin"],
         "Last rollback": _told(facts["last_rollback"]),
         "Snapshots": f"{facts['snapshots']}, newest {facts['newest'] or '-'}",
         "Space": f"{report.size(space['free_bytes'])} free of {report.size(space['total_bytes'])}",

@@ -36,7 +36,7 @@ def walk(host: Host, store: Store | None) -> tuple[Link, ...]:
             *_kernel_updates(found),
             *_boot_out_of_reach(found),
             *_snapshot_entries(found),
-            *_plugin(host),
+            _plugin(host),
             *_snapshots(store),
         )
 
@@ -222,12 +222,11 @@ def _snapshot_entries(walk: Walk) -> Iterator[Link]:
             )
 
 
-def _plugin(host: Host) -> Iterator[Link]:
-    problems = plugin_state.problems(host)
-    for problem in problems:
-        yield chain.warning("plugin", problem, "Install and enable it, or take snapshots by hand.")
-    if not problems:
-        yield chain.ok("plugin", "each dnf transaction takes a snapshot")
+def _plugin(host: Host) -> Link:
+    found = plugin_state.look(host)
+    if found.problem:
+        return chain.warning("plugin", found.problem, found.advice)
+    return chain.ok("plugin", "each dnf transaction takes a snapshot")
 
 
 def _snapshots(store: Store | None) -> Iterator[Link]:
