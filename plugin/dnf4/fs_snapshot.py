@@ -8,10 +8,12 @@ may be newer, or gone.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Optional
+import weakref
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import dnf
 import dnf.exceptions
@@ -63,15 +65,36 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         self._broken: Optional[BrokenConfigError]
         if _missing is None:
             self._config, self._broken = configuration.usable()
+            base.do_transaction = self._ending(base.do_transaction)
+
+    def _ending(self, do_transaction: Callable[..., Any]) -> Callable[..., Any]:
+        """Have the store's lock end with dnf's transaction: no hook is called where that fails.
+
+        A command ends then, but a program that uses dnf as a library goes on.
+        """
+        release = weakref.WeakMethod(self._release)  # or a closed Base would keep the plugin alive
+
+        @functools.wraps(do_transaction)
+        def wrapper(*arguments: Any, **named: Any) -> Any:
+            try:
+                return do_transaction(*arguments, **named)
+            finally:
+                if (ours := release()) is not None:
+                    ours()
+
+        return wrapper
+
+    def _release(self) -> None:
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            taken.release()
 
     def pre_transaction(self) -> None:
         """Take the snapshot, or stop dnf: only its own errors do that."""
         if _missing is not None:
             self._refuse_without_library(_missing)
             return
-        if self._taken is not None:  # of an earlier transaction that never reached its end
-            self._taken.held.close()
-            self._taken = None
+        self._release()  # of an earlier transaction that never reached its end
         if not self._concerns_us():
             return
         try:
@@ -97,7 +120,7 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         if reason is None:
             if self._broken is not None:
                 raise self._broken
-            result = transaction.before(self._describe(), config=self._config)
+            result = transaction.before(self._describe(), config=self._config, said=_warn)
         else:
             result = reason
         if isinstance(result, transaction.Unprotected):
@@ -108,7 +131,7 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         self._taken = result
         logger.info("fs-snapshot: snapshotting /: %s", result.path)
         for problem in (*result.warnings, *result.menu.problems):
-            logger.warning("fs-snapshot: %s", problem)
+            _warn(problem)
 
     def _describe(self) -> Transaction:
         # API users (dnf-automatic, Ansible) have no command line of dnf's.
@@ -141,11 +164,15 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 - see above
             problems = [str(error)]
         for problem in problems:
-            logger.warning("fs-snapshot: %s", problem)
+            _warn(problem)
 
 
 _WITHOUT = "Nothing was changed. To go on without a snapshot: --disableplugin=fs-snapshot"
 _HOW_TO_GO_ON = f"{_WITHOUT}, or on_failure = warn in /etc/fs-rollback.conf."
+
+
+def _warn(text: str) -> None:
+    logger.warning("fs-snapshot: %s", text)
 
 
 def _sentence(error: Exception) -> str:

@@ -60,7 +60,7 @@ def _protect(config: Config, broken: Error | None) -> None:
         if broken is not None:
             raise broken
         wanted = Transaction("packagekit", ("pk-offline-update",), "root", changes(_items()))
-        result = transaction.before(wanted, config=config)
+        result = transaction.before(wanted, config=config, said=_say)
     if isinstance(result, transaction.Unprotected):
         if not result.quiet:
             _say(result.reason)

@@ -124,6 +124,12 @@ def test_a_broken_configuration_breaks_no_other_command(sandbox: Sandbox) -> Non
     done = dnf(sandbox, "install", "app")
     assert "line 1" in done.stdout + done.stderr
     assert installed(sandbox) == "1"
+    sandbox.path("/etc/fs-rollback.conf").write_bytes(b"# par Andr\xe9\nkeep_days = 3\n")
+    assert LINE in dnf(sandbox, "remove", "app").stdout
+    sandbox.path("/etc/fs-rollback.conf").unlink()
+    sandbox.path("/etc/fs-rollback.conf").mkdir()
+    done = dnf(sandbox, "install", "app", code=1)
+    assert "/etc/fs-rollback.conf is not a file. Correct or remove it." in done.stderr
 
 
 def test_a_waiting_rollback_stops_every_transaction(any_sandbox: Sandbox) -> None:
@@ -286,7 +292,9 @@ def test_two_at_once_one_waits(sandbox: Sandbox) -> None:
             time.sleep(2)
             assert transaction.poll() is None
             holder.communicate("go\n", timeout=60)
-            output, _ = transaction.communicate(timeout=60)
+            output, errors = transaction.communicate(timeout=60)
+    assert "fs-snapshot: waiting up to 30 seconds for process " in errors
+    assert "(python3), running since 2" in errors
     assert LINE in output
     assert installed(sandbox) == "1"
 

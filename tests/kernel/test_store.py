@@ -207,7 +207,7 @@ def test_who_holds_the_lock_is_named_and_waited_for(named: Machine) -> None:
         waiting = start(named.root, "create")
         time.sleep(1)
         assert waiting.poll() is None
-    assert waiting.communicate(timeout=60)[1] == ""
+    assert f"for process {holder.pid} (flock)" in waiting.communicate(timeout=60)[1]
     assert waiting.returncode == 0
     assert len(listed(named)) == 2
 

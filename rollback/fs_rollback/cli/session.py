@@ -68,7 +68,7 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
         with store.opened(machine, create=create) as found:
             if found is None:
                 raise no_store()
-            with found.locked():
+            with found.locked(note):
                 for line in settling.settle_in_passing(machine, found)[1]:
                     note(line)
                 leftovers = [str(problem) for problem in found.tidy()]

@@ -54,13 +54,14 @@ def _settle(args: Namespace) -> Settled | None:
         from ..system import settling
         from ..system.operations import Operations
         from ..system.window import Waiting
+        from .session import note
 
         if machine.mount.read_only:
             raise RefusedError(
                 f"the filesystem on {machine.mount.source} is read-only",
                 hint="'dmesg' may say why.",
             )
-        with found.locked():
+        with found.locked(note):
             if args.forget:
                 return _forget(machine, found)
             done = settling.settle(

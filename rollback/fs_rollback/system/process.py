@@ -7,13 +7,15 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Callable
 
 from ..errors import ProcessError
 
 # Told what happens while something takes its time, a line at a time.
 Say = Callable[[str], object]
+_MOST_CHARACTERS = 100
 
 
 def _environment() -> dict[str, str]:
@@ -132,3 +134,53 @@ def name_of(number: str) -> str:
             return file.read().strip()
     except OSError:
         return "gone or elsewhere"
+
+
+def lock_holder(descriptor: int) -> str:
+    """Return in words who has the flock(2) of an open file, as far as /proc tells.
+
+    The process that is named by proc_locks(5) may have left it to a child. A process in another PID
+    namespace is not shown, and not every line there is about this file: inode numbers repeat in
+    each subvolume, and the device is that of the filesystem.
+    """
+    file = os.fstat(descriptor)
+    for number in (*_named_in_locks(file.st_ino), *filter(str.isdigit, os.listdir("/proc"))):
+        with suppress(OSError):
+            if _has_lock(number, file):
+                return _described(number)
+    return "a process that /proc does not show, in a container perhaps"
+
+
+def _named_in_locks(inode: int) -> list[str]:
+    with suppress(OSError), open("/proc/locks", encoding="ascii") as file:
+        lines = [line.split() for line in file]
+        return [f[4] for f in lines if f[1] == "FLOCK" and f[5].endswith(f":{inode}")]
+    return []
+
+
+def _has_lock(number: str, file: os.stat_result) -> bool:
+    """Whether a process has the lock through one of its own descriptors. Raises OSError."""
+    for descriptor in os.listdir(f"/proc/{number}/fdinfo"):
+        path = f"/proc/{number}/fdinfo/{descriptor}"
+        with open(path, encoding="utf-8", errors="replace") as told:
+            locks = [line for line in told if line.startswith("lock:") and "FLOCK" in line]
+        # Only then: what is asked of a file on a dead server never comes back.
+        if any(f":{file.st_ino} " in line for line in locks):
+            found = os.stat(f"/proc/{number}/fd/{descriptor}")
+            if (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino):
+                return True
+    return False
+
+
+def _described(number: str) -> str:
+    """Return what is told of a process: its name, since when it runs, its command line."""
+    with open(f"/proc/{number}/stat", encoding="utf-8", errors="replace") as file:
+        ticks = int(file.read().rpartition(")")[2].split()[19])  # the name before it may hold any
+    with open("/proc/stat", encoding="ascii") as file:
+        boot = next(int(line.split()[1]) for line in file if line.startswith("btime "))
+    with open(f"/proc/{number}/cmdline", encoding="utf-8", errors="replace") as file:
+        words = " ".join(file.read().replace("\0", " ").split())
+    begin = datetime.fromtimestamp(boot + ticks / os.sysconf("SC_CLK_TCK")).astimezone()
+    since = f"process {number} ({name_of(number)}), running since {begin:%Y-%m-%d %H:%M}"
+    text = f"{since}: {words[:_MOST_CHARACTERS]}" if words else since
+    return "".join(character if character.isprintable() else "?" for character in text)

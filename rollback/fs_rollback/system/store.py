@@ -23,6 +23,7 @@ PENDING = "pending.json"
 _DELETED_PREFIX = "deleted_"
 _RECORD_SUFFIX = ".json"
 LOCK_WAIT_S = 30.0
+_SHORTLY_S = 0.3  # most that have the lock have it shorter than that: not worth a word
 
 
 class Store:
@@ -33,34 +34,32 @@ class Store:
         self.directory = directory
 
     @contextmanager
-    def locked(self, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
-        """Hold the store's lock: one process a filesystem. Raises LockedError naming the holder."""
-        deadline = time.monotonic() + wait_s
+    def locked(self, said: process.Say = str, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+        """Hold the store's lock: one process a filesystem.
+
+        While another has it `said` is told for whom this waits, at once, and anew for another one.
+        Raises LockedError naming the holder.
+        """
+        begin = time.monotonic()
+        look, holder = begin + _SHORTLY_S, ""
         while not syscalls.try_lock(self.directory):
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            if now >= begin + wait_s:
                 raise LockedError(
-                    f"the snapshot store is in use by {self._holder()}",
+                    f"the snapshot store is in use by {process.lock_holder(self.directory)}",
                     hint="Wait until it has finished, then try again.",
                 )
+            if now >= look:
+                look, before, holder = now + 1, holder, process.lock_holder(self.directory)
+                if holder != before:
+                    left = begin + wait_s - now
+                    said(f"waiting up to {left:.0f} seconds for {holder}")
             time.sleep(0.05)
         try:
             self.host.forget()
             yield
         finally:
             syscalls.unlock(self.directory)
-
-    def _holder(self) -> str:
-        """Return who holds the lock, as far as /proc/locks (proc_locks(5)) tells."""
-        inode = os.fstat(self.directory).st_ino
-        major, minor = (int(part) for part in self.host.mount.device.split(":"))
-        wanted = f"{major:02x}:{minor:02x}:{inode}"
-        with open("/proc/locks", encoding="ascii") as file:
-            for line in file:
-                fields = line.split()
-                if "FLOCK" in fields and wanted in fields:
-                    holder = fields[fields.index(wanted) - 1]
-                    return f"process {holder} ({process.name_of(holder)})"
-        return "another process"
 
     def is_busy(self) -> bool:
         """Whether another process has the lock: a command, or a transaction that is running."""

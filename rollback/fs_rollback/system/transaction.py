@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import atexit
 import os
+import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from ..errors import Error, KernelError, StoreError, UnsupportedRootError
 from . import history, host, menu, store, upkeep
 from .host import Host
 from .menu import Menu
+from .process import Say
 from .store import Store
 
 _DEFAULTS = Config()
@@ -25,13 +27,15 @@ _DEFAULTS = Config()
 _CONTAINER_MARKS = ("run/systemd/container", "run/.containerenv")
 
 
-class Taken(NamedTuple):
+@dataclass(frozen=True)
+class Taken:
     """The snapshot that protects a transaction; `path` is as people read it.
 
     `menu` is what became of its entry in the boot menu, `warnings` is what `check_before` found and
     the administrator wants only said, and what was noticed of an earlier rollback. It holds the
-    store's lock until `after`, or until the process ends: a rollback in between would leave the
-    transaction in the root that it has just set aside.
+    store's lock until `after` or `release`, or until nobody has it any more, at the end of the
+    process at the latest: a rollback in between would leave the transaction in the root that it has
+    just set aside.
     """
 
     record: Record
@@ -41,6 +45,11 @@ class Taken(NamedTuple):
     held: ExitStack
     menu: Menu
     warnings: tuple[str, ...] = ()
+
+    def release(self) -> None:
+        """Give the lock back where `after` is never called; its end is settled by the next run."""
+        with suppress(Error, OSError):
+            self.held.close()
 
 
 class Unprotected(NamedTuple):
@@ -67,9 +76,11 @@ def unprotected(root: str = "/") -> Unprotected | None:
 
 
 def before(
-    transaction: Transaction, root: str = "/", config: Config = _DEFAULTS
+    transaction: Transaction, root: str = "/", config: Config = _DEFAULTS, said: Say = str
 ) -> Taken | Unprotected:
     """Take the snapshot before a transaction, and hold the store until `after`.
+
+    Where another process has the store `said` is told for whom this waits.
 
     The newest snapshots get their entries in the boot menu: if the machine does not come up after
     this transaction, or loses its power in it, the way back is there.
@@ -92,16 +103,16 @@ def before(
         found = stack.enter_context(store.opened(machine, create=True))
         if found is None:
             raise StoreError(f"/{STORE} vanished while it was opened")
-        stack.enter_context(found.locked())
+        stack.enter_context(found.locked(said))
         warnings = _settle(machine, found)
         warnings += _check(machine, config) if config.check_before else ()
         record = _take(machine, found, transaction)
         updated = menu.update(machine, found, config.boot_entries)
         held = stack.pop_all()
-        # Where dnf never comes to its last hook, the end of the process closes it in order.
-        atexit.register(held.close)
-        path = f"/{STORE}/{record.name}"
-        return Taken(record, path, machine, found, held, updated, warnings)
+        taken = Taken(record, f"/{STORE}/{record.name}", machine, found, held, updated, warnings)
+        # Where dnf never comes to its last hook, the end of its Base or of the process does it.
+        weakref.finalize(taken, held.close)
+        return taken
 
 
 def _check(machine: Host, config: Config) -> tuple[str, ...]:
@@ -160,7 +171,6 @@ def after(taken: Taken, outcome: Outcome, history_id: int | None, config: Config
                 problems += menu.update(machine, taken.store, config.boot_entries).problems
         except (Error, OSError) as error:
             problems.append(str(error))
-    atexit.unregister(taken.held.close)
     return problems
 
 
