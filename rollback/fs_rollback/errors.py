@@ -28,7 +28,10 @@ _HINTS = {
 
 
 class Error(Exception):
-    """Base of all errors: what the user reads, what to do next, what a script gets."""
+    """Base of all errors: what the user reads, what to do next, what a script gets.
+
+    `message` may have further lines, indented; as a text the error is one line.
+    """
 
     exit_code = 1
 
@@ -37,10 +40,18 @@ class Error(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        return _one_line(self.message)
+
     @property
     def line(self) -> str:
         """The message and the hint, for where there is one line."""
-        return f"{self}. {self.hint}".rstrip()
+        return f"{self}. {_one_line(self.hint)}".rstrip()
+
+
+def _one_line(text: str) -> str:
+    """Join lines that this program has indented; a line feed of a file's name is none of them."""
+    return text.replace(":\n  ", ": ").replace("\n  ", "; ")
 
 
 class UsageError(Error):

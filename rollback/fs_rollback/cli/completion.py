@@ -29,7 +29,8 @@ def complete(parser: argparse.ArgumentParser) -> int:
         for action in command._actions:  # noqa: SLF001 - argcomplete looks for the attribute there
             if action.dest in completers:
                 setattr(action, "completer", completers[action.dest])  # noqa: B010
-    argcomplete.autocomplete(parser, always_complete_options=False)
+    with suppress(OSError):  # the shell went away
+        argcomplete.autocomplete(parser, always_complete_options=False)
     return 1
 
 

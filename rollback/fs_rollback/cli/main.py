@@ -17,53 +17,60 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..errors import Error, InterruptedRunError, UndoFailedError
+from . import streams
 from .advice import addressed, remember
 
 if TYPE_CHECKING:
     import argparse
 
+_READING = (
+    ("looking", "status"),
+    ("looking", "list_snapshots"),
+    ("looking", "show"),
+    ("checking", "check"),
+    ("converting", "check"),
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+    streams.prepare()
+    reads, code = True, 1
+    try:
+        reads, code = _main(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit as end:  # argparse has printed a help, or what is wrong
+        if not streams.finish():
+            raise
+        code = end.code if isinstance(end.code, int) else 1
+    except BrokenPipeError:
+        pass
+    problem = streams.finish()
+    if not problem:
+        return code
+    _complain(Error(f"cannot write the answer: {problem}"))
+    streams.finish()
+    # What was done is done: that code stays.
+    return code or (1 if reads else 0)
+
+
+def _main(given: Sequence[str]) -> tuple[bool, int]:
+    """Run the command line; returns whether it only reads, and the exit code."""
     if list(given) == ["--version"]:
         # Before the parser is made, which takes longer than all the rest.
         print(f"fs-rollback {__version__}")
-        return 0
+        return True, 0
     from .arguments import parser
 
     if "_ARGCOMPLETE" in os.environ:
         from .completion import complete
 
-        return complete(parser())
+        return True, complete(parser())
     args = parser().parse_args(given)
-    _replace_closed_streams()
-    for name in ("stdout", "stderr"):
-        # A terminal in the C locale must not turn a message into a traceback.
-        getattr(sys, name).reconfigure(errors="backslashreplace")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
             signal.signal(number, _interrupt)
-    try:
-        code = _run(args)
-    except BrokenPipeError:
-        code = 1
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            # The reader went away; nothing more can be said to it, not at exit either. What was
-            # done is done all the same: the code stays.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return code
-
-
-def _replace_closed_streams() -> None:
-    """Give a process that was started without standard streams something to write to."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
-            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
+    reads = args.command in _READING or getattr(args, "dry_run", False)
+    return reads, _run(args)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -113,11 +120,11 @@ def _on_device(args: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def _complain(error: Error, args: argparse.Namespace) -> int:
+def _complain(error: Error, args: argparse.Namespace | None = None) -> int:
     from ..report import clean
 
-    hint = addressed(error.hint, args)
-    lines = str(error).splitlines() or [""]
+    hint = addressed(error.hint, args) if args else error.hint
+    lines = error.message.splitlines() or [""]
     print("fs-rollback: " + "\n".join(clean(line) for line in lines), file=sys.stderr)
     if hint:
         if isinstance(error, UndoFailedError):

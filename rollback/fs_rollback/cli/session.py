@@ -11,11 +11,12 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from .. import config, report
-from ..errors import KernelError, RefusedError, UsageError
+from ..errors import Error, KernelError, RefusedError, UsageError
 from ..system import configuration as settings
 from ..system import host, store
 from ..system.host import Host
 from ..system.store import Store
+from . import streams
 
 
 class Writing(NamedTuple):
@@ -109,6 +110,7 @@ def confirm(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise UsageError("nobody is there to answer the question", hint="Use --yes in scripts.")
-    sys.stdout.flush()
+    if problem := streams.problem():
+        raise Error(f"cannot show what is asked about: {problem}", hint="Nothing was changed.")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

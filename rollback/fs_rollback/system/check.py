@@ -121,8 +121,8 @@ def _running_kernel(walk: Walk) -> Iterator[Link]:
 
 def _layout(walk: Walk) -> Iterator[Link]:
     if walk.refusal is not None:
-        said = str(walk.refusal).replace("\n", " ")
-        yield chain.warning("layout", f"no rollback is possible: {said}", walk.refusal.hint)
+        text = f"no rollback is possible: {walk.refusal}"
+        yield chain.warning("layout", text, walk.refusal.hint)
     else:
         yield chain.ok("layout", walk.layout.describe())
 

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Standard output and standard error: what becomes of them decides nothing that is being done."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any
+
+_NAMES = ("stdin", "stdout", "stderr")
+
+
+class _Descriptor(io.RawIOBase):
+    """A stream that goes on where nothing can be written to it, and remembers why.
+
+    A reader that went away is no such problem: that one ends a command as ever.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+        self.problem = ""
+
+    def fileno(self) -> int:
+        return self._number
+
+    def isatty(self) -> bool:
+        return os.isatty(self._number)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            return os.write(self._number, data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.problem = os.strerror(error.errno or 0)
+            return len(data)
+
+
+def prepare() -> None:
+    """Give this process streams that can be written to, whatever it was started with."""
+    for number, name in enumerate(_NAMES):
+        if getattr(sys, name) is None:  # it was closed
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
+        stream = getattr(sys, name)
+        if number == 0 or stream is not getattr(sys, f"__{name}__"):
+            continue  # another program has its own there
+        wrapped = io.TextIOWrapper(
+            io.BufferedWriter(_Descriptor(number)),
+            encoding=stream.encoding,
+            # A terminal in the C locale must not turn a message into a traceback.
+            errors="backslashreplace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, wrapped)
+
+
+def problem() -> str:
+    """Return why what was printed so far could not be written, "" if it could."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.problem if isinstance(raw, _Descriptor) else ""
+
+
+def finish() -> str:
+    """Write out what is left, and return why it could not be written."""
+    found = ""
+    try:
+        found = problem()
+    except OSError:
+        _give_up(sys.stdout)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
+    return found
+
+
+def _give_up(stream: Any) -> None:
+    """The reader went away; nothing more can be said to it, not at exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
