@@ -58,6 +58,10 @@ def test_files_are_read_as_libdnf_reads_them(tmp_path: Path) -> None:
         assert _as_we_do(data) == _as_libdnf_does(path), data
 
 
+# Instead of a file.
+_ABSENT, _DIRECTORY, _DANGLING = b"\0absent", b"\0directory", b"\0dangling"
+
+
 def _plugin_conf(*lines: bytes) -> dict[str, bytes]:
     return {_PLUGIN_CONF: b"[main]\n" + b"\n".join(lines) + b"\n"}
 
@@ -83,6 +87,16 @@ _CASES = {
     "dnf.conf": (_dnf_conf(b"plugins"), "broken", "/etc/dnf/dnf.conf line 2: Missing '='"),
     "dnf.conf, no UTF-8": (_dnf_conf(b"proxy = \xe9"), "broken", "/etc/dnf/dnf.conf line 2"),
     "elsewhere": (_dnf_conf(b"pluginpath=/opt/plugins"), "off", "line 2 leads elsewhere"),
+    "no file": ({_PLUGIN_CONF: _ABSENT, _DNF_CONF: _ABSENT}, "on", ""),
+    "a directory": ({_PLUGIN_CONF: _DIRECTORY}, "on", ""),
+    "links to nowhere": ({_PLUGIN_CONF: _DANGLING, _DNF_CONF: _DANGLING}, "on", ""),
+    "dnf.conf is a directory": ({_DNF_CONF: _DIRECTORY}, "broken", "/etc/dnf/dnf.conf"),
+    "no directories": (_dnf_conf(b"pluginconfpath ="), "on", ""),
+    "no paths": (_dnf_conf(b"pluginpath ="), "off", "line 2 leads elsewhere"),
+    "a boolean with a return": (_plugin_conf(b"enabled = \r"), "broken", "line 2"),
+    "nothing": (_plugin_conf(b"enabled ="), "broken", "line 2: enabled cannot be ''"),
+    "in quotes": (_plugin_conf(b"enabled = 'No'"), "off", "line 2"),
+    "over two lines": (_plugin_conf(b"enabled = 1", b"  # on"), "broken", "line 2"),
     "configured elsewhere": (
         {**_dnf_conf(b"pluginconfpath = /etc/dnf/plugins,/opt"),
          "/opt/fs-snapshot.conf": b"[main]\nenabled = no\n"},
@@ -98,9 +112,18 @@ import io, json, os, sys
 import dnf.cli.main
 from fs_rollback.system import host, plugin_state
 for line in sys.stdin:
-    for path, data in json.loads(line):
-        with open(path, "wb") as file:
-            file.write(bytes.fromhex(data))
+    for path, data in map(lambda pair: (pair[0], bytes.fromhex(pair[1])), json.loads(line)):
+        if os.path.isdir(path):
+            os.rmdir(path)
+        elif os.path.lexists(path):
+            os.unlink(path)
+        if data == b"\\0directory":
+            os.mkdir(path)
+        elif data == b"\\0dangling":
+            os.symlink("/nowhere", path)
+        elif data != b"\\0absent":
+            with open(path, "wb") as file:
+                file.write(data)
     readable, writable = os.pipe()
     child = os.fork()
     if child == 0:

@@ -110,18 +110,20 @@ def test_links_lead_within_the_tree(tmp_path: Path) -> None:
 
 def test_every_command_gives_the_same_answer(named: Machine) -> None:
     name = named.upgrade()
+    plugin = "usr/lib/python3.9/site-packages/dnf-plugins/fs_snapshot.py"
+    named.write(named.root, plugin, "# a plugin\n")
     path = named.root / "etc/fs-rollback.conf"
     path.write_bytes(b"# \xe9\nkeep_last = 1\nkeep_days = 0\n")
     assert "fs-rollback.conf" not in fs_rollback(named.root, "status").out
     done(named.root, "prune", "--dry-run")
-    for make in (_dangling, _directory):
-        path.unlink()
-        make(path)
-        assert "/etc/fs-rollback.conf is " in fs_rollback(named.root, "status").out
-        for words in (("prune", "--dry-run"), ("rollback", name, "--dry-run")):
-            ended = fs_rollback(named.root, *words)
-            ended.expect_refusal("/etc/fs-rollback.conf is ", "Correct or remove it.", code=2)
-        done(named.root, "create")  # must not fail over that
+    path.unlink()
+    path.mkdir()
+    for words in (("status",), ("check",)):
+        assert "/etc/fs-rollback.conf is not a file" in fs_rollback(named.root, *words).out
+    for words in (("prune", "--dry-run"), ("rollback", name, "--dry-run")):
+        ended = fs_rollback(named.root, *words)
+        ended.expect_refusal("/etc/fs-rollback.conf is not a file", "Correct or remove it.", code=2)
+    done(named.root, "create")  # must not fail over that
 
 
 def test_patterns_keep_what_they_match(named: Machine) -> None:

@@ -13,7 +13,16 @@ from ..core.chain import Link
 from ..core.loaders import Loader
 from ..core.snapshot import STORE
 from ..errors import KernelError, RefusedError, StoreError
-from . import boot_chain, boot_sources, files, kernels, plugin_state, saved_kernels, window
+from . import (
+    boot_chain,
+    boot_sources,
+    configuration,
+    files,
+    kernels,
+    plugin_state,
+    saved_kernels,
+    window,
+)
 from .boot_chain import Walk
 from .host import Host
 from .store import Store
@@ -226,6 +235,11 @@ def _plugin(host: Host) -> Link:
     found = plugin_state.look(host)
     if found.problem:
         return chain.warning("plugin", found.problem, found.advice)
+    config, broken = configuration.usable(host.root)
+    if broken is not None:
+        stops = config.on_failure == "abort"
+        then = "dnf stops before each transaction" if stops else "transactions take no snapshot"
+        return chain.warning("plugin", f"{then}: {broken}", broken.hint)
     return chain.ok("plugin", "each dnf transaction takes a snapshot")
 
 

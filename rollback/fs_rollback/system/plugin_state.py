@@ -54,7 +54,7 @@ def look(host: Host) -> PluginState:
         return PluginState(
             State.BROKEN,
             f"every dnf command fails: {error}",
-            "Correct the line. A comment needs a line of its own.",
+            "Correct it. A comment needs a line of its own.",
         )
     except KernelError as error:
         problem = f"whether dnf loads the plugin fs-snapshot is unknown: {error}"
@@ -129,6 +129,8 @@ def _default_places(host: Host) -> list[str]:
 def _settings(host: Host, path: str) -> dict[str, Setting]:
     """Return what a file says in its section [main]; nothing where dnf passes it over."""
     status = files.status_of(host.root_fd, path)
+    if status is not None and stat.S_ISDIR(status.st_mode) and path == _DNF_CONF:
+        raise _BrokenFileError(f"{path} is a directory")
     if status is None or not stat.S_ISREG(status.st_mode):
         return {}
     try:
