@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 from typing import Callable
@@ -12,7 +13,7 @@ import pytest
 from fs_rollback.config import Config
 from fs_rollback.system import configuration
 from tests.kernel.commands import done, fs_rollback
-from tests.kernel.machine import Machine
+from tests.kernel.machine import Machine, run
 
 _WARN = Config(on_failure="warn")
 _READABLE = {
@@ -159,3 +160,30 @@ def test_the_defaults_are_passed_over_where_they_do_not_exist(named: Machine) ->
     name = named.upgrade()
     assert not (named.root / "srv").exists()
     assert done(named.root, "rollback", name, "--dry-run", "--json").json["warnings"] == []
+
+
+def test_files_on_a_bad_disk(named: Machine) -> None:
+    """What cannot be read is unknown: nothing is taken for switched on, or for a default."""
+    name = named.upgrade()
+    plugin = "usr/lib/python3.9/site-packages/dnf-plugins/fs_snapshot.py"
+    named.write(named.root, plugin, "# a plugin\n")
+    marks = {
+        "etc/fs-rollback.conf": "# settings\n",
+        "etc/dnf/plugins/fs-snapshot.conf": "# dnf's\n",
+    }
+    for path, comment in marks.items():
+        named.write(named.root, path, "[main]\n" + comment * 1000)  # too large to be inline
+    named.destroy()
+    with named.image.open("r+b") as file, mmap.mmap(file.fileno(), 0) as image:
+        for comment in marks.values():
+            image[image.find(comment.encode() * 9)] ^= 1
+    run("mount", "-o", "loop,subvolid=5", str(named.image), str(named.top))
+    named.boot()
+    said = "cannot read /etc/fs-rollback.conf: Input/output error"
+    status = fs_rollback(named.root, "status", "--json")
+    assert (status.code, status.json["plugin"]) == (1, "unknown")
+    for part in (said, "unknown: cannot read /etc/dnf/plugins/fs-snapshot.conf: Input/output"):
+        assert any(part in line for line in status.json["attention"])
+    assert "unknown: cannot read" in fs_rollback(named.root, "check").out
+    fs_rollback(named.root, "rollback", name, "--yes").expect_refusal(said, code=2)
+    done(named.root, "create")

@@ -173,14 +173,21 @@ def _has_lock(number: str, file: os.stat_result) -> bool:
 
 
 def _described(number: str) -> str:
-    """Return what is told of a process: its name, since when it runs, its command line."""
+    """Return what can be told of a process: its name, since when it runs, its command line."""
+    text = f"process {number} ({name_of(number)})"
+    with suppress(OSError, ValueError, LookupError):
+        text += f", running since {_begin(number):%Y-%m-%d %H:%M}"
+    with suppress(OSError):  # it has ended
+        with open(f"/proc/{number}/cmdline", encoding="utf-8", errors="replace") as file:
+            words = " ".join(file.read().replace("\0", " ").split())
+        text += f": {words[:_MOST_CHARACTERS]}" if words else ""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _begin(number: str) -> datetime:
+    """Return when a process was started, local time. Raises OSError, ValueError, LookupError."""
     with open(f"/proc/{number}/stat", encoding="utf-8", errors="replace") as file:
         ticks = int(file.read().rpartition(")")[2].split()[19])  # the name before it may hold any
     with open("/proc/stat", encoding="ascii") as file:
-        boot = next(int(line.split()[1]) for line in file if line.startswith("btime "))
-    with open(f"/proc/{number}/cmdline", encoding="utf-8", errors="replace") as file:
-        words = " ".join(file.read().replace("\0", " ").split())
-    begin = datetime.fromtimestamp(boot + ticks / os.sysconf("SC_CLK_TCK")).astimezone()
-    since = f"process {number} ({name_of(number)}), running since {begin:%Y-%m-%d %H:%M}"
-    text = f"{since}: {words[:_MOST_CHARACTERS]}" if words else since
-    return "".join(character if character.isprintable() else "?" for character in text)
+        boot = dict(line.split()[:2] for line in file)["btime"]
+    return datetime.fromtimestamp(int(boot) + ticks / os.sysconf("SC_CLK_TCK")).astimezone()
