@@ -38,6 +38,7 @@ _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP, _FIEMAP_EXTENT = struct.Struct("=QQIIII"), struct.Struct("=QQQQQIIII")
 _FIEMAP_EXTENT_DATA_INLINE, _FIEMAP_EXTENT_LAST, _FIEMAP_FLAG_SYNC = 0x200, 0x001, 0x001
+_SEARCH_HEADER = struct.Struct("=3Q2I")
 _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 _XFS_SUPER_MAGIC = 0x58465342  # linux/magic.h
 _FS_PROTECTED_FL = 0x10 | 0x20  # FS_IMMUTABLE_FL, FS_APPEND_FL
@@ -186,17 +187,23 @@ def extents(descriptor: int) -> list[tuple[int, int, int]]:
 
     What is not there as it is (holes, preallocated, not yet written, inline) is left out.
     """
-    room = 4096
-    request = bytearray(_FIEMAP.pack(0, 2**64 - 1, _FIEMAP_FLAG_SYNC, 0, room, 0))
-    request += bytes(_FIEMAP_EXTENT.size * room)
-    fcntl.ioctl(descriptor, _FS_IOC_FIEMAP, request)
-    mapped = _FIEMAP.unpack_from(request)[3]
-    found = []
-    for number in range(mapped):
-        place = _FIEMAP.size + number * _FIEMAP_EXTENT.size
-        logical, physical, length, _, _, flags, *_ = _FIEMAP_EXTENT.unpack_from(request, place)
-        if not flags & ~_FIEMAP_EXTENT_LAST:
-            found.append((logical, physical, length))
+    return [row[:3] for row in mapped(descriptor) if not row[3] & ~_FIEMAP_EXTENT_LAST]
+
+
+def mapped(descriptor: int) -> list[tuple[int, int, int, int]]:
+    """Return the extents of a file, ioctl_fiemap: offsets in it and on the device, size, flags."""
+    room, found, last, start = 4096, list[tuple[int, int, int, int]](), False, 0
+    while not last:
+        request = bytearray(_FIEMAP.pack(start, 2**64 - 1 - start, _FIEMAP_FLAG_SYNC, 0, room, 0))
+        request += bytes(_FIEMAP_EXTENT.size * room)
+        fcntl.ioctl(descriptor, _FS_IOC_FIEMAP, request)
+        count = _FIEMAP.unpack_from(request)[3]
+        for number in range(count):
+            place = _FIEMAP.size + number * _FIEMAP_EXTENT.size
+            logical, physical, length, _, _, flags, *_ = _FIEMAP_EXTENT.unpack_from(request, place)
+            found.append((logical, physical, length, flags))
+            start, last = logical + length, bool(flags & _FIEMAP_EXTENT_LAST)
+        last = last or not count
     return found
 
 
@@ -330,30 +337,44 @@ def touched_inodes(
     With each comes the time of its last change (ctime) in seconds since 1970. `first` and `last`
     are the inode numbers to look at.
 
-    From BTRFS_IOC_TREE_SEARCH_V2 (linux/btrfs.h), which passes over every part of the tree that is
-    older, so it costs what has changed and not what is there. An inode's item has the transaction
-    of its last change (btrfs_inode_item.transid): of data, size, mode, owner, attributes, links,
-    and of a directory's entries, so that of a deleted file the directory shows. A new time of
-    access counts too, but leaves the ctime. What is not on the disk yet does not show: sync first.
+    The search passes over every part of the tree that is older, so it costs what has changed and
+    not what is there. An inode's item has the transaction of its last change
+    (btrfs_inode_item.transid): of data, size, mode, owner, attributes, links, and of a directory's
+    entries, so that of a deleted file the directory shows. A new time of access counts too, but
+    leaves the ctime. What is not on the disk yet does not show: sync first.
     """
-    size, inode = 1 << 17, first
-    while inode <= last:
+    for inode, kind, answer, place in tree_items(descriptor, since + 1, first, last):
+        if kind == 1 and struct.unpack_from("<Q", answer, place + 8)[0] > since:
+            seconds, nanoseconds = struct.unpack_from("<qI", answer, place + 124)
+            yield inode, seconds + nanoseconds / 1e9
+
+
+def tree_items(
+    descriptor: int, since: int, first: int = 256, last: int = 2**64 - 257
+) -> Iterator[tuple[int, int, bytearray, int]]:
+    """Give inode, type, and where in which buffer the data is, of each item of files in a tree.
+
+    From BTRFS_IOC_TREE_SEARCH_V2 (linux/btrfs.h), which passes over the parts of the tree that are
+    older than the generation `since`. `first` and `last` are the inode numbers to look at.
+    """
+    size, key = 1 << 18, (first, 0, 0)
+    while key[0] <= last:
         answer = bytearray(112 + size)
-        key = (0, inode, last, 0, 2**64 - 1, since + 1, 2**64 - 1)
-        struct.pack_into("=7Q4I4QQ", answer, 0, *key, 1, 1, 4096, 0, 0, 0, 0, 0, size)
+        bounds = (0, key[0], last, key[2], 2**64 - 1, since, 2**64 - 1)
+        struct.pack_into(
+            "=7Q4I4QQ", answer, 0, *bounds, key[1], 255, 2**32 - 1, 0, 0, 0, 0, 0, size
+        )
         fcntl.ioctl(descriptor, 0xC0709411, answer)
-        count, offset = struct.unpack_from("=I", answer, 64)[0], 112
-        for _ in range(count):
-            # struct btrfs_ioctl_search_header; items are little-endian as on the disk.
-            _, inode, _, kind, length = struct.unpack_from("=3Q2I", answer, offset)
-            offset += 32
-            if kind == 1 and struct.unpack_from("<Q", answer, offset + 8)[0] > since:
-                seconds, nanoseconds = struct.unpack_from("<qI", answer, offset + 124)
-                yield inode, seconds + nanoseconds / 1e9
-            offset += length
+        count, place = struct.unpack_from("=I", answer, 64)[0], 112
         if not count:
             return
-        inode += 1
+        for _ in range(count):
+            # struct btrfs_ioctl_search_header; items are little-endian as on the disk.
+            _, inode, offset, kind, length = _SEARCH_HEADER.unpack_from(answer, place)
+            place += _SEARCH_HEADER.size
+            yield inode, kind, answer, place
+            place += length
+        key = (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
 
 
 def inode_changed_s(descriptor: int, inode: int) -> float | None:
