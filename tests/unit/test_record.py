@@ -73,6 +73,7 @@ def test_a_round_trip_loses_nothing() -> None:
         description='quotes ", backslashes \\ and\nlines',
         kernels=("6.1", "6.2"),
         transaction=Transaction("dnf5", ("dnf",), "", changes, Outcome.INTERRUPTED, None),
+        nested=("srv/two\nlines \udcff", "var/lib/machines"),
     )
     assert parse(dump(record))._replace(stored=None) == record
     assert dump(record).isascii()

@@ -52,6 +52,7 @@ def take(
         kernels=kernels.with_modules(host.root_fd),
         boot_files=saved_kernels.save_outside(host, store),
         transaction=transaction,
+        nested=btrfs.nested(host.root),
     )
     return store.take(record, host.root)
 
