@@ -161,8 +161,9 @@ class Filesystem:
         self.trees[tree] = found._replace(files=files)
 
     def make_directory(self, model: str, tree: str, path: str) -> None:
-        self.make_room(model, tree, path)
-        self.trees[tree].files[path] = "directory"
+        if path not in self.trees[tree].files:
+            self.make_room(model, tree, path)
+            self.trees[tree].files[path] = "directory"
 
     def copy(self, source: str, tree: str, path: str) -> None:
         self.make_room(source, tree, path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fs_rollback.core import root_steps, steps
+from fs_rollback.core import nested_steps, root_steps, steps
 from fs_rollback.core.pending import Pending, PendingError, State, dump, parse
 from fs_rollback.core.plan import (
     CommitStep,
@@ -31,9 +31,9 @@ _PREPARING = (
     steps.KeepPaths,
     steps.CarrySubvolume,
     steps.SealSubvolumes,
-    steps.RemoveStubs,
+    nested_steps.RemoveStubs,
     steps.MendFstab,
-    steps.AddMounts,
+    nested_steps.AddMounts,
     root_steps.Sync,
 )
 EVERY_STEP: tuple[steps.Step, ...] = (
@@ -41,7 +41,7 @@ EVERY_STEP: tuple[steps.Step, ...] = (
     steps.KeepPaths("root", SPARE, SPARE + ".keep", ("/home", "/a b", "/ä")),
     steps.CarrySubvolume("root", SPARE, "var/lib/machines"),
     steps.SealSubvolumes(SPARE, ("var/lib/x", "y")),
-    steps.RemoveStubs("", SPARE, (STORE,), ("home",)),
+    nested_steps.RemoveStubs("", SPARE, (STORE,), ("home",)),
     steps.MendFstab(SPARE, "root"),
     steps.MendFstab(SPARE, ""),
     root_steps.Exchange("root", SPARE, "0" * 32),
@@ -50,7 +50,8 @@ EVERY_STEP: tuple[steps.Step, ...] = (
     root_steps.SetAside(SPARE, REPLACED, "root", 256, "0" * 32, "2026-11-23T13:29:57Z", "why"),
     root_steps.SetAside(SPARE, REPLACED, "", 5, "0" * 32, "2026-11-23T13:29:57Z", "why"),
     root_steps.KeepNewRoot(SPARE, REPLACED, "2026-11-23T13:29:57Z", "why", "1" * 32),
-    steps.AddMounts(SPARE, ("UUID=1 /home btrfs subvol=home 0 0",)),
+    nested_steps.AddMounts(SPARE, ("UUID=1 /home btrfs subvol=home 0 0",)),
+    nested_steps.RestoreSubvolume(f"{STORE}/{REPLACED}", SPARE, "var/lib/x"),
 )
 
 
@@ -149,11 +150,12 @@ def test_what_stays_in_the_top_level() -> None:
 
 def test_stubs_are_cleared_where_nothing_is_carried() -> None:
     # A snapshot of the top level has stand-ins of the store and of what fstab mounts.
-    stubs = frozenset({"home", "old", "var/lib/machines", STORE + "/yum_1"})
-    plan = _plan("2011", stubs=stubs)
-    found = [step for step in plan.steps if isinstance(step, steps.RemoveStubs)]
-    assert [(s.remove, s.directories) for s in found] == [((STORE, "old"), ("home",))]
-    assert not any(isinstance(step, steps.RemoveStubs) for step in _plan("fedora").steps)
+    stubs = frozenset({"home", "old", "srv/x", "root/y", "var/lib/machines", STORE + "/yum_1"})
+    plan = _plan("2011", stubs=stubs, outside=frozenset({"old"}))
+    found = [step for step in plan.steps if isinstance(step, nested_steps.RemoveStubs)]
+    # What is kept comes from today, with what is there now at such a place.
+    assert [(s.remove, s.directories) for s in found] == [((STORE, "old"), ("home", "srv/x"))]
+    assert not any(isinstance(step, nested_steps.RemoveStubs) for step in _plan("fedora").steps)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_a_journal_brings_back_the_very_plan(layout: str) -> None:
 
 
 def test_every_kind_of_step_is_read_back() -> None:
-    there = (*vars(steps).values(), *vars(root_steps).values())
+    there = (*vars(steps).values(), *vars(root_steps).values(), *vars(nested_steps).values())
     kinds = {v for v in there if isinstance(v, type) and hasattr(v, "by_hand")}
     assert {type(step) for step in EVERY_STEP} == kinds - {steps.Step}
     pending = _pending(Plan(EVERY_STEP, 7))

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from fs_rollback.core import root_steps, steps
+from fs_rollback.core import nested_steps, root_steps, steps
 from fs_rollback.core.plan import plan_rollback
 from fs_rollback.core.record import Kind, parse
 from fs_rollback.core.snapshot import STORE
@@ -284,6 +284,6 @@ def test_stand_ins_are_cleared_and_mount_points_stay() -> None:
     disk = machine("2011").filesystem
     disk.snapshot("", SPARE, read_only=False)
     assert STORE + "/" + NAME in disk.trees[SPARE].stubs
-    steps.RemoveStubs("", SPARE, (STORE + "/" + NAME, "ext2_saved"), ("home",)).apply(disk)
+    nested_steps.RemoveStubs("", SPARE, (STORE + "/" + NAME, "ext2_saved"), ("home",)).apply(disk)
     assert disk.trees[SPARE].stubs == {"var/lib/machines"}
     assert disk.trees[SPARE].files["home"] == "directory"

@@ -91,6 +91,21 @@ def escape(text: str) -> str:
     return "".join(f"\\{ord(c):03o}" if c in " \t\n\\" else c for c in text)
 
 
+def with_mounts(text: str, lines: Sequence[str]) -> str:
+    """Return `text` with these lines behind it, in the place of other lines for their mount points.
+
+    Those are commented out. A line that is there stays where it is.
+    """
+    old = text.split("\n")
+    present = {entry.text: entry for entry in parse(text)}
+    missing = [line for line in lines if line not in present]
+    points = {entry.point for entry in parse("\n".join(missing))}
+    for entry in present.values():
+        if entry.point in points:
+            old[entry.line - 1] = "#" + old[entry.line - 1]
+    return with_lines("\n".join(old), missing) if missing else text
+
+
 def with_lines(text: str, lines: Sequence[str]) -> str:
     """Return `text` with these lines behind it; a missing last newline is added."""
     gap = "\n" if text and not text.endswith("\n") else ""

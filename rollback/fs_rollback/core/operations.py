@@ -49,7 +49,7 @@ class Operations(Protocol):
         """Remove what is at `path` in `tree`; nothing to do if there is none, nor a way to it."""
 
     def make_directory(self, model: str, tree: str, path: str) -> None:
-        """Put an empty directory at `path` in `tree`, with the mode and owner it has in `model`."""
+        """Put an empty directory in the place of a stand-in, with the mode and owner in `model`."""
 
     def copy(self, source: str, tree: str, path: str) -> None:
         """Replace what is at `path` in `tree` by a copy of what `source` has there."""

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-from . import boot_steps, mountinfo, steps
+from . import boot_steps, mountinfo, nested_steps, steps
 from . import layout as layouts
 from .boot_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
 from .operations import Operations
@@ -22,10 +22,11 @@ _STEPS: dict[str, Any] = {
         KeepNewRoot,
         steps.KeepPaths,
         steps.CarrySubvolume,
+        nested_steps.RestoreSubvolume,
         steps.SealSubvolumes,
-        steps.RemoveStubs,
+        nested_steps.RemoveStubs,
         steps.MendFstab,
-        steps.AddMounts,
+        nested_steps.AddMounts,
         Exchange,
         SetDefault,
         Sync,
@@ -148,8 +149,11 @@ class Situation:
     """All that a plan is made from.
 
     `keep` are paths in the root, absolute and resolved. `mounted_elsewhere` are subvolume paths
-    that the tree's fstab mounts by name. `stubs` are the paths of empty stand-ins in the target.
-    `added_mounts` are lines of the tree's fstab for places where the target has old data.
+    that the tree's fstab mounts by name. `stubs` are the paths of all empty stand-ins that a
+    snapshot of the target has, `outside` those of them that stand for subvolumes beside the root,
+    `restored` are subvolumes inside the target itself that are to be brought back.
+    `added_mounts` are lines of the tree's fstab for what is mounted where the target has old data
+    or a stand-in.
     `created` is an RFC 3339 time, `spare` and `replaced` are free names.
     """
 
@@ -167,6 +171,8 @@ class Situation:
     stubs: frozenset[str]
     kernels: KernelPlan = KernelPlan()
     added_mounts: tuple[str, ...] = ()
+    outside: frozenset[str] = frozenset()
+    restored: tuple[Subvolume, ...] = ()
 
 
 def plan_rollback(situation: Situation) -> Plan:
@@ -186,9 +192,14 @@ def plan_rollback(situation: Situation) -> Plan:
         prepare.append(steps.KeepPaths(root.path, spare, spare + ".keep", situation.keep))
     nested = nested_subvolumes(situation)
     prepare += [steps.CarrySubvolume(root.path, spare, relative(root, s)) for s in nested]
-    sealed = tuple(relative(root, s) for s in nested if s.read_only)
-    prepare += [steps.SealSubvolumes(spare, sealed)] if sealed else []
-    prepare += _mend(situation, {relative(root, s) for s in nested})
+    sealed = [relative(root, s) for s in nested if s.read_only]
+    target = situation.target.subvolume
+    if target is not None and situation.restored:
+        restored = [(relative(target, s), s) for s in situation.restored]
+        prepare += [nested_steps.RestoreSubvolume(target.path, spare, path) for path, _ in restored]
+        sealed += [path for path, s in restored if s.read_only]
+    prepare += [steps.SealSubvolumes(spare, tuple(sealed))] if sealed else []
+    prepare += _mend(situation)
     if kernels.menu:
         prepare.append(boot_steps.RenewMenu(root.path, spare, **kernels.menu._asdict()))
     if kernels.lend:
@@ -272,19 +283,30 @@ def _stays_in_top_level(subvolume: Subvolume, situation: Situation) -> bool:
     )
 
 
-def _mend(situation: Situation, carried: set[str]) -> list[steps.Step]:
-    found: list[steps.Step] = []
-    directories = tuple(sorted(situation.stubs & situation.mounted_elsewhere - carried))
-    remove = {
+def left_stand_ins(situation: Situation) -> frozenset[str]:
+    """Return the stand-ins of the target to whose places nothing else comes in the new root."""
+    root = situation.layout.root
+    filled = [f"/{relative(root, s)}" for s in nested_subvolumes(situation)]
+    if situation.target.subvolume is not None:
+        filled += [f"/{relative(situation.target.subvolume, s)}" for s in situation.restored]
+    filled += [*situation.keep, f"/{STORE}"]
+    return frozenset(
         stub
-        for stub in situation.stubs - carried - set(directories)
-        if not mountinfo.is_within("/" + stub, f"/{STORE}")
-    }
+        for stub in situation.stubs
+        if not any(mountinfo.is_within("/" + stub, place) for place in filled)
+    )
+
+
+def _mend(situation: Situation) -> list[steps.Step]:
+    found: list[steps.Step] = []
+    left = left_stand_ins(situation)
+    remove = left & situation.outside
+    directories = tuple(sorted(left - remove))
     if situation.target_from_top_level:
-        remove.add(STORE)
+        remove |= {STORE}
     if remove or directories:
         found.append(
-            steps.RemoveStubs(
+            nested_steps.RemoveStubs(
                 situation.layout.root.path, situation.spare, tuple(sorted(remove)), directories
             )
         )
@@ -294,7 +316,7 @@ def _mend(situation: Situation, carried: set[str]) -> list[steps.Step]:
     if says and says != wanted:
         found.append(steps.MendFstab(situation.spare, wanted))
     if situation.added_mounts:
-        found.append(steps.AddMounts(situation.spare, situation.added_mounts))
+        found.append(nested_steps.AddMounts(situation.spare, situation.added_mounts))
     return found
 
 

@@ -111,32 +111,6 @@ class SealSubvolumes:
 
 
 @dataclass(frozen=True)
-class RemoveStubs:
-    """Empty stand-ins of subvolumes that stay where they are; mount points become directories."""
-
-    root: str
-    spare: str
-    remove: tuple[str, ...]
-    directories: tuple[str, ...]
-
-    def describe(self) -> str:
-        paths = ", ".join("/" + path for path in self.remove + self.directories)
-        return f"Clear the empty stand-ins of other subvolumes in the new root: {paths}."
-
-    def apply(self, operations: Operations) -> None:
-        for path in self.remove:
-            operations.make_room(self.root, self.spare, path)
-        for path in self.directories:
-            operations.make_directory(self.root, self.spare, path)
-
-    def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
-
-@dataclass(frozen=True)
 class MendFstab:
     """The snapshot's fstab names the root subvolume as this machine does today; "" is none."""
 
@@ -152,31 +126,6 @@ class MendFstab:
         mended = fstab.with_root_subvolume(text, self.subvolume or None)
         if mended != text:
             operations.write_file(self.spare, "etc/fstab", mended)
-
-    def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
-
-@dataclass(frozen=True)
-class AddMounts:
-    """The snapshot has old data where a subvolume is mounted by now: that one stays in sight."""
-
-    spare: str
-    lines: tuple[str, ...]
-
-    def describe(self) -> str:
-        points = ", ".join(entry.point for entry in fstab.parse("\n".join(self.lines)))
-        return f"Mount in the new root too what is a subvolume of its own by now: {points}."
-
-    def apply(self, operations: Operations) -> None:
-        text = operations.read_file(self.spare, "etc/fstab")
-        present = {entry.point for entry in fstab.parse(text)}
-        missing = [n for n in self.lines if not present & {e.point for e in fstab.parse(n)}]
-        if missing:
-            operations.write_file(self.spare, "etc/fstab", fstab.with_lines(text, missing))
 
     def undo(self, operations: Operations) -> None:
         """Nothing to take back: the new root is deleted as a whole."""

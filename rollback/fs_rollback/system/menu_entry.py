@@ -23,7 +23,7 @@ from ..core.naming import TRIAL_PREFIX, trial_name
 from ..core.record import Kind
 from ..core.snapshot import OFFLINE_UPDATE, STORE, Snapshot
 from ..errors import RefusedError
-from . import btrfs, files, kernels, places
+from . import files, kernels, places, stand_ins
 from .boot import Boot
 from .host import Host
 from .operations import Operations
@@ -115,21 +115,16 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
     operations.snapshot(snapshot.path, path, read_only=False)
     for trigger in OFFLINE_UPDATE:
         operations.remove(path, trigger)
-    for stub in _stubs(host, snapshot):
-        operations.make_directory(snapshot.path, path, stub)
     text = operations.read_file(path, "etc/fstab")
-    mended = fstab.without_subvolumes_of(fstab.with_root_subvolume(text, path), layout.root.path)
+    with files.opened(host.path(snapshot.path)) as tree:
+        found = stand_ins.recorded(snapshot, tree)
+        mounts = stand_ins.mounts(host, layout, text, tree, found)
+    for stub in found:
+        operations.make_directory(layout.root.path, path, stub)
+    mended = fstab.with_mounts(fstab.with_root_subvolume(text, path), mounts)
+    mended = fstab.without_subvolumes_of(mended, layout.root.path)
     if mended != text:
         operations.write_file(path, "etc/fstab", mended)
-
-
-def _stubs(host: Host, snapshot: Snapshot) -> list[str]:
-    """Return the stand-ins of nested subvolumes that the snapshot has: nobody can write there."""
-    source = snapshot.record.source.path if snapshot.record else ""
-    prefix = f"{source}/" if source else ""
-    inside = [s.path[len(prefix) :] for s in host.subvolumes if s.path.startswith(prefix)]
-    with files.opened(host.path(snapshot.path)) as tree:
-        return [p for p in inside if p and files.inode_of(tree, p) == btrfs.STUB_INODE]
 
 
 def write(host: Host, found: Boot, model: Model, trial: str, title: str) -> None:

@@ -120,7 +120,13 @@ class Operations:
                 raise
 
     def make_directory(self, model: str, tree: str, path: str) -> None:
-        """Put an empty directory at `path` in `tree`, with the mode and owner it has in `model`."""
+        """Put an empty directory in the place of a stand-in, with the mode and owner in `model`.
+
+        What else is at `path` in `tree` stays: a kept path has come to its place, for instance.
+        """
+        with self._parent(tree, path) as place:
+            if os.path.lexists(place) and not btrfs.is_stub(place):
+                return
         self.make_room(model, tree, path)
         self._make_like(model, tree, path)
 
@@ -237,7 +243,10 @@ class Operations:
             self._make_like(model, tree, "/".join(parts[:depth]))
 
     def _make_like(self, model: str, tree: str, path: str) -> None:
-        """Make the directory `path` in `tree`, if it lacks it, as it is in `model`."""
+        """Make the directory `path` in `tree`, if it lacks it, as it is in `model`.
+
+        Where that has no such directory it is one that the owner of the one above may use.
+        """
         with self._parent(tree, path) as place, kernel_errors("make", f"/{tree}/{path}"):
             is_there = os.path.lexists(place)
             if is_there and stat.S_ISDIR(os.lstat(place).st_mode) and not btrfs.is_stub(place):
@@ -245,12 +254,16 @@ class Operations:
             if is_there:  # a stand-in; or a file, or a link, where there is a directory today
                 reclaim.remove(place)
             os.mkdir(place, 0o700)
+            with files.opened(self._path(model)) as root:
+                like = files.status_of(root, path, follow=False)
+            if like is None or not stat.S_ISDIR(like.st_mode) or like.st_ino == btrfs.STUB_INODE:
+                above = os.stat(os.path.dirname(place))
+                os.chown(place, above.st_uid, above.st_gid, follow_symlinks=False)
+                os.chmod(place, 0o755)  # noqa: S103 - as the stand-in showed it
+                return
+            os.chown(place, like.st_uid, like.st_gid, follow_symlinks=False)
+            os.chmod(place, stat.S_IMODE(like.st_mode))
             with self._parent(model, path) as original:
-                if not os.path.lexists(original):
-                    return
-                status = os.lstat(original)
-                os.chown(place, status.st_uid, status.st_gid, follow_symlinks=False)
-                os.chmod(place, stat.S_IMODE(status.st_mode))
                 for name in os.listxattr(original, follow_symlinks=False):
                     value = os.getxattr(original, name, follow_symlinks=False)
                     os.setxattr(place, name, value, follow_symlinks=False)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,11 +12,18 @@ from typing import NamedTuple
 from ..core import fstab, naming
 from ..core.layout import Layout
 from ..core.mountinfo import is_within
-from ..core.plan import Plan, Situation, nested_subvolumes, plan_rollback, relative
+from ..core.plan import (
+    Plan,
+    Situation,
+    left_stand_ins,
+    nested_subvolumes,
+    plan_rollback,
+    relative,
+)
 from ..core.record import format_time
-from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot
+from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
-from . import boot_sources, btrfs, files, keep, kernel_plan, refusals, window
+from . import boot_sources, btrfs, files, keep, kernel_plan, refusals, stand_ins, window
 from .host import Host
 from .store import Store
 
@@ -62,7 +70,9 @@ def propose(
     with files.opened(host.path(target.path)) as tree:
         refusals.refuse_stranger(host, target, tree)
         refusals.refuse_other_layout(host, layout, target, tree)
-        refusals.refuse_fstab_of_target(host, target, tree)
+        text = files.read_in_tree(tree, "etc/fstab") or ""
+        mended = stand_ins.stale(host, text, situation.stubs).values()
+        refusals.refuse_fstab_of_target(host, target, tree, mended)
         pairing = kernel_plan.pair(host, store, layout, target, tree)
     situation = replace(situation, kernels=pairing.plan)
     return Proposal(
@@ -70,7 +80,11 @@ def propose(
         situation,
         plan_rollback(situation),
         tuple(relative(layout.root, subvolume) for subvolume in nested),
-        (*keep.missing(host, keep_paths), *pairing.warnings),
+        (
+            *keep.missing(host, keep_paths),
+            *pairing.warnings,
+            *_out_of_sight(host, situation),
+        ),
     )
 
 
@@ -82,22 +96,18 @@ def _situation(
     keep_paths: tuple[str, ...],
     now: datetime,
 ) -> Situation:
-    nested_paths = {
-        relative(layout.root, s)
-        for s in host.subvolumes
-        if s.id != layout.root.id and is_within("/" + s.path, "/" + layout.root.path)
-    }
-    candidates = nested_paths | {s.path for s in host.subvolumes}
     with files.opened(host.path(target.path)) as tree:
         text = files.read_in_tree(tree, "etc/fstab") or ""
-        inodes = {path: files.inode_of(tree, path) for path in candidates if path}
-        added = tuple(_mounted_by_now(host, text, tree))
-    return Situation(
+        found = btrfs.stand_ins(tree)
+        added = stand_ins.mounts(host, layout, text, tree, found)
+        restored = _to_restore(host, target, tree, found)
+    from_top_level = _is_from_top_level(host, target)
+    situation = Situation(
         layout=layout,
         subvolumes=host.subvolumes,
         default_id=host.default_id,
         target=target,
-        target_from_top_level=_is_from_top_level(host, target),
+        target_from_top_level=from_top_level,
         target_fstab_subvolume=_root_subvolume(text),
         # In the store, whose mode keeps everyone else out while the new root is being made.
         spare=f"{STORE}/{naming.free_name(naming.NEW_ROOT_PREFIX, now, store)}",
@@ -105,26 +115,47 @@ def _situation(
         created=format_time(now),
         keep=keep_paths,
         mounted_elsewhere=boot_sources.mounted_elsewhere(host),
-        stubs=frozenset(p for p, inode in inodes.items() if inode == btrfs.STUB_INODE),
+        stubs=frozenset(found),
         added_mounts=added,
+        outside=stand_ins.outside(host, found) if from_top_level else frozenset(),
     )
+    left = left_stand_ins(situation)
+    return replace(situation, restored=tuple(s for top, s in restored if top in left))
 
 
-def _mounted_by_now(host: Host, text: str, tree: int) -> Iterator[str]:
-    """Give the lines of the machine's fstab for what was in the root when the target was taken.
+def _to_restore(
+    host: Host, target: Snapshot, tree: int, found: Sequence[str]
+) -> list[tuple[str, Subvolume]]:
+    """Return the subvolumes that lie in a replaced root, parents first, each with where.
 
-    A conversion makes /home and /boot subvolumes: without these lines a rollback to before that
-    would show the old files there, and not those that users have written since.
+    That is the path, from the root, of the subvolume that it is or lies in. What is carried over
+    as it is now, or hidden by a mount, does not have to be brought back.
     """
-    entries = boot_sources.fstab_entries(host.root_fd)
-    root = fstab.root_entry(entries)
-    theirs = {entry.point for entry in fstab.parse(text)}
-    for entry in entries:
-        by_name = any(option.startswith("subvol=") for option in entry.options)
-        if root is None or entry.spec != root.spec or not by_name or entry.point in theirs:
-            continue
-        if files.list_in_tree(tree, entry.point.lstrip("/")):
-            yield entry.text
+    if target.subvolume is None or target.is_top_level:
+        return []
+    real = [p for p in found if files.inode_of(tree, p) == btrfs.SUBVOLUME_INODE]
+    tops = [path for path in real if not stand_ins.covered(host, path)]
+    inside = sorted(
+        (s for s in host.subvolumes if s.path.startswith(f"{target.path}/")), key=lambda s: s.path
+    )
+    places = [(relative(target.subvolume, s), s) for s in inside]
+    return [(top, s) for top in tops for place, s in places if is_within(place, top)]
+
+
+def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
+    """Say where data of today gives way to an empty directory, and how to take it along."""
+    found = []
+    for path in sorted(left_stand_ins(situation) - situation.outside):
+        status = files.status_of(host.root_fd, path, follow=False)
+        is_empty = files.list_in_tree(host.root_fd, path) == []
+        if status is not None and not is_empty and not stand_ins.covered(host, path):
+            found.append(shlex.quote(f"/{path}"))
+    if found:
+        yield (
+            f"{situation.target.name} has nothing of {', '.join(found)}, where subvolumes were when"
+            " it was taken: there will be an empty directory. To take along what is there now:"
+            f" {' '.join(f'--keep {path}' for path in found)}"
+        )
 
 
 def _is_from_top_level(host: Host, target: Snapshot) -> bool:

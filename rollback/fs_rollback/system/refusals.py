@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ..core import layout as layouts
 from ..core.layout import Layout
@@ -114,14 +114,19 @@ def of_stranger(host: Host, snapshot: Snapshot) -> bool:
         return is_stranger(host, tree)
 
 
-def refuse_fstab_of_target(host: Host, target: Snapshot, tree: int) -> None:
-    """Raise RefusedError if the target's fstab mounts a subvolume that is no longer there."""
+def refuse_fstab_of_target(
+    host: Host, target: Snapshot, tree: int, mended: Collection[str]
+) -> None:
+    """Raise RefusedError if the target's fstab mounts a subvolume that is no longer there.
+
+    `mended` are lines that the new root will have others for.
+    """
     paths = {subvolume.path for subvolume in host.subvolumes}
     ours = f"UUID={host.uuid}"
     for entry in boot_sources.fstab_entries(tree):
         names = [o[7:].strip("/") for o in entry.options if o.startswith("subvol=")]
         optional = {"noauto", "nofail"} & set(entry.options)
-        missing = [name for name in names if name not in paths]
+        missing = [name for name in names if name not in paths and entry.text not in mended]
         if missing and entry.spec == ours and entry.point != "/" and not optional:
             raise RefusedError(
                 f"/etc/fstab in {target.name} mounts a subvolume that does not exist: {entry.text}",
