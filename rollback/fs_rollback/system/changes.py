@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from ..core.packages import Item, between
 from ..core.record import PackageChange
 from ..core.snapshot import Snapshot, Subvolume
-from . import files, history, process
-from .host import Host
+from . import files, process
+from .host import Host, rpmdb_path
 
 # A name may hold anything, a newline and what looks like another line too.
 _FOUND = re.compile(
@@ -37,7 +37,7 @@ def installed(tree: int) -> set[Item]:
     rpm reads a copy: SQLite wants to write beside the database, which a read-only snapshot does
     not allow, and to know its path, which a detached mount does not have. Raises ProcessError.
     """
-    place = history.rpmdb_path(tree)
+    place = rpmdb_path(tree)
     if place is None:
         return set()
     # In /run, which has room where the disk is full: a good reason to roll back.

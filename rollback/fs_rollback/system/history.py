@@ -14,20 +14,11 @@ from datetime import datetime
 from ..core.record import Outcome, Record
 from ..core.snapshot import Snapshot
 from . import files, syscalls
-from .host import RPMDB_PLACES, Host
+from .host import RPMDB_PLACES, Host, rpmdb_path
 
 # /etc/dnf/dnf.conf, persistdir; libdnf's SQL schema is transaction/private/Transaction.cpp.
 _DNF4_HISTORY = "var/lib/dnf/history.sqlite"
 _DNF4_OUTCOMES = {1: Outcome.DONE, 2: Outcome.FAILED}
-
-
-def rpmdb_path(tree: int) -> str | None:
-    """Return where the rpm database of a tree (an open directory) is, None if it has none."""
-    for path in RPMDB_PLACES:
-        names = files.list_in_tree(tree, path) or []
-        if any(name.startswith("rpmdb.") or name == "Packages" for name in names):
-            return path
-    return None
 
 
 def rpm_lock(host: Host) -> int | None:
@@ -36,7 +27,8 @@ def rpm_lock(host: Host) -> int | None:
     While it is held no rpm transaction can start. Never to be called where rpm's lock is held by
     this very process: fcntl(2) drops all locks of a process on a file when it closes any of them.
     """
-    for path in RPMDB_PLACES:
+    place = rpmdb_path(host.root_fd)
+    for path in (place,) if place else RPMDB_PLACES:
         try:
             descriptor = syscalls.open_in_root(host.root_fd, path + "/.rpm.lock", os.O_RDWR)
         except OSError:

@@ -14,7 +14,9 @@ from ..core.snapshot import STORE, Subvolume
 from ..errors import KernelError, RefusedError, UnsupportedRootError, require_root
 from . import btrfs, files, syscalls
 
+# Fedora's place, that of EL 8 and 9; and where rpm is told which.
 RPMDB_PLACES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
+_RPM_MACROS = ("usr/lib/rpm/macros", "etc/rpm/macros")
 
 
 class Host:
@@ -107,11 +109,29 @@ class Host:
         a broken machine.
         """
         device = os.fstat(self.root_fd).st_dev
-        for path in ("usr", "etc", *RPMDB_PLACES):
+        rpmdb = rpmdb_path(self.root_fd)
+        # Whatever lies at the other place: something empty, or left there by an older system.
+        for path in ("usr", "etc", *([rpmdb] if rpmdb else RPMDB_PLACES)):
             other = files.device_of(self.root_fd, path)
             if other is not None and other != device:
                 return f"/{path} is a subvolume or filesystem of its own"
         return ""
+
+
+def rpmdb_path(tree: int) -> str | None:
+    """Return where the rpm database of a tree (an open directory) is, None if it has none."""
+    found = []
+    for path in RPMDB_PLACES:
+        names = files.list_in_tree(tree, path) or []
+        if any(name.startswith("rpmdb.") or name == "Packages" for name in names):
+            found.append(path)
+    if len(found) < 2 or files.real_path(tree, found[0]) == files.real_path(tree, found[1]):
+        return found[0] if found else None
+    texts = (files.read_in_tree(tree, macros) or "" for macros in _RPM_MACROS)
+    lines = (line.split() for text in texts for line in text.split("\n"))
+    said = [words[1] for words in lines if len(words) == 2 and words[0] == "%_dbpath"]
+    # "%{_var}/lib/rpm", for instance
+    return next((p for p in found if said and said[-1].endswith(p.partition("/")[2])), found[0])
 
 
 def read_mounts(process: str = "self") -> tuple[mountinfo.Mount, ...]:

@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from ..config import Config
 from ..core.mountinfo import is_within
 from ..errors import RefusedError
-from . import boot_sources, files, history
-from .host import Host
+from . import boot_sources, files
+from .host import Host, rpmdb_path
 
 # What packages own goes back as a whole or not at all.
 _OWNED_BY_PACKAGES = ("/usr", "/etc", "/boot")
@@ -91,7 +91,7 @@ def _real_path(host: Host, path: str) -> str | None:
 
 
 def _refuse_packages(host: Host, path: str, real: str) -> None:
-    rpmdb = history.rpmdb_path(host.root_fd)
+    rpmdb = rpmdb_path(host.root_fd)
     owned = {*_OWNED_BY_PACKAGES, *(["/" + rpmdb] if rpmdb else [])}
     for place in owned:
         if is_within(place, real) or (place != "/etc" and is_within(real, place)):

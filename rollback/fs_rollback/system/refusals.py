@@ -12,7 +12,7 @@ from ..core.mountinfo import is_within, unescape
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
 from . import boot_sources, files, history
-from .host import Host
+from .host import Host, rpmdb_path
 
 
 def read_only(host: Host) -> RefusedError:
@@ -54,7 +54,7 @@ def refuse_what_is_not_mounted(host: Host) -> None:
     wanted = {"/usr", "/etc", "/boot"}
     if not boot_sources.entry_files(host.root_fd):
         wanted |= {"/efi", "/boot/efi"}
-    if history.rpmdb_path(host.root_fd) is None:
+    if rpmdb_path(host.root_fd) is None:
         wanted |= {"/var", "/var/lib", "/var/lib/rpm"}
     entries = boot_sources.fstab_entries(host.root_fd)
     device = os.fstat(host.root_fd).st_dev
