@@ -29,6 +29,7 @@ _CHANGING = frozenset(
         "sync",
         "make_room",
         "make_directory",
+        "renew_swap",
         "copy",
         "write_file",
         "write_record",

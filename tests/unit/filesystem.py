@@ -171,6 +171,10 @@ class Filesystem:
         wanted = {n: t for n, t in found.items() if n == path or n.startswith(path + "/")}
         self._writable(tree).files.update(wanted)
 
+    def renew_swap(self, tree: str, path: str) -> None:
+        self._change()
+        self._writable(tree).files[path] = "swap"
+
     def read_file(self, tree: str, path: str) -> str:
         return self._tree(tree).files.get(path, "")
 

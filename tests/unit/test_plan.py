@@ -51,6 +51,7 @@ EVERY_STEP: tuple[steps.Step, ...] = (
     root_steps.SetAside(SPARE, REPLACED, "", 5, "0" * 32, "2026-11-23T13:29:57Z", "why"),
     root_steps.KeepNewRoot(SPARE, REPLACED, "2026-11-23T13:29:57Z", "why", "1" * 32),
     nested_steps.AddMounts(SPARE, ("UUID=1 /home btrfs subvol=home 0 0",)),
+    nested_steps.RenewSwap(SPARE, ("swap/file",)),
     nested_steps.RestoreSubvolume(f"{STORE}/{REPLACED}", SPARE, "var/lib/x"),
 )
 

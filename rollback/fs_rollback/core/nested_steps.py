@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The steps of a plan for what a snapshot of the root does not have: nested subvolumes.
+"""The steps of a plan for what a snapshot of the root does not have, or not so that it is of use.
 
-Steps as in steps.py. That a nested subvolume is carried over is one of those.
+Steps as in steps.py. That nested subvolumes are carried over is one of those.
 """
 
 from __future__ import annotations
@@ -32,6 +32,28 @@ class RestoreSubvolume:
 
     def undo(self, operations: Operations) -> None:
         operations.delete(join(self.spare, self.path))
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class RenewSwap:
+    """The kernel swaps to no file that shares its data with a copy."""
+
+    spare: str
+    paths: tuple[str, ...]
+
+    def describe(self) -> str:
+        paths = ", ".join("/" + path for path in self.paths)
+        return f"Make swap files anew, which the kernel would not use as copies: {paths}."
+
+    def apply(self, operations: Operations) -> None:
+        for path in self.paths:
+            operations.renew_swap(self.spare, path)
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
 
     def by_hand(self) -> tuple[str, ...]:
         return ()

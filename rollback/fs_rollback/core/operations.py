@@ -54,6 +54,9 @@ class Operations(Protocol):
     def copy(self, source: str, tree: str, path: str) -> None:
         """Replace what is at `path` in `tree` by a copy of what `source` has there."""
 
+    def renew_swap(self, tree: str, path: str) -> None:
+        """Make a swap file anew that the kernel would not use as it is."""
+
     def read_file(self, tree: str, path: str) -> str:
         """Return a text file of a tree, "" if there is none."""
 

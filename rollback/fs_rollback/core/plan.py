@@ -23,6 +23,7 @@ _STEPS: dict[str, Any] = {
         steps.KeepPaths,
         steps.CarrySubvolume,
         nested_steps.RestoreSubvolume,
+        nested_steps.RenewSwap,
         steps.SealSubvolumes,
         nested_steps.RemoveStubs,
         steps.MendFstab,
@@ -151,7 +152,8 @@ class Situation:
     `keep` are paths in the root, absolute and resolved. `mounted_elsewhere` are subvolume paths
     that the tree's fstab mounts by name. `stubs` are the paths of all empty stand-ins that a
     snapshot of the target has, `outside` those of them that stand for subvolumes beside the root,
-    `restored` are subvolumes inside the target itself that are to be brought back.
+    `restored` are subvolumes inside the target itself that are to be brought back. `swap` are the
+    swap files, from the root, that the new root has copies of.
     `added_mounts` are lines of the tree's fstab for what is mounted where the target has old data
     or a stand-in.
     `created` is an RFC 3339 time, `spare` and `replaced` are free names.
@@ -173,6 +175,7 @@ class Situation:
     added_mounts: tuple[str, ...] = ()
     outside: frozenset[str] = frozenset()
     restored: tuple[Subvolume, ...] = ()
+    swap: tuple[str, ...] = ()
 
 
 def plan_rollback(situation: Situation) -> Plan:
@@ -198,6 +201,7 @@ def plan_rollback(situation: Situation) -> Plan:
         restored = [(relative(target, s), s) for s in situation.restored]
         prepare += [nested_steps.RestoreSubvolume(target.path, spare, path) for path, _ in restored]
         sealed += [path for path, s in restored if s.read_only]
+    prepare += [nested_steps.RenewSwap(spare, situation.swap)] if situation.swap else []
     prepare += [steps.SealSubvolumes(spare, tuple(sealed))] if sealed else []
     prepare += _mend(situation)
     if kernels.menu:

@@ -6,7 +6,9 @@ The Python names are the old ones, which versions 6.2 to 7 all have.
 
 from __future__ import annotations
 
+import array
 import errno
+import fcntl
 import os
 import struct
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from . import syscalls
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is made
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
 _READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_FS_COMPR_FL, _FS_NOCOW_FL = 0x4, 0x800000  # linux/fs.h
 _DIR_INDEX_KEY, _ROOT_ITEM_KEY = 96, 132  # linux/btrfs_tree.h
 STUB_INODE = 2  # BTRFS_EMPTY_SUBVOL_DIR_OBJECTID: where a snapshot has no nested subvolume
 
@@ -190,6 +194,21 @@ def set_default_subvolume(top: str, subvolume: int) -> None:
     """Make the subvolume with this ID the default."""
     with kernel_errors("set the default subvolume of", top):
         btrfsutil.set_default_subvolume(top, subvolume)
+
+
+def is_nocow(descriptor: int) -> bool:
+    """Whether the data of an open file is overwritten in place, chattr(1) +C. Raises OSError."""
+    answer = array.array("i", [0, 0])
+    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, answer)
+    return bool(answer[0] & _FS_NOCOW_FL)
+
+
+def make_nocow(descriptor: int) -> None:
+    """Make an empty file one whose data is overwritten in place, uncompressed. Raises OSError."""
+    flags = array.array("i", [0, 0])
+    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, flags)
+    flags[0] = flags[0] & ~_FS_COMPR_FL | _FS_NOCOW_FL
+    fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, flags)
 
 
 def is_stub(path: str) -> bool:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 
-from ..core import boot_files, chain, cmdline
+from ..core import boot_files, chain, cmdline, mountinfo
 from ..core.boot_entries import trial_of
 from ..core.chain import Link
 from ..core.loaders import Loader
@@ -21,6 +22,8 @@ from . import (
     kernels,
     plugin_state,
     saved_kernels,
+    stand_ins,
+    swap,
     window,
 )
 from .boot_chain import Walk
@@ -43,6 +46,7 @@ def walk(host: Host, store: Store | None) -> tuple[Link, ...]:
             *_layout(found),
             *_other_entries(found),
             *_kernel_updates(found),
+            *_swap_files(found),
             *_boot_out_of_reach(found),
             *_snapshot_entries(found),
             _plugin(host),
@@ -192,6 +196,33 @@ def _foreign_root(walk: Walk, text: str) -> Iterator[Link]:
             "kernel updates",
             f"the next kernel update would boot another root: /etc/kernel/cmdline says root={spec}",
             f"In /etc/kernel/cmdline, write 'root={own}'.",
+        )
+
+
+def _swap_files(walk: Walk) -> Iterator[Link]:
+    """Tell of swap files on btrfs that the kernel will not use."""
+    host = walk.host
+    for path in swap.named(walk.tree):
+        if stand_ins.covered(host, path):
+            mount = mountinfo.containing(host.mounts, os.path.join(host.root, path))
+            there = mount is not None and mount.point != host.mount.point
+            if not there or not walk.is_mounted or mount is None or mount.fstype != "btrfs":
+                continue  # not to be looked at here, or a filesystem with other rules
+        try:
+            why, size = swap.status(walk.tree, path)
+        except KernelError as error:
+            yield chain.warning("swap", f"a swap file cannot be looked at: {error}", error.hint)
+            continue
+        if not why:
+            yield chain.ok("swap", f"/{path} can be used")
+            continue
+        file, when = shlex.quote(f"/{path}"), "" if walk.is_mounted else "After the reboot: "
+        make = f"btrfs filesystem mkswapfile --size {size or '4G'} {file}"
+        yield chain.warning(
+            "swap",
+            f"the kernel will not use a swap file that /etc/fstab or a unit names: /{path} {why}",
+            f"{when}{make if why == 'is missing' else f'rm {file}; {make}'}. A subvolume of its"
+            " own, beside the root, keeps it out of snapshots.",
         )
 
 

@@ -19,6 +19,7 @@ from . import (
     places,
     process,
     reclaim,
+    swap,
     syscalls,
 )
 from .host import Host
@@ -145,6 +146,11 @@ class Operations:
                 ("cp", "--archive", "--reflink=auto", "--no-target-directory", origin, place),
                 pass_fds=descriptors,
             )
+
+    def renew_swap(self, tree: str, path: str) -> None:
+        """Make a swap file anew that the kernel would not use as it is."""
+        with self._parent(tree, path) as place, kernel_errors("make anew", f"/{tree}/{path}"):
+            swap.renew(place)
 
     def read_file(self, tree: str, path: str) -> str:
         """Return a text file of a tree, "" if there is none."""

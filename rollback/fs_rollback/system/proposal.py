@@ -23,9 +23,10 @@ from ..core.plan import (
 from ..core.record import format_time
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
-from . import boot_sources, btrfs, files, keep, kernel_plan, refusals, stand_ins, window
+from . import boot_sources, btrfs, files, keep, kernel_plan, refusals, stand_ins, swap, window
 from .host import Host
 from .store import Store
+from .swap import SwapFile
 
 
 class Proposal(NamedTuple):
@@ -74,7 +75,10 @@ def propose(
         mended = stand_ins.stale(host, text, situation.stubs).values()
         refusals.refuse_fstab_of_target(host, target, tree, mended)
         pairing = kernel_plan.pair(host, store, layout, target, tree)
-    situation = replace(situation, kernels=pairing.plan)
+        theirs = (*(f"/{relative(layout.root, s)}" for s in nested), *situation.keep)
+        swap_files = tuple(swap.in_new_root(host, layout.root.path, tree, theirs))
+    renewed = tuple(f.path for f in swap_files) if swap.has_room(host, swap_files) else ()
+    situation = replace(situation, kernels=pairing.plan, swap=renewed)
     return Proposal(
         target,
         situation,
@@ -84,6 +88,7 @@ def propose(
             *keep.missing(host, keep_paths),
             *pairing.warnings,
             *_out_of_sight(host, situation),
+            *_swap_that_changes(situation, swap_files),
         ),
     )
 
@@ -155,6 +160,26 @@ def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
             f"{situation.target.name} has nothing of {', '.join(found)}, where subvolumes were when"
             " it was taken: there will be an empty directory. To take along what is there now:"
             f" {' '.join(f'--keep {path}' for path in found)}"
+        )
+
+
+def _swap_that_changes(situation: Situation, found: Sequence[SwapFile]) -> Iterator[str]:
+    """Say what the new root has no swap file for, or another one than the command line names."""
+    files_of = {f.path: shlex.quote(f"/{f.path}") for f in found}
+    for path, size in found:
+        if path not in situation.swap:
+            yield (
+                f"there is no room to make the swap file {files_of[path]} anew, and the kernel"
+                " would not use a copy. To have it again, after the reboot, when there is room:"
+                f" rm {files_of[path]}; btrfs filesystem mkswapfile --size {size} {files_of[path]}"
+            )
+    places = [s.where for s in situation.layout.statements if "resume_offset=" in s.text]
+    if situation.swap and places:
+        ask = (f"btrfs inspect-internal map-swapfile -r {files_of[p]}" for p in situation.swap)
+        yield (
+            "a swap file that is made anew lies elsewhere on the disk: with the resume_offset in"
+            f" {', '.join(places)}, a hibernated machine would not resume. To have the new number,"
+            f" after the reboot: {'; '.join(ask)}"
         )
 
 
