@@ -5,7 +5,13 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from fs_rollback.core.naming import REPLACED_PREFIX, SNAPSHOT_PREFIX, free_name, resolve
+from fs_rollback.core.naming import (
+    REPLACED_PREFIX,
+    SNAPSHOT_PREFIX,
+    free_name,
+    grouped,
+    resolve,
+)
 from fs_rollback.core.record import Kind
 from fs_rollback.core.snapshot import Snapshot
 from fs_rollback.errors import UsageError
@@ -115,3 +121,15 @@ def test_latest_of_nothing_says_how_to_begin(present: list[Snapshot]) -> None:
     with pytest.raises(UsageError, match="no snapshot yet") as caught:
         resolve("latest", present)
     assert "fs-rollback create" in caught.value.hint
+
+
+def test_few_paths_are_named_and_many_are_counted() -> None:
+    few = [f"/srv/{n}" for n in range(12)]
+    assert grouped(few) == few
+    layers = [f"/var/lib/docker/{n}" for n in range(40)]
+    many = [*layers, "/.snapshots", "/.snapshots/1/snapshot", "/.snapshots/2/snapshot", "/srv/a b"]
+    assert grouped(many) == [
+        "/.snapshots and 2 in it", "/srv/a b", "40 in /var/lib/docker"
+    ]  # fmt: skip
+    scattered = grouped([f"/home/{n}/vm" for n in range(30)])
+    assert (len(scattered), scattered[-1]) == (13, "18 more places")

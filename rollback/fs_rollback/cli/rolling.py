@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any, Callable, TypeVar
 
 from .. import config, report
-from ..core.naming import REPLACED_PREFIX, free_name, resolve
+from ..core.naming import REPLACED_PREFIX, free_name, grouped, resolve
 from ..core.packages import summary
 from ..core.record import Kind, PackageChange, format_time, package_dict
 from ..core.snapshot import Snapshot
-from ..core.steps import Step
+from ..core.steps import CarrySubvolume, Step
 from ..errors import KernelError, ProcessError, RefusedError, UsageError
 from ..system import changes, executor, refusals, rollback, settling, verify, window
 from ..system import keep as paths_to_keep
@@ -211,6 +211,7 @@ def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:
         "files": None if written is None else proposals.lost_files(proposal, written),
         "kept": list(proposal.situation.keep),
         "carried": ["/" + path for path in proposal.carried],
+        "mounted": list(proposal.mounted),
     }
 
 
@@ -228,20 +229,44 @@ def _print_proposal(verb: str, proposal: proposals.Proposal, reverts: dict[str, 
     print(f"{verb} to {target.name}, {report.local_time(target.created)}", end="")
     print(f" ({report.what(target)})" if report.what(target) else "")
     print("\nWhat is done:")
-    for number, step in enumerate(proposal.plan.steps, start=1):
-        print(f" {number:2}. {report.clean(step.describe())}")
+    for numbers, sentence in _sentences(proposal.plan.steps):
+        print(f" {numbers:>2}. {report.clean(sentence)}")
     print("\nWhat goes back:")
     _print_packages(reverts["packages"])
     for advisory in reverts["advisories"] or []:
         print(f"  Security: this applies again: {report.clean(advisory)}")
     _print_files(reverts["files"])
-    for path in reverts["kept"]:
-        print(f"  {report.clean(path)} stays as it is now.")
-    for path in reverts["carried"]:
-        print(f"  {report.clean(path)} (a nested subvolume) stays as it is now.")
+    _print_what_stays(reverts)
     for warning in proposal.warnings:
         print(f"\nWarning: {report.clean(warning)}")
     print()
+
+
+def _sentences(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
+    """Give the numbers of steps and what they do; many nested subvolumes are one sentence."""
+    carried = [n for n, step in enumerate(steps, start=1) if isinstance(step, CarrySubvolume)]
+    for number, step in enumerate(steps, start=1):
+        if len(carried) <= _SHOWN or not isinstance(step, CarrySubvolume):
+            yield str(number), step.describe()
+        elif number == carried[0]:
+            paths = [f"/{s.path}" for s in steps if isinstance(s, CarrySubvolume)]
+            where = ", ".join(grouped(paths))
+            sentence = f"Carry over {len(paths)} nested subvolumes as they are now: {where}."
+            yield f"{number}-{carried[-1]}", sentence
+
+
+def _print_what_stays(reverts: dict[str, Any]) -> None:
+    print("\nWhat stays as it is now:")
+    for path in reverts["kept"]:
+        print(f"  {report.clean(path)}")
+    for path in grouped(reverts["carried"]):
+        kind = "a nested subvolume" if path.startswith("/") else "nested subvolumes"
+        print(f"  {report.clean(path)} ({kind})")
+    if reverts["mounted"]:
+        points = ", ".join(map(report.clean, reverts["mounted"]))
+        print(f"  {points} (mounted, no part of the root and its snapshots)")
+    if not (reverts["kept"] or reverts["carried"] or reverts["mounted"]):
+        print("  Nothing in the root; what is outside it.")
 
 
 def _print_packages(rows: list[dict[str, Any]] | None) -> None:

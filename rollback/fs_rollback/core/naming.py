@@ -7,6 +7,7 @@ from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
 
 from ..errors import UsageError
+from .mountinfo import is_within
 from .snapshot import Snapshot
 
 SNAPSHOT_PREFIX = "yum_"
@@ -35,6 +36,31 @@ def is_moment(text: str) -> bool:
 def trial_name(snapshot: str) -> str:
     """Return the name of the writable copy of a snapshot."""
     return TRIAL_PREFIX + snapshot.partition("_")[2]
+
+
+def grouped(paths: Sequence[str], most: int = 12) -> list[str]:
+    """Return paths for people to read: at most `most`, however many there are.
+
+    Where there are more, what lies inside another counts with that, and what shares a directory is
+    counted; so a service's hundred subvolumes are one line.
+    """
+    if len(paths) <= most:
+        return list(paths)
+    inside: dict[str, int] = {}
+    for path in sorted(paths):
+        above = next((p for p in inside if is_within(path, p)), None)
+        inside[above or path] = inside[above] + 1 if above else 0
+    beside: dict[str, list[str]] = {}
+    for path in inside:
+        beside.setdefault(path.rpartition("/")[0], []).append(path)
+    found = []
+    for directory, row in beside.items():
+        if directory and len(row) > 3:
+            found.append(f"{sum(inside[p] + 1 for p in row)} in {directory}")
+        else:
+            found += [f"{p} and {inside[p]} in it" if inside[p] else p for p in row]
+    more = len(found) - most
+    return found if more <= 0 else [*found[:most], f"{more} more places"]
 
 
 def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:

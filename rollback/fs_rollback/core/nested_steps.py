@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from . import fstab
 from .operations import Operations
-from .steps import join, named
+from .steps import in_words, join, named
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RenewSwap:
     paths: tuple[str, ...]
 
     def describe(self) -> str:
-        paths = ", ".join("/" + path for path in self.paths)
+        paths = in_words(self.paths)
         return f"Make swap files anew, which the kernel would not use as copies: {paths}."
 
     def apply(self, operations: Operations) -> None:
@@ -72,9 +72,7 @@ class RemoveStubs:
     directories: tuple[str, ...]
 
     def describe(self) -> str:
-        remove, directories = (
-            ", ".join("/" + path for path in paths) for paths in (self.remove, self.directories)
-        )
+        remove, directories = map(in_words, (self.remove, self.directories))
         where = "in place of subvolumes that are in no snapshot of the root"
         sentences = [f"Remove the empty stand-ins of subvolumes outside the root: {remove}."]
         sentences += [f"Make empty directories {where}: {directories}."]

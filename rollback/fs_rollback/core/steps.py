@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from . import fstab
+from . import fstab, naming
 from .operations import Operations
 
 
@@ -95,7 +96,7 @@ class SealSubvolumes:
     paths: tuple[str, ...]
 
     def describe(self) -> str:
-        return f"Make read-only again: {', '.join('/' + path for path in self.paths)}."
+        return f"Make read-only again: {in_words(self.paths)}."
 
     def apply(self, operations: Operations) -> None:
         for path in self.paths:
@@ -148,6 +149,11 @@ def mounted(path: str) -> str:
     if full.isprintable():
         return shlex.quote(full)
     return "$'" + "".join(f"\\x{byte:02x}" for byte in os.fsencode(full)) + "'"
+
+
+def in_words(paths: Sequence[str]) -> str:
+    """Return paths from a root as people read them."""
+    return ", ".join(naming.grouped([f"/{path}" for path in paths]))
 
 
 def named(path: str) -> str:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -23,20 +22,34 @@ from ..core.plan import (
 from ..core.record import format_time
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
-from . import boot_sources, btrfs, files, keep, kernel_plan, refusals, stand_ins, swap, window
+from . import (
+    boot_sources,
+    btrfs,
+    consequences,
+    files,
+    keep,
+    kernel_plan,
+    refusals,
+    stand_ins,
+    swap,
+    window,
+)
 from .host import Host
 from .store import Store
-from .swap import SwapFile
 
 
 class Proposal(NamedTuple):
-    """A plan that may be carried out, with what to say before the question."""
+    """A plan that may be carried out, with what to say before the question.
+
+    `carried` are nested subvolumes, from the root, `mounted` the mount points of what is outside.
+    """
 
     target: Snapshot
     situation: Situation
     plan: Plan
     carried: tuple[str, ...]
     warnings: tuple[str, ...]
+    mounted: tuple[str, ...]
 
 
 def propose(
@@ -87,9 +100,9 @@ def propose(
         (
             *keep.missing(host, keep_paths),
             *pairing.warnings,
-            *_out_of_sight(host, situation),
-            *_swap_that_changes(situation, swap_files),
+            *consequences.warnings(host, situation, text, swap_files),
         ),
+        consequences.mounted(host, situation, text),
     )
 
 
@@ -145,42 +158,6 @@ def _to_restore(
     )
     places = [(relative(target.subvolume, s), s) for s in inside]
     return [(top, s) for top in tops for place, s in places if is_within(place, top)]
-
-
-def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
-    """Say where data of today gives way to an empty directory, and how to take it along."""
-    found = []
-    for path in sorted(left_stand_ins(situation) - situation.outside):
-        status = files.status_of(host.root_fd, path, follow=False)
-        is_empty = files.list_in_tree(host.root_fd, path) == []
-        if status is not None and not is_empty and not stand_ins.covered(host, path):
-            found.append(shlex.quote(f"/{path}"))
-    if found:
-        yield (
-            f"{situation.target.name} has nothing of {', '.join(found)}, where subvolumes were when"
-            " it was taken: there will be an empty directory. To take along what is there now:"
-            f" {' '.join(f'--keep {path}' for path in found)}"
-        )
-
-
-def _swap_that_changes(situation: Situation, found: Sequence[SwapFile]) -> Iterator[str]:
-    """Say what the new root has no swap file for, or another one than the command line names."""
-    files_of = {f.path: shlex.quote(f"/{f.path}") for f in found}
-    for path, size in found:
-        if path not in situation.swap:
-            yield (
-                f"there is no room to make the swap file {files_of[path]} anew, and the kernel"
-                " would not use a copy. To have it again, after the reboot, when there is room:"
-                f" rm {files_of[path]}; btrfs filesystem mkswapfile --size {size} {files_of[path]}"
-            )
-    places = [s.where for s in situation.layout.statements if "resume_offset=" in s.text]
-    if situation.swap and places:
-        ask = (f"btrfs inspect-internal map-swapfile -r {files_of[p]}" for p in situation.swap)
-        yield (
-            "a swap file that is made anew lies elsewhere on the disk: with the resume_offset in"
-            f" {', '.join(places)}, a hibernated machine would not resume. To have the new number,"
-            f" after the reboot: {'; '.join(ask)}"
-        )
 
 
 def _is_from_top_level(host: Host, target: Snapshot) -> bool:

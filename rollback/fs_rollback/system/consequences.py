@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a rollback does beside what people ask it for: said before the question."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from ..core import fstab
+from ..core.mountinfo import is_within
+from ..core.plan import Situation, left_stand_ins, nested_subvolumes, relative
+from . import boot_sources, files, stand_ins
+from .host import Host
+from .swap import SwapFile
+
+# Where the directory of a service ends, that has subvolumes of its own in it.
+_SERVICES = (
+    r"(/(?:var/(?:lib|snap|opt)|srv|opt|(?:home/[^/]+|root)/\.local/share)/[^/]+)/.",
+    # Docker, Podman, containerd, LXD and Incus, wherever they were told to put them
+    r"(/.+?)/(?:btrfs/subvolumes|io\.containerd\.snapshotter\.v1\.btrfs|storage-pools)/.",
+)
+_NO_DATA = ("", "boot", "efi", "tmp", "proc", "sys", "dev", "run")
+_NO_DISK = ("swap", "tmpfs", "proc", "sysfs", "devpts", "devtmpfs", "cgroup2")
+
+
+def warnings(
+    host: Host, situation: Situation, text: str, swap_files: Sequence[SwapFile]
+) -> Iterator[str]:
+    """Give what to say aloud; `text` is the fstab of the target."""
+    yield from _out_of_sight(host, situation)
+    yield from _without_index(situation)
+    yield from _no_longer_mounted(host, situation, text)
+    yield from _swap_that_changes(situation, swap_files)
+
+
+def mounted(host: Host, situation: Situation, text: str) -> tuple[str, ...]:
+    """Return where the new root mounts what is mounted now: that stays as it is, and is not ours.
+
+    `text` is the fstab of the target. Left out is what holds no data of people or services.
+    """
+    after = _points_after(situation, text)
+    return tuple(e.point for e in _data_mounts(host) if after is None or e.point in after)
+
+
+def _data_mounts(host: Host) -> Iterator[fstab.Entry]:
+    for entry in boot_sources.fstab_entries(host.root_fd):
+        optional = "noauto" in entry.options and "x-systemd.automount" not in entry.options
+        bound = {"bind", "rbind"} & set(entry.options)
+        odd = not entry.point.startswith("/") or entry.point.split("/")[1] in _NO_DATA
+        if not (optional or bound or odd or entry.fstype in _NO_DISK):
+            yield entry
+
+
+def _points_after(situation: Situation, text: str) -> frozenset[str] | None:
+    """Return the mount points of the new root's fstab, None where that is today's."""
+    if any(is_within("/etc/fstab", place) for place in situation.keep):
+        return None
+    entries = fstab.parse(fstab.with_mounts(text, situation.added_mounts))
+    return frozenset(entry.point for entry in entries)
+
+
+def _no_longer_mounted(host: Host, situation: Situation, text: str) -> Iterator[str]:
+    after = _points_after(situation, text)
+    lost = [e.point for e in _data_mounts(host) if after is not None and e.point not in after]
+    if lost:
+        yield (
+            f"/etc/fstab of {situation.target.name} has no line for {', '.join(lost)}: not mounted"
+            " after the rollback. To have all lines of today: --keep /etc/fstab"
+        )
+
+
+def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
+    """Say where data of today gives way to an empty directory, and how to take it along."""
+    found = []
+    for path in sorted(left_stand_ins(situation) - situation.outside):
+        status = files.status_of(host.root_fd, path, follow=False)
+        is_empty = files.list_in_tree(host.root_fd, path) == []
+        if status is not None and not is_empty and not stand_ins.covered(host, path):
+            found.append(shlex.quote(f"/{path}"))
+    if found:
+        yield (
+            f"{situation.target.name} has nothing of {', '.join(found)}, where subvolumes were when"
+            " it was taken: there will be an empty directory. To take along what is there now:"
+            f" {' '.join(f'--keep {path}' for path in found)}"
+        )
+
+
+def _without_index(situation: Situation) -> Iterator[str]:
+    """Say which services have subvolumes that stay, and files beside those that go back."""
+    root = situation.layout.root
+    carried = [f"/{relative(root, s)}" for s in nested_subvolumes(situation)]
+    found: dict[str, int] = {}
+    for path in carried:
+        inside = any(path != other and is_within(path, other) for other in carried)
+        matches = (re.match(pattern, path, re.DOTALL) for pattern in _SERVICES)
+        service = next((match[1] for match in matches if match), "")
+        if service and not inside and not any(is_within(service, p) for p in situation.keep):
+            found[service] = found.get(service, 0) + 1
+    for service, count in found.items():
+        what = "a nested subvolume stays" if count == 1 else f"{count} nested subvolumes stay"
+        yield (
+            f"in {service}, {what} as now, and all else goes back: a service may not find in its"
+            " index what is there, or the other way round. To have both as they are now:"
+            f" --keep {shlex.quote(service)}"
+        )
+
+
+def _swap_that_changes(situation: Situation, found: Sequence[SwapFile]) -> Iterator[str]:
+    """Say what the new root has no swap file for, or another one than the command line names."""
+    files_of = {f.path: shlex.quote(f"/{f.path}") for f in found}
+    for path, size in found:
+        if path not in situation.swap:
+            yield (
+                f"there is no room to make the swap file {files_of[path]} anew, and the kernel"
+                " would not use a copy. To have it again, after the reboot, when there is room:"
+                f" rm {files_of[path]}; btrfs filesystem mkswapfile --size {size} {files_of[path]}"
+            )
+    places = [s.where for s in situation.layout.statements if "resume_offset=" in s.text]
+    if situation.swap and places:
+        ask = (f"btrfs inspect-internal map-swapfile -r {files_of[p]}" for p in situation.swap)
+        yield (
+            "a swap file that is made anew lies elsewhere on the disk: with the resume_offset in"
+            f" {', '.join(places)}, a hibernated machine would not resume. To have the new number,"
+            f" after the reboot: {'; '.join(ask)}"
+        )
