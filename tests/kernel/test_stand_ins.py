@@ -99,6 +99,7 @@ def _change_everything(machine: Machine) -> list[str]:
     (machine.root / "data").mkdir()
     wanted.append(_add_line(machine, "LABEL=big /data xfs defaults 0 0"))
     wanted.append(_add_line(machine, "/data/bound /opt/bound none bind 0 0"))
+    (machine.root / "etc/crypttab").write_text("# x\nbig UUID=1 none luks\n")
     _add_line(machine, "LABEL=stranger /mnt/stranger xfs defaults 0 0")
     return wanted
 
@@ -137,6 +138,9 @@ def test_each_stand_in_becomes_what_is_there_now_or_a_directory(
     (warning,) = (w for w in plan["warnings"] if "/var/cache-old" in w)
     assert "--keep /var/cache-old" in warning
     assert "pgsql" not in " ".join(plan["warnings"])
+    (warning,) = (w for w in plan["warnings"] if "crypttab" in w)
+    assert "no line for big: if /opt/other, " in warning
+    assert warning.endswith(" --keep /etc/crypttab")
     done(machine.root, "undo", "--yes")
     assert (machine.root / "etc/fstab").read_text() == before
     again = done(machine.root, "rollback", name, "--yes", "--keep", "/var/cache-old", "--json")

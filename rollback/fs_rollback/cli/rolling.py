@@ -264,7 +264,7 @@ def _print_what_stays(reverts: dict[str, Any]) -> None:
         print(f"  {report.clean(path)} ({kind})")
     if reverts["mounted"]:
         points = ", ".join(map(report.clean, reverts["mounted"]))
-        print(f"  {points} (mounted, no part of the root and its snapshots)")
+        print(f"  {points} (mounted from outside the root)")
     if not (reverts["kept"] or reverts["carried"] or reverts["mounted"]):
         print("  Nothing in the root; what is outside it.")
 

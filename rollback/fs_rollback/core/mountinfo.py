@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple, Optional
 
 
@@ -88,3 +88,12 @@ def is_within(path: str, directory: str) -> bool:
     if directory == "/":
         return True
     return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def is_within_any(path: str, directories: Container[str]) -> bool:
+    """Whether `path` is one of the directories or lies below one: for thousands of either."""
+    while path:
+        if path in directories:
+            return True
+        path = path.rpartition("/")[0]
+    return "/" in directories

@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
 
 from ..errors import UsageError
-from .mountinfo import is_within
+from .mountinfo import is_within_any
 from .snapshot import Snapshot
 
 SNAPSHOT_PREFIX = "yum_"
@@ -48,8 +48,13 @@ def grouped(paths: Sequence[str], most: int = 12) -> list[str]:
         return list(paths)
     inside: dict[str, int] = {}
     for path in sorted(paths):
-        above = next((p for p in inside if is_within(path, p)), None)
-        inside[above or path] = inside[above] + 1 if above else 0
+        if not is_within_any(path, inside):
+            inside[path] = 0
+    for path in set(paths) - set(inside):
+        above = path
+        while above not in inside:
+            above = above.rpartition("/")[0]
+        inside[above] += 1
     beside: dict[str, list[str]] = {}
     for path in inside:
         beside.setdefault(path.rpartition("/")[0], []).append(path)

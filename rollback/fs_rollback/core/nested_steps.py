@@ -46,7 +46,7 @@ class RenewSwap:
 
     def describe(self) -> str:
         paths = in_words(self.paths)
-        return f"Make swap files anew, which the kernel would not use as copies: {paths}."
+        return f"Make new swap files, because the kernel refuses copies: {paths}."
 
     def apply(self, operations: Operations) -> None:
         for path in self.paths:
@@ -73,7 +73,7 @@ class RemoveStubs:
 
     def describe(self) -> str:
         remove, directories = map(in_words, (self.remove, self.directories))
-        where = "in place of subvolumes that are in no snapshot of the root"
+        where = "where the snapshot has nothing of a nested subvolume"
         sentences = [f"Remove the empty stand-ins of subvolumes outside the root: {remove}."]
         sentences += [f"Make empty directories {where}: {directories}."]
         return " ".join(s for s, paths in zip(sentences, (remove, directories)) if paths)
@@ -100,8 +100,7 @@ class AddMounts:
 
     def describe(self) -> str:
         points = ", ".join(entry.point for entry in fstab.parse("\n".join(self.lines)))
-        where = "what is mounted there now, outside the root"
-        return f"Mount in the new root too, by its /etc/fstab, {where}: {points}."
+        return f"Add today's lines to /etc/fstab in the new root, to keep these mounted: {points}."
 
     def apply(self, operations: Operations) -> None:
         text = operations.read_file(self.spare, "etc/fstab")

@@ -290,15 +290,12 @@ def _stays_in_top_level(subvolume: Subvolume, situation: Situation) -> bool:
 def left_stand_ins(situation: Situation) -> frozenset[str]:
     """Return the stand-ins of the target to whose places nothing else comes in the new root."""
     root = situation.layout.root
-    filled = [f"/{relative(root, s)}" for s in nested_subvolumes(situation)]
+    filled = {f"/{relative(root, s)}" for s in nested_subvolumes(situation)}
     if situation.target.subvolume is not None:
-        filled += [f"/{relative(situation.target.subvolume, s)}" for s in situation.restored]
-    filled += [*situation.keep, f"/{STORE}"]
-    return frozenset(
-        stub
-        for stub in situation.stubs
-        if not any(mountinfo.is_within("/" + stub, place) for place in filled)
-    )
+        filled |= {f"/{relative(situation.target.subvolume, s)}" for s in situation.restored}
+    filled |= {*situation.keep, f"/{STORE}"}
+    left = (stub for stub in situation.stubs if not mountinfo.is_within_any(f"/{stub}", filled))
+    return frozenset(left)
 
 
 def _mend(situation: Situation) -> list[steps.Step]:

@@ -116,7 +116,8 @@ def nested(path: str) -> tuple[str, ...]:
                 if error.errno != errno.ENAMETOOLONG:
                     raise
                 continue
-            if not any(below.startswith(f"{above}/") for above in found):
+            # What lies in another one follows that.
+            if not found or not below.startswith(f"{found[-1]}/"):
                 found.append(below)
     return tuple(sorted(found))
 

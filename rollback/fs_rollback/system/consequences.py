@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from ..core import fstab
-from ..core.mountinfo import is_within
+from ..core.mountinfo import is_within, is_within_any
 from ..core.plan import Situation, left_stand_ins, nested_subvolumes, relative
 from . import boot_sources, files, stand_ins
 from .host import Host
@@ -31,6 +31,7 @@ def warnings(
     yield from _out_of_sight(host, situation)
     yield from _without_index(situation)
     yield from _no_longer_mounted(host, situation, text)
+    yield from _not_opened(host, situation)
     yield from _swap_that_changes(situation, swap_files)
 
 
@@ -65,9 +66,32 @@ def _no_longer_mounted(host: Host, situation: Situation, text: str) -> Iterator[
     lost = [e.point for e in _data_mounts(host) if after is not None and e.point not in after]
     if lost:
         yield (
-            f"/etc/fstab of {situation.target.name} has no line for {', '.join(lost)}: not mounted"
-            " after the rollback. To have all lines of today: --keep /etc/fstab"
+            f"/etc/fstab in {situation.target.name} has no line for {', '.join(lost)}: it will not"
+            " be mounted after the rollback. To keep today's lines: --keep /etc/fstab"
         )
+
+
+def _not_opened(host: Host, situation: Situation) -> Iterator[str]:
+    """Say where a line that fstab gets may wait at boot for a device that nothing opens."""
+    if any(is_within("/etc/crypttab", place) for place in situation.keep):
+        return
+    with files.opened(host.path(situation.target.path)) as tree:
+        names = _encrypted(host.root_fd) - _encrypted(tree)
+    entries = fstab.parse("\n".join(situation.added_mounts))
+    points = [e.point for e in entries if e.spec[:1] != "/" or e.spec.startswith("/dev/")]
+    others = [e.point for e in entries if e.point in points and host.uuid not in e.spec]
+    if names and others:
+        yield (
+            f"/etc/crypttab in {situation.target.name} has no line for {', '.join(sorted(names))}:"
+            f" if {', '.join(others)} is on such a device, the next boot would wait for it in vain."
+            " To keep today's lines: --keep /etc/crypttab"
+        )
+
+
+def _encrypted(tree: int) -> set[str]:
+    """Return the names that the crypttab of a tree opens devices under, crypttab(5)."""
+    lines = (files.read_in_tree(tree, "etc/crypttab") or "").split("\n")
+    return {words[0] for words in map(str.split, lines) if words and words[0][0] != "#"}
 
 
 def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
@@ -80,28 +104,29 @@ def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
             found.append(shlex.quote(f"/{path}"))
     if found:
         yield (
-            f"{situation.target.name} has nothing of {', '.join(found)}, where subvolumes were when"
-            " it was taken: there will be an empty directory. To take along what is there now:"
-            f" {' '.join(f'--keep {path}' for path in found)}"
+            f"{situation.target.name} does not contain what was in these nested subvolumes when it"
+            f" was taken: {', '.join(found)}. They will be empty directories. To keep what is there"
+            f" now: {' '.join(f'--keep {path}' for path in found)}"
         )
 
 
 def _without_index(situation: Situation) -> Iterator[str]:
     """Say which services have subvolumes that stay, and files beside those that go back."""
     root = situation.layout.root
-    carried = [f"/{relative(root, s)}" for s in nested_subvolumes(situation)]
+    carried = {f"/{relative(root, s)}" for s in nested_subvolumes(situation)}
     found: dict[str, int] = {}
-    for path in carried:
-        inside = any(path != other and is_within(path, other) for other in carried)
+    for path in sorted(carried):
+        inside = is_within_any(path.rpartition("/")[0], carried)
         matches = (re.match(pattern, path, re.DOTALL) for pattern in _SERVICES)
         service = next((match[1] for match in matches if match), "")
         if service and not inside and not any(is_within(service, p) for p in situation.keep):
             found[service] = found.get(service, 0) + 1
     for service, count in found.items():
-        what = "a nested subvolume stays" if count == 1 else f"{count} nested subvolumes stay"
+        stay = "a nested subvolume stays as it is" if count == 1 else f"{count} nested subvolumes"
+        stay += "" if count == 1 else " stay as they are"
         yield (
-            f"in {service}, {what} as now, and all else goes back: a service may not find in its"
-            " index what is there, or the other way round. To have both as they are now:"
+            f"in {service}, {stay} now, but all other files revert: the service's own index may"
+            " then not fit what it finds. To keep all of it as it is now:"
             f" --keep {shlex.quote(service)}"
         )
 
@@ -112,15 +137,15 @@ def _swap_that_changes(situation: Situation, found: Sequence[SwapFile]) -> Itera
     for path, size in found:
         if path not in situation.swap:
             yield (
-                f"there is no room to make the swap file {files_of[path]} anew, and the kernel"
-                " would not use a copy. To have it again, after the reboot, when there is room:"
+                f"there is no room for a new swap file {files_of[path]}, and the kernel refuses"
+                " a copy. To make it after the reboot, when there is room:"
                 f" rm {files_of[path]}; btrfs filesystem mkswapfile --size {size} {files_of[path]}"
             )
     places = [s.where for s in situation.layout.statements if "resume_offset=" in s.text]
     if situation.swap and places:
         ask = (f"btrfs inspect-internal map-swapfile -r {files_of[p]}" for p in situation.swap)
         yield (
-            "a swap file that is made anew lies elsewhere on the disk: with the resume_offset in"
-            f" {', '.join(places)}, a hibernated machine would not resume. To have the new number,"
-            f" after the reboot: {'; '.join(ask)}"
+            "a new swap file lies elsewhere on the disk: with the resume_offset in"
+            f" {', '.join(places)}, the machine would not resume from hibernation. To print the"
+            f" new number, after the reboot: {'; '.join(ask)}"
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..core import fstab
 from ..core.layout import Layout
 from ..core.mountinfo import is_within
-from ..core.snapshot import Snapshot
+from ..core.snapshot import STORE, Snapshot
 from . import boot_sources, btrfs, files
 from .host import Host
 
@@ -20,11 +20,13 @@ from .host import Host
 def recorded(snapshot: Snapshot, tree: int) -> tuple[str, ...]:
     """Return where a snapshot (open as `tree`) has stand-ins, from its record if that says it.
 
+    Those in the store, which lies in a root that is the top level, are left out.
+
     For whoever cannot wait: `btrfs.stand_ins` reads all of the tree, and finds those too that the
     root had when the snapshot was taken, which no program of ours leaves there.
     """
     if snapshot.record is None or snapshot.record.nested is None:
-        return btrfs.stand_ins(tree)
+        return tuple(p for p in btrfs.stand_ins(tree) if not is_within(p, STORE))
     known = snapshot.record.nested
     return tuple(path for path in known if files.inode_of(tree, path) == btrfs.STUB_INODE)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Callable
 
+from ..core.mountinfo import is_within
 from ..core.naming import SNAPSHOT_PREFIX, free_name, trial_name
 from ..core.record import Kind, Record, Source, Transaction
 from ..core.retention import Action, Policy, Verdict, protection, retention
@@ -52,7 +53,7 @@ def take(
         kernels=kernels.with_modules(host.root_fd),
         boot_files=saved_kernels.save_outside(host, store),
         transaction=transaction,
-        nested=btrfs.nested(host.root),
+        nested=tuple(p for p in btrfs.nested(host.root) if not is_within(p, STORE)),
     )
     return store.take(record, host.root)
 
