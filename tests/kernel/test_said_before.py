@@ -11,7 +11,7 @@ import btrfsutil
 from tests.kernel.commands import done
 from tests.kernel.machine import Machine
 
-_LAYERS = 40
+_LAYERS = 20
 _ENGINES = {
     "var/lib/docker": "btrfs/subvolumes",
     "var/lib/containers": "storage/btrfs/subvolumes",

@@ -19,7 +19,7 @@ from fs_rollback.core.snapshot import STORE
 from tests.kernel.boots import BootMachine
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.conftest import MakeMachine
-from tests.kernel.machine import Machine
+from tests.kernel.machine import Machine, run
 
 _ODD = "opt/a b/ü\n\\040"
 _STUB = 2
@@ -47,8 +47,7 @@ def _add_line(machine: Machine, line: str) -> str:
 
 def _move_out(machine: Machine, path: str, name: str, by_id: bool = False) -> str:
     """Make it a subvolume at the top level with a line in fstab, as guides say."""
-    root = machine.top / machine.root_name
-    os.rename(root / path, machine.top / name)
+    os.rename(machine.next_root() / path, machine.top / name)
     (machine.root / path).mkdir()
     number = btrfsutil.subvolume_id(str(machine.top / name))
     option = f"subvolid={number}" if by_id else f"subvol=/{name}"
@@ -108,7 +107,7 @@ _NESTED = ("var/lib/pgsql", "var/lib/by id", "var/cache-old", "opt/file", "opt/l
            _ODD, "opt/other", "opt/below", "opt/bound")  # fmt: skip
 
 
-@pytest.mark.parametrize("layout", ["named", "default", "top-level"])
+@pytest.mark.parametrize("layout", ["named", "top-level"])
 def test_each_stand_in_becomes_what_is_there_now_or_a_directory(
     make_machine: MakeMachine, layout: str
 ) -> None:
@@ -163,6 +162,26 @@ def test_a_nested_subvolume_with_a_line_of_its_own_that_moved(named: Machine) ->
     assert old not in lines
 
 
+def test_what_something_else_than_fstab_mounts_is_told(named: Machine) -> None:
+    _nest(named, "var/lib/pgsql")
+    named.upgrade()
+    _delete(named, "var/lib/pgsql").mkdir()
+    btrfsutil.create_subvolume(str(named.top / "pgsql"))
+    (named.top / "pgsql/file").write_text("now\n")
+    named.write(named.root, "etc/systemd/system/var-lib-pgsql.mount", "[Mount]\n")
+    place = named.root / "var/lib/pgsql"
+    run("mount", "-o", "loop,subvol=pgsql", str(named.image), str(place))
+    try:
+        words = ("rollback", "--json", "--yes", "--keep", "/etc/systemd/system")
+        (warning,) = done(named.root, *words).json["warnings"]
+    finally:
+        run("umount", str(place))
+    assert "not by /etc/fstab: /var/lib/pgsql" in warning
+    assert warning.endswith("--keep /etc/systemd/system")
+    assert (named.next_root() / "etc/systemd/system/var-lib-pgsql.mount").exists()
+    assert _is_plain(named.next_root(), "var/lib/pgsql")
+
+
 def test_stand_ins_that_no_record_names(named: Machine) -> None:
     """The root is a copy that a person made; and a snapshot lost its record."""
     _nest(named, "var/old", "opt/deep/old")
@@ -180,7 +199,11 @@ def test_stand_ins_that_no_record_names(named: Machine) -> None:
     assert _is_plain(named.next_root(), "opt/deep/old")
 
 
-def test_undo_brings_back_what_is_nested_only_in_the_replaced_root(named: Machine) -> None:
+@pytest.mark.parametrize("layout", ["named", "top-level"])
+def test_undo_brings_back_what_is_nested_only_in_the_replaced_root(
+    make_machine: MakeMachine, layout: str
+) -> None:
+    named = make_machine(layout)
     _nest(named, "var/lib/gone", "var/lib/gone/inner", "var/lib/moved", "root/kept", "opt/same")
     btrfsutil.set_subvolume_read_only(str(named.root / "var/lib/gone/inner"), True)
     name = named.upgrade()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -96,12 +97,20 @@ def _encrypted(tree: int) -> set[str]:
 
 def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
     """Say where data of today gives way to an empty directory, and how to take it along."""
-    found = []
+    found, foreign = list[str](), list[str]()
+    device = os.fstat(host.root_fd).st_dev
     for path in sorted(left_stand_ins(situation) - situation.outside):
         status = files.status_of(host.root_fd, path, follow=False)
         is_empty = files.list_in_tree(host.root_fd, path) == []
         if status is not None and not is_empty and not stand_ins.covered(host, path):
-            found.append(shlex.quote(f"/{path}"))
+            ours = status.st_dev == device
+            (found if ours else foreign).append(shlex.quote(f"/{path}"))
+    if foreign:
+        yield (
+            f"mounted now, but not by /etc/fstab: {', '.join(foreign)}. After the rollback these"
+            f" are empty directories, unless {situation.target.name} has what mounts them, such as"
+            " a systemd unit. To keep today's units: --keep /etc/systemd/system"
+        )
     if found:
         yield (
             f"{situation.target.name} does not contain what was in these nested subvolumes when it"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..core import fstab, naming
 from ..core.layout import Layout
-from ..core.mountinfo import is_within
+from ..core.mountinfo import is_within, is_within_any
 from ..core.plan import (
     Plan,
     Situation,
@@ -147,14 +147,19 @@ def _to_restore(
     """Return the subvolumes that lie in a replaced root, parents first, each with where.
 
     That is the path, from the root, of the subvolume that it is or lies in. What is carried over
-    as it is now, or hidden by a mount, does not have to be brought back.
+    as it is now, or hidden by a mount, does not have to be brought back; nor has what lies right at
+    the top level, where it is most likely no part of a root.
     """
-    if target.subvolume is None or target.is_top_level:
+    if target.subvolume is None:
         return []
     real = [p for p in found if files.inode_of(tree, p) == btrfs.SUBVOLUME_INODE]
+    if target.is_top_level:
+        beside = {*boot_sources.mounted_elsewhere(host), STORE}
+        real = [path for path in real if "/" in path and not is_within_any(path, beside)]
     tops = [path for path in real if not stand_ins.covered(host, path)]
+    prefix = f"{target.path}/" if target.path else ""
     inside = sorted(
-        (s for s in host.subvolumes if s.path.startswith(f"{target.path}/")), key=lambda s: s.path
+        (s for s in host.subvolumes if s.path and s.path.startswith(prefix)), key=lambda s: s.path
     )
     places = [(relative(target.subvolume, s), s) for s in inside]
     return [(top, s) for top in tops for place, s in places if is_within(place, top)]
