@@ -7,17 +7,19 @@ Hooks after rpm do not always fire: not after a kill, not when our own package w
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import datetime
 
-from ..core.record import Outcome, Record
+from ..core.record import Kind, Outcome, Record
 from ..core.snapshot import Snapshot
 from . import files, syscalls
 from .host import RPMDB_PLACES, Host, rpmdb_path
 
 # /etc/dnf/dnf.conf, persistdir; libdnf's SQL schema is transaction/private/Transaction.cpp.
 _DNF4_HISTORY = "var/lib/dnf/history.sqlite"
+_LONGEST_START_S = 3600.0  # from the snapshot to the transaction: other plugins have their turn
 _DNF4_OUTCOMES = {1: Outcome.DONE, 2: Outcome.FAILED}
 
 
@@ -56,31 +58,50 @@ def settle(host: Host, snapshots: Sequence[Snapshot]) -> list[Record]:
     For a caller who has the store's lock, or saw that nobody has it: a transaction holds it from
     its snapshot to its end. Nothing is written here. An unreadable history settles nothing.
     """
-    pending = [s for s in snapshots if s.pending and s.exists and s.record and s.record.writable]
-    if not pending:
-        return []
-    rows = _dnf4_rows(host)
+    records = [s.record for s in snapshots]
+    pending = [
+        place
+        for place, s in enumerate(snapshots)
+        if s.pending and s.exists and s.record and s.record.writable
+    ]
+    rows = _dnf4_rows(host) if pending else None
     if rows is None:
         return []
-    moments = sorted(s.created for s in snapshots if s.record and s.record.transaction)
     settled = []
-    for snapshot in pending:
-        record = snapshot.record
-        if record is None or record.transaction is None or snapshot.subvolume is None:
+    for place in reversed(pending):  # the newest first: a row is of one snapshot only
+        record, subvolume = records[place], snapshots[place].subvolume
+        if record is None or record.transaction is None or subvolume is None:
             continue
-        later = next((m for m in moments if m > record.created), None)
-        outcome, history_id = _match(rows, record.created, later)
+        after = max(_numbers(records[:place], record), default=0)
+        before = min(_numbers(records[place + 1 :], record), default=sys.maxsize)
+        between = [row for row in rows if after < row[0] < before]
+        outcome, history_id = _match(between, record.created)
         transaction = record.transaction._replace(outcome=outcome, history_id=history_id)
-        settled.append(record._replace(transaction=transaction, uuid=snapshot.subvolume.uuid))
-    return settled
+        records[place] = record._replace(transaction=transaction, uuid=subvolume.uuid)
+        settled.append(records[place])
+    return [record for record in settled if record is not None]
 
 
-def _match(
-    rows: Sequence[tuple[int, int, int]], begin: datetime, end: datetime | None
-) -> tuple[Outcome, int | None]:
-    """Return the end of the first transaction that began between the two moments."""
+def _numbers(records: Iterable[Record | None], like: Record) -> list[int]:
+    """Return dnf's numbers of the transactions that were made in the same root.
+
+    The history goes back with a rollback, and numbers are given again after it.
+    """
+    return [
+        record.transaction.history_id
+        for record in records
+        if record and record.kind is Kind.PRE and record.source.uuid == like.source.uuid
+        if record.transaction and record.transaction.history_id
+    ]
+
+
+def _match(rows: Sequence[tuple[int, int, int]], taken: datetime) -> tuple[Outcome, int | None]:
+    """Return the end of the first transaction that began right after its snapshot was taken.
+
+    Both times are of one clock and of one process: however wrong, they are near each other.
+    """
     for number, started, state in rows:
-        if started >= begin.timestamp() and (end is None or started < end.timestamp()):
+        if 0 <= started - int(taken.timestamp()) < _LONGEST_START_S:
             return _DNF4_OUTCOMES.get(state, Outcome.INTERRUPTED), number
     return Outcome.INTERRUPTED, None
 
