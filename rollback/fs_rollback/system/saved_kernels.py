@@ -171,12 +171,15 @@ def _digest(path: str) -> str:
 
 
 def _newest_list(store: Store, directory: int) -> Iterable[SavedFile]:
-    """Return the list that was written last, as far as it can be read: it only saves work."""
+    """Return the list that was written last, as far as it can be read: it only saves work.
+
+    That has the highest inode: btrfs numbers files as they are made, and no clock changes that.
+    """
     newest, found = -1, ""
     for name in files.list_in_tree(directory, ".") or []:
         status = files.status_of(directory, name) if name.endswith(_LIST_SUFFIX) else None
         if status is not None:
-            newest, found = max((newest, found), (status.st_mtime_ns, name))
+            newest, found = max((newest, found), (status.st_ino, name))
     if not found:
         return ()
     try:
