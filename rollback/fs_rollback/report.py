@@ -200,8 +200,8 @@ def snapshot_json(snapshot: Snapshot, roots: Roots) -> dict[str, Any]:
     }
 
 
-def verdict_table(verdicts: Sequence[Verdict], width: int) -> str:
-    """Return what retention decided and why as a table."""
+def verdict_table(verdicts: Sequence[Verdict]) -> str:
+    """Return what retention decided and why as a table; the reason is never cut."""
     rows = [
         [
             str(v.snapshot.id or "-"),
@@ -211,7 +211,7 @@ def verdict_table(verdicts: Sequence[Verdict], width: int) -> str:
         ]
         for v in verdicts
     ]
-    return _table(rows, ["ID", "Date", "Verdict", "Reason"], width)
+    return _table(rows, ["ID", "Date", "Verdict", "Reason"], width=0, flexible=())
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:

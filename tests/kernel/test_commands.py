@@ -298,9 +298,9 @@ def test_status_says_what_is_wrong(named: Machine) -> None:
 
 def test_prune_deletes_what_its_dry_run_said(named: Machine) -> None:
     names = [named.take(str(number)) for number in range(6)]
-    long_ago = datetime.now(timezone.utc) - timedelta(days=100)
-    for name in names[:5]:
-        edit_record(named, name, created=long_ago.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    for place, name in enumerate(names[:5]):
+        taken = datetime.now(timezone.utc) - timedelta(days=75 - 15 * place)
+        edit_record(named, name, created=taken.strftime("%Y-%m-%dT%H:%M:%SZ"))
     done(named.root, "pin", names[0])
     named.write(named.root, "etc/fs-rollback.conf", "keep_last = 2\nkeep_days = 30\n")
     before = state(named)

@@ -71,16 +71,17 @@ def test_newest_is_by_order_and_not_by_a_clock_that_was_wrong() -> None:
     ahead = snapshot(300, "yum_20361123132957", age=-3650 * DAY)
     present = [ahead, snapshot(301, age=DAY)]
     assert 301 in _kept(present, NOTHING)
-    # A time to come is young: never delete for a wrong clock.
-    assert _kept(present, Policy(0, 1, 0)) == [300, 301]
+    # A time to come is as young as the next date that can be right.
+    assert _kept(present, Policy(0, 2, 0)) == [300, 301]
+    assert _kept(present, Policy(0, 1, 0)) == [301]
 
 
 def test_the_bounds_of_both_rules() -> None:
     just_too_old = snapshot(300, age=30 * DAY)
     just_young = snapshot(301, age=30 * DAY - timedelta(seconds=1))
-    newest = snapshot(302, age=DAY)
-    assert _kept([just_too_old, just_young, newest], Policy(0, 30, 0)) == [301, 302]
-    assert _kept([just_too_old, just_young, newest], Policy(2, 0, 0)) == [301, 302]
+    later = [snapshot(302, age=15 * DAY), snapshot(303, age=DAY)]
+    assert _kept([just_too_old, just_young, *later], Policy(0, 30, 0)) == [301, 302, 303]
+    assert _kept([just_too_old, just_young, *later], Policy(3, 0, 0)) == [301, 302, 303]
 
 
 @pytest.mark.parametrize(
@@ -140,8 +141,9 @@ def test_a_record_without_its_snapshot_goes_and_counts_for_nothing() -> None:
 )
 def test_an_old_root_is_judged_by_its_age_alone(age: timedelta, kept: bool) -> None:
     old_root = snapshot(256, "replaced_20261101000000", age=age, kind=Kind.REPLACED)
-    found = _kept([old_root, snapshot(300)], Policy(99, 9999, 14), Roots(301, 301, 5))
-    assert found == ([256, 300] if kept else [300])
+    since = [snapshot(300, age=age / 2), snapshot(301)]
+    found = _kept([old_root, *since], Policy(99, 9999, 14), Roots(302, 302, 5))
+    assert found == ([256, 300, 301] if kept else [300, 301])
 
 
 def test_an_old_root_is_not_the_newest_snapshot() -> None:
@@ -149,7 +151,7 @@ def test_an_old_root_is_not_the_newest_snapshot() -> None:
         snapshot(300, age=60 * DAY),
         snapshot(256, "replaced_20261101000000", age=20 * DAY, kind=Kind.REPLACED),
     ]
-    assert _kept(present, Policy(0, 0, 14), Roots(301, 301, 5)) == [300]
+    assert _kept(present, Policy(0, 0, 0), Roots(301, 301, 5)) == [300]
 
 
 def test_verdicts_say_why() -> None:

@@ -15,7 +15,6 @@ from ..core.snapshot import STORE, Snapshot
 from ..errors import Error, StoreError
 from ..system import menu, saved_kernels, upkeep
 from . import session
-from .terminal import columns
 
 
 def create(args: Namespace) -> int:
@@ -83,7 +82,7 @@ def prune(args: Namespace) -> int:
         failed = [{"name": snapshot.name, "error": str(error)} for snapshot, error in failures]
         session.print_json({"verdicts": rows, "failures": failed})
     elif args.dry_run:
-        print(report.verdict_table(verdicts, columns()))
+        print(report.verdict_table(verdicts))
     else:
         count = sum(verdict.action is Action.DELETE for verdict in verdicts) - len(failures)
         session.note(f"deleted {count} of {len(verdicts)} snapshots")

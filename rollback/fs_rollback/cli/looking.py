@@ -165,8 +165,9 @@ def _waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
 
 def _last_rollback(snapshots: list[Snapshot]) -> dict[str, Any] | None:
     """Return what the record of the root that was replaced last says; None without one."""
-    records = [s.record for s in snapshots if s.is_replaced and s.record is not None]
-    last = max(records, key=lambda record: (record.created, record.name), default=None)
+    # Roots are replaced in the order in which they were made; one that is gone has no ID.
+    records = [(s.id, s.record) for s in snapshots if s.is_replaced and s.record is not None]
+    _, last = max(records, key=lambda row: (row[0], row[1].created), default=(0, None))
     if last is None:
         return None
     created = format_time(last.created)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from .age import Age, ages
 from .snapshot import Roots, Snapshot
 
 
@@ -59,28 +60,30 @@ def retention(
     """Return the verdict on every snapshot, in the order given (oldest first).
 
     Replaced roots are judged by age alone; the others are kept if they are among the newest
-    `keep_last` or younger than `keep_days`. The newest snapshot always stays.
+    `keep_last` or younger than `keep_days`. The newest snapshot always stays. Nothing goes by its
+    age that is old only if the clock was never set (age.py).
     """
     ordinary = [s for s in snapshots if s.exists and not s.is_replaced]
     rank = {s.name: place for place, s in enumerate(reversed(ordinary), start=1)}
-    return tuple(_judge(s, rank.get(s.name, 0), policy, roots, now) for s in snapshots)
+    return tuple(
+        _judge(s, rank.get(s.name, 0), age, policy, roots)
+        for s, age in zip(snapshots, ages(snapshots, now))
+    )
 
 
-def _judge(snapshot: Snapshot, rank: int, policy: Policy, roots: Roots, now: datetime) -> Verdict:
-    keep = _reason_to_keep(snapshot, rank, policy, roots, now)
+def _judge(snapshot: Snapshot, rank: int, age: Age, policy: Policy, roots: Roots) -> Verdict:
+    keep = _reason_to_keep(snapshot, rank, age, policy, roots)
     if keep:
         return Verdict(snapshot, Action.KEEP, keep)
     if snapshot.gone:
         return Verdict(snapshot, Action.DELETE, "its subvolume is gone, only the record is left")
-    days = (now - snapshot.created).days
     if snapshot.is_replaced:
-        return Verdict(snapshot, Action.DELETE, f"a root replaced {days} days ago")
-    return Verdict(snapshot, Action.DELETE, f"number {rank} from the newest, {days} days old")
+        return Verdict(snapshot, Action.DELETE, f"a root replaced {age.total.days} days ago")
+    reason = f"number {rank} from the newest, {age.total.days} days old"
+    return Verdict(snapshot, Action.DELETE, reason)
 
 
-def _reason_to_keep(
-    snapshot: Snapshot, rank: int, policy: Policy, roots: Roots, now: datetime
-) -> str:
+def _reason_to_keep(snapshot: Snapshot, rank: int, age: Age, policy: Policy, roots: Roots) -> str:
     if snapshot.gone:
         return ""
     protected = protection(snapshot, roots)
@@ -90,14 +93,26 @@ def _reason_to_keep(
         return f"it is incomplete ({snapshot.problem})"
     if snapshot.pending:
         return "its transaction has no known end"
-    age = now - snapshot.created
     if snapshot.is_replaced:
-        young = age < timedelta(days=policy.keep_replaced_days)
-        return f"replaced less than {policy.keep_replaced_days} days ago" if young else ""
+        young = f"replaced less than {policy.keep_replaced_days} days ago"
+        return _reason_of_age(age, policy.keep_replaced_days, young)
     if rank == 1:
         return "it is the newest"
     if rank <= policy.keep_last:
         return f"among the newest {policy.keep_last}"
-    if age < timedelta(days=policy.keep_days):
-        return f"younger than {policy.keep_days} days"
-    return ""
+    return _reason_of_age(age, policy.keep_days, f"younger than {policy.keep_days} days")
+
+
+def _reason_of_age(age: Age, days: int, young: str) -> str:
+    """Return why a snapshot has not reached an age beyond doubt, "" if it has."""
+    limit = timedelta(days=days)
+    if age.has_reached(limit):
+        return ""
+    if age.total >= limit:
+        return (
+            f"that it is {days} days old is only what the clock says: in {age.longest.days} of its"
+            f" {age.total.days} days no snapshot was taken, so the clock may have been set forward"
+        )
+    if age.doubt:
+        return f"its date {age.doubt}, and no later snapshot shows that it is {days} days old"
+    return young

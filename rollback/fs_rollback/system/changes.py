@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterable
 
+from ..core.age import last_before_set_aside
 from ..core.packages import Item, between
 from ..core.record import PackageChange
 from ..core.snapshot import Snapshot, Subvolume
@@ -85,13 +86,16 @@ def written_files(host: Host, root: Subvolume, target: Snapshot) -> list[str]:
 def _end_of_its_time(host: Host, target: Snapshot) -> int:
     """Return the generation after which the target was no longer what the machine used.
 
-    A replaced root was used until it was set aside; the youngest subvolume that is not younger than
-    that tells the generation of then, or an earlier one. Its own last generation does not: a later
-    boot removes the files that were open and deleted in it, as it does in a read-only snapshot.
+    A replaced root was used until it was set aside; the last subvolume made before that tells the
+    generation of then, or an earlier one. Its own last generation does not: a later boot removes
+    the files that were open and deleted in it, as it does in a read-only snapshot.
     """
-    if target.subvolume is not None and not target.is_replaced:
-        return target.subvolume.born
-    return max((s.born for s in host.subvolumes if s.created <= target.created), default=0)
+    if target.subvolume is None:
+        return 0
+    last = None
+    if target.is_replaced:
+        last = last_before_set_aside(target.subvolume, host.subvolumes, host.root_id)
+    return (last or target.subvolume).born
 
 
 def grouped(paths: Iterable[str]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ..core import record as records
+from ..core.age import in_order
 from ..core.naming import NEW_ROOT_PREFIX, REPLACED_PREFIX, SNAPSHOT_PREFIX, TRIAL_PREFIX
 from ..core.record import Record
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
@@ -86,12 +87,7 @@ class Store:
             raise KernelError("list", f"/{STORE}", error) from error
 
     def load(self) -> list[Snapshot]:
-        """Return all snapshots, oldest first.
-
-        Snapshots are in the order of their IDs (a subvolume's time has whole seconds and a clock
-        can be wrong); replaced roots, whose IDs are older than they are, stand where their
-        records' times put them.
-        """
+        """Return all snapshots in the order in which they were made, oldest first (core/age.py)."""
         in_store = {
             s.path[len(STORE) + 1 :]: s
             for s in self.host.subvolumes
@@ -104,7 +100,8 @@ class Store:
             for name in names
             if not name.startswith((_DELETED_PREFIX, NEW_ROOT_PREFIX, TRIAL_PREFIX))
         ]
-        return _by_age([s for s in found if s.exists or s.record])
+        present = [s for s in found if s.exists or s.record]
+        return in_order(present, self.host.subvolumes, self.host.root_id)
 
     def may_have_pending(self) -> bool:
         """Whether a record may have a transaction without a known end: cheaper than `load`."""
@@ -297,15 +294,6 @@ def _is_of_top_level(record: Record) -> bool:
 def _recorded(entries: set[str]) -> set[str]:
     """Return the names that have a record among the entries of the store."""
     return {name[: -len(_RECORD_SUFFIX)] for name in entries if _is_record(name)}
-
-
-def _by_age(snapshots: list[Snapshot]) -> list[Snapshot]:
-    ordered = sorted((s for s in snapshots if s.exists and not s.is_replaced), key=lambda s: s.id)
-    others = (s for s in snapshots if s.gone or s.is_replaced)
-    for other in sorted(others, key=lambda s: (s.created, s.name)):
-        place = next((i for i, s in enumerate(ordered) if s.created > other.created), len(ordered))
-        ordered.insert(place, other)
-    return ordered
 
 
 @contextmanager
