@@ -243,15 +243,29 @@ def status_of(tree: int, path: str, *, follow: bool = True) -> os.stat_result | 
         os.close(descriptor)
 
 
-def real_path(tree: int, path: str) -> str | None:
-    """Return the absolute path of something in the tree without symbolic links; None if absent.
+def is_beyond_mount(tree: int, path: str) -> bool:
+    """Whether something is mounted in the tree on the way to a path, or there. It is not entered.
 
-    Resolved as if the tree were /: what is returned lies in it, or on what is mounted in it.
+    To look at what is mounted may take for ever: its server may be gone.
     """
     try:
-        descriptor = syscalls.open_in_root(tree, path, os.O_PATH)
+        os.close(syscalls.open_in_root(tree, path, os.O_PATH, cross=False))
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return error.errno == errno.EXDEV
+    return False
+
+
+def real_path(tree: int, path: str, *, cross: bool = True) -> str | None:
+    """Return the absolute path of something in the tree without symbolic links; None if absent.
+
+    Resolved as if the tree were /: what is returned lies in it, or on what is mounted in it. With
+    `cross` false what is mounted in it counts as absent.
+    """
+    absent = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, *(() if cross else (errno.EXDEV,)))
+    try:
+        descriptor = syscalls.open_in_root(tree, path, os.O_PATH, cross=cross)
+    except OSError as error:
+        if error.errno in absent:
             return None
         raise KernelError("look at", path, error) from error
     try:

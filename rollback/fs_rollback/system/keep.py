@@ -43,7 +43,7 @@ def expand(tree: int, path: str) -> list[str]:
     What exists under the very name is that. Else `*`, `?` and `[...]` are patterns as a shell's:
     none matches a "/" or a dot that a name begins with. Raises KernelError.
     """
-    if files.device_of(tree, path) is not None:
+    if _is_there(tree, path):
         return [path]
     found = [""]
     for part in path.strip("/").split("/"):
@@ -51,10 +51,17 @@ def expand(tree: int, path: str) -> list[str]:
             found = [f"{base}/{name}" for base in found for name in _matching(tree, base, part)]
         else:
             found = [f"{base}/{part}" for base in found]
-    return [one for one in found if files.device_of(tree, one) is not None]
+    return [one for one in found if _is_there(tree, one)]
+
+
+def _is_there(tree: int, path: str) -> bool:
+    """Whether there is such a path; what is mounted is not entered and counts as there."""
+    return files.is_beyond_mount(tree, path) or files.device_of(tree, path) is not None
 
 
 def _matching(tree: int, base: str, pattern: str) -> list[str]:
+    if files.is_beyond_mount(tree, base or "/"):
+        return []
     names = files.list_in_tree(tree, base or "/") or []
     hidden = pattern.startswith(".")
     return [n for n in names if fnmatchcase(n, pattern) and (hidden or not n.startswith("."))]
@@ -83,8 +90,8 @@ def _bound(host: Host, wanted: Sequence[str]) -> list[str]:
 
 
 def _real_path(host: Host, path: str) -> str | None:
-    """Return a path without symbolic links, resolved inside the root; None if there is none."""
-    absolute = files.real_path(host.root_fd, path)
+    """Return a path without symbolic links in the root; None if there is none in it."""
+    absolute = files.real_path(host.root_fd, path, cross=False)
     if absolute is None:
         return None
     return os.path.normpath("/" + os.path.relpath(absolute, host.root))

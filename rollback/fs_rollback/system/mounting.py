@@ -8,8 +8,9 @@ from typing import Optional
 
 from ..core import fstab
 from ..core.chain import Mounting
+from ..core.mountinfo import is_within
 from ..errors import RefusedError, UsageError
-from . import boot_sources, devices, files
+from . import boot_sources, devices, files, places
 from .host import Host
 
 _BY_TAG = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
@@ -25,10 +26,19 @@ def look(host: Host, tree: int, entry: fstab.Entry) -> Optional[Mounting]:
     is_device = spec.startswith("/dev/") or spec.partition("=")[0] in _BY_TAG
     if not is_device or "_netdev" in entry.options:
         return None
-    is_place = entry.point.startswith("/")
-    has_point = not is_place or files.status_of(tree, entry.point) is not None
+    has_point = not entry.point.startswith("/") or _has_point(tree, entry.point)
     has = has_device(host, spec)
     return Mounting(has, _has_subvolume(host, spec, entry) if has else None, has_point)
+
+
+def _has_point(tree: int, point: str) -> bool:
+    """Whether there is a mount point; what is mounted is entered only if the boot loader reads it.
+
+    Anything else may be of a server that is gone, and wait for it for ever.
+    """
+    if any(is_within(point, f"/{place}") for place in places.POINTS):
+        return files.status_of(tree, point) is not None
+    return files.is_beyond_mount(tree, point) or files.status_of(tree, point) is not None
 
 
 def has_device(host: Host, spec: str) -> Optional[bool]:

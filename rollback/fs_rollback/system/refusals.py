@@ -59,7 +59,9 @@ def refuse_what_is_not_mounted(host: Host) -> None:
     entries = boot_sources.fstab_entries(host.root_fd)
     device = os.fstat(host.root_fd).st_dev
     for entry in entries:
-        if entry.point in wanted and files.device_of(host.root_fd, entry.point) in (None, device):
+        if entry.point not in wanted or files.is_beyond_mount(host.root_fd, entry.point):
+            continue
+        if files.device_of(host.root_fd, entry.point) in (None, device):
             raise RefusedError(
                 f"/etc/fstab mounts {entry.spec} on {entry.point}, and it is not mounted here",
                 hint=f"Mount it first: mount {entry.spec} {host.root.rstrip('/')}{entry.point}",

@@ -31,7 +31,7 @@ _CLONE_NEWNS = 0x20000  # linux/sched.h
 _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x4000, 0x40000, 2
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-_RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x04, 0x10
+_RESOLVE_NO_XDEV, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x01, 0x04, 0x10
 _RACES = 10000  # lost in a row, some microseconds each, before openat2(2) is believed
 _SYNC_FILE_RANGE_WRITE_AND_WAIT = 1 | 2 | 4
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
@@ -207,12 +207,16 @@ def mapped(descriptor: int) -> list[tuple[int, int, int, int]]:
     return found
 
 
-def open_in_root(root: int, path: str, flags: int, *, follow: bool = True) -> int:
+def open_in_root(
+    root: int, path: str, flags: int, *, follow: bool = True, cross: bool = True
+) -> int:
     """Open `path` as if the directory `root` were /: no link leads out of it, openat2(2).
 
-    With `follow` false no symbolic link is followed at all (ELOOP).
+    With `follow` false no symbolic link is followed at all (ELOOP); with `cross` false nothing that
+    is mounted in it is entered (EXDEV), whose server may never answer.
     """
     resolve = _RESOLVE_IN_ROOT | (0 if follow else _RESOLVE_NO_SYMLINKS)
+    resolve |= 0 if cross else _RESOLVE_NO_XDEV
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     arguments = (root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
     for _ in range(_RACES):
