@@ -16,8 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 _HINTS = {
-    errno.ENOSPC: "Free space: 'fs-rollback prune' or 'fs-rollback delete ID'; then see"
-    " 'btrfs filesystem usage /'.",
+    errno.ENOSPC: "A filesystem is full: 'df -h' shows which one.",  # system/room.py says more
     errno.EDQUOT: "A quota group limit is reached: see 'btrfs qgroup show -re /'.",
     errno.EROFS: "The filesystem is read-only; 'dmesg' may say why.",
     errno.EPERM: "This needs root, and root's full capabilities.",
@@ -85,7 +84,14 @@ class LockedError(Error):
 
 
 class KernelError(Error):
-    """The kernel said no. `errno` is the reason in numbers."""
+    """The kernel said no. `errno` is the reason in numbers.
+
+    Of a file that could not be written, `directory` is where, and `filesystem` the UUID of the
+    btrfs which that is on, "" on another one.
+    """
+
+    directory = ""
+    filesystem = ""
 
     def __init__(self, doing: str, path: str, cause: OSError) -> None:
         self.errno = cause.errno or 0

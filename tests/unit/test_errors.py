@@ -40,7 +40,7 @@ def test_message_and_hint_are_apart() -> None:
 @pytest.mark.parametrize(
     ("number", "word"),
     [
-        (errno.ENOSPC, "fs-rollback prune"),
+        (errno.ENOSPC, "df -h"),
         (errno.EACCES, "sudo"),
         (errno.EROFS, "dmesg"),
         (errno.ETXTBSY, "swapon"),

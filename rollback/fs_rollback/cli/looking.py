@@ -29,6 +29,7 @@ def list_snapshots(args: Namespace) -> int:
         snapshots = _load(host, store)
         roots = upkeep.roots(host)
         waiting = _waiting(host, store)[1] if store and store.has_journal() else []
+        unsupported = "" if snapshots else host.unsupported()
     if args.json:
         rows = [report.snapshot_json(snapshot, roots) for snapshot in snapshots]
         session.print_json({"snapshots": rows})
@@ -36,6 +37,8 @@ def list_snapshots(args: Namespace) -> int:
         print(report.snapshot_table(snapshots, roots, columns()))
         for line in waiting:
             session.note(addressed(line, args))
+    elif unsupported:
+        session.note(f"no snapshots yet, and transactions take none: {unsupported}")
     else:
         none = "no snapshots yet; the next dnf transaction or 'fs-rollback create' takes one"
         session.note(addressed(none, args))
@@ -79,7 +82,7 @@ def status(args: Namespace) -> int:
 
 
 def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
-    from ..system import boot_sources, kernels, plugin_state, transaction
+    from ..system import boot_sources, kernels, plugin_state, refusals, room, transaction
     from ..system.conversion import finishing
 
     attention: list[str] = []
@@ -87,7 +90,8 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     try:
         layout = boot_sources.read_layout(host)
     except Error as error:
-        attention.append(f"no rollback is possible: {error.line}")
+        if not host.unsupported():  # that is the first reason
+            attention.append(f"no rollback is possible: {error.line}")
     if host.is_running and (unprotected := transaction.unprotected()) is not None:
         attention.append(f"{unprotected.reason}: transactions take no snapshot")
     if host.is_running and (running := kernels.running_without_modules(host.root_fd)):
@@ -95,6 +99,8 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
             f"the root has no modules for the kernel that runs, {running}; 'fs-rollback check'"
             " tells which boot entry fits"
         )
+    if (read_only := refusals.not_writable(host)) is not None:
+        attention.append(read_only.line)
     if reason := host.unsupported():
         attention.append(f"{reason}: transactions take no snapshot, no rollback is possible")
     try:
@@ -117,7 +123,8 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     ordinary = [s for s in snapshots if s.exists and not s.is_replaced]
     total, free = _space(host)
     if free < _LOW_SPACE * total:
-        attention.append(f"only {report.size(free)} are free; 'fs-rollback prune' makes room")
+        policy = session.usable_configuration(host).policy
+        attention.append(f"only {report.size(free)} are free. {room.on_root(host, store, policy)}")
     return {
         "device": host.mount.source,
         "layout": layout.describe() if layout else None,

@@ -37,6 +37,7 @@ Found = TypeVar("Found")
 def roll_back(args: Namespace) -> int:
     """`rollback`: make a snapshot the root of the next boot."""
     with _opened(args) as (host, store):
+        refusals.refuse_unsupported(host)  # the reason why there is no snapshot, too
         target = _target(args.snapshot or args.trial or None, host, store.load())
         found = window.look(host, store)
         window.refuse_while_waiting(host, found)
@@ -79,7 +80,7 @@ def _opened(args: Namespace) -> Iterator[tuple[Host, Store]]:
         return
     with session.reading(args.root) as (host, store):
         if store is None:
-            raise session.no_store()
+            raise session.no_store(host)
         yield host, store
 
 

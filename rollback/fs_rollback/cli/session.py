@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from .. import config, report
-from ..errors import Error, KernelError, RefusedError, UsageError
+from ..errors import Error, KernelError, UsageError
 from ..system import configuration as settings
 from ..system import host, store
 from ..system.host import Host
@@ -28,9 +28,22 @@ class Writing(NamedTuple):
 
 @contextmanager
 def reading(root: str) -> Iterator[tuple[Host, Store | None]]:
-    """Open a machine to look at; there may be no store yet."""
-    with host.opened(root) as machine, store.opened(machine) as found:
-        yield machine, found
+    """Open a machine to look at; there may be no store yet.
+
+    Where btrfs has made itself read-only after an error, much cannot even be read: then that is
+    what is raised.
+    """
+    with host.opened(root) as machine:
+        try:
+            with store.opened(machine) as found:
+                yield machine, found
+        except KernelError as error:
+            if not machine.mount.read_only:
+                raise
+            from ..system import refusals
+
+            why = refusals.read_only(machine)
+            raise Error(f"{why}, and {error}", hint=why.hint) from error
 
 
 def configuration(machine: Host) -> config.Config:
@@ -43,9 +56,11 @@ def usable_configuration(machine: Host) -> config.Config:
     return settings.usable(machine.root)[0]
 
 
-def no_store() -> UsageError:
+def no_store(machine: Host) -> Error:
     """Return what to say where nothing was ever taken."""
-    return UsageError(
+    from ..system import refusals
+
+    return refusals.unsupported(machine) or UsageError(
         "there are no snapshots yet, and nothing to go back to",
         hint="The next dnf transaction or 'fs-rollback create' takes the first one.",
     )
@@ -58,18 +73,16 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
     Raises UsageError where there is no store and `create` is false, RefusedError where nothing can
     be written.
     """
-    from ..system import history, menu, settling
+    from ..system import history, menu, refusals, room, settling
 
     with host.opened(root) as machine:
         if machine.mount.read_only:
-            raise RefusedError(
-                f"the filesystem on {machine.mount.source} is read-only",
-                hint="'dmesg' may say why.",
-            )
+            raise refusals.read_only(machine)
         with store.opened(machine, create=create) as found:
             if found is None:
-                raise no_store()
-            with found.locked(note):
+                raise no_store(machine)
+            advising = room.advising(machine, found, lambda: usable_configuration(machine).policy)
+            with found.locked(note), advising:
                 for line in settling.settle_in_passing(machine, found)[1]:
                     note(line)
                 leftovers = [str(problem) for problem in found.tidy()]

@@ -267,7 +267,9 @@ _MOUNT_IT = "Mount it below the root and check again."
 
 def _is_elsewhere(walk: Walk, point: str) -> bool:
     """Whether fstab mounts something at a place of the tree that is not mounted there now."""
-    return any(e.point == point for e in boot_sources.fstab_entries(walk.tree))
+    if not any(e.point == point for e in boot_sources.fstab_entries(walk.tree)):
+        return False
+    return files.device_of(walk.tree, point) in (None, os.fstat(walk.tree).st_dev)
 
 
 def _fstab(walk: Walk) -> Iterator[Link]:

@@ -21,6 +21,7 @@ from . import (
     files,
     kernels,
     plugin_state,
+    refusals,
     saved_kernels,
     stand_ins,
     swap,
@@ -39,6 +40,7 @@ def walk(host: Host, store: Store | None) -> tuple[Link, ...]:
     with boot_chain.opened(host) as found:
         return (
             *_pending(host, store),
+            *_filesystem(host),
             _loader(found),
             *_once(found),
             *boot_chain.deciding(found),
@@ -50,7 +52,7 @@ def walk(host: Host, store: Store | None) -> tuple[Link, ...]:
             *_boot_out_of_reach(found),
             *_snapshot_entries(found),
             _plugin(host),
-            *_snapshots(store),
+            *_snapshots(host, store),
         )
 
 
@@ -78,6 +80,12 @@ def _pending(host: Host, store: Store | None) -> Iterator[Link]:
         yield chain.warning(name, f"this boot did not use the new root: {why.sentence}", why.hint)
     elif found.journal.state.value == "prepared":
         yield chain.warning(name, f"a rollback was interrupted: {target}", "fs-rollback settle")
+
+
+def _filesystem(host: Host) -> Iterator[Link]:
+    found = refusals.not_writable(host)
+    if found is not None:
+        yield chain.warning("filesystem", str(found), found.hint)
 
 
 def _loader(walk: Walk) -> Link:
@@ -133,9 +141,9 @@ def _running_kernel(walk: Walk) -> Iterator[Link]:
 
 
 def _layout(walk: Walk) -> Iterator[Link]:
-    if walk.refusal is not None:
-        text = f"no rollback is possible: {walk.refusal}"
-        yield chain.warning("layout", text, walk.refusal.hint)
+    refusal = refusals.unsupported(walk.host) or walk.refusal
+    if refusal is not None:
+        yield chain.warning("layout", f"no rollback is possible: {refusal}", refusal.hint)
     else:
         yield chain.ok("layout", walk.layout.describe())
 
@@ -263,6 +271,9 @@ def _snapshot_entries(walk: Walk) -> Iterator[Link]:
 
 
 def _plugin(host: Host) -> Link:
+    if (refusal := refusals.unsupported(host)) is not None:
+        text = f"dnf transactions take no snapshot: {host.unsupported()}"
+        return chain.warning("plugin", text, refusal.hint)
     found = plugin_state.look(host)
     if found.problem:
         return chain.warning("plugin", found.problem, found.advice)
@@ -274,10 +285,12 @@ def _plugin(host: Host) -> Link:
     return chain.ok("plugin", "each dnf transaction takes a snapshot")
 
 
-def _snapshots(store: Store | None) -> Iterator[Link]:
+def _snapshots(host: Host, store: Store | None) -> Iterator[Link]:
     snapshots = store.load() if store is not None else []
     there = [snapshot for snapshot in snapshots if snapshot.exists]
     if store is None or not there:
+        if host.unsupported():
+            return  # said already, and none is any use
         yield chain.warning(
             "snapshots",
             "there is none: nothing to go back to",

@@ -307,7 +307,16 @@ def replace(
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(name + TEMPORARY, dir_fd=directory)
-        raise KernelError("write", name, error) from error
+        raise _failure(directory, name, error) from error
+
+
+def _failure(directory: int, name: str, cause: OSError) -> KernelError:
+    """Return what says that a file cannot be written, and on which filesystem."""
+    error = KernelError("write", name, cause)
+    with contextlib.suppress(OSError):
+        error.directory = os.readlink(f"/proc/self/fd/{directory}")
+        error.filesystem = syscalls.filesystem_uuid(directory)
+    return error
 
 
 def make_alike(directory: int, name: str, like: os.stat_result) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 
-from ..core import mountinfo
+from ..core import fstab, mountinfo
 from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX
 from ..core.snapshot import STORE, Subvolume
 from ..errors import KernelError, RefusedError, UnsupportedRootError, require_root
@@ -115,6 +115,10 @@ class Host:
             other = files.device_of(self.root_fd, path)
             if other is not None and other != device:
                 return f"/{path} is a subvolume or filesystem of its own"
+        # Where the system does not run it need not be mounted now.
+        for entry in fstab.parse(files.read_in_tree(self.root_fd, "etc/fstab") or ""):
+            if entry.point in ("/usr", "/etc") and not {"bind", "noauto"} & set(entry.options):
+                return f"{entry.point} is a subvolume or filesystem of its own"
         return ""
 
 

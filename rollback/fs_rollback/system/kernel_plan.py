@@ -277,7 +277,8 @@ def _refuse_full_boot(host: Host, step: PutBackKernel) -> None:
         raise RefusedError(
             f"kernel {step.kernel} has to be put back, and /boot has no room for its"
             f" {(needed >> 20) + 1} MiB",
-            hint="Remove a kernel that is not needed, then try again.",
+            hint="Remove a kernel that is not needed ('rpm -q kernel-core' lists them), then try"
+            " again.",
         )
 
 

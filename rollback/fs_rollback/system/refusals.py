@@ -19,9 +19,22 @@ def read_only(host: Host) -> RefusedError:
     """Return what says that nothing can be written."""
     return RefusedError(
         f"the filesystem on {host.mount.source} is read-only",
-        hint="'dmesg' may say why; a filesystem that has no errors can be remounted"
-        f" with 'mount -o remount,rw {host.root}'.",
+        hint=f"'dmesg' may say why. If it has no errors, 'mount -o remount,rw {host.root}' makes it"
+        " writable; after an error only a reboot does.",
     )
+
+
+def not_writable(host: Host) -> RefusedError | None:
+    """Return what says that the filesystem, or the running system's mount of it, is read-only."""
+    if host.mount.read_only:
+        return read_only(host)
+    if host.is_running and "ro" in host.mount.options:
+        return RefusedError(
+            "/ is mounted read-only, although its filesystem is not",
+            hint="'mount -o remount,rw /' makes it writable; 'fs-rollback check' looks at"
+            " /etc/fstab, which does so at boot.",
+        )
+    return None
 
 
 def refuse_filesystem(host: Host) -> None:
@@ -33,16 +46,29 @@ def refuse_filesystem(host: Host) -> None:
             f"the filesystem on {host.mount.source} runs with a device missing",
             hint="Replace the device first: see btrfs-replace(8).",
         )
-    reason = host.unsupported()
-    if reason:
-        raise RefusedError(
-            f"{reason}, so a snapshot of the root does not hold the whole system",
-            hint="What rpm owns must lie in the root subvolume for a rollback.",
-        )
+    refuse_unsupported(host)
     if history.transaction_is_running(host):
         raise RefusedError(
             "a package transaction is running", hint="Wait until it has finished, then try again."
         )
+
+
+def unsupported(host: Host) -> RefusedError | None:
+    """Return why a snapshot of the root is no way back, None if it is one."""
+    reason = host.unsupported()
+    if not reason:
+        return None
+    return RefusedError(
+        f"{reason}, so a snapshot of the root does not hold the whole system",
+        hint="What rpm owns must lie in the root subvolume for a rollback.",
+    )
+
+
+def refuse_unsupported(host: Host) -> None:
+    """Raise RefusedError where no snapshot of the root holds the whole system."""
+    refusal = unsupported(host)
+    if refusal is not None:
+        raise refusal
 
 
 def refuse_what_is_not_mounted(host: Host) -> None:

@@ -15,7 +15,7 @@ from ..config import Config
 from ..core.record import Kind, Outcome, Record, Transaction
 from ..core.snapshot import STORE
 from ..errors import Error, KernelError, StoreError, UnsupportedRootError
-from . import history, host, menu, store, upkeep
+from . import history, host, menu, room, store, upkeep
 from .host import Host
 from .menu import Menu
 from .process import Say
@@ -106,7 +106,8 @@ def before(
         stack.enter_context(found.locked(said))
         warnings = _settle(machine, found)
         warnings += _check(machine, config) if config.check_before else ()
-        record = _take(machine, found, transaction)
+        with room.advising(machine, found, lambda: config.policy):
+            record = _take(machine, found, transaction)
         updated = menu.update(machine, found, config.boot_entries)
         held = stack.pop_all()
         taken = Taken(record, f"/{STORE}/{record.name}", machine, found, held, updated, warnings)

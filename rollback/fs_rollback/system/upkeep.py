@@ -64,12 +64,17 @@ def delete(host: Host, store: Store, snapshot: Snapshot, in_use: Roots) -> None:
     `in_use` is what `roots` says. Raises RefusedError if the snapshot, or anything inside it, is in
     use or pinned.
     """
-    reason = protection(snapshot, in_use) or _nested_in_use(host, snapshot)
+    reason = obstacle(host, snapshot, in_use)
     if reason:
         hint = "'fs-rollback unpin' first." if snapshot.pinned else ""
         raise RefusedError(f"{snapshot.name} is not deleted: {reason}", hint=hint)
     _delete_trial(host, snapshot, in_use)
     store.delete(snapshot)
+
+
+def obstacle(host: Host, snapshot: Snapshot, in_use: Roots) -> str:
+    """Return why nobody may delete a snapshot now, "" if one may; `in_use` is what `roots` says."""
+    return protection(snapshot, in_use) or _nested_in_use(host, snapshot)
 
 
 def _delete_trial(host: Host, snapshot: Snapshot, in_use: Roots) -> None:

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Full and read-only filesystems: what is said is true, and its command works."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fs_rollback.config import Config
+from fs_rollback.errors import KernelError
+from fs_rollback.system import files, host, room, store
+from tests.kernel.boots import MakeBoot, make_boot
+from tests.kernel.commands import done, fs_rollback
+from tests.kernel.machine import Machine, run
+from tests.kernel.test_hard_cases import _fill
+from tests.kernel.test_kernels import fill, upgraded
+
+__all__ = ["make_boot"]
+
+
+def _command(said: str) -> list[str]:
+    """Return the words of the last command of ours in what was said."""
+    return str(re.findall(r"'fs-rollback ([^']+)'", said)[-1]).split()
+
+
+def _attention(machine: Machine) -> list[str]:
+    ended = fs_rollback(machine.root, "status", "--json")
+    assert ended.code == 1
+    return [str(line) for line in ended.json["attention"]]
+
+
+def test_a_full_root(named: Machine) -> None:
+    named.write(named.root, "etc/fs-rollback.conf", "keep_last = 2\nkeep_days = 0\n")
+    names = [named.upgrade(number) for number in (2, 3, 4)]
+    old = named.roll_back(names[0]).situation.replaced
+    named.reboot()
+    last = named.upgrade(5)
+    _fill(named)
+
+    ended = fs_rollback(named.root, "create")
+    assert (ended.code, "No space left on device" in ended.sentence) == (1, True), ended
+    hint = ended.err.splitlines()[-1].strip()
+    assert "'fs-rollback prune' makes room: it deletes 2 snapshots." in hint
+    assert any(line.endswith(hint) for line in _attention(named)), "status says the same"
+    done(named.root, *_command(hint))
+    assert [s.name for s in named.snapshots()] == [names[2], old, last]
+    # One after the other is named, as long as any may go.
+    (named.top / "ballast").unlink()
+    for expected in (f"the oldest snapshot, {names[2]}", old, last):
+        hint = _advice(named)
+        assert "'fs-rollback prune' would delete nothing now. 'fs-rollback delete " in hint
+        assert expected in hint
+        done(named.root, *_command(hint))
+    assert "no snapshot may be deleted: delete files" in _advice(named)
+
+
+def _advice(machine: Machine) -> str:
+    with host.opened(str(machine.root)) as opened, store.opened(opened) as found:
+        return room.on_root(opened, found, Config(keep_last=2, keep_days=0).policy)
+
+
+def test_a_full_boot_of_its_own(make_boot: MakeBoot) -> None:
+    boot = make_boot("ext4", 4 << 20)
+    name = upgraded(boot)
+    fill(boot)
+    ended = fs_rollback(boot.root, "rollback", name, "--yes")
+    assert (ended.code, "No space left on device" in ended.sentence) == (1, True), ended
+    assert "prune" not in ended.err
+    assert f"The filesystem on {boot.place} is full, and deleting snapshots" in ended.err
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_which_filesystem_is_full(named: Machine, tmp_path: Path, *, is_own: bool) -> None:
+    """A /boot on another filesystem, another btrfs too; a /boot subvolume of the root's own."""
+    named.upgrade()
+    place = named.root / "boot"
+    if not is_own:
+        image = tmp_path / "boot.img"
+        with image.open("wb") as file:
+            file.truncate(120 << 20)
+        run("mkfs.btrfs", "--quiet", str(image))
+        run("mount", "-o", "loop", str(image), str(place))
+    try:
+        with (
+            pytest.raises(KernelError) as caught,
+            named.writing() as (opened, found),
+            files.opened(str(place)) as directory,
+            room.advising(opened, found, lambda: Config().policy),
+        ):
+            files.replace(directory, "vmlinuz", map(_fails, (b"",)))
+    finally:
+        if not is_own:
+            run("umount", str(place))
+    assert ("fs-rollback delete" in caught.value.hint) == is_own
+    assert (f"The filesystem on {place} is full" in caught.value.hint) != is_own
+
+
+def _fails(_: bytes) -> bytes:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _refused(machine: Machine) -> str:
+    """Return what `create` says: that the filesystem is read-only."""
+    ended = fs_rollback(machine.root, "create")
+    assert (ended.code, "is read-only" in ended.sentence) == (3, True)
+    return ended.err
+
+
+def _write(directory: Path) -> None:
+    for number in range(50):
+        (directory / f"file{number}").write_bytes(os.urandom(1 << 20))
+        os.sync()
+
+
+def test_a_filesystem_that_was_remounted_read_only(named: Machine) -> None:
+    named.upgrade()
+    run("mount", "-o", "remount,ro", str(named.root))
+    (line,) = (line for line in _attention(named) if "is read-only" in line)
+    check = fs_rollback(named.root, "check")
+    (link,) = (ln for ln in check.out.splitlines() if ln.split()[1:2] == ["filesystem"])
+    assert (link.startswith("warning"), "is read-only" in link) == (True, True)
+    for said in (line, check.out, _refused(named)):
+        commands = re.findall(r"'(mount [^']+)'", said)
+        assert commands == [f"mount -o remount,rw {named.root}"]
+    run(*commands[0].split())
+    assert not any("read-only" in line for line in _attention(named))
+
+
+def test_a_filesystem_that_the_kernel_made_read_only(tmp_path: Path) -> None:
+    """Its disk takes no more writes: btrfs aborts the transaction."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=80M", "tmpfs", str(disk))
+    machine = Machine(disk, "named")
+    try:
+        machine.create()
+        machine.upgrade()
+        subprocess.run(
+            ("cp", "/dev/zero", str(disk / "filler")), check=False, stderr=subprocess.DEVNULL
+        )
+        with pytest.raises(OSError, match=r"Input/output|Read-only"):
+            _write(machine.root)
+        _refused(machine)
+        for words in (("status",), ("status", "--json"), ("check",), ("list",)):
+            ended = fs_rollback(machine.root, *words)  # perhaps it cannot even be read
+            assert (ended.code, "is read-only" in ended.out + ended.err) == (1, True), ended
+    finally:
+        machine.destroy()
+        run("umount", str(disk))
