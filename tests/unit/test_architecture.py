@@ -32,8 +32,8 @@ LAYERS = {
 ONLY = {
     "argcomplete": {"cli/completion.py"},
     "btrfsutil": {"system/syscalls.py", "system/btrfs.py"},
-    "ctypes": {"system/syscalls.py", "system/btrfs.py"},
-    "fcntl": {"system/syscalls.py", "system/btrfs.py"},
+    "ctypes": {"system/syscalls.py", "system/tree_search.py"},
+    "fcntl": {"system/syscalls.py", "system/btrfs.py", "system/tree_search.py"},
     "subprocess": {"system/process.py"},
     "tabulate": {"report.py"},
     "dnf": {"dnf4/fs_snapshot.py"},

@@ -18,7 +18,7 @@ import btrfsutil
 
 from ..core.snapshot import TOP_LEVEL_ID, Subvolume
 from ..errors import KernelError, kernel_errors
-from . import syscalls
+from . import syscalls, tree_search
 
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is made
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
@@ -135,12 +135,12 @@ def stand_ins(tree: int) -> tuple[str, ...]:
 
 
 def _subvolume_entries(tree: int) -> Iterator[str]:
-    for inode, kind, answer, place in syscalls.tree_items(tree, 0):
+    for inode, kind, answer, place in tree_search.tree_items(tree, 0):
         # struct btrfs_dir_item: a key, whose type is at offset 8, names what the entry leads to.
         if kind == _DIR_INDEX_KEY and answer[place + 8] == _ROOT_ITEM_KEY:
             length = struct.unpack_from("<H", answer, place + 27)[0]
             name = os.fsdecode(bytes(answer[place + 30 : place + 30 + length]))
-            above = [""] if inode == SUBVOLUME_INODE else syscalls.inode_paths(tree, inode)
+            above = [""] if inode == SUBVOLUME_INODE else tree_search.inode_paths(tree, inode)
             yield from (os.path.join(directory, name) for directory in above or ())
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 from ..core.mountinfo import is_within
 from ..errors import kernel_errors
-from . import files, syscalls
+from . import files, tree_search
 from .host import Host
 
 _ROOT_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h: the subvolume's own directory
@@ -29,7 +29,7 @@ def is_touched(host: Host, subvolume: str, since: int, *, changed_after_s: float
         kernel_errors("read the generations of", f"/{subvolume}"),
     ):
         return any(
-            changed >= changed_after_s for _, changed in syscalls.touched_inodes(tree, since)
+            changed >= changed_after_s for _, changed in tree_search.touched_inodes(tree, since)
         )
 
 
@@ -47,12 +47,12 @@ def is_changed(
         tree = stack.enter_context(files.opened(host.path(subvolume)))
         before = stack.enter_context(files.opened(host.path(origin))) if origin else None
         stack.enter_context(kernel_errors("read the generations of", f"/{subvolume}"))
-        for inode, changed_s in syscalls.touched_inodes(tree, since):
+        for inode, changed_s in tree_search.touched_inodes(tree, since):
             if inode == _ROOT_INODE:
                 continue
-            if before is not None and syscalls.inode_changed_s(before, inode) == changed_s:
+            if before is not None and tree_search.inode_changed_s(before, inode) == changed_s:
                 continue
-            paths = syscalls.inode_paths(tree, inode)
+            paths = tree_search.inode_paths(tree, inode)
             if paths is None or not all(any(is_within(p, q) for q in places) for p in paths):
                 return True
     return False
@@ -95,12 +95,12 @@ def _touched(
         files.opened(host.path(subvolume)) as tree,
         kernel_errors("read the generations of", f"/{subvolume}"),
     ):
-        for inode, changed_s in syscalls.touched_inodes(tree, since):
+        for inode, changed_s in tree_search.touched_inodes(tree, since):
             if not left:
                 break
             if inode == _ROOT_INODE or changed_s < changed_after_s:
                 continue
-            places = syscalls.inode_paths(tree, inode)
+            places = tree_search.inode_paths(tree, inode)
             if places is None:
                 return found | left
             hit = {path for path in left for place in places if _concerns(place, path, moved)}

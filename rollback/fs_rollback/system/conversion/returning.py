@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ...core.conversion.preparation import SAVED, STATE_FILE
 from ...errors import Error, ProcessError, RefusedError, UndoFailedError
-from .. import btrfs, executor, files, syscalls
+from .. import btrfs, executor, files, tree_search
 from ..process import Say
 from . import beginning, converter, disk, e2fsck, facts, mending, state
 from .disk import TOP_LEVEL
@@ -66,8 +66,8 @@ def _written_since(tree: int, generation: int) -> Lost:
         return Lost((), all_known=False)
     found: set[str] = set()
     all_known = True
-    for inode, _ in syscalls.touched_inodes(tree, generation):
-        paths = syscalls.inode_paths(tree, inode)
+    for inode, _ in tree_search.touched_inodes(tree, generation):
+        paths = tree_search.inode_paths(tree, inode)
         all_known = all_known and paths is not None
         found.update(f"/{path}" for path in paths or () if path not in ("", ".", ".."))
     ours = os.path.dirname(STATE_FILE)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Searches of a btrfs tree: which inodes were changed, what they are called, items of any type.
+
+One function each, raising OSError, as in syscalls.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+
+_SEARCH_HEADER = struct.Struct("=3Q2I")
+
+
+def touched_inodes(
+    descriptor: int, since: int, first: int = 256, last: int = 2**64 - 257
+) -> Iterator[tuple[int, float]]:
+    """Give the inodes of the subvolume of `descriptor` changed after the generation `since`.
+
+    With each comes the time of its last change (ctime) in seconds since 1970. `first` and `last`
+    are the inode numbers to look at.
+
+    The search passes over every part of the tree that is older, so it costs what has changed and
+    not what is there. An inode's item has the transaction of its last change
+    (btrfs_inode_item.transid): of data, size, mode, owner, attributes, links, and of a directory's
+    entries, so that of a deleted file the directory shows. A new time of access counts too, but
+    leaves the ctime. What is not on the disk yet does not show: sync first.
+    """
+    for inode, kind, answer, place in tree_items(descriptor, since + 1, first, last):
+        if kind == 1 and struct.unpack_from("<Q", answer, place + 8)[0] > since:
+            seconds, nanoseconds = struct.unpack_from("<qI", answer, place + 124)
+            yield inode, seconds + nanoseconds / 1e9
+
+
+def tree_items(
+    descriptor: int, since: int, first: int = 256, last: int = 2**64 - 257
+) -> Iterator[tuple[int, int, bytearray, int]]:
+    """Give inode, type, and where in which buffer the data is, of each item of files in a tree.
+
+    From BTRFS_IOC_TREE_SEARCH_V2 (linux/btrfs.h), which passes over the parts of the tree that are
+    older than the generation `since`. `first` and `last` are the inode numbers to look at.
+    """
+    size, key = 1 << 18, (first, 0, 0)
+    while key[0] <= last:
+        answer = bytearray(112 + size)
+        bounds = (0, key[0], last, key[2], 2**64 - 1, since, 2**64 - 1)
+        struct.pack_into(
+            "=7Q4I4QQ", answer, 0, *bounds, key[1], 255, 2**32 - 1, 0, 0, 0, 0, 0, size
+        )
+        fcntl.ioctl(descriptor, 0xC0709411, answer)
+        count, place = struct.unpack_from("=I", answer, 64)[0], 112
+        if not count:
+            return
+        for _ in range(count):
+            # struct btrfs_ioctl_search_header; items are little-endian as on the disk.
+            _, inode, offset, kind, length = _SEARCH_HEADER.unpack_from(answer, place)
+            place += _SEARCH_HEADER.size
+            yield inode, kind, answer, place
+            place += length
+        key = (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
+
+
+def inode_changed_s(descriptor: int, inode: int) -> float | None:
+    """Return the time of an inode's last change as `touched_inodes` does, None if there is none."""
+    return next((when for _, when in touched_inodes(descriptor, -1, inode, inode)), None)
+
+
+def inode_paths(descriptor: int, inode: int) -> list[str] | None:
+    """Return the paths of an inode from the root of its subvolume; None if not all can be told.
+
+    BTRFS_IOC_INO_PATHS: struct btrfs_data_container begins with four numbers of 32 bits, the third
+    and fourth say how many paths there are and how many found no room. Deleted: no paths.
+    """
+    room = 4096  # the kernel takes no more
+    answer = ctypes.create_string_buffer(room)
+    arguments = bytearray(struct.pack("=7Q", inode, room, 0, 0, 0, 0, ctypes.addressof(answer)))
+    try:
+        fcntl.ioctl(descriptor, 0xC0389423, arguments)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return []
+        raise
+    _, _, count, missed = struct.unpack_from("=4I", answer, 0)
+    if missed:
+        return None
+    starts = struct.unpack_from(f"={count}Q", answer, 16)
+    return [os.fsdecode(answer.raw[16 + start :].partition(b"\0")[0]) for start in starts]
