@@ -15,6 +15,7 @@ import pytest
 
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import Machine, run
+from tests.kernel.reboots import arrive
 
 _SIZE = 10 << 20
 _UUID = "2f9b048d-0243-4529-8375-66655e593362"
@@ -99,6 +100,14 @@ def test_the_new_root_has_swap_files_that_the_kernel_uses(swapping: Machine) -> 
     done(swapping.root, "undo", "--yes")
     assert _is_usable(swapping.root / "var/swap/swap file")
     assert plan["warnings"] == []
+    # What is brought over at the first boot is a copy once more.
+    done(swapping.root, "rollback", name, "--yes")
+    for path in ("var/swap/late", "root/late"):
+        (swapping.root / path).write_text("late")
+    swapping.reboot()
+    assert set(arrive(swapping, "--at-boot", "--json").json["brought"]) >= {"/root", "/var/swap"}
+    for path in _PATHS:
+        assert _is_usable(swapping.root / path), path
 
 
 def test_a_hibernating_machine_is_told(swapping: Machine) -> None:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from ..core import mountinfo
 from ..core.mountinfo import is_within
+from ..core.nested_steps import RenewSwap
 from ..core.operations import Operations
 from ..core.pending import Pending
 from ..core.record import parse_time
@@ -51,7 +52,10 @@ class Part(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """What is to be done: `parts` to bring over, `done` ones that an earlier try has exchanged."""
+    """What is to be done: `parts` to bring over, `done` ones that an earlier try has exchanged.
+
+    `swap` are the swap files that a copy of must be made anew.
+    """
 
     old: Subvolume
     new: Subvolume
@@ -59,6 +63,7 @@ class Arrival(NamedTuple):
     parts: tuple[Part, ...]
     done: tuple[Part, ...]
     problems: tuple[str, ...]
+    swap: tuple[str, ...] = ()
 
 
 def decide(host: Host, journal: Pending, new: Subvolume) -> Arrival | None:
@@ -83,7 +88,8 @@ def decide(host: Host, journal: Pending, new: Subvolume) -> Arrival | None:
         if path in stale or (is_subvolume and _is_stale_subvolume(host, old, new, path, after_s)):
             nested = _nested(host, old, new, path, carried)
             parts.append(Part(number, path, nested, is_subvolume))
-    arrival = Arrival(old, new, next(iter(frozen(journal)), ""), (), (), ())
+    swap = tuple(path for s in steps if isinstance(s, RenewSwap) for path in s.paths)
+    arrival = Arrival(old, new, next(iter(frozen(journal)), ""), (), (), (), swap)
     return _sorted_out(host, journal, arrival, parts)
 
 
@@ -253,6 +259,9 @@ def _make_copy(arrival: Arrival, part: Part, operations: Operations) -> None:
     for path in part.nested:
         operations.make_room(old, tree, path)
         operations.snapshot(join(old, path), join(tree, path), read_only=False)
+    for path in arrival.swap:
+        if is_within(path, part.path):
+            operations.renew_swap(tree, path)
 
 
 def _sealed(host: Host, journal: Pending, arrival: Arrival, operations: Operations) -> list[str]:
