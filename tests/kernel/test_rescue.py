@@ -154,8 +154,8 @@ def test_a_bind_mount_and_a_mount_below_a_mount(named: Machine, tmp_path: Path) 
         add_line(named, f"UUID={named.uuid} /boot btrfs subvol=boot 0 0")
         (named.root / "efi").mkdir()
         with off(named) as device:
-            attention = command(device, "status", "--json").json["attention"]
-            assert any("/efi/loader/entries/x.conf" in line for line in attention), attention
+            links = command(device, "check", "--json").json["links"]
+            assert any("/efi/loader/entries/x.conf" in link["text"] for link in links), links
 
 
 def test_no_link_leads_a_mount_out_of_the_tree(named: Machine, tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Optional
+
+from . import grub_options
 
 _SUFFIX = ".conf"
 # "+LEFT" or "+LEFT-DONE" before the suffix: UAPI.1, "Boot counting".
@@ -19,7 +22,8 @@ class BootEntry(NamedTuple):
 
     `file` is the path as the tree has it. `options` has all lines of that key, joined by blanks;
     `initrd`, `devicetree` and `overlays` (devicetree-overlay) have every word of every line. `text`
-    is the whole file.
+    is the whole file. `arguments` are the options as the kernel gets them, as far as GRUB's
+    variables are known.
     """
 
     file: str
@@ -33,6 +37,7 @@ class BootEntry(NamedTuple):
     sort_key: str = ""
     machine_id: str = ""
     text: str = ""
+    arguments: str = ""
 
     @property
     def name(self) -> str:
@@ -61,8 +66,10 @@ class BootEntry(NamedTuple):
         return tuple(word for word in words if word.startswith("/"))
 
 
-def parse(file: str, text: str) -> BootEntry:
+def parse(file: str, text: str, variables: Mapping[str, str] = MappingProxyType({})) -> BootEntry:
     """Read one entry. Several `options` lines are joined, as the specification says.
+
+    `variables` are what is known of GRUB's (grub_options.py).
 
     Of several `sort-key` or `machine-id` lines the last counts, as in systemd-boot
     (boot_entry_add_type1 in its boot.c); GRUB reads neither.
@@ -91,6 +98,7 @@ def parse(file: str, text: str) -> BootEntry:
         last("sort-key"),
         last("machine-id"),
         text,
+        grub_options.expanded(value("options"), variables if "linux" in values else {}),
     )
 
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Optional
 
 from .bls import BootEntry
 from .cmdline import root_arguments
+from .layout import Statement
 from .loaders import Choice, Loader, default_entry, is_snapshot_entry, ordered
 from .naming import TRIAL_PREFIX
 from .snapshot import STORE
@@ -16,6 +18,7 @@ from .snapshot import STORE
 # packaging/dracut/90fs-rollback/convert.sh.
 CONVERT = "fs-rollback.convert="
 _IMAGE_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-", "kernel-")
+_MACHINE_ID = re.compile(r"([0-9a-f]{32})-")
 _IMAGE_NAMES = ("linux", "vmlinuz", "vmlinux")
 
 
@@ -24,7 +27,8 @@ class Bootable(NamedTuple):
 
     `kernel` is the version whose modules it needs, "" for rescue images and where nothing tells.
     `missing` are the files it names that are not there. `follows`: it goes back with the root.
-    `ours`: it boots the filesystem of the root, as far as it says.
+    `ours`: it boots the filesystem of the root, as far as can be told. `leads`: it boots the root
+    itself. `foreign`: it is another system's. `said` is what it says of a root that is ours.
     """
 
     entry: BootEntry
@@ -32,6 +36,9 @@ class Bootable(NamedTuple):
     missing: tuple[str, ...]
     follows: bool
     ours: bool
+    leads: bool = True
+    foreign: bool = False
+    said: Optional[Statement] = None
 
     @property
     def of_snapshot(self) -> bool:
@@ -57,9 +64,9 @@ class Bootable(NamedTuple):
 
     @property
     def usable(self) -> bool:
-        """Whether it is a normal entry of this system whose files are all there."""
+        """Whether it is a normal entry of this root whose files are all there."""
         special = self.of_snapshot or self.converts
-        return self.ours and bool(self.kernel) and not self.missing and not special
+        return self.leads and self.ours and bool(self.kernel) and not self.missing and not special
 
     def fits(self, modules: Collection[str]) -> bool:
         """Whether a root with these kernels' modules comes up whole with it."""
@@ -81,6 +88,12 @@ def kernel_version(entry: BootEntry) -> str:
     if name in _IMAGE_NAMES and len(parts) > 2:
         found = parts[-2]
     return "" if "rescue" in found else found
+
+
+def machine_of(entry: BootEntry) -> str:
+    """Return the machine-id(5) that an entry is of, by what it says or by its name; "" if none."""
+    match = _MACHINE_ID.match(entry.name)
+    return entry.machine_id or (match[1] if match else "")
 
 
 def trial_of(entry: BootEntry) -> str:

@@ -117,29 +117,10 @@ def kernel_image(path: str, head: Optional[bytes], *, x86: bool) -> Link:
     return ok("kernel", path)
 
 
-def root_of(
-    statement: Statement, subvolumes: Sequence[Subvolume], silent_id: int
-) -> Optional[Subvolume]:
-    """Return the subvolume that a command line makes the root; None if there is none like that.
-
-    `silent_id` is the root where the line names none.
-    """
-    for subvolume in subvolumes:
-        if statement.silent:
-            found = subvolume.id == silent_id
-        else:
-            found = (statement.subvolume in (None, subvolume.path)) and (
-                statement.subvolume_id in (None, subvolume.id)
-            )
-        if found:
-            return subvolume
-    return None
-
-
 def command_line(statement: Statement, root: Optional[Subvolume], arguments: RootArguments) -> Link:
     """Grade what the default entry says of the root; `root` is what root_of() found for it."""
     name = "command line"
-    said = _said(statement)
+    said = says(statement)
     if root is None:
         return broken(
             name,
@@ -179,12 +160,13 @@ def kernel_settings(statement: Statement, wanted: Statement, root: Subvolume) ->
     return warning(
         name,
         f"the next kernel update would boot another root than the default entry:"
-        f" {statement.where} says {_said(statement)}",
+        f" {statement.where} says {says(statement)}",
         f"In {statement.where}, write {edit}.",
     )
 
 
-def _said(statement: Statement) -> str:
+def says(statement: Statement) -> str:
+    """Return what a line says of the root, in the words of mount options."""
     options = []
     if statement.subvolume is not None:
         options.append(f"subvol={statement.subvolume or '/'}")

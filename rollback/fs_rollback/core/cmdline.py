@@ -7,7 +7,9 @@ Quotation as in the kernel's next_arg() (lib/cmdline.c): double quotes keep blan
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Optional
+
+from .mount_options import names_subvolume
 
 # One argument with its quotation marks; the last may lack its second mark.
 WORD = re.compile(r'(?:[^\s"]|"[^"]*(?:"|$))+')
@@ -44,8 +46,30 @@ def root_arguments(line: str) -> RootArguments:
     return RootArguments(root, tuple(filter(None, flags)), tuple(filter(None, fstypes.split(","))))
 
 
-def with_root_subvolume(options: str, subvolume: str) -> str:
+def of_file(text: str) -> str:
+    """Return the command line that a file like /etc/kernel/cmdline has: kernel-install(8) joins its
+    lines and leaves out those that begin with "#".
+    """
+    return "\n".join(line for line in text.split("\n") if not _is_comment(line))
+
+
+def file_with_root_subvolume(text: str, subvolume: Optional[str]) -> str:
+    """Return such a file with another root subvolume; comments come first if it has any."""
+    lines = text.split("\n")
+    comments = [line for line in lines if _is_comment(line)]
+    line = of_file(text)
+    end = len(line.rstrip("\n"))
+    return "\n".join([*comments, with_root_subvolume(line[:end], subvolume) + line[end:]])
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
+def with_root_subvolume(options: str, subvolume: Optional[str]) -> str:
     """Return a kernel command line that makes `subvolume` (a path from the top level) the root.
+
+    None leaves the choice to the default subvolume.
 
     The kernel (init/do_mounts.c), dracut (getarg) and initramfs-tools take the last `rootflags=`;
     systemd-fstab-generator(8) joins all of them. So `subvol=` and `subvolid=` leave every one, and
@@ -55,19 +79,17 @@ def with_root_subvolume(options: str, subvolume: str) -> str:
 
     Raises ValueError for a subvolume that cannot be written there.
     """
-    if not subvolume or any(c in '",$\\' or not c.isprintable() for c in subvolume):
-        raise ValueError(f"{subvolume!r} cannot be written into a kernel command line")
-    wanted = f"subvol={subvolume}"
+    wanted = [] if subvolume is None else [f"subvol={_writable(subvolume)}"]
     found = list(WORD.finditer(options))
     flags = [word for word in found if _is(word, "rootflags=")]
-    if not flags:
+    if wanted and not flags:
         roots = [word for word in found if _is(word, "root=")]
         end = roots[-1].end() if roots else len(options.rstrip())
-        new = " " * bool(options[:end].strip()) + _quoted("rootflags=" + wanted)
+        new = " " * bool(options[:end].strip()) + _quoted("rootflags=" + wanted[0])
         return options[:end] + new + options[end:]
     for word in reversed(flags):
         old = word.group().replace('"', "")[len("rootflags=") :].split(",")
-        new = ",".join(_replaced(old, [wanted] if word is flags[-1] else []))
+        new = ",".join(_replaced(old, wanted if word is flags[-1] else []))
         if new == ",".join(old):
             continue
         if new:
@@ -75,6 +97,12 @@ def with_root_subvolume(options: str, subvolume: str) -> str:
         else:
             options = options[: word.start()] + options[word.end() :].lstrip()
     return options
+
+
+def _writable(subvolume: str) -> str:
+    if not subvolume or any(c in '",$\\' or not c.isprintable() for c in subvolume):
+        raise ValueError(f"{subvolume!r} cannot be written into a kernel command line")
+    return subvolume
 
 
 def _is(word: re.Match[str], start: str) -> bool:
@@ -87,7 +115,7 @@ def _quoted(word: str) -> str:
 
 def _replaced(old: list[str], wanted: list[str]) -> list[str]:
     """Return the mount options with what names a subvolume replaced by `wanted`, at its place."""
-    named = [option.startswith(("subvol=", "subvolid=")) for option in old]
+    named = [names_subvolume(option) for option in old]
     place = named.index(True) if True in named else len(old)
     kept = [option for option, names in zip(old, named) if not names and option]
     before = [option for option in old[:place] if option]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
+from .mount_options import names_subvolume, subvolume_path
 from .mountinfo import is_within, unescape
 
 # Blanks and tabs separate fields, nothing else that Unicode counts as white space.
@@ -58,7 +59,7 @@ def with_root_subvolume(text: str, subvolume: Optional[str]) -> str:
     if root is None or match is None:
         return text
     old = match.group(2).split(",")
-    kept = [o for o in old if not o.startswith(("subvol=", "subvolid="))]
+    kept = [option for option in old if not names_subvolume(option)]
     wanted = [f"subvol={escape(subvolume)}"] if subvolume is not None else []
     options = ",".join(_keep_place(old, kept, wanted)) or "defaults"
     lines[root.line - 1] = match.group(1) + options + lines[root.line - 1][match.end() :]
@@ -72,8 +73,8 @@ def without_subvolumes_of(text: str, root: str) -> str:
     """
     lines = text.split("\n")
     for entry in parse(text):
-        names = [o[7:].strip("/") for o in entry.options if o.startswith("subvol=")]
-        if entry.point != "/" and any(is_within("/" + n, "/" + root) for n in names if root):
+        name = subvolume_path(entry.options)
+        if entry.point != "/" and root and name and is_within(f"/{name}", f"/{root}"):
             lines[entry.line - 1] = "#" + lines[entry.line - 1]
     return "\n".join(lines)
 
@@ -81,7 +82,7 @@ def without_subvolumes_of(text: str, root: str) -> str:
 def _keep_place(old: list[str], kept: list[str], wanted: list[str]) -> list[str]:
     """Put the new option where the old one stood, or last."""
     for place, option in enumerate(old):
-        if option.startswith(("subvol=", "subvolid=")):
+        if names_subvolume(option):
             return kept[:place] + wanted + kept[place:]
     return kept + wanted
 

@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from ..errors import RefusedError
 from . import bls, cmdline, fstab
+from .mount_options import subvolume_number, subvolume_path
 from .snapshot import TOP_LEVEL_ID, Subvolume
+
+_SET_TOP_LEVEL = "'btrfs subvolume set-default 5 /', then "
+_PIN = re.compile(r"subvolid=[^\s,\"]*")
+# Whether a device that a line names is the filesystem of the root; None: that cannot be told.
+IsOurs = Callable[[str], Optional[bool]]
 
 
 class Kind(enum.Enum):
@@ -22,7 +29,8 @@ class Kind(enum.Enum):
 class Statement(NamedTuple):
     """What one line of one file says about the root subvolume; both None: the default one.
 
-    `decides` is false where silence says nothing, as in fstab.
+    `decides` is false where silence says nothing, as in fstab. `is_ours` is None where it cannot be
+    told from here whether the device is that of the root.
     """
 
     where: str
@@ -30,6 +38,7 @@ class Statement(NamedTuple):
     subvolume: Optional[str]
     subvolume_id: Optional[int]
     decides: bool
+    is_ours: Optional[bool] = True
 
     @property
     def silent(self) -> bool:
@@ -49,6 +58,12 @@ class Layout(NamedTuple):
         """Whether the root lies in the top level itself, which can be neither moved nor renamed."""
         return self.root.id == TOP_LEVEL_ID
 
+    def silent_id(self, default_id: int) -> int:
+        """Return the ID of the root that a line leads to which names none."""
+        named = [statement for statement in self.statements if statement.subvolume is not None]
+        by_fstab = bool(named) and not any(statement.decides for statement in named)
+        return self.root.id if by_fstab or self.kind is Kind.DEFAULT else default_id
+
     def describe(self) -> str:
         """Say it in a few words."""
         if self.kind is Kind.NAMED:
@@ -57,19 +72,17 @@ class Layout(NamedTuple):
         return f"default subvolume: {where} (ID {self.root.id})"
 
 
-def from_command_line(where: str, line: str, identities: Sequence[str]) -> Optional[Statement]:
-    """Read the command line of the running kernel; None if it boots another filesystem.
+def from_command_line(where: str, line: str, is_ours: IsOurs) -> Optional[Statement]:
+    """Read a kernel command line; None if it boots another filesystem.
 
-    `identities` are the ways to name our filesystem in `root=`; empty means unknown.
+    `live:`, `nfs:` and the like (dracut.cmdline(7)) are no filesystem on our device.
     """
     arguments = cmdline.root_arguments(line)
-    if not arguments.root.startswith("/") and ":" in arguments.root:
-        return None  # live:, nfs: and the like, dracut.cmdline(7): no filesystem on our device
-    named = arguments.root.startswith(("UUID=", "/dev/"))
-    if identities and named and arguments.root.strip('"') not in identities:
+    ours = is_ours(arguments.root) if arguments.root else True
+    if ours is False:
         return None
     name, number = _subvolume(where, arguments.flags)
-    return Statement(where, line.strip(), name, number, decides=True)
+    return Statement(where, line.strip(), name, number, decides=True, is_ours=ours)
 
 
 def from_fstab(where: str, text: str) -> Optional[Statement]:
@@ -81,34 +94,59 @@ def from_fstab(where: str, text: str) -> Optional[Statement]:
     return Statement(f"{where} line {entry.line}", entry.text, name, number, decides=False)
 
 
-def from_boot_entry(entry: bls.BootEntry, identities: Sequence[str]) -> Optional[Statement]:
+def from_boot_entry(entry: bls.BootEntry, is_ours: IsOurs) -> Optional[Statement]:
     """Read one boot entry; None if it boots another filesystem or says nothing of a root."""
-    return from_file(entry.file, entry.options, identities)
+    return from_file(entry.file, entry.arguments, is_ours)
 
 
-def from_file(where: str, line: str, identities: Sequence[str]) -> Optional[Statement]:
+def from_file(where: str, line: str, is_ours: IsOurs) -> Optional[Statement]:
     """Read a command line that a file has; None as above, and where it says nothing of a root."""
     if not cmdline.root_arguments(line).root:
         return None
-    return from_command_line(where, line, identities)
+    return from_command_line(where, line, is_ours)
 
 
 def _subvolume(where: str, options: Sequence[str]) -> tuple[Optional[str], Optional[int]]:
     """Return name and ID. Where both are given the kernel mounts only what fits both."""
-    name: Optional[str] = None
-    number: Optional[int] = None
-    for option in options:
-        if option.startswith("subvol="):
-            name = option[7:].strip("/")
-        elif option.startswith("subvolid="):
-            try:
-                number = int(option[9:], 0)
-            except ValueError as error:
-                raise RefusedError(
-                    f"{where} says {option!r}, which is no subvolume ID",
-                    hint=f"'btrfs subvolume list /' shows all; correct {where}.",
-                ) from error
-    return name, number
+    try:
+        return subvolume_path(options), subvolume_number(options)
+    except ValueError as error:
+        raise RefusedError(
+            f"{where}: {error}",
+            hint=f"'btrfs subvolume list /' shows all; correct {where}.",
+        ) from error
+
+
+def root_of(
+    statement: Statement, subvolumes: Sequence[Subvolume], silent_id: int
+) -> Optional[Subvolume]:
+    """Return the subvolume that a line makes the root; None if there is none like that.
+
+    `silent_id` is the root where the line names none.
+    """
+    for subvolume in subvolumes:
+        if statement.silent:
+            found = subvolume.id == silent_id
+        else:
+            found = (statement.subvolume in (None, subvolume.path)) and (
+                statement.subvolume_id in (None, subvolume.id)
+            )
+        if found:
+            return subvolume
+    return None
+
+
+def expected_root(
+    lines: Sequence[Statement], subvolumes: Sequence[Subvolume], default_id: int, root_id: int
+) -> Subvolume:
+    """Return the root that lines lead to which decide whatever the loader does.
+
+    The first that names one, or the default subvolume if one of them leaves the choice to that;
+    else what has `root_id`.
+    """
+    said = [line for line in lines if not line.silent] or [line for line in lines if line.decides]
+    found = root_of(said[0], subvolumes, default_id) if said else None
+    return found or next(s for s in subvolumes if s.id == root_id)
 
 
 def decide(
@@ -124,7 +162,7 @@ def decide(
     """
     by_id = {subvolume.id: subvolume for subvolume in subvolumes}
     by_path = {subvolume.path: subvolume for subvolume in subvolumes}
-    _refuse_pins(statements, by_id)
+    _refuse_pins(statements, by_id, default_id)
     _refuse_top_level(statements, default_id)
     explicit = [s for s in statements if s.subvolume is not None]
     _refuse_disagreement(explicit, statements, by_path, default_id, root_id)
@@ -133,27 +171,35 @@ def decide(
     return Layout(Kind.DEFAULT, by_id[default_id], tuple(statements))
 
 
-def _refuse_pins(statements: Sequence[Statement], by_id: dict[int, Subvolume]) -> None:
+def _refuse_pins(
+    statements: Sequence[Statement], by_id: dict[int, Subvolume], default_id: int
+) -> None:
     for statement in statements:
         number = statement.subvolume_id
         if number is None:
             continue
         pinned = by_id.get(number)
+        written = _PIN.findall(statement.text)
+        pin = written[-1] if written else f"subvolid={number}"
+        first = ""
         if pinned is not None and pinned.path and not statement.subvolume:
-            edit = f"replace 'subvolid={number}' by 'subvol={pinned.path}'"
+            edit = f"replace '{pin}' by 'subvol={pinned.path}'"
         else:
-            edit = f"remove 'subvolid={number}'"
+            edit = f"remove '{pin}'"
+            if number == TOP_LEVEL_ID != default_id:
+                first = _SET_TOP_LEVEL
         raise RefusedError(
             f"{statement.where} pins the root to a subvolume by its ID, which no rollback can"
             f" follow: {statement.text}",
-            hint=f"In {_file(statement)}, {edit}, reboot, and try again.",
+            hint=f"{first}{'in' if first else 'In'} {_file(statement)}, {edit}, reboot, and"
+            " try again.",
         )
 
 
 def _refuse_top_level(statements: Sequence[Statement], default_id: int) -> None:
     for statement in statements:
         if statement.subvolume == "":
-            first = "" if default_id == TOP_LEVEL_ID else "'btrfs subvolume set-default 5 /', then "
+            first = "" if default_id == TOP_LEVEL_ID else _SET_TOP_LEVEL
             raise RefusedError(
                 f"{statement.where} names the top level as the root, which can be neither moved nor"
                 f" renamed: {statement.text}",
@@ -195,5 +241,6 @@ def _refuse_disagreement(
             raise RefusedError(
                 "two lines disagree about the root subvolume:\n"
                 f"  {first.where}: {first.text}\n  {statement.where}: {statement.text}",
-                hint="Correct the wrong one, then try again.",
+                hint="Correct the wrong one, or make an entry that boots the right root the default"
+                " of the boot menu; then try again.",
             )

@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-from . import boot_steps, mountinfo, nested_steps, steps
+from . import boot_steps, command_line_steps, mountinfo, nested_steps, steps
 from . import layout as layouts
 from .boot_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
 from .operations import Operations
@@ -28,6 +28,7 @@ _STEPS: dict[str, Any] = {
         nested_steps.RemoveStubs,
         steps.MendFstab,
         nested_steps.AddMounts,
+        command_line_steps.MendCommandLines,
         Exchange,
         SetDefault,
         Sync,
@@ -154,6 +155,8 @@ class Situation:
     snapshot of the target has, `outside` those of them that stand for subvolumes beside the root,
     `restored` are subvolumes inside the target itself that are to be brought back. `swap` are the
     swap files, from the root, that the new root has copies of.
+    `command_lines` are files of the target that lead to another root, `old_root` is where the root
+    lay when they were written.
     `added_mounts` are lines of the tree's fstab for what is mounted where the target has old data
     or a stand-in.
     `created` is an RFC 3339 time, `spare` and `replaced` are free names.
@@ -176,6 +179,8 @@ class Situation:
     outside: frozenset[str] = frozenset()
     restored: tuple[Subvolume, ...] = ()
     swap: tuple[str, ...] = ()
+    command_lines: tuple[str, ...] = ()
+    old_root: str = ""
 
 
 def plan_rollback(situation: Situation) -> Plan:
@@ -316,6 +321,13 @@ def _mend(situation: Situation) -> list[steps.Step]:
     says = situation.target_fstab_subvolume
     if says and says != wanted:
         found.append(steps.MendFstab(situation.spare, wanted))
+    if situation.command_lines:
+        root, old = situation.layout.root.path, situation.old_root
+        found.append(
+            command_line_steps.MendCommandLines(
+                situation.spare, wanted, root, old, situation.command_lines
+            )
+        )
     if situation.added_mounts:
         found.append(nested_steps.AddMounts(situation.spare, situation.added_mounts))
     return found

@@ -8,11 +8,12 @@ import stat
 from typing import NamedTuple, Optional
 
 from ..core import bls
-from ..core.boot_entries import Bootable, default_of, kernel_version
-from ..core.layout import Layout, from_boot_entry
+from ..core.boot_entries import Bootable, default_of, kernel_version, machine_of
+from ..core.layout import Layout, from_boot_entry, root_of
 from ..core.loaders import Choice, once
+from ..core.snapshot import Subvolume
 from ..errors import RefusedError
-from . import boot_sources, files, loader_settings, places
+from . import files, loader_settings, places
 from .host import Host
 from .loader_settings import Setting
 from .places import ENTRIES, Place
@@ -39,8 +40,8 @@ class Boot(NamedTuple):
 
     @property
     def staying(self) -> tuple[Bootable, ...]:
-        """The entries that a rollback does not take back."""
-        return tuple(b for b in self.bootables if not b.follows)
+        """The entries of this filesystem that a rollback does not take back."""
+        return tuple(b for b in self.bootables if b.ours and not b.follows)
 
     def place_of(self, bootable: Bootable) -> Place:
         """Return the place that an entry was read from."""
@@ -51,29 +52,48 @@ class Boot(NamedTuple):
 def read(machine: Host, layout: Layout) -> Boot:
     """Read what the boot loader reads now. Raises KernelError where it cannot be read."""
     told = loader_settings.read(machine, places.find(machine, layout))
-    raw = [(place, entry) for place in told.places for entry in _entries(place)]
-    identities = boot_sources.identities(machine, [entry for _, entry in raw])
-    bootables = tuple(_bootable(place, entry, identities) for place, entry in raw)
+    bootables = tuple(
+        _bootable(machine, layout, place, entry)
+        for place in told.places
+        for entry in loader_settings.entries(machine, place)
+    )
     return Boot(told.places, bootables, told.choice, told.setting)
 
 
-def _entries(place: Place) -> list[bls.BootEntry]:
-    found = []
-    with files.opened(place.directory) as directory:
-        for name in files.list_in_tree(directory, ENTRIES) or []:
-            if name.endswith(".conf"):
-                text = files.read_in_tree(directory, f"{ENTRIES}/{name}") or ""
-                found.append(bls.parse(f"{place.point}/{ENTRIES}/{name}", text))
-    return found
-
-
-def _bootable(place: Place, entry: bls.BootEntry, identities: tuple[str, ...]) -> Bootable:
+def _bootable(machine: Host, layout: Layout, place: Place, entry: bls.BootEntry) -> Bootable:
     missing = tuple(path for path in entry.files if not _is_file(place.base, path))
+    found = Bootable(entry, kernel_version(entry), missing, place.follows, ours=False, leads=False)
     try:
-        ours = from_boot_entry(entry, identities) is not None
+        said = from_boot_entry(entry, machine.identity.is_meant)
     except RefusedError:
-        ours = False  # it names no subvolume that there could be
-    return Bootable(entry, kernel_version(entry), missing, place.follows, ours)
+        said = None  # it names no subvolume that there could be
+    if said is None:
+        return found._replace(foreign=not _is_of_system(machine, found))
+    silent_id = layout.silent_id(machine.default_id)
+    led = root_of(said, machine.subvolumes, silent_id)
+    leads = led is not None and led.id == layout.root.id
+    if leads:
+        foreign = said.is_ours is None and not _is_of_system(machine, found)
+    elif led is None or said.is_ours is None:
+        foreign = not _is_of_system(machine, found)
+    else:
+        foreign = _is_stranger(machine, led)
+    # Where the device cannot be known, only what could not be of another filesystem is ours.
+    ours = said.is_ours or (not foreign and (leads or (led is not None and not said.silent)))
+    return found._replace(ours=bool(ours), leads=leads, foreign=foreign, said=said)
+
+
+def _is_of_system(machine: Host, bootable: Bootable) -> bool:
+    """Whether an entry is of the system here, as far as it says: its machine-id, or its kernel."""
+    named = machine_of(bootable.entry)
+    if named and machine.machine_id:
+        return named == machine.machine_id
+    return bootable.kernel in machine.kernels
+
+
+def _is_stranger(machine: Host, subvolume: Subvolume) -> bool:
+    with files.opened(machine.path(subvolume.path)) as tree:
+        return machine.is_stranger(tree)
 
 
 def _is_file(base: str, path: str) -> bool:

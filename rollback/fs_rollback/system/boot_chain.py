@@ -12,7 +12,7 @@ from typing import NamedTuple, Optional
 from ..core import chain, cmdline, fstab
 from ..core.boot_entries import Bootable
 from ..core.chain import Link
-from ..core.layout import Kind, Layout, Statement, decide, from_boot_entry
+from ..core.layout import Kind, Layout, Statement, root_of
 from ..core.snapshot import Subvolume
 from ..errors import Error, RefusedError, kernel_errors
 from . import boot, boot_sources, files, kernels, mounting, syscalls
@@ -26,24 +26,21 @@ _INITS = ("usr/lib/systemd/systemd", "sbin/init")
 class Walk(NamedTuple):
     """What a walk stands on: how the root is found, what the loader reads, the root that boots.
 
-    `refusal` is why no rollback is possible here; `said` is what the default entry says of the
-    root, None where that is unknown or another filesystem. `tree` is the open root of the next
-    boot, `is_mounted` whether that is the tree with all that is mounted in it.
+    `refusal` is why no rollback is possible here; `default` is the default entry, None where that
+    is unknown or another system's; `said` is what it says of the root, None where that is unknown
+    or another filesystem. `tree` is the open root of the next boot, `is_mounted` whether that is
+    the tree with all that is mounted in it.
     """
 
     host: Host
     layout: Layout
     refusal: Optional[RefusedError]
     found: Boot
+    default: Optional[Bootable]
     said: Optional[Statement]
     root: Subvolume
     tree: int
     is_mounted: bool
-
-    @property
-    def default(self) -> Optional[Bootable]:
-        """The default entry, None where it cannot be known."""
-        return self.found.default
 
 
 def links(host: Host) -> tuple[Link, ...]:
@@ -58,37 +55,23 @@ def opened(host: Host) -> Iterator[Walk]:
     layout, refusal = _layout(host)
     found = boot.read(host, layout)
     default = found.default
-    said = _said(host, default) if default is not None else None
+    own = default if default is not None and not default.foreign else None
+    said = own.said if own is not None and own.ours else None
     silent_id = host.default_id if refusal else layout.root.id
-    root = chain.root_of(said, host.subvolumes, silent_id) if said else None
+    root = root_of(said, host.subvolumes, silent_id) if said else None
     root = root or layout.root
     is_mounted = root.id == host.root_id
     with files.opened(host.root if is_mounted else host.path(root.path)) as tree:
-        yield Walk(host, layout, refusal, found, said, root, tree, is_mounted)
+        yield Walk(host, layout, refusal, found, own, said, root, tree, is_mounted)
 
 
 def _layout(host: Host) -> tuple[Layout, Optional[RefusedError]]:
     """Return how the root is found; where lines disagree, the present root and the refusal."""
     try:
-        layout = boot_sources.read_layout(host)
-        if layout.root.id == host.root_id:
-            return layout, None
-        # A rollback waits for its reboot: what the new root's own files say is what counts.
-        running = [s for s in layout.statements if s.where == "/proc/cmdline"]
-        with files.opened(host.path(layout.root.path)) as tree:
-            statements = running + boot_sources.read_statements(host, tree, running=False)
-        return decide(statements, host.subvolumes, host.default_id, 0), None
+        return boot_sources.read_next_layout(host), None
     except RefusedError as error:
         root = next(s for s in host.subvolumes if s.id == host.root_id)
         return Layout(Kind.NAMED if root.path else Kind.DEFAULT, root, ()), error
-
-
-def _said(host: Host, default: Bootable) -> Optional[Statement]:
-    identities = boot_sources.identities(host, [default.entry])
-    try:
-        return from_boot_entry(default.entry, identities)
-    except RefusedError:
-        return None
 
 
 def deciding(walk: Walk) -> tuple[Link, ...]:
@@ -112,6 +95,14 @@ def deciding(walk: Walk) -> tuple[Link, ...]:
 
 
 def _no_default(walk: Walk) -> Link:
+    other = walk.found.default
+    if other is not None:
+        return chain.warning(
+            "default entry",
+            f"the default entry is another system's: {other.entry.file}",
+            "Right if that is what you want to boot; the links below are those of the root here."
+            " Choose its entry in the boot menu.",
+        )
     if walk.found.bootables:
         text = "which entry boots if nobody touches a key cannot be known"
         return chain.warning(
@@ -171,11 +162,11 @@ def _head(base: str, path: str) -> Optional[bytes]:
 
 def _command_line(walk: Walk, default: Bootable) -> Link:
     entry, said = default.entry, walk.said
-    arguments = cmdline.root_arguments(entry.options)
+    arguments = cmdline.root_arguments(entry.arguments)
     spec = arguments.root
     if said is not None:
         silent_id = walk.host.default_id if walk.refusal else walk.layout.root.id
-        root = chain.root_of(said, walk.host.subvolumes, silent_id)
+        root = root_of(said, walk.host.subvolumes, silent_id)
         return chain.command_line(said, root, arguments)
     if not spec:
         return chain.warning(
@@ -186,6 +177,12 @@ def _command_line(walk: Walk, default: Bootable) -> Link:
     cure = f"Correct root= in {entry.file}; 'lsblk --fs' lists all devices."
     if mounting.has_device(walk.host, spec) is False:
         return chain.broken("command line", f"the device of the root does not exist: {spec}", cure)
+    if walk.host.identity.is_meant(spec) is None:
+        return chain.warning(
+            "command line",
+            f"whether it boots this filesystem cannot be told from here: root={spec}",
+            "'fs-rollback check' on the running machine can tell.",
+        )
     return chain.warning("command line", f"it boots another filesystem: root={spec}", cure)
 
 
@@ -210,7 +207,7 @@ def _root(walk: Walk) -> Link:
 
 
 def _init(walk: Walk, default: Optional[Bootable]) -> Link:
-    options = cmdline.words(default.entry.options) if default is not None else []
+    options = cmdline.words(default.entry.arguments) if default is not None else []
     given = [word[5:].lstrip("/") for word in options if word.startswith("init=")]
     paths = given[-1:] or _INITS
     for path in paths:

@@ -1,59 +1,111 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads every line that decides which subvolume becomes the root at boot."""
+"""Reads the lines that decide which subvolume becomes the root at boot.
+
+The running command line, the boot entry that is the default, and the line of / in fstab decide; so
+do entries that lead to this very root. What other systems, loaders or tools have written down does
+not.
+"""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from ..core import bls, cmdline, fstab
+from ..core import cmdline, default_grub, fstab
+from ..core.boot_entries import Bootable
 from ..core.layout import (
+    Kind,
     Layout,
     Statement,
     decide,
+    expected_root,
     from_boot_entry,
     from_command_line,
     from_file,
     from_fstab,
+    root_of,
 )
-from ..core.loaders import is_snapshot_entry
+from ..core.mount_options import subvolume_number, subvolume_path
+from ..core.snapshot import STORE, Subvolume
 from ..errors import KernelError
-from . import files
+from . import boot, files
 from .host import Host
 
 _ENTRY_DIRECTORIES = ("boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries")
-_GRUB_LINE = re.compile(r"""^\s*GRUB_CMDLINE_LINUX(?:_DEFAULT)?=(["']?)(.*)\1\s*$""", re.MULTILINE)
+COMMAND_LINE, DEFAULT_GRUB = "etc/kernel/cmdline", "etc/default/grub"
 
 
 def read_layout(host: Host) -> Layout:
     """Return how the machine finds its root. Raises RefusedError where no rollback is possible."""
-    return decide(
-        read_statements(host, host.root_fd), host.subvolumes, host.default_id, host.root_id
-    )
+    lines = deciding(host, host.root_fd)
+    return decide(lines, host.subvolumes, host.default_id, host.root_id)
 
 
-def read_statements(host: Host, tree: int, *, running: bool = True) -> list[Statement]:
-    """Return what the files of a tree say and, if it is the running system, its command line."""
-    parsed = [
-        bls.parse(f"/{path}", files.read_in_tree(tree, path) or "")
-        for path in entry_files(tree)
-        if path.endswith(".conf")
-    ]
-    # The entries of snapshots lead elsewhere on purpose.
-    entries = [entry for entry in parsed if not is_snapshot_entry(entry)]
-    known = identities(host, entries)
-    found: list[Statement | None] = []
+def read_next_layout(host: Host) -> Layout:
+    """As `read_layout`; while a rollback waits for its reboot, as the new root's own files say."""
+    layout = read_layout(host)
+    if layout.root.id == host.root_id:
+        return layout
+    with files.opened(host.path(layout.root.path)) as tree:
+        return decide(deciding(host, tree), host.subvolumes, host.default_id, 0)
+
+
+def deciding(host: Host, tree: int, *, running: bool = True) -> list[Statement]:
+    """Return the lines that decide about the next root, with the fstab of a tree.
+
+    `running` is false where this boot was told of another root than the next one will be.
+    """
+    told = []
     if running and host.is_running:
-        found.append(from_file("/proc/cmdline", running_command_line(), known))
-    found += [from_boot_entry(entry, known) for entry in entries]
-    text = files.read_in_tree(tree, "etc/kernel/cmdline")
-    if text is not None:
-        found.append(from_file("/etc/kernel/cmdline", text, known))
-    found += _grub_defaults(files.read_in_tree(tree, "etc/default/grub") or "", known)
-    text = files.read_in_tree(tree, "etc/fstab")
-    if text is not None:
-        found.append(from_fstab("/etc/fstab", text))
+        told = [from_file("/proc/cmdline", running_command_line(), host.identity.is_meant)]
+    table = from_fstab("/etc/fstab", files.read_in_tree(tree, "etc/fstab") or "")
+    firm = [line for line in (*told, table) if line is not None]
+    root = expected_root(firm, host.subvolumes, host.default_id, host.root_id)
+    entries = _of_loader(host, root, is_known=any(told))
+    if not any(told) and not entries:
+        # Where no boot entries are read, these are what the loader's own file was made from.
+        entries = [s for s in for_updates(host, tree) if _leads(host, s, root)]
+    place = 1 if any(told) else 0
+    return [*firm[:place], *entries, *firm[place:]]
+
+
+def _of_loader(host: Host, root: Subvolume, *, is_known: bool) -> list[Statement]:
+    """Return what boot entries decide: the default one, and those that lead to `root`.
+
+    Where the default cannot be known, or is another system's, the latter are enough. `is_known`:
+    something has led to this root already; else entries that all lead elsewhere disagree.
+    """
+    named = root.path and not root.path.startswith(f"{STORE}/")
+    found = boot.read(host, Layout(Kind.NAMED if named else Kind.DEFAULT, root, ()))
+    usual = [b for b in found.bootables if not b.of_snapshot]
+    default = found.default
+    first: list[Bootable] = []
+    if default in usual and default is not None and not default.foreign:
+        # Raises RefusedError where it says what no kernel understands.
+        from_boot_entry(default.entry, host.identity.is_meant)
+        first = [default] if default.ours else []
+    here = [b for b in usual if b.leads and b.ours and b not in first]
+    if default is None and not here and not is_known:
+        first = [b for b in usual if b.ours and not b.foreign and not b.leads][:1]
+    return [b.said for b in (*first, *here) if b.said is not None]
+
+
+def _leads(host: Host, statement: Statement, root: Subvolume) -> bool:
+    led = root_of(statement, host.subvolumes, host.default_id)
+    return led is not None and led.id == root.id
+
+
+def for_updates(host: Host, tree: int) -> list[Statement]:
+    """Return what the files of a tree say of which the next kernel's boot entry is made.
+
+    Raises RefusedError for what no kernel understands.
+    """
+    is_ours = host.identity.is_meant
+    line = cmdline.of_file(files.read_in_tree(tree, COMMAND_LINE) or "")
+    options = default_grub.command_line(files.read_in_tree(tree, DEFAULT_GRUB) or "")
+    found = [from_file(f"/{COMMAND_LINE}", line, is_ours)]
+    # Silence says nothing there: grub-mkconfig(8) adds the subvolume by itself.
+    said = from_command_line(f"/{DEFAULT_GRUB}", options, is_ours)
+    found.append(None if said is None or said.silent else said)
     return [statement for statement in found if statement is not None]
 
 
@@ -62,20 +114,32 @@ def fstab_entries(tree: int) -> tuple[fstab.Entry, ...]:
     return fstab.parse(files.read_in_tree(tree, "etc/fstab") or "")
 
 
+def own_entries(host: Host, tree: int) -> Iterator[fstab.Entry]:
+    """Give what a tree's fstab mounts of the filesystem of the root, as far as can be told."""
+    for entry in fstab_entries(tree):
+        if entry.fstype == "btrfs" and host.identity.is_meant(entry.spec) is not False:
+            yield entry
+
+
 def mounted_elsewhere(host: Host) -> frozenset[str]:
     """Return the subvolumes that the tree's fstab mounts by name elsewhere than on /."""
-    entries = fstab_entries(host.root_fd)
-    options = (o for e in entries if e.fstype == "btrfs" and e.point != "/" for o in e.options)
-    names = (o[7:].strip("/") for o in options if o.startswith("subvol="))
+    entries = own_entries(host, host.root_fd)
+    names = (subvolume_path(e.options) for e in entries if e.point != "/")
     return frozenset(name for name in names if name)
 
 
 def mounted_by_id(host: Host) -> frozenset[int]:
     """Return the subvolumes that the tree's fstab mounts by their ID."""
-    entries = fstab_entries(host.root_fd)
-    options = (o for e in entries if e.fstype == "btrfs" for o in e.options)
-    numbers = (o[9:] for o in options if o.startswith("subvolid="))
-    return frozenset(int(number) for number in numbers if number.isdigit())
+    numbers = (number_of(entry) for entry in own_entries(host, host.root_fd))
+    return frozenset(number for number in numbers if number is not None)
+
+
+def number_of(entry: fstab.Entry) -> int | None:
+    """Return the ID by which a line of fstab mounts a subvolume, None if by none that there is."""
+    try:
+        return subvolume_number(entry.options)
+    except ValueError:
+        return None
 
 
 def mount_points(host: Host) -> frozenset[str]:
@@ -94,27 +158,6 @@ def entry_files(tree: int) -> list[str]:
         for directory in _ENTRY_DIRECTORIES
         for name in files.list_in_tree(tree, directory) or []
     ]
-
-
-def _grub_defaults(text: str, identities: tuple[str, ...]) -> list[Statement]:
-    """Read /etc/default/grub, where silence says nothing: grub2-mkconfig adds the subvolume."""
-    lines = (match.group(2) for match in _GRUB_LINE.finditer(text))
-    found = (from_command_line("/etc/default/grub", line, identities) for line in lines)
-    return [statement for statement in found if statement is not None and not statement.silent]
-
-
-def identities(host: Host, entries: Sequence[bls.BootEntry]) -> tuple[str, ...]:
-    """Return the ways to name our filesystem in `root=`."""
-    source = host.mount.source
-    found = [f"UUID={host.uuid}", f"/dev/disk/by-uuid/{host.uuid}", source]
-    lines = [entry.options for entry in entries]
-    if host.is_running:
-        lines.append(running_command_line())
-    for line in lines:
-        root = cmdline.root_arguments(line).root
-        if root.startswith("/dev/") and os.path.realpath(root) == os.path.realpath(source):
-            found.append(root)
-    return tuple(found)
 
 
 def running_command_line() -> str:

@@ -9,8 +9,9 @@ import stat
 from collections.abc import Iterator
 
 from ..core import boot_files, chain, cmdline, mountinfo
-from ..core.boot_entries import trial_of
+from ..core.boot_entries import Bootable, trial_of
 from ..core.chain import Link
+from ..core.layout import root_of
 from ..core.loaders import Loader
 from ..core.snapshot import STORE
 from ..errors import KernelError, RefusedError, StoreError
@@ -154,7 +155,9 @@ def _other_entries(walk: Walk) -> Iterator[Link]:
         if bootable == default or bootable.of_snapshot or not bootable.ours:
             continue
         file = bootable.entry.file
-        if bootable.missing:
+        if not bootable.leads:
+            yield from _entry_of_another_root(walk, bootable)
+        elif bootable.missing:
             missing = ", ".join(bootable.missing)
             yield chain.warning(
                 "other entry",
@@ -170,6 +173,27 @@ def _other_entries(walk: Walk) -> Iterator[Link]:
             )
 
 
+def _entry_of_another_root(walk: Walk, bootable: Bootable) -> Iterator[Link]:
+    """Tell of an entry that leads to another subvolume: nothing here depends on it."""
+    if bootable.said is None:
+        return
+    silent_id = walk.layout.silent_id(walk.host.default_id)
+    what = f"{bootable.entry.file}, {chain.says(bootable.said)}"
+    if root_of(bootable.said, walk.host.subvolumes, silent_id) is None:
+        yield chain.warning(
+            "other entry",
+            f"an entry boots a subvolume that does not exist: {what}",
+            "Do not choose it in the boot menu. It is no entry of this root, and a rollback leaves"
+            " it alone.",
+        )
+    elif not bootable.foreign:
+        yield chain.warning(
+            "other entry",
+            f"an entry boots another root than the usual one: {what}",
+            "Nothing to do if it was made for that. A rollback leaves it alone.",
+        )
+
+
 def _kernel_updates(walk: Walk) -> Iterator[Link]:
     """Compare what the next kernel update reads with what the default entry says."""
     name = "kernel updates"
@@ -180,26 +204,24 @@ def _kernel_updates(walk: Walk) -> Iterator[Link]:
             "Make the usual entry the default again.",
         )
         return
-    text = files.read_in_tree(walk.tree, "etc/kernel/cmdline")
+    text = files.read_in_tree(walk.tree, boot_sources.COMMAND_LINE)
     if text is not None:
-        yield from _foreign_root(walk, text)
+        yield from _foreign_root(walk, cmdline.of_file(text))
     if walk.said is None:
         return
     try:
-        statements = boot_sources.read_statements(walk.host, walk.tree, running=False)
+        statements = boot_sources.for_updates(walk.host, walk.tree)
     except RefusedError as error:
         yield chain.warning(name, str(error), error.hint)
         return
     for statement in statements:
-        if statement.where in ("/etc/kernel/cmdline", "/etc/default/grub"):
-            yield chain.kernel_settings(statement, walk.said, walk.root)
+        yield chain.kernel_settings(statement, walk.said, walk.root)
 
 
-def _foreign_root(walk: Walk, text: str) -> Iterator[Link]:
-    wanted = walk.default.entry.options if walk.default is not None else ""
-    spec, own = cmdline.root_arguments(text).root, cmdline.root_arguments(wanted).root
-    identities = boot_sources.identities(walk.host, [])
-    if walk.said is not None and spec != own and spec not in identities:
+def _foreign_root(walk: Walk, line: str) -> Iterator[Link]:
+    wanted = walk.default.entry.arguments if walk.default is not None else ""
+    spec, own = cmdline.root_arguments(line).root, cmdline.root_arguments(wanted).root
+    if walk.said is not None and (not spec or walk.host.identity.is_meant(spec) is False):
         yield chain.warning(
             "kernel updates",
             f"the next kernel update would boot another root: /etc/kernel/cmdline says root={spec}",

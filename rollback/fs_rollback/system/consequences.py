@@ -80,7 +80,7 @@ def _not_opened(host: Host, situation: Situation) -> Iterator[str]:
         names = _encrypted(host.root_fd) - _encrypted(tree)
     entries = fstab.parse("\n".join(situation.added_mounts))
     points = [e.point for e in entries if e.spec[:1] != "/" or e.spec.startswith("/dev/")]
-    others = [e.point for e in entries if e.point in points and host.uuid not in e.spec]
+    others = [e.point for e in entries if e.point in points and not host.identity.is_meant(e.spec)]
     if names and others:
         yield (
             f"/etc/crypttab in {situation.target.name} has no line for {', '.join(sorted(names))}:"

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 
 from ..errors import ProcessError, RefusedError, UnsupportedRootError, UsageError, kernel_errors
 from . import process
 
-_TAGS = ("UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=")
-_BY_UUID = {"/dev/disk/by-uuid/": "UUID=", "/dev/disk/by-partuuid/": "PARTUUID="}
+# The tags of mount(8), and the names of udev's folders of links: /dev/disk/by-NAME/VALUE.
+_LINKS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
+_LINK = re.compile(rf"/dev/disk/by-({'|'.join(_LINKS.values())})/([^/]+)")
+# How udev(7) writes what may not stand in the name of a link.
+_CODED = re.compile(r"\\x([0-9a-f]{2})")
+_TO_CODE = re.compile(rb"[^0-9A-Za-z#+\-.:=@_\x80-\xff]")
 # How to get at what is inside, by blkid's TYPE.
 _CONTAINERS = {
     "crypto_LUKS": "Open it first: cryptsetup open {} NAME, then --device /dev/mapper/NAME.",
@@ -32,7 +37,7 @@ def find(given: str) -> str:
     Raises UsageError if there is none, RefusedError if a tag fits several filesystems.
     """
     spec = as_tag(given)
-    if spec.startswith(_TAGS):
+    if is_tag(spec):
         return _find_tag(spec)
     try:
         is_block = stat.S_ISBLK(os.stat(spec).st_mode)
@@ -69,12 +74,31 @@ def _are_one_filesystem(found: Sequence[dict[str, str]]) -> bool:
 
 
 def as_tag(spec: str) -> str:
-    """Return a specification without quotation marks, and udev's links to UUIDs as tags."""
-    for directory, tag in _BY_UUID.items():
-        if spec.startswith(directory):
-            return tag + spec[len(directory) :]
+    """Return a specification without quotation marks, and udev's links as the tags they are of."""
+    link = _LINK.fullmatch(spec)
+    if link is not None:
+        return f"{link[1].upper()}={_decoded(link[2])}"
     tag, separator, value = spec.partition("=")
-    return tag + separator + value.strip('"') if separator and not tag.startswith("/") else spec
+    return tag + separator + value.strip("\"'") if separator and not tag.startswith("/") else spec
+
+
+def is_tag(spec: str) -> bool:
+    """Whether a specification of as_tag() is a tag that names a device."""
+    return spec.partition("=")[0] in _LINKS and "=" in spec
+
+
+def link_of(tag: str) -> str:
+    """Return the link that udev(7) makes for a tag."""
+    kind, _, value = tag.partition("=")
+    if kind in ("UUID", "PARTUUID"):
+        value = value.lower()
+    coded = _TO_CODE.sub(lambda match: b"\\x%02x" % match[0][0], os.fsencode(value))
+    return f"/dev/disk/by-{_LINKS[kind]}/{os.fsdecode(coded)}"
+
+
+def _decoded(name: str) -> str:
+    raw = _CODED.sub(lambda match: chr(int(match[1], 16)), name)
+    return os.fsdecode(raw.encode("utf-8", "surrogateescape"))
 
 
 def _blkid(*arguments: str) -> str | None:

@@ -11,8 +11,15 @@ from functools import cached_property
 from ..core import fstab, mountinfo
 from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX
 from ..core.snapshot import STORE, Subvolume
-from ..errors import KernelError, RefusedError, UnsupportedRootError, require_root
-from . import btrfs, files, syscalls
+from ..errors import (
+    KernelError,
+    RefusedError,
+    UnsupportedRootError,
+    kernel_errors,
+    require_root,
+)
+from . import btrfs, files, identity, kernels, syscalls
+from .identity import Identity
 
 # Fedora's place, that of EL 8 and 9; and where rpm is told which.
 RPMDB_PLACES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
@@ -53,6 +60,23 @@ class Host:
         return syscalls.filesystem_uuid(self.top_fd)
 
     @cached_property
+    def identity(self) -> Identity:
+        """Tells whether a device of fstab or a command line is the filesystem of the root."""
+        paths = [*self.device_paths, self.mount.source]
+        return identity.of_btrfs(self.uuid, paths, is_attached=self.running_id != 0)
+
+    @cached_property
+    def device_paths(self) -> tuple[str, ...]:
+        """What the kernel calls the devices of the filesystem, "" for a missing one."""
+        with kernel_errors("list the devices of", self.mount.source):
+            return tuple(syscalls.device_paths(self.top_fd))
+
+    @property
+    def missing_devices(self) -> int:
+        """How many devices of the filesystem are not there."""
+        return self.device_paths.count("")
+
+    @cached_property
     def root_id(self) -> int:
         """The ID of the subvolume that `root` is."""
         return btrfs.subvolume_id(self.root)
@@ -91,6 +115,21 @@ class Host:
         """The IDs of the subvolumes of this filesystem that are mounted anywhere."""
         ours = (m for m in self.mounts if m.device == self.mount.device)
         return frozenset(m.subvolume_id for m in ours)
+
+    @cached_property
+    def machine_id(self) -> str:
+        """The machine-id(5) of the system, "" where there is none yet."""
+        return _machine_id(self.root_fd)
+
+    @cached_property
+    def kernels(self) -> tuple[str, ...]:
+        """The kernels that have modules in the root."""
+        return kernels.with_modules(self.root_fd)
+
+    def is_stranger(self, tree: int) -> bool:
+        """Whether a tree is of another machine than this one, as far as both say."""
+        theirs = _machine_id(tree)
+        return bool(self.machine_id and theirs) and self.machine_id != theirs
 
     def path(self, relative: str) -> str:
         """Return the path of something given from the top level."""
@@ -136,6 +175,11 @@ def rpmdb_path(tree: int) -> str | None:
     said = [words[1] for words in lines if len(words) == 2 and words[0] == "%_dbpath"]
     # "%{_var}/lib/rpm", for instance
     return next((p for p in found if said and said[-1].endswith(p.partition("/")[2])), found[0])
+
+
+def _machine_id(tree: int) -> str:
+    found = (files.read_in_tree(tree, "etc/machine-id") or "").strip()
+    return found if len(found) == 32 else ""  # "uninitialized", as in an image
 
 
 def read_mounts(process: str = "self") -> tuple[mountinfo.Mount, ...]:
@@ -208,6 +252,10 @@ def _refuse_what_is_no_system(root: str, source: str, root_fd: int) -> None:
             )
 
 
+def _first_device(root_fd: int) -> str:
+    return next(filter(None, syscalls.device_paths(root_fd)))
+
+
 @contextmanager
 def opened(root: str = "/") -> Iterator[Host]:
     """Open the machine whose root is the directory `root`.
@@ -236,7 +284,7 @@ def opened(root: str = "/") -> Iterator[Host]:
         try:
             # Without an initramfs the kernel names its root /dev/root, which does not exist.
             known = os.path.exists(mount.source)
-            source = mount.source if known else syscalls.device_path(root_fd)
+            source = mount.source if known else _first_device(root_fd)
             top_fd = syscalls.mount_top_level(source, read_only=mount.read_only)
         except OSError as error:
             raise KernelError("reach the top level of", mount.source, error) from error

@@ -43,7 +43,7 @@ def pair(host: Host, store: Store, layout: Layout, target: Snapshot, tree: int) 
     """
     modules = kernels.that_fit(tree)
     found = boot.read(host, layout)
-    if found.bootables and not found.staying:
+    if any(b.ours for b in found.bootables) and not found.staying:
         return Pairing(KernelPlan(menu=_menu(found, tree)), ())
     forget = _forget(found)
     if not modules:
@@ -103,6 +103,8 @@ def _make_default(
     default = found.default
     if default is not None and default.entry == entry:
         return None, []
+    if default is not None and default.foreign and not default.of_snapshot:
+        return None, [f"the boot menu boots another system by default: {choose}"]
     if found.setting is None and default is not None:
         if default.kernel not in modules:
             raise _cannot_be_told(found, default, entry.name)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from ..core import bls, grubenv, loader_conf, mountinfo
+from ..core import bls, grub_options, grubenv, loader_conf, mountinfo
 from ..core.loaders import Choice, Loader
 from ..errors import StoreError
 from . import efi, files, host, places
@@ -56,6 +56,29 @@ def read(machine: Host, found: Sequence[Place]) -> Told:
         return Told(*_choice_of_systemd_boot(machine, systemd), read_by_it)
     assert grub is not None
     return Told(*_choice_of_grub(machine, *grub), grub[:1])
+
+
+def entries(machine: Host, place: Place) -> list[bls.BootEntry]:
+    """Return the boot entries of a place, with what is known of GRUB's variables."""
+    known = _variables(machine, place)
+    found = []
+    with files.opened(place.directory) as directory:
+        for name in files.list_in_tree(directory, ENTRIES) or []:
+            if name.endswith(".conf"):
+                text = files.read_in_tree(directory, f"{ENTRIES}/{name}") or ""
+                found.append(bls.parse(f"{place.point}/{ENTRIES}/{name}", text, known))
+    return found
+
+
+def _variables(machine: Host, place: Place) -> dict[str, str]:
+    """Return GRUB's variables for the entries of a place, none where GRUB has no folder in it."""
+    for name in GRUB_CONFIGURATIONS:
+        where = _resolved(machine, place, f"{os.path.dirname(name)}/grubenv")
+        environment = _grubenv(machine, where) if where else None
+        configuration = places.read(place, name)
+        if environment or configuration:
+            return grub_options.variables(environment or {}, configuration or "")
+    return {}
 
 
 def _grub_configuration(place: Place) -> Optional[tuple[str, str]]:

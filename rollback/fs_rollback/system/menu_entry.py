@@ -133,7 +133,7 @@ def write(host: Host, found: Boot, model: Model, trial: str, title: str) -> None
     Raises RefusedError where it would be the default or its options cannot be written; KernelError.
     """
     try:
-        options = cmdline.with_root_subvolume(model.entry.options, f"{STORE}/{trial}")
+        options = cmdline.with_root_subvolume(model.entry.arguments, f"{STORE}/{trial}")
         values = {**snapshot_entry_values(title), "options": options}
         text = bls.rewrite(model.entry.text, values)
     except ValueError as error:

@@ -8,12 +8,11 @@ from typing import Optional
 
 from ..core import fstab
 from ..core.chain import Mounting
+from ..core.mount_options import subvolume_number, subvolume_path
 from ..core.mountinfo import is_within
 from ..errors import RefusedError, UsageError
-from . import boot_sources, devices, files, places
+from . import devices, files, places
 from .host import Host
-
-_BY_TAG = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
 
 
 def look(host: Host, tree: int, entry: fstab.Entry) -> Optional[Mounting]:
@@ -23,12 +22,12 @@ def look(host: Host, tree: int, entry: fstab.Entry) -> Optional[Mounting]:
     no boot waits for (systemd.mount(5), _netdev). Raises KernelError, ProcessError.
     """
     spec = devices.as_tag(entry.spec)
-    is_device = spec.startswith("/dev/") or spec.partition("=")[0] in _BY_TAG
+    is_device = spec.startswith("/dev/") or devices.is_tag(spec)
     if not is_device or "_netdev" in entry.options:
         return None
     has_point = not entry.point.startswith("/") or _has_point(tree, entry.point)
     has = has_device(host, spec)
-    return Mounting(has, _has_subvolume(host, spec, entry) if has else None, has_point)
+    return Mounting(has, _has_subvolume(host, entry) if has else None, has_point)
 
 
 def _has_point(tree: int, point: str) -> bool:
@@ -47,14 +46,13 @@ def has_device(host: Host, spec: str) -> Optional[bool]:
     On a machine that does not run that is all that is not there: not all of its disks may be
     attached to this one, and another kernel may give its names (/dev/sda2) to other disks.
     """
-    spec = devices.as_tag(spec)
-    if spec in boot_sources.identities(host, []):
+    if host.identity.is_meant(spec):
         return True
-    tag, _, value = spec.partition("=")
-    if tag in _BY_TAG and os.path.exists(f"/dev/disk/by-{_BY_TAG[tag]}/{value}"):
+    tag = devices.as_tag(spec)
+    if devices.is_tag(tag) and os.path.exists(devices.link_of(tag)):
         return True
     try:
-        devices.find(spec)
+        devices.find(tag)
     except UsageError:
         return False if host.running_id else None
     except RefusedError:
@@ -62,20 +60,15 @@ def has_device(host: Host, spec: str) -> Optional[bool]:
     return True
 
 
-def _has_subvolume(host: Host, spec: str, entry: fstab.Entry) -> Optional[bool]:
+def _has_subvolume(host: Host, entry: fstab.Entry) -> Optional[bool]:
     """Whether the subvolume of an entry is there; None on a filesystem that is not the root's."""
-    names = [o[7:].strip("/") for o in entry.options if o.startswith("subvol=")]
-    numbers = [o[9:] for o in entry.options if o.startswith("subvolid=")]
-    if entry.fstype != "btrfs" or not (names or numbers):
+    path = subvolume_path(entry.options)
+    try:
+        number = subvolume_number(entry.options)
+    except ValueError:
+        return False
+    if entry.fstype != "btrfs" or (path is None and number is None):
         return True
-    if not _is_own(host, spec):
+    if not host.identity.is_meant(entry.spec):
         return None
-    paths = {s.path for s in host.subvolumes}
-    ids = {str(s.id) for s in host.subvolumes}
-    return paths.issuperset(names) and ids.issuperset(numbers)
-
-
-def _is_own(host: Host, spec: str) -> bool:
-    if spec in boot_sources.identities(host, []):
-        return True
-    return os.path.realpath(devices.find(spec)) == os.path.realpath(host.mount.source)
+    return any(path in (None, s.path) and number in (None, s.id) for s in host.subvolumes)

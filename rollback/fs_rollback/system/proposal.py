@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..core import fstab, naming
 from ..core.layout import Layout
+from ..core.mount_options import subvolume_path
 from ..core.mountinfo import is_within, is_within_any
 from ..core.plan import (
     Plan,
@@ -32,6 +33,7 @@ from . import (
     refusals,
     stand_ins,
     swap,
+    target_lines,
     window,
 )
 from .host import Host
@@ -83,15 +85,20 @@ def propose(
     refusals.refuse_swap(host, {layout.root.id, *(s.id for s in nested)})
     with files.opened(host.path(target.path)) as tree:
         refusals.refuse_stranger(host, target, tree)
-        refusals.refuse_other_layout(host, layout, target, tree)
         text = files.read_in_tree(tree, "etc/fstab") or ""
         mended = stand_ins.stale(host, text, situation.stubs).values()
         refusals.refuse_fstab_of_target(host, target, tree, mended)
+        lines = target_lines.look(host, layout, target, tree)
         pairing = kernel_plan.pair(host, store, layout, target, tree)
         theirs = (*(f"/{relative(layout.root, s)}" for s in nested), *situation.keep)
         swap_files = tuple(swap.in_new_root(host, layout.root.path, tree, theirs))
+    paired = pairing.plan
+    if lines.default is not None:
+        paired = replace(paired, default=lines.default, default_first=False)
     renewed = tuple(f.path for f in swap_files) if swap.has_room(host, swap_files) else ()
-    situation = replace(situation, kernels=pairing.plan, swap=renewed)
+    situation = replace(
+        situation, kernels=paired, command_lines=lines.files, old_root=lines.old, swap=renewed
+    )
     return Proposal(
         target,
         situation,
@@ -100,6 +107,7 @@ def propose(
         (
             *keep.missing(host, keep_paths),
             *pairing.warnings,
+            *lines.warnings,
             *consequences.warnings(host, situation, text, swap_files),
         ),
         consequences.mounted(host, situation, text),
@@ -179,10 +187,9 @@ def _is_from_top_level(host: Host, target: Snapshot) -> bool:
 def _root_subvolume(text: str) -> str:
     """Return what a text of fstab says of the root's subvolume, an ID above all; "" if nothing."""
     entry = fstab.root_entry(fstab.parse(text))
-    options = sorted(o for o in (entry.options if entry else ()) if o.startswith("subvol"))
+    options = entry.options if entry else ()
     pinned = [option for option in options if option.startswith("subvolid=")]
-    named = [option[7:].strip("/") for option in options if option.startswith("subvol=")]
-    return (pinned or named or [""])[0]
+    return pinned[0] if pinned else (subvolume_path(options) or "")
 
 
 def lost_files(proposal: Proposal, written: Sequence[str]) -> list[str]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 
-from ..core import layout as layouts
 from ..core.layout import Layout
+from ..core.mount_options import subvolume_path
 from ..core.mountinfo import is_within, unescape
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
@@ -41,9 +41,10 @@ def refuse_filesystem(host: Host) -> None:
     """Raise RefusedError where nothing can be written, or a snapshot does not hold the system."""
     if host.mount.read_only:
         raise read_only(host)
-    if "degraded" in host.mount.super_options:
+    if host.missing_devices:
         raise RefusedError(
-            f"the filesystem on {host.mount.source} runs with a device missing",
+            f"the filesystem on {host.mount.source} runs with a device missing"
+            f" ({host.missing_devices} of {len(host.device_paths)})",
             hint="Replace the device first: see btrfs-replace(8).",
         )
     refuse_unsupported(host)
@@ -97,16 +98,15 @@ def refuse_what_is_not_mounted(host: Host) -> None:
 def refuse_mounts_by_id(host: Host, nested: Sequence[Subvolume]) -> None:
     """Raise RefusedError if fstab mounts a nested subvolume by its ID: its copy has another one."""
     ids = {subvolume.id: subvolume for subvolume in nested}
-    for entry in boot_sources.fstab_entries(host.root_fd):
-        for option in entry.options:
-            number = option[9:] if option.startswith("subvolid=") else ""
-            if number.isdigit() and int(number) in ids and entry.point != "/":
-                raise RefusedError(
-                    f"/etc/fstab line {entry.line} mounts a subvolume inside the root by its ID:"
-                    f" {entry.text}",
-                    hint=f"In /etc/fstab, put 'subvol={ids[int(number)].path}' there without"
-                    " the subvolid, and try again.",
-                )
+    for entry in boot_sources.own_entries(host, host.root_fd):
+        number = boot_sources.number_of(entry)
+        if number in ids and entry.point != "/":
+            raise RefusedError(
+                f"/etc/fstab line {entry.line} mounts a subvolume inside the root by its ID:"
+                f" {entry.text}",
+                hint=f"In /etc/fstab, put 'subvol={ids[number].path}' there without the subvolid,"
+                " and try again.",
+            )
 
 
 def refuse_stranger(host: Host, target: Snapshot, tree: int) -> None:
@@ -129,11 +129,7 @@ def refuse_stranger(host: Host, target: Snapshot, tree: int) -> None:
 
 def is_stranger(host: Host, tree: int) -> bool:
     """Whether a tree is of another machine than the one here, as far as both say."""
-    ours, theirs = (
-        (files.read_in_tree(place, "etc/machine-id") or "").strip()
-        for place in (host.root_fd, tree)
-    )
-    return len(ours) == len(theirs) == 32 and ours != theirs
+    return host.is_stranger(tree)
 
 
 def of_stranger(host: Host, snapshot: Snapshot) -> bool:
@@ -150,15 +146,17 @@ def refuse_fstab_of_target(
     `mended` are lines that the new root will have others for.
     """
     paths = {subvolume.path for subvolume in host.subvolumes}
-    ours = f"UUID={host.uuid}"
     for entry in boot_sources.fstab_entries(tree):
-        names = [o[7:].strip("/") for o in entry.options if o.startswith("subvol=")]
+        name = subvolume_path(entry.options)
         optional = {"noauto", "nofail"} & set(entry.options)
-        missing = [name for name in names if name not in paths and entry.text not in mended]
-        if missing and entry.spec == ours and entry.point != "/" and not optional:
+        if name is None or name in paths or entry.point == "/" or optional:
+            continue
+        if entry.text in mended:
+            continue
+        if entry.fstype == "btrfs" and host.identity.is_meant(entry.spec):
             raise RefusedError(
                 f"/etc/fstab in {target.name} mounts a subvolume that does not exist: {entry.text}",
-                hint=f"Give it its name back ({missing[0]}), or choose another snapshot.",
+                hint=f"Give it its name back ({name}), or choose another snapshot.",
             )
 
 
@@ -176,26 +174,6 @@ def refuse_other_root(host: Host, layout: Layout, target: Snapshot) -> None:
     inside = is_within(f"/{STORE}/", "/" + layout.root.path) and layout.root.id != TOP_LEVEL_ID
     if inside:
         raise RefusedError(f"the root /{layout.root.path} contains the snapshot store")
-
-
-def refuse_other_layout(host: Host, layout: Layout, target: Snapshot, tree: int) -> None:
-    """Raise RefusedError if files in the target would boot another root; fstab is mended."""
-    statements = [
-        statement
-        for statement in boot_sources.read_statements(host, tree, running=False)
-        if not statement.where.startswith("/etc/fstab")
-    ]
-    hint = "Choose a snapshot that was taken since, or correct the files after a manual rollback."
-    try:
-        found = layouts.decide(statements, host.subvolumes, host.default_id, 0)
-    except RefusedError as error:
-        raise RefusedError(f"in {target.name}, {error}", hint=hint) from error
-    if statements and found.root.id != layout.root.id:
-        raise RefusedError(
-            f"{target.name} was taken when this machine found its root otherwise:"
-            f" {statements[0].where} there says {statements[0].text}",
-            hint=hint,
-        )
 
 
 def refuse_swap(host: Host, subvolumes: set[int]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from ..core.mountinfo import is_within
 from ..core.snapshot import STORE, Subvolume
 from ..errors import Error, RefusedError, UnsupportedRootError, kernel_errors, require_root
 from . import boot_sources, btrfs, devices, files, process, syscalls, untouched
+from .identity import KERNEL_NAME, Identity, of_btrfs
 
 Note = Callable[[str], None]
 
@@ -39,8 +39,6 @@ _PLACES = (
     "/var/lib/dnf",
     "/var/lib/rpm",
 )
-# Numbered by the kernel in the order in which it finds them: another disk in a rescue system.
-_KERNEL_NAME = re.compile(r"/dev/(?:[hsv]d[a-z]|xvd[a-z]|(?:nvme|mmcblk|loop|md|dm-)\d)")
 _MADE_AT_BOOT = ("tmpfs", "ramfs")
 
 
@@ -52,10 +50,10 @@ class System(NamedTuple):
 
 
 class _Filesystem(NamedTuple):
-    """The root's: its device, its UUID, whether it can only be read, or nothing may change."""
+    """The root's: a device of it, what it is, whether it is only read, or nothing may change."""
 
     device: str
-    uuid: str
+    identity: Identity
     read_only: bool
     untouched: bool = False
 
@@ -87,7 +85,8 @@ def mounted(
         if beside_trial
         else _open_top_level(device, uuid)
     )
-    filesystem = _Filesystem(device, uuid, read_only)
+    identity = identify(top, device, uuid, is_attached=beside_trial)
+    filesystem = _Filesystem(device, identity, read_only)
     with _directory() as directory, _mounted_root(filesystem, top, directory, root_id):
         with files.opened(directory) as tree:
             _mount_entries(filesystem, tree, note)
@@ -120,7 +119,9 @@ def mounted_to_look(given: str, note: Note) -> Iterator[tuple[str, str]]:
         )
     untouched.refuse_in_use(device)
     take_own_mounts(device)
-    filesystem = _Filesystem(device, found.get("UUID", ""), read_only=True, untouched=True)
+    uuid, numbers = found.get("UUID", ""), [devices.number_of(device)]
+    identity = Identity(uuid, numbers, is_attached=False, paths=[device])
+    filesystem = _Filesystem(device, identity, read_only=True, untouched=True)
     with _directory() as directory:
         with files.opened(directory) as place:
             untouched.mount(device, place)
@@ -158,7 +159,7 @@ def _mounted_root(
         if root_id is None:
             path = f"/proc/self/fd/{top}"
             default_id = btrfs.default_subvolume(path)
-            found = systems(top, btrfs.subvolumes(path), default_id, filesystem.uuid)
+            found = systems(top, btrfs.subvolumes(path), default_id, filesystem.identity)
             root_id = choose(found, default_id, device).id
         with kernel_errors("mount the root of", device), files.opened(directory) as place:
             syscalls.mount_subvolume(device, root_id, place, read_only=filesystem.read_only)
@@ -193,8 +194,15 @@ def _open_top_level(device: str, uuid: str) -> tuple[int, bool]:
     return top, bool(os.fstatvfs(top).f_flag & os.ST_RDONLY)
 
 
+def identify(top: int, device: str, uuid: str, *, is_attached: bool) -> Identity:
+    """Return the identity of the btrfs whose top level is open. Raises KernelError."""
+    with kernel_errors("list the devices of", device):
+        paths = [*syscalls.device_paths(top), device]
+    return of_btrfs(uuid, paths, is_attached=is_attached)
+
+
 def systems(
-    top: int, subvolumes: Sequence[Subvolume], default_id: int, uuid: str
+    top: int, subvolumes: Sequence[Subvolume], default_id: int, identity: Identity
 ) -> tuple[System, ...]:
     """Return the subvolumes that hold a system; of those in the store only the default one.
 
@@ -211,32 +219,28 @@ def systems(
             # Users make subvolumes too, and could write any fstab into them; root's are root's.
             ours = os.fstat(tree).st_uid == 0
             if ours and all(files.inode_of(tree, name) is not None for name in ("usr", "etc")):
-                found.append(System(subvolume, _statements(tree, uuid)))
+                found.append(System(subvolume, _statements(tree, identity)))
         finally:
             os.close(tree)
     return tuple(found)
 
 
-def _statements(tree: int, uuid: str) -> tuple[Statement, ...]:
-    """Return what a tree's fstab and /etc/kernel/cmdline say about a root on this filesystem."""
+def _statements(tree: int, identity: Identity) -> tuple[Statement, ...]:
+    """Return what a tree's fstab and /etc/kernel/cmdline say about a root on this filesystem.
+
+    A copy on another disk names its origin by its device: only what is another for certain is.
+    """
     table = files.read_in_tree(tree, "etc/fstab") or ""
-    line = files.read_in_tree(tree, "etc/kernel/cmdline") or ""
+    line = cmdline.of_file(files.read_in_tree(tree, "etc/kernel/cmdline") or "")
     root = fstab.root_entry(fstab.parse(table))
     found = []
-    if root is not None and _may_be(root.spec, uuid):
+    if root is not None and identity.is_meant(root.spec) is not False:
         # What says nonsense says nothing: any subvolume may hold some container's files.
         with suppress(RefusedError):
             found.append(from_fstab("/etc/fstab", table))
-    if _may_be(cmdline.root_arguments(line).root, uuid):
-        with suppress(RefusedError):
-            found.append(from_file("/etc/kernel/cmdline", line, ()))
+    with suppress(RefusedError):
+        found.append(from_file("/etc/kernel/cmdline", line, identity.is_meant))
     return tuple(statement for statement in found if statement is not None)
-
-
-def _may_be(spec: str, uuid: str) -> bool:
-    """Whether a specification may mean the filesystem: a copy on another disk names its origin."""
-    tagged = devices.as_tag(spec)
-    return not tagged.startswith("UUID=") or tagged[5:].lower() == uuid.lower()
 
 
 def choose(found: Sequence[System], default_id: int, device: str) -> Subvolume:
@@ -351,11 +355,10 @@ def _mount_entries(filesystem: _Filesystem, tree: int, note: Note) -> None:
 def _source(entry: fstab.Entry, filesystem: _Filesystem, root_spec: str) -> str:
     """Return the device of an entry. Raises UsageError or RefusedError."""
     if entry.fstype == "btrfs" and (
-        entry.spec == root_spec
-        or devices.as_tag(entry.spec).lower() == f"uuid={filesystem.uuid}".lower()
+        entry.spec == root_spec or filesystem.identity.is_meant(entry.spec)
     ):
         return filesystem.device
-    if _KERNEL_NAME.match(entry.spec):
+    if KERNEL_NAME.match(entry.spec):
         raise RefusedError(f"{entry.spec} may be another disk here than on that machine")
     return devices.find(entry.spec)
 

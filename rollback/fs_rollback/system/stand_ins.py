@@ -61,7 +61,6 @@ def mounts(
     files there, not those that users have written since.
     """
     entries = boot_sources.fstab_entries(host.root_fd)
-    root = fstab.root_entry(entries)
     theirs = {entry.point for entry in fstab.parse(text)} - set(stale(host, text, found))
     wanted: list[fstab.Entry] = []
     for entry in entries:
@@ -69,7 +68,7 @@ def mounts(
             continue
         if _is_inside(entry, layout):
             continue  # it is carried over to the same place
-        ours = root is not None and entry.spec == root.spec
+        ours = host.identity.is_meant(entry.spec)
         by_name = any(o.startswith(("subvol=", "subvolid=")) for o in entry.options)
         old_data = ours and by_name and files.list_in_tree(tree, entry.point.lstrip("/"))
         if old_data or _concerns(entry.point, found):

@@ -285,13 +285,14 @@ def _inode_flags(descriptor: int) -> int:
     return answer[0]
 
 
-def device_path(descriptor: int) -> str:
-    """Return the path of the first device of a mounted btrfs, BTRFS_IOC_DEV_INFO.
+def device_paths(descriptor: int) -> list[str]:
+    """Return the path of each device of a mounted btrfs, "" for one that is missing.
 
-    struct btrfs_ioctl_dev_info_args in linux/btrfs.h: 4096 bytes, the device's number first, its
-    path in the last 1024. Numbers have gaps where devices were removed.
+    BTRFS_IOC_DEV_INFO, struct btrfs_ioctl_dev_info_args in linux/btrfs.h: 4096 bytes, the device's
+    number first, its path in the last 1024. Numbers have gaps where devices were removed.
     """
     last = int.from_bytes(_filesystem_info(descriptor)[:8], sys.byteorder)
+    found = []
     for number in range(1, last + 1):
         answer = bytearray(number.to_bytes(8, sys.byteorder)) + bytearray(4088)
         try:
@@ -300,8 +301,8 @@ def device_path(descriptor: int) -> str:
             if error.errno == errno.ENODEV:
                 continue
             raise
-        return os.fsdecode(bytes(answer[3072:]).partition(b"\0")[0])
-    raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        found.append(os.fsdecode(bytes(answer[3072:]).partition(b"\0")[0]))
+    return found
 
 
 def filesystem_uuid(descriptor: int) -> str:

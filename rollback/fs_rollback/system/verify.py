@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core import chain
-from ..core import layout as layouts
 from ..core.chain import Link
+from ..core.layout import decide
 from ..core.snapshot import STORE
 from ..errors import Error, VerificationError
 from . import boot_chain, boot_sources, btrfs, files, host, kernels
@@ -44,8 +44,8 @@ def verify_taken_back(machine: Host, old_uuid: str, *, running: bool) -> None:
         raise VerificationError("the root from before is gone", hint="See 'fs-rollback list'.")
     place = machine.root if old.id == machine.root_id else machine.path(old.path)
     with files.opened(place) as tree:
-        statements = boot_sources.read_statements(machine, tree, running=running)
-    found = layouts.decide(statements, machine.subvolumes, machine.default_id, old.id).root
+        statements = boot_sources.deciding(machine, tree, running=running)
+    found = decide(statements, machine.subvolumes, machine.default_id, old.id).root
     if found.uuid != old_uuid:
         raise VerificationError(
             f"the next boot would use /{found.path} (ID {found.id}), not the root from before",
@@ -55,12 +55,7 @@ def verify_taken_back(machine: Host, old_uuid: str, *, running: bool) -> None:
 
 def _verify_root(machine: Host, proposal: Proposal) -> None:
     old = proposal.situation.layout.root
-    layout = layouts.decide(
-        _statements(machine, proposal),
-        machine.subvolumes,
-        machine.default_id,
-        0,
-    )
+    layout = boot_sources.read_next_layout(machine)
     _expect(layout.root.id != old.id, "the next boot would still use the old root")
     subvolume = proposal.target.subvolume
     expected = subvolume.uuid if subvolume else ""
@@ -85,15 +80,6 @@ def _verify_chain(machine: Host, before: Sequence[Link]) -> None:
         _expect(
             condition=False, message=f"the next boot would fail at its {link.name}: {link.text}"
         )
-
-
-def _statements(machine: Host, proposal: Proposal) -> list[layouts.Statement]:
-    """Return what decides at the next boot: where /boot follows the root, the new one's files."""
-    layout = proposal.situation.layout
-    found = [statement for statement in layout.statements if statement.where == "/proc/cmdline"]
-    path = layout.root.path if not layout.in_top_level else proposal.situation.spare
-    with files.opened(machine.path(path)) as tree:
-        return found + boot_sources.read_statements(machine, tree, running=False)
 
 
 def _verify_replaced(machine: Host, proposal: Proposal) -> None:

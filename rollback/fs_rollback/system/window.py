@@ -120,7 +120,7 @@ def explain(host: Host, window: Window) -> Explanation:
         told = Statement(elsewhere.RUNNING, "", running.path if running else None, None, True)
         return elsewhere.explain(running, window.new_root, host.default_id, (told,))
     try:
-        statements = boot_sources.read_statements(host, host.root_fd)
+        statements = boot_sources.deciding(host, host.root_fd)
     except Error as error:
         found = elsewhere.explain(running, window.new_root, host.default_id, ())
         return found._replace(sentence=f"{found.sentence} ({error})", hint=error.hint or found.hint)

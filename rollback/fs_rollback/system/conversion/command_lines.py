@@ -15,8 +15,8 @@ from ...core import bls, cmdline, grubenv
 from ...core.conversion import edits
 from ...core.conversion.point import CommandLine
 from ...core.conversion.steps import WriteFile
-from ...core.layout import from_boot_entry
-from .. import boot, boot_sources, files
+from ...core.layout import from_file
+from .. import boot, files
 from ..boot import Boot
 from ..places import ENTRIES, GRUB_CONFIGURATIONS, Place
 from .images import of_system
@@ -119,7 +119,5 @@ def _configurations(machine: Ext4Machine) -> Iterator[str]:
 
 def _is_ours(machine: Ext4Machine, path: str, line: str) -> bool:
     """Whether a command line starts this system, as far as it says; others are in the menu too."""
-    entry = bls.parse(f"/{path}", f"options {line}\n")
-    identities = boot_sources.identities(machine, [entry])
     is_named = cmdline.root_arguments(line).root
-    return not is_named or from_boot_entry(entry, identities) is not None
+    return not is_named or from_file(f"/{path}", line, machine.identity.is_meant) is not None

@@ -15,6 +15,7 @@ from ...core.snapshot import TOP_LEVEL_ID, Subvolume
 from ...errors import KernelError, RefusedError, require_root
 from .. import devices, files, host
 from ..host import Host
+from ..identity import Identity
 
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
 # Paths stay what they are: btrfs-convert(8) puts everything into the top level.
@@ -32,9 +33,29 @@ class Ext4Machine(Host):
         return devices.probe(self.device).get("UUID", "")
 
     @cached_property
+    def identity(self) -> Identity:
+        """As it will be; the root is on one device."""
+        return Identity(
+            self.uuid,
+            () if self.mount.device.startswith("0:") else (self.mount.device,),
+            is_attached=self.running_id != 0,
+            paths=(self.device, self.mount.source),
+        )
+
+    @cached_property
     def root_id(self) -> int:
         """What the root will be."""
         return TOP_LEVEL_ID
+
+    @cached_property
+    def default_id(self) -> int:
+        """The same."""
+        return TOP_LEVEL_ID
+
+    @cached_property
+    def subvolumes(self) -> tuple[Subvolume, ...]:
+        """The root alone."""
+        return (LAYOUT.root,)
 
     @cached_property
     def running_id(self) -> int:
