@@ -121,8 +121,8 @@ def test_every_command_gives_the_same_answer(named: Machine) -> None:
     path.mkdir()
     for words in (("status",), ("check",)):
         assert "/etc/fs-rollback.conf is not a file" in fs_rollback(named.root, *words).out
-    for words in (("prune", "--dry-run"), ("rollback", name, "--dry-run")):
-        ended = fs_rollback(named.root, *words)
+    for command in (("prune", "--dry-run"), ("rollback", name, "--dry-run")):
+        ended = fs_rollback(named.root, *command)
         ended.expect_refusal("/etc/fs-rollback.conf is not a file", "Correct or remove it.", code=2)
     done(named.root, "create")  # must not fail over that
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Optional
 
 from .mount_options import names_subvolume, subvolume_path
@@ -77,6 +77,15 @@ def without_subvolumes_of(text: str, root: str) -> str:
         if entry.point != "/" and root and name and is_within(f"/{name}", f"/{root}"):
             lines[entry.line - 1] = "#" + lines[entry.line - 1]
     return "\n".join(lines)
+
+
+def without_lines(text: str, lines: Collection[str]) -> str:
+    """Return `text` with these entries, as Entry.text has them, commented out."""
+    found = text.split("\n")
+    for entry in parse(text):
+        if entry.text in lines:
+            found[entry.line - 1] = "#" + found[entry.line - 1]
+    return "\n".join(found)
 
 
 def _keep_place(old: list[str], kept: list[str], wanted: list[str]) -> list[str]:

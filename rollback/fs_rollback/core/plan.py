@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-from . import boot_steps, command_line_steps, mountinfo, nested_steps, steps
+from . import boot_steps, mending_steps, mountinfo, nested_steps, steps
 from . import layout as layouts
 from .boot_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
 from .operations import Operations
@@ -28,7 +28,8 @@ _STEPS: dict[str, Any] = {
         nested_steps.RemoveStubs,
         steps.MendFstab,
         nested_steps.AddMounts,
-        command_line_steps.MendCommandLines,
+        mending_steps.MendCommandLines,
+        mending_steps.DropMounts,
         Exchange,
         SetDefault,
         Sync,
@@ -155,6 +156,7 @@ class Situation:
     snapshot of the target has, `outside` those of them that stand for subvolumes beside the root,
     `restored` are subvolumes inside the target itself that are to be brought back. `swap` are the
     swap files, from the root, that the new root has copies of.
+    `lost_mounts` are lines of the target's fstab for subvolumes that are gone.
     `command_lines` are files of the target that lead to another root, `old_root` is where the root
     lay when they were written.
     `added_mounts` are lines of the tree's fstab for what is mounted where the target has old data
@@ -181,6 +183,7 @@ class Situation:
     swap: tuple[str, ...] = ()
     command_lines: tuple[str, ...] = ()
     old_root: str = ""
+    lost_mounts: tuple[str, ...] = ()
 
 
 def plan_rollback(situation: Situation) -> Plan:
@@ -321,10 +324,12 @@ def _mend(situation: Situation) -> list[steps.Step]:
     says = situation.target_fstab_subvolume
     if says and says != wanted:
         found.append(steps.MendFstab(situation.spare, wanted))
+    if situation.lost_mounts:
+        found.append(mending_steps.DropMounts(situation.spare, situation.lost_mounts))
     if situation.command_lines:
         root, old = situation.layout.root.path, situation.old_root
         found.append(
-            command_line_steps.MendCommandLines(
+            mending_steps.MendCommandLines(
                 situation.spare, wanted, root, old, situation.command_lines
             )
         )

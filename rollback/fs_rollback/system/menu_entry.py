@@ -23,7 +23,7 @@ from ..core.naming import TRIAL_PREFIX, trial_name
 from ..core.record import Kind
 from ..core.snapshot import OFFLINE_UPDATE, STORE, Snapshot
 from ..errors import RefusedError
-from . import files, kernels, places, stand_ins
+from . import files, kernels, places, stand_ins, target_lines
 from .boot import Boot
 from .host import Host
 from .operations import Operations
@@ -119,9 +119,11 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
     with files.opened(host.path(snapshot.path)) as tree:
         found = stand_ins.recorded(snapshot, tree)
         mounts = stand_ins.mounts(host, layout, text, tree, found)
+        lost = target_lines.lost_mounts(host, tree)
     for stub in found:
         operations.make_directory(layout.root.path, path, stub)
-    mended = fstab.with_mounts(fstab.with_root_subvolume(text, path), mounts)
+    mended = fstab.with_root_subvolume(fstab.without_lines(text, lost), path)
+    mended = fstab.with_mounts(mended, mounts)
     mended = fstab.without_subvolumes_of(mended, layout.root.path)
     if mended != text:
         operations.write_file(path, "etc/fstab", mended)

@@ -86,8 +86,6 @@ def propose(
     with files.opened(host.path(target.path)) as tree:
         refusals.refuse_stranger(host, target, tree)
         text = files.read_in_tree(tree, "etc/fstab") or ""
-        mended = stand_ins.stale(host, text, situation.stubs).values()
-        refusals.refuse_fstab_of_target(host, target, tree, mended)
         lines = target_lines.look(host, layout, target, tree)
         pairing = kernel_plan.pair(host, store, layout, target, tree)
         theirs = (*(f"/{relative(layout.root, s)}" for s in nested), *situation.keep)
@@ -97,7 +95,12 @@ def propose(
         paired = replace(paired, default=lines.default, default_first=False)
     renewed = tuple(f.path for f in swap_files) if swap.has_room(host, swap_files) else ()
     situation = replace(
-        situation, kernels=paired, command_lines=lines.files, old_root=lines.old, swap=renewed
+        situation,
+        kernels=paired,
+        command_lines=lines.files,
+        old_root=lines.old,
+        lost_mounts=lines.lost_mounts,
+        swap=renewed,
     )
     return Proposal(
         target,

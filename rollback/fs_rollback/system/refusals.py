@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from ..core.layout import Layout
-from ..core.mount_options import subvolume_path
 from ..core.mountinfo import is_within, unescape
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
@@ -136,28 +135,6 @@ def of_stranger(host: Host, snapshot: Snapshot) -> bool:
     """Whether a snapshot is of another machine that shares this filesystem."""
     with files.opened(host.path(snapshot.path)) as tree:
         return is_stranger(host, tree)
-
-
-def refuse_fstab_of_target(
-    host: Host, target: Snapshot, tree: int, mended: Collection[str]
-) -> None:
-    """Raise RefusedError if the target's fstab mounts a subvolume that is no longer there.
-
-    `mended` are lines that the new root will have others for.
-    """
-    paths = {subvolume.path for subvolume in host.subvolumes}
-    for entry in boot_sources.fstab_entries(tree):
-        name = subvolume_path(entry.options)
-        optional = {"noauto", "nofail"} & set(entry.options)
-        if name is None or name in paths or entry.point == "/" or optional:
-            continue
-        if entry.text in mended:
-            continue
-        if entry.fstype == "btrfs" and host.identity.is_meant(entry.spec):
-            raise RefusedError(
-                f"/etc/fstab in {target.name} mounts a subvolume that does not exist: {entry.text}",
-                hint=f"Give it its name back ({name}), or choose another snapshot.",
-            )
 
 
 def refuse_other_root(host: Host, layout: Layout, target: Snapshot) -> None:

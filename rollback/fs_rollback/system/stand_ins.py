@@ -13,7 +13,7 @@ from ..core import fstab
 from ..core.layout import Layout
 from ..core.mountinfo import is_within
 from ..core.snapshot import STORE, Snapshot
-from . import boot_sources, btrfs, files
+from . import boot_sources, btrfs, files, target_lines
 from .host import Host
 
 
@@ -61,7 +61,9 @@ def mounts(
     files there, not those that users have written since.
     """
     entries = boot_sources.fstab_entries(host.root_fd)
-    theirs = {entry.point for entry in fstab.parse(text)} - set(stale(host, text, found))
+    lost = target_lines.lost_mounts(host, tree)
+    theirs = {entry.point for entry in fstab.parse(fstab.without_lines(text, lost))}
+    gone = {entry.point for entry in fstab.parse("\n".join(lost))}
     wanted: list[fstab.Entry] = []
     for entry in entries:
         if not entry.point.startswith("/") or entry.point == "/" or entry.point in theirs:
@@ -71,26 +73,9 @@ def mounts(
         ours = host.identity.is_meant(entry.spec)
         by_name = any(o.startswith(("subvol=", "subvolid=")) for o in entry.options)
         old_data = ours and by_name and files.list_in_tree(tree, entry.point.lstrip("/"))
-        if old_data or _concerns(entry.point, found):
+        if old_data or entry.point in gone or _concerns(entry.point, found):
             wanted += [e for e in _with_source(entries, entry) if e.point not in theirs]
     return tuple(dict.fromkeys(entry.text for entry in entries if entry in wanted))
-
-
-def stale(host: Host, text: str, found: Iterable[str]) -> dict[str, str]:
-    """Return the lines of a tree's fstab, by mount point, for which the machine has others now.
-
-    Each mounts a subvolume that is gone at the place of a stand-in: a nested one that had a line
-    of its own, and was moved since.
-    """
-    paths = {subvolume.path for subvolume in host.subvolumes}
-    today = {entry.point: entry.text for entry in boot_sources.fstab_entries(host.root_fd)}
-    return {
-        entry.point: entry.text
-        for entry in fstab.parse(text)
-        if entry.point.lstrip("/") in found
-        and entry.text != today.get(entry.point, entry.text)
-        and any(o.startswith("subvol=") and o[7:].strip("/") not in paths for o in entry.options)
-    }
 
 
 def _is_inside(entry: fstab.Entry, layout: Layout) -> bool:

@@ -19,7 +19,7 @@ from ..core.mount_options import subvolume_path
 from ..core.record import Source
 from ..core.snapshot import STORE, Snapshot
 from ..errors import RefusedError
-from . import boot, files, kernels
+from . import boot, boot_sources, files, kernels
 from .boot import Boot
 from .boot_sources import COMMAND_LINE, DEFAULT_GRUB
 from .host import Host
@@ -28,13 +28,15 @@ from .host import Host
 class TargetLines(NamedTuple):
     """The files to mend, where the root lay when they were written, and what to say.
 
-    `default` makes an entry of this root the default one in the target's own boot menu.
+    `lost_mounts` are the lines of fstab without which the new root has to do. `default` makes an
+    entry of this root the default one in the target's own boot menu.
     """
 
     files: tuple[str, ...]
     old: str
     default: Optional[SetDefaultEntry]
     warnings: tuple[str, ...]
+    lost_mounts: tuple[str, ...] = ()
 
 
 def look(host: Host, layout: Layout, target: Snapshot, tree: int) -> TargetLines:
@@ -68,7 +70,29 @@ def look(host: Host, layout: Layout, target: Snapshot, tree: int) -> TargetLines
             f" {', '.join('/' + path for path in found)}"
         )
         found = []
-    return TargetLines(tuple(found), was.path, default, tuple(warnings))
+    lost = lost_mounts(host, tree)
+    warnings += [
+        f"/etc/fstab in {target.name} mounts a subvolume that does not exist; in the new root that"
+        f" line is commented out: {line}"
+        for line in lost
+    ]
+    return TargetLines(tuple(found), was.path, default, tuple(warnings), lost)
+
+
+def lost_mounts(host: Host, tree: int) -> tuple[str, ...]:
+    """Return the lines of a tree's fstab at which its boot would wait for what is gone."""
+    paths = {subvolume.path for subvolume in host.subvolumes}
+    entries = boot_sources.fstab_entries(tree)
+    root = fstab.root_entry(entries)
+    found = []
+    for entry in entries:
+        same = root is not None and entry.spec == root.spec
+        path = subvolume_path(entry.options)
+        spared = {"noauto", "nofail"} & set(entry.options)
+        if entry.fstype == "btrfs" and (same or host.identity.is_meant(entry.spec)):
+            is_lost = path is not None and path not in paths
+            found += [entry.text] if is_lost and not spared and entry.point != "/" else []
+    return tuple(found)
 
 
 def _command_line(

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The step of a plan that mends kernel command lines which lie in the root."""
+"""The steps of a plan that mend what has gone stale in the files of a snapshot."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Optional
 
-from . import bls, cmdline
+from . import bls, cmdline, fstab
 from .operations import Operations
 
 
@@ -62,6 +62,32 @@ class MendCommandLines:
             for word in words
         ]
         return " ".join(moved) or None
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class DropMounts:
+    """The snapshot's fstab mounts subvolumes that are gone: with these lines no boot would end."""
+
+    spare: str
+    lines: tuple[str, ...]
+
+    def describe(self) -> str:
+        points = ", ".join(entry.point for entry in fstab.parse("\n".join(self.lines)))
+        return (
+            f"Comment out in the new root's /etc/fstab what mounts a deleted subvolume: {points}."
+        )
+
+    def apply(self, operations: Operations) -> None:
+        text = operations.read_file(self.spare, "etc/fstab")
+        mended = fstab.without_lines(text, self.lines)
+        if mended != text:
+            operations.write_file(self.spare, "etc/fstab", mended)
 
     def undo(self, operations: Operations) -> None:
         """Nothing to take back: the new root is deleted as a whole."""
