@@ -3,7 +3,13 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.cmdline import root_arguments, with_root_subvolume, words
+from fs_rollback.core.cmdline import (
+    file_with_root_subvolume,
+    of_file,
+    root_arguments,
+    with_root_subvolume,
+    words,
+)
 
 
 def test_fedora() -> None:
@@ -105,3 +111,32 @@ def test_a_subvolume_with_blanks_is_quoted() -> None:
 def test_what_no_command_line_can_hold(subvolume: str) -> None:
     with pytest.raises(ValueError, match="cannot be written into a kernel command line"):
         with_root_subvolume("root=UUID=1", subvolume)
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("root=UUID=1 rootflags=subvol=a quiet", "root=UUID=1 quiet"),
+        (
+            "root=UUID=1 rootflags=ro,subvolid=0x5,compress=no",
+            "root=UUID=1 rootflags=ro,compress=no",
+        ),
+        ("root=UUID=1 rootflags=subvol=a rootflags=noatime", "root=UUID=1 rootflags=noatime"),
+        ("root=UUID=1 ro", "root=UUID=1 ro"),
+    ],
+)
+def test_the_choice_is_left_to_the_default_subvolume(line: str, changed: str) -> None:
+    assert with_root_subvolume(line, None) == changed
+
+
+def test_a_file_with_comments_and_several_lines() -> None:
+    text = "# root=UUID=0 rootflags=subvol=old\nroot=UUID=1 ro\n  # more\nrootflags=subvol=a\n"
+    assert words(of_file(text)) == ["root=UUID=1", "ro", "rootflags=subvol=a"]
+    changed = file_with_root_subvolume(text, "b")
+    assert changed.splitlines()[:2] == ["# root=UUID=0 rootflags=subvol=old", "  # more"]
+    assert words(of_file(changed)) == ["root=UUID=1", "ro", "rootflags=subvol=b"]
+    assert changed.endswith("subvol=b\n")
+    assert (
+        file_with_root_subvolume("root=UUID=1 ro\n", "b") == "root=UUID=1 rootflags=subvol=b ro\n"
+    )
+    assert file_with_root_subvolume("root=UUID=1 ro", None) == "root=UUID=1 ro"
