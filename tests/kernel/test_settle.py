@@ -70,7 +70,8 @@ def test_a_machine_that_came_up_elsewhere(machine: Machine) -> None:
 def test_an_entry_that_names_the_old_root(named: Machine) -> None:
     rolled_back(named)
     _booted_since(named)
-    entry = named.root / "boot/loader/entries/abc-6.1.0-1.conf"
+    # GRUB reads it by its path, at which the new root is.
+    entry = named.top / "root/boot/loader/entries/abc-6.1.0-1.conf"
     entry.write_text(
         entry.read_text().replace("subvol=root", f"subvol=fs-snapshots/{replaced(named)}")
     )

@@ -227,29 +227,37 @@ def test_an_entry_for_a_snapshot_lies_in_the_snapshots_too(make_boot: MakeBoot) 
         run("btrfs", "subvolume", "delete", str(top / "snaps/one")) if name == usual else None
 
 
-def test_a_root_that_was_renamed_since(make_boot: MakeBoot) -> None:
+def _rewrite(machine: Machine, old: str, new: str) -> None:
+    """Rewrite all lines about the root of the machine, as somebody does who renames it."""
+    entries = [f"boot/loader/entries/abc-{kernel}.conf" for kernel in (A, B)]
+    for path in ("etc/fstab", "etc/kernel/cmdline", *entries):
+        file = machine.root / path
+        file.write_text(file.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize("by_default", [False, True])
+def test_a_root_that_was_renamed_since(make_boot: MakeBoot, by_default: bool) -> None:
     boot = make_boot("in the root")
     machine = boot.machine
     boot.install_b()
+    if by_default:
+        number = btrfsutil.subvolume_id(str(machine.root))
+        btrfsutil.set_default_subvolume(str(machine.top), number)
+        _rewrite(machine, "subvol=root", "noatime")
     name = machine.take()
     run("umount", str(machine.root))
     (machine.top / "root").rename(machine.top / "system")
     run("mount", "-o", "loop,subvol=system", str(machine.image), str(machine.root))
-    for path in (
-        "etc/fstab",
-        "etc/kernel/cmdline",
-        *(f"boot/loader/entries/abc-{k}.conf" for k in (A, B)),
-    ):
-        file = machine.root / path
-        text = file.read_text().replace("subvol=root", "subvol=system")
-        file.write_text(text.replace(" /root/boot", " /system/boot"))
+    _rewrite(machine, "subvol=root", "subvol=system")
+    _rewrite(machine, " /root/boot", " /system/boot")
     machine.roll_back(name)
     new = machine.top / "system"
-    assert "subvol=system" in (new / "etc/kernel/cmdline").read_text()
-    assert "subvol=system" in (new / "etc/fstab").read_text()
+    option = "noatime" if by_default else "subvol=system"
+    assert option in (new / "etc/kernel/cmdline").read_text()
+    assert option in (new / "etc/fstab").read_text()
     for kernel in (A, B):
         entry = (new / f"boot/loader/entries/abc-{kernel}.conf").read_text()
-        assert "subvol=system" in entry
+        assert option in entry
         assert f"linux /system/boot/vmlinuz-{kernel}\n" in entry
         assert f"initrd /system/boot/initramfs-{kernel}.img\n" in entry
 

@@ -191,8 +191,7 @@ def _refuse_pins(
         raise RefusedError(
             f"{statement.where} pins the root to a subvolume by its ID, which no rollback can"
             f" follow: {statement.text}",
-            hint=f"{first}{'in' if first else 'In'} {_file(statement)}, {edit}, reboot, and"
-            " try again.",
+            hint=_edit(statement, edit, first),
         )
 
 
@@ -203,8 +202,13 @@ def _refuse_top_level(statements: Sequence[Statement], default_id: int) -> None:
             raise RefusedError(
                 f"{statement.where} names the top level as the root, which can be neither moved nor"
                 f" renamed: {statement.text}",
-                hint=f"{first}in {_file(statement)}, remove 'subvol=/', reboot, and try again.",
+                hint=_edit(statement, "remove 'subvol=/'", first),
             )
+
+
+def _edit(statement: Statement, edit: str, first: str) -> str:
+    where = "in" if first else "In"
+    return f"{first}{where} {_file(statement)}, {edit}, reboot, and try again."
 
 
 def _file(statement: Statement) -> str:

@@ -85,6 +85,8 @@ def _bootable(machine: Host, layout: Layout, place: Place, entry: bls.BootEntry)
 
 def _is_of_system(machine: Host, bootable: Bootable) -> bool:
     """Whether an entry is of the system here, as far as it says: its machine-id, or its kernel."""
+    if bootable.of_snapshot:
+        return True
     named = machine_of(bootable.entry)
     if named and machine.machine_id:
         return named == machine.machine_id

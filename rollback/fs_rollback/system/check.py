@@ -47,6 +47,7 @@ def walk(host: Host, store: Store | None) -> tuple[Link, ...]:
             *boot_chain.deciding(found),
             *_running_kernel(found),
             *_layout(found),
+            *_devices(host),
             *_other_entries(found),
             *_kernel_updates(found),
             *_swap_files(found),
@@ -147,6 +148,16 @@ def _layout(walk: Walk) -> Iterator[Link]:
         yield chain.warning("layout", f"no rollback is possible: {refusal}", refusal.hint)
     else:
         yield chain.ok("layout", walk.layout.describe())
+
+
+def _devices(host: Host) -> Iterator[Link]:
+    if host.missing_devices:
+        yield chain.warning(
+            "devices",
+            "the filesystem runs with a device missing, so that no rollback is possible:"
+            f" {host.missing_devices} of {len(host.device_paths)}",
+            "Replace the device: see btrfs-replace(8).",
+        )
 
 
 def _other_entries(walk: Walk) -> Iterator[Link]:

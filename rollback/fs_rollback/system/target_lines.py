@@ -51,7 +51,7 @@ def look(host: Host, layout: Layout, target: Snapshot, tree: int) -> TargetLines
     if by_name and not layout.in_top_level and target.subvolume is not None:
         menu = boot.read(host, Layout(Kind.NAMED, target.subvolume, ()))
         inside = [b for b in menu.bootables if menu.place_of(b).in_root and not b.of_snapshot]
-        right = [b for b in inside if _leads(b.said, host, layout)]
+        right = [b for b in inside if _leads(b.said, host, layout) and not _moved(b, was, layout)]
         stale = [b for b in inside if _led_here(b.said, was) and b not in right]
         if not right and not stale:  # without one of them there would be no way into the new root
             stale = [b for b in inside if b.said is not None and not b.foreign]
@@ -153,6 +153,13 @@ def _led_here(said: Optional[Statement], was: Source) -> bool:
     if said is None:
         return False
     return said.subvolume == was.path if said.subvolume else said.subvolume_id in (None, was.id)
+
+
+def _moved(bootable: Bootable, was: Source, layout: Layout) -> bool:
+    """Whether an entry starts what lies in the root, at the place where that was at the time."""
+    old, new = (f"/{path}/" if path else "/" for path in (was.path, layout.root.path))
+    paths = [path for path in bootable.entry.files if path.startswith(old)]
+    return old != new and not all(path.startswith(new) for path in paths)
 
 
 def _is_elsewhere(menu: Boot, good: Collection[Bootable]) -> bool:
