@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.kernel.commands import start
+import pytest
+
+from tests.kernel.commands import done, start
 from tests.kernel.hung import hung
-from tests.kernel.machine import Machine
+from tests.kernel.machine import Machine, run
 
 PLACES = ("data", "home", "srv", "var/lib/big", "mnt/deep/down")
 _TIMEOUT_S = 20.0
@@ -41,3 +43,18 @@ def test_no_command_waits_for_what_is_mounted(named: Machine) -> None:
             assert "cannot be looked at:" not in out, out
             if words[0] not in ("check", "status"):
                 assert process.returncode == 0, err
+
+
+@pytest.mark.parametrize("place", ["boot", "boot/efi"])
+def test_nor_for_a_boot_directory(named: Machine, place: str) -> None:
+    """What the boot loader reads decides, and cannot be looked at: that is refused at once."""
+    named.upgrade()
+    (named.root / place).mkdir(exist_ok=True)
+    with hung(named.root / place):
+        for words in (("check",), ("rollback", "--yes"), ("create",)):
+            process = start(named.root, *words)
+            _, err = process.communicate(timeout=_TIMEOUT_S)
+            assert process.returncode == 3, err
+            assert f"hung (fuse) is mounted on {named.root / place}" in err
+        run(*err.partition("Unmount it first: ")[2].split())
+        done(named.root, "create")

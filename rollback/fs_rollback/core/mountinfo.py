@@ -7,6 +7,9 @@ import os
 from collections.abc import Container, Sequence
 from typing import NamedTuple, Optional
 
+# FUSE on a block device is "fuseblk".
+_WITH_SERVER = frozenset(("fuse", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs"))
+
 
 class Mount(NamedTuple):
     """One mounted filesystem; `root` is the subvolume path from the top level, with a slash."""
@@ -23,6 +26,11 @@ class Mount(NamedTuple):
     def read_only(self) -> bool:
         """Whether the filesystem itself, not only this mount of it, is read-only."""
         return "ro" in self.super_options
+
+    @property
+    def has_server(self) -> bool:
+        """Whether a program or another machine answers for it, or does so no more."""
+        return self.fstype in _WITH_SERVER or self.fstype.startswith("fuse.")
 
     @property
     def subvolume_id(self) -> int:

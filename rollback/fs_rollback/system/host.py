@@ -24,6 +24,7 @@ from .identity import Identity
 # Fedora's place, that of EL 8 and 9; and where rpm is told which.
 RPMDB_PLACES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 _RPM_MACROS = ("usr/lib/rpm/macros", "etc/rpm/macros")
+BOOT_POINTS = ("boot", "efi", "boot/efi")  # where the boot loader's files may be mounted
 
 
 class Host:
@@ -242,6 +243,19 @@ def is_btrfs_root(root: str) -> bool:
     return btrfs.is_subvolume(root)
 
 
+def _refuse_boot_of_server(root: str, mounts: tuple[mountinfo.Mount, ...]) -> None:
+    """Raise RefusedError where a look at the boot loader's files may wait for a server for ever."""
+    for point in BOOT_POINTS:
+        place = os.path.join(root, point)
+        mount = mountinfo.containing(mounts, place)
+        if mount is not None and mount.has_server:
+            raise RefusedError(
+                f"{mount.source} ({mount.fstype}) is mounted on {mount.point}, and no boot loader"
+                " reads that",
+                hint=f"Unmount it first: umount --lazy {mount.point}",
+            )
+
+
 def _refuse_what_is_no_system(root: str, source: str, root_fd: int) -> None:
     for name in ("usr", "etc"):
         if files.device_of(root_fd, name) is None:
@@ -279,6 +293,7 @@ def opened(root: str = "/") -> Iterator[Host]:
             f"{root} is not the root of a btrfs subvolume",
             hint="Give the directory on which the root subvolume is mounted.",
         )
+    _refuse_boot_of_server(path, mounts)
     with files.opened(path) as root_fd:
         _refuse_what_is_no_system(root, mount.source, root_fd)
         try:

@@ -18,7 +18,7 @@ from ..errors import KernelError, kernel_errors
 from . import files, host, syscalls
 from .host import Host
 
-POINTS = ("boot", "efi", "boot/efi")
+POINTS = host.BOOT_POINTS
 ENTRIES = "loader/entries"
 LOADER_CONF = "loader/loader.conf"
 GRUB_CONFIGURATIONS = ("grub2/grub.cfg", "grub/grub.cfg")
