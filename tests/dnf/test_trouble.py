@@ -289,12 +289,13 @@ def test_two_at_once_one_waits(sandbox: Sandbox) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with sandbox.popen(["dnf", "--assumeyes", "install", "app"]) as transaction:
-            time.sleep(2)
+            assert transaction.stderr is not None
+            said = next(line for line in transaction.stderr if "fs-snapshot" in line)
+            assert said.startswith("fs-snapshot: waiting up to 30 seconds for process ")
+            assert "(python3), running since 2" in said
             assert transaction.poll() is None
             holder.communicate("go\n", timeout=60)
-            output, errors = transaction.communicate(timeout=60)
-    assert "fs-snapshot: waiting up to 30 seconds for process " in errors
-    assert "(python3), running since 2" in errors
+            output, _ = transaction.communicate(timeout=60)
     assert LINE in output
     assert installed(sandbox) == "1"
 

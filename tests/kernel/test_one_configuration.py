@@ -76,19 +76,11 @@ def _directory(path: Path) -> None:
     path.mkdir()
 
 
-def _dangling(path: Path) -> None:
-    path.symlink_to("/etc/of-another-machine.conf")
-
-
-def _circle(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
 def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-@pytest.mark.parametrize("make", [_directory, _dangling, _circle, _pipe])
+@pytest.mark.parametrize("make", [_directory, _pipe])
 def test_what_is_no_file_is_not_passed_over(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(_etc(tmp_path))
     config, problem = _read(tmp_path)
@@ -107,6 +99,10 @@ def test_links_lead_within_the_tree(tmp_path: Path) -> None:
     os.mknod(tmp_path / "dev/null", 0o20666, os.makedev(1, 3))
     path.symlink_to("/dev/null")
     assert _read(tmp_path) == (Config(), ""), "masked"
+    for target in ("/etc/of-another-machine.conf", path.name):
+        path.unlink()
+        path.symlink_to(target)
+        assert _read(tmp_path) == (Config(), ""), "as where there is none"
 
 
 def test_every_command_gives_the_same_answer(named: Machine) -> None:
@@ -119,8 +115,8 @@ def test_every_command_gives_the_same_answer(named: Machine) -> None:
     done(named.root, "prune", "--dry-run")
     path.unlink()
     path.mkdir()
-    for words in (("status",), ("check",)):
-        assert "/etc/fs-rollback.conf is not a file" in fs_rollback(named.root, *words).out
+    for word in ("status", "check"):
+        assert "/etc/fs-rollback.conf is not a file" in fs_rollback(named.root, word).out
     for command in (("prune", "--dry-run"), ("rollback", name, "--dry-run")):
         ended = fs_rollback(named.root, *command)
         ended.expect_refusal("/etc/fs-rollback.conf is not a file", "Correct or remove it.", code=2)
