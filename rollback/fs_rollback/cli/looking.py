@@ -9,10 +9,11 @@ from argparse import Namespace
 from typing import Any
 
 from .. import report
+from ..core.layout import Layout
 from ..core.naming import resolve
 from ..core.record import format_time, parse_time
 from ..core.snapshot import Snapshot
-from ..errors import ConfigError, Error, StoreError
+from ..errors import ConfigError, Error, KernelError, StoreError
 from ..system import history, upkeep
 from ..system.host import Host
 from ..system.store import Store
@@ -107,6 +108,8 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         session.configuration(host)
     except ConfigError as error:
         attention.append(error.line)
+    if layout is not None:
+        attention += _menu(host, layout)
     paths = {subvolume.id: "/" + subvolume.path for subvolume in host.subvolumes}
     waiting, said = _waiting(host, store)
     attention += said
@@ -138,6 +141,24 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "space": {"total_bytes": total, "free_bytes": free},
         "unfinished_conversion": is_unfinished,
     }, attention
+
+
+def _menu(host: Host, layout: Layout) -> list[str]:
+    """Return what somebody who is about to choose in the boot menu has to know."""
+    from ..system import boot, snapshot_entries
+
+    try:
+        found = boot.read(host, layout)
+        entries = snapshot_entries.of_copies(host, found).values()
+        troubles = [(entry, snapshot_entries.trouble(host, entry)) for entry in entries]
+    except KernelError as error:
+        return [error.line]
+    return [
+        f"a boot entry does not boot its snapshot: {entry.entry.title}, {why}; the next"
+        " transaction, or 'fs-rollback create', renews it"
+        for entry, why in troubles
+        if why
+    ]
 
 
 def _waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:

@@ -86,7 +86,7 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
                 for line in settling.settle_in_passing(machine, found)[1]:
                     note(line)
                 leftovers = [str(problem) for problem in found.tidy()]
-                for problem in (*leftovers, *menu.remove_orphans(machine)):
+                for problem in (*leftovers, *menu.mend(machine, found)):
                     note(problem)
                 for record in history.settle(machine, found.load()):
                     # 'list' tells the same without it, and a full disk must not stop 'delete'.

@@ -10,8 +10,15 @@ from typing import NamedTuple, Optional
 from .bls import BootEntry
 from .cmdline import root_arguments
 from .layout import Statement
-from .loaders import Choice, Loader, default_entry, is_snapshot_entry, ordered
-from .naming import TRIAL_PREFIX
+from .loaders import (
+    SNAPSHOT_ENTRY_PREFIX,
+    Choice,
+    Loader,
+    default_entry,
+    is_snapshot_entry,
+    ordered,
+)
+from .naming import TRIAL_PREFIX, is_moment
 from .snapshot import STORE
 
 # What the boot that converts finds on its command line, with the name of the root behind it:
@@ -97,12 +104,29 @@ def machine_of(entry: BootEntry) -> str:
 
 
 def trial_of(entry: BootEntry) -> str:
-    """Return the name in the store of the copy of a snapshot that an entry boots, "" if none."""
-    for flag in root_arguments(entry.options).flags:
-        path = flag[len("subvol=") :].strip("/") if flag.startswith("subvol=") else ""
-        if path.startswith(f"{STORE}/{TRIAL_PREFIX}"):
-            return path[len(STORE) + 1 :]
-    return ""
+    """Return the name in the store of the copy that a snapshot's entry is for, "" for any other.
+
+    The file name says it: grub2-mkconfig(8) and grubby(8) rewrite the options of every entry.
+    """
+    moment = entry.id.partition(SNAPSHOT_ENTRY_PREFIX)[2] if is_snapshot_entry(entry) else ""
+    return TRIAL_PREFIX + moment if is_moment(moment) else ""
+
+
+def leads_to_trial(entry: BootEntry) -> bool:
+    """Whether the options of a snapshot's entry lead to the copy that its name says."""
+    flags = root_arguments(entry.arguments).flags
+    named = [flag for flag in flags if flag.startswith("subvol=")]
+    by_id = any(flag.startswith("subvolid=") for flag in flags)
+    wanted = f"{STORE}/{trial_of(entry)}"
+    return not by_id and bool(named) and named[-1][len("subvol=") :].strip("/") == wanted
+
+
+def is_elsewhere(bootable: Bootable) -> bool:
+    """Whether an entry boots another filesystem than the root's: it is another system's.
+
+    What names no root at all may be of either.
+    """
+    return not bootable.ours and bool(root_arguments(bootable.entry.arguments).root)
 
 
 def default_of(choice: Choice, bootables: Sequence[Bootable]) -> Optional[Bootable]:

@@ -9,11 +9,10 @@ import stat
 from collections.abc import Iterator
 
 from ..core import boot_files, chain, cmdline, mountinfo
-from ..core.boot_entries import Bootable, trial_of
+from ..core.boot_entries import Bootable
 from ..core.chain import Link
 from ..core.layout import root_of
 from ..core.loaders import Loader
-from ..core.snapshot import STORE
 from ..errors import KernelError, RefusedError, StoreError
 from . import (
     boot_chain,
@@ -24,6 +23,7 @@ from . import (
     plugin_state,
     refusals,
     saved_kernels,
+    snapshot_entries,
     stand_ins,
     swap,
     window,
@@ -284,20 +284,12 @@ def _boot_out_of_reach(walk: Walk) -> Iterator[Link]:
 
 
 def _snapshot_entries(walk: Walk) -> Iterator[Link]:
-    paths = {subvolume.path for subvolume in walk.host.subvolumes}
-    for bootable in walk.found.bootables:
-        if not bootable.of_snapshot:
-            continue
-        copy = trial_of(bootable.entry)
-        why = ""
-        if bootable.missing:
-            why = f"files are missing or empty, {', '.join(bootable.missing)}"
-        elif copy and f"{STORE}/{copy}" not in paths:
-            why = f"its copy is gone, /{STORE}/{copy}"
+    for bootable in snapshot_entries.of_copies(walk.host, walk.found).values():
+        why = snapshot_entries.trouble(walk.host, bootable)
         if why:
             yield chain.warning(
                 "snapshot entry",
-                f"the menu entry of a snapshot does not boot: {bootable.entry.title}, {why}",
+                f"a boot entry does not boot its snapshot: {bootable.entry.title}, {why}",
                 "The next transaction, or any fs-rollback command that changes something, renews"
                 " or removes it.",
             )

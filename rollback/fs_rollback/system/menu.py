@@ -12,14 +12,14 @@ stop a transaction: what fails is returned in words.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from ..core import bls, boot_files
 from ..core.boot_entries import Bootable, trial_of
 from ..core.layout import Layout
 from ..core.loaders import is_snapshot_name
-from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment, trial_name
+from ..core.naming import SNAPSHOT_PREFIX, trial_name
 from ..core.snapshot import STORE, Snapshot, Subvolume
 from ..errors import Error, KernelError, RefusedError
 from . import (
@@ -33,6 +33,7 @@ from . import (
     places,
     refusals,
     saved_kernels,
+    snapshot_entries,
 )
 from .boot import Boot
 from .host import Host
@@ -63,7 +64,7 @@ def update(host: Host, store: Store, count: int, *, also: Sequence[str] = ()) ->
         unmounted = _unmounted(host)
         if unmounted:
             return Menu((unmounted,))
-        if not count and not also and not _trials(host) and not _has_entries(host):
+        if not count and not also and not snapshot_entries.copies(host) and not _has_entries(host):
             return Menu()
         return _update(host, store, boot_sources.read_layout(host), count, also)
     except RefusedError:
@@ -85,7 +86,8 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
     found = boot.read(host, layout)
     if not any(bootable.usable for bootable in found.bootables):
         return Menu()  # no loader here reads boot entries
-    held = _held(host, found)
+    present = snapshot_entries.of_copies(host, found)
+    held = _held(host, found, present)
     wanted: dict[str, Snapshot] = {}
     for subvolume in _newest_first(host):
         name = subvolume.path[len(STORE) + 1 :]
@@ -94,11 +96,12 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
             if not refusals.of_stranger(host, snapshot):
                 wanted[name] = snapshot
     keep = {trial_name(name) for name in wanted} | held
-    problems, staying = _remove_entries(host, found, keep)
+    problems, staying = _remove_entries(host, found, present, keep)
     started: list[str] = []
     for snapshot in wanted.values():
         try:
-            started += _ensure(host, store, layout, found, snapshot)
+            entry = present.get(trial_name(snapshot.name))
+            started += _ensure(host, store, layout, found, snapshot, entry)
         except (Error, OSError) as error:
             problems.append(f"{snapshot.name} has no entry in the boot menu: {error}")
     _bring_to_disk(host, found)
@@ -108,41 +111,55 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
 
 def _newest_first(host: Host) -> list[Subvolume]:
     """Return the subvolumes of the snapshots without reading their records: there may be many."""
-    found = _in_store(host, SNAPSHOT_PREFIX).values()
+    found = snapshot_entries.in_store(host, SNAPSHOT_PREFIX).values()
     return sorted(found, key=lambda subvolume: subvolume.id, reverse=True)
 
 
-def remove_orphans(host: Host) -> list[str]:
-    """Remove the entries and copies whose snapshot is gone. Needs the lock. Returns problems."""
+def mend(host: Host, store: Store) -> list[str]:
+    """Remove the entries and copies whose snapshot is gone, and renew entries that others rewrote.
+
+    Needs the lock. Returns problems.
+    """
     try:
         refusals.refuse_what_is_not_mounted(host)  # the entries may be there
-        found = boot.read(host, boot_sources.read_layout(host))
+        layout = boot_sources.read_layout(host)
+        found = boot.read(host, layout)
     except RefusedError:
         return []
-    present = {trial_of(b.entry) for b in _ours(found)} | set(_trials(host))
-    if not present:
+    present = snapshot_entries.of_copies(host, found)
+    if not present and not snapshot_entries.copies(host):
         return []
-    snapshots = {trial_name(s.path[len(STORE) + 1 :]) for s in _newest_first(host)}
-    return _remove_others(host, found, snapshots | _held(host, found))
+    snapshots = {trial_name(s.path[len(STORE) + 1 :]): s for s in _newest_first(host)}
+    held = _held(host, found, present)
+    problems = _remove_others(host, found, present, snapshots.keys() | held)
+    for trial, entry in present.items():
+        if trial in snapshots and snapshot_entries.trouble(host, entry):
+            snapshot = store.snapshot_of(snapshots[trial])
+            try:
+                _ensure(host, store, layout, found, snapshot, entry)
+            except (Error, OSError) as error:
+                problems.append(f"{snapshot.name} has no entry in the boot menu: {error}")
+    return problems
 
 
 def entry_of(host: Host, layout: Layout, snapshot: Snapshot) -> tuple[Boot, Optional[Bootable]]:
     """Return what the boot loader reads, and the entry of a snapshot in it, None if it has none."""
     found = boot.read(host, layout)
-    trial = trial_name(snapshot.name)
-    return found, next((b for b in _ours(found) if trial_of(b.entry) == trial), None)
+    return found, snapshot_entries.of_copies(host, found).get(trial_name(snapshot.name))
 
 
 def remove(host: Host, layout: Layout, snapshot: Snapshot) -> list[str]:
     """Remove the entry and the writable copy of a snapshot that goes. Returns what went wrong."""
     found = boot.read(host, layout)
-    if found.default is not None and trial_of(found.default.entry) == trial_name(snapshot.name):
+    present = snapshot_entries.of_copies(host, found)
+    trial = trial_name(snapshot.name)
+    if trial in present and present[trial] == found.default:
         raise RefusedError(
             f"{snapshot.name} is not deleted: its entry is the default of the boot menu",
             hint="Make another entry the default first.",
         )
-    keep = {trial_of(b.entry) for b in _ours(found)} | set(_trials(host))
-    return _remove_others(host, found, keep - {trial_name(snapshot.name)})
+    keep = present.keys() | snapshot_entries.copies(host).keys()
+    return _remove_others(host, found, present, keep - {trial})
 
 
 def _has_entries(host: Host) -> bool:
@@ -150,42 +167,28 @@ def _has_entries(host: Host) -> bool:
     return any(map(is_snapshot_name, map(os.path.basename, boot_sources.entry_files(host.root_fd))))
 
 
-def _ours(found: Boot) -> list[Bootable]:
-    """Return the entries of snapshots on this filesystem; another system's are not ours."""
-    return [b for b in found.bootables if b.of_snapshot and b.ours and trial_of(b.entry)]
-
-
-def _trials(host: Host) -> dict[str, Subvolume]:
-    return _in_store(host, TRIAL_PREFIX)
-
-
-def _in_store(host: Host, start: str) -> dict[str, Subvolume]:
-    """Return the subvolumes right in the store that have a name of ours, which begins like this."""
-    prefix = f"{STORE}/{start}"
-    return {
-        s.path[len(STORE) + 1 :]: s
-        for s in host.subvolumes
-        if s.path.startswith(prefix) and is_moment(s.path[len(prefix) :])
-    }
-
-
-def _held(host: Host, found: Boot) -> set[str]:
+def _held(host: Host, found: Boot, present: Mapping[str, Bootable]) -> set[str]:
     """Return the writable copies that are in use, or will be with the next boot."""
     in_use = {host.running_id, host.default_id, *host.mounted_ids}
-    held = {name for name, subvolume in _trials(host).items() if subvolume.id in in_use}
+    held = {name for name, copy in snapshot_entries.copies(host).items() if copy.id in in_use}
     # Somebody may have made one the default (GRUB_SAVEDEFAULT): without it another would boot.
-    return held | {trial_of(b.entry) for b in _ours(found) if b in (found.once, found.default)}
+    chosen = (found.once, found.default)
+    return held | {trial for trial, entry in present.items() if entry in chosen}
 
 
-def _remove_others(host: Host, found: Boot, keep: set[str]) -> list[str]:
+def _remove_others(
+    host: Host, found: Boot, present: Mapping[str, Bootable], keep: Collection[str]
+) -> list[str]:
     """Remove all entries and writable copies but those named in `keep`; returns what went wrong."""
-    problems, staying = _remove_entries(host, found, keep)
+    problems, staying = _remove_entries(host, found, present, keep)
     _bring_to_disk(host, found)
-    return problems + _delete_copies(host, keep | staying)
+    return problems + _delete_copies(host, {*keep, *staying})
 
 
-def _remove_entries(host: Host, found: Boot, keep: set[str]) -> tuple[list[str], set[str]]:
-    """Remove all entries but those of the copies in `keep`.
+def _remove_entries(
+    host: Host, found: Boot, present: Mapping[str, Bootable], keep: Collection[str]
+) -> tuple[list[str], set[str]]:
+    """Remove all entries but those in `present` of the copies in `keep`: there may be others.
 
     Returns what went wrong, and the copies whose entries are there still.
     """
@@ -195,14 +198,14 @@ def _remove_entries(host: Host, found: Boot, keep: set[str]) -> tuple[list[str],
             _remove_unfinished(place)
         except KernelError as error:
             problems.append(str(error))
-    damaged = [b for b in found.bootables if b.of_snapshot and not b.entry.linux]
-    for bootable in (*_ours(found), *damaged):
-        if bootable in damaged or trial_of(bootable.entry) not in keep:
+    for bootable in snapshot_entries.ours(host, found):
+        trial = trial_of(bootable.entry)
+        if trial not in keep or bootable != present.get(trial):
             try:
                 _remove_entry(host, found, bootable)
             except KernelError as error:
                 problems.append(str(error))
-                staying.add(trial_of(bootable.entry))
+                staying.add(trial)
     return problems, staying
 
 
@@ -225,13 +228,10 @@ def _bring_to_disk(host: Host, found: Boot) -> None:
 def _delete_copies(host: Host, keep: set[str]) -> list[str]:
     """Delete all copies but those in `keep`, and those of another system on this filesystem."""
     problems = []
-    for name in sorted(_trials(host).keys() - keep):
-        path = host.path(f"{STORE}/{name}")
+    for name in sorted(snapshot_entries.copies(host).keys() - keep):
         try:
-            with files.opened(path) as tree:
-                if refusals.is_stranger(host, tree):
-                    continue
-            btrfs.delete_subvolume(path, recursive=True)
+            if not refusals.is_at_stranger(host, f"{STORE}/{name}"):
+                btrfs.delete_subvolume(host.path(f"{STORE}/{name}"), recursive=True)
         except KernelError as error:
             problems.append(str(error))
     host.forget()
@@ -239,7 +239,10 @@ def _delete_copies(host: Host, keep: set[str]) -> list[str]:
 
 
 def _remove_entry(host: Host, found: Boot, bootable: Bootable) -> None:
-    """Remove an entry, and what it alone starts of kernels that the running root does not have."""
+    """Remove an entry, and what it alone starts of kernels that the running root does not have.
+
+    Only what was saved once: somebody may have had the entry start a kernel of his own.
+    """
     place = found.place_of(bootable)
     operations = Operations(host)
     if found.once == bootable:
@@ -252,34 +255,40 @@ def _remove_entry(host: Host, found: Boot, bootable: Bootable) -> None:
         return
     others = [b for b in found.bootables if b.entry != bootable.entry]
     needed = {found.place_of(b).locate(path) for b in others for path in b.entry.files}
-    alone = [path for path in bootable.entry.files if place.locate(path) not in needed]
-    if alone:
+    alone = {place.locate(path) for path in bootable.entry.files} - needed
+    doomed = sorted(alone & saved_kernels.ever_saved(host)) if alone else []
+    if doomed:
         places.sync(place)
-    for path in alone:
-        operations.remove_file(place.locate(path))
+    for where in doomed:
+        operations.remove_file(where)
 
 
-def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Snapshot) -> list[str]:
-    """Make the entry of a snapshot, or mend it, where it is not there and whole.
+def _ensure(
+    host: Host,
+    store: Store,
+    layout: Layout,
+    found: Boot,
+    snapshot: Snapshot,
+    present: Optional[Bootable],
+) -> list[str]:
+    """Make the entry of a snapshot, or mend the one that is `present`, where it is not whole.
 
     Returns the paths of the files that it starts.
     """
     trial = trial_name(snapshot.name)
-    present = next((b for b in _ours(found) if trial_of(b.entry) == trial), None)
-    if present is not None and trial not in _trials(host):
+    default = present is not None and present == found.default
+    if present is not None and trial not in snapshot_entries.copies(host):
         # What is begun now and cut off must not be taken for the copy that an entry boots.
         _remove_entry(host, found, present)
         _bring_to_disk(host, found)
         present = None
-    whole = present is not None and (
-        not present.missing or _put_back(host, store, found, snapshot, present)
-    )
-    if present is not None and whole:
+    if present is not None and _is_whole(host, store, found, snapshot, present):
         Operations(host).set_read_only(f"{STORE}/{trial}", read_only=False)
         return _started(found.place_of(present), present.entry)
     with files.opened(host.path(snapshot.path)) as tree:
         modules = kernels.that_fit(tree)
-        title = menu_entry.title_of(snapshot, tree)
+        # What a person has called it stays.
+        title = (present.entry.title if present else "") or menu_entry.title_of(snapshot, tree)
     model = menu_entry.find_model(host, layout, found, snapshot, modules)
     if model is None:
         if present is not None:
@@ -287,7 +296,9 @@ def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Sna
         raise RefusedError(f"no kernel in /boot fits it ({', '.join(modules) or 'it has none'})")
     try:
         menu_entry.make_copy(host, layout, snapshot, trial, whole=present is not None)
-        menu_entry.write(host, found, model, trial, title)
+        written = menu_entry.write(host, found, model, trial, title, default=default)
+        if present is not None and present.entry.file != written:
+            _remove_entry(host, found, present)
     except Error:
         if present is None:
             Operations(host).delete(f"{STORE}/{trial}")
@@ -297,6 +308,13 @@ def _ensure(host: Host, store: Store, layout: Layout, found: Boot, snapshot: Sna
 
 def _started(place: Place, entry: bls.BootEntry) -> list[str]:
     return [f"{place.base}/{path.lstrip('/')}" for path in entry.files]
+
+
+def _is_whole(host: Host, store: Store, found: Boot, snapshot: Snapshot, present: Bootable) -> bool:
+    """Whether an entry boots its copy, after what it has lost of its files was put back."""
+    if snapshot_entries.trouble(host, present._replace(missing=())):
+        return False
+    return not present.missing or _put_back(host, store, found, snapshot, present)
 
 
 def _put_back(host: Host, store: Store, found: Boot, snapshot: Snapshot, present: Bootable) -> bool:

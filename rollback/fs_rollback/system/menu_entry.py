@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from ..core import bls, cmdline, fstab
-from ..core.boot_entries import Bootable, kernel_version, newest, trial_of
+from ..core.boot_entries import Bootable, is_elsewhere, kernel_version, newest, trial_of
 from ..core.layout import Layout
 from ..core.loaders import (
     default_entry,
@@ -129,10 +129,13 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
         operations.write_file(path, "etc/fstab", mended)
 
 
-def write(host: Host, found: Boot, model: Model, trial: str, title: str) -> None:
+def write(
+    host: Host, found: Boot, model: Model, trial: str, title: str, *, default: bool = False
+) -> str:
     """Write the entry that boots the copy `trial`; one beside the root is durable with a sync.
 
-    Raises RefusedError where it would be the default or its options cannot be written; KernelError.
+    Returns its path. Raises RefusedError where it would be the default and is not that already
+    (`default`), where another system's has its name or its options cannot be written; KernelError.
     """
     try:
         options = cmdline.with_root_subvolume(model.entry.arguments, f"{STORE}/{trial}")
@@ -143,17 +146,20 @@ def write(host: Host, found: Boot, model: Model, trial: str, title: str) -> None
     others = [b.entry for b in found.bootables if trial_of(b.entry) != trial]
     name = f"{snapshot_entry_prefix(others)}{trial[len(TRIAL_PREFIX) :]}.conf"
     made = bls.parse(f"{model.place.point}/{places.ENTRIES}/{name}", text)
-    if default_entry(found.choice, [*others, made]) == made:
+    if any(b.entry.file == made.file and is_elsewhere(b) for b in found.bootables):
+        raise RefusedError(f"another system's entry has the name {name}")
+    if not default and default_entry(found.choice, [*others, made]) == made:
         raise RefusedError(f"{name} would be the entry that boots by default")
     with files.opened(os.path.join(model.place.directory, places.ENTRIES)) as directory:
         like = files.status_of(directory, os.path.basename(model.entry.file))
         mode = (like.st_mode if like else 0o600) & 0o777
         if model.place.beside_root:
             files.write_for_next_commit(directory, name, text, mode=mode)
-            return
+            return made.file
         Operations(host).sync()  # the copy is on the disk before anything there leads to it
         data = (text.encode("utf-8", "surrogateescape"),)
         files.replace(directory, name, data, mode=mode, for_loader=True)
+    return made.file
 
 
 def title_of(snapshot: Snapshot, tree: int) -> str:

@@ -133,7 +133,12 @@ def is_stranger(host: Host, tree: int) -> bool:
 
 def of_stranger(host: Host, snapshot: Snapshot) -> bool:
     """Whether a snapshot is of another machine that shares this filesystem."""
-    with files.opened(host.path(snapshot.path)) as tree:
+    return is_at_stranger(host, snapshot.path)
+
+
+def is_at_stranger(host: Host, path: str) -> bool:
+    """Whether a subvolume, by its path from the top level, is of such a machine."""
+    with files.opened(host.path(path)) as tree:
         return is_stranger(host, tree)
 
 

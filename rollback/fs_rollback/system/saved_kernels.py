@@ -77,6 +77,19 @@ def read(store: Store, name: str) -> SavedBoot:
     return boot_files.parse(text)
 
 
+def ever_saved(host: Host) -> set[str]:
+    """Return where the files were that the lists name, as far as these can be read."""
+    if not os.path.isdir(host.path(PLACE)):
+        return set()
+    found: set[str] = set()
+    with files.opened(host.path(PLACE)) as directory:
+        for name in files.list_in_tree(directory, ".") or []:
+            text = files.read_in_tree(directory, name) if name.endswith(_LIST_SUFFIX) else None
+            with suppress(boot_files.BootFilesError):
+                found |= {file.where for file in boot_files.parse(text or "").files}
+    return found
+
+
 def is_whole(host: Host, where: str) -> bool:
     """Whether a saved file, as a plan names it, still has the content that is its name."""
     return _digest(places.path_of(host, where)) == os.path.basename(where)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which entries of the boot menu are of snapshots of this system, and which of them boot these.
+
+Whose an entry is comes from its file name: grub2-mkconfig(8) rewrites the options of every entry,
+and people change what they see. What rewrites an entry makes it boot another root, or none.
+"""
+
+from __future__ import annotations
+
+from ..core.boot_entries import Bootable, is_elsewhere, leads_to_trial, trial_of
+from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
+from ..core.snapshot import STORE, Subvolume
+from . import files, kernels, refusals
+from .boot import Boot
+from .host import Host
+
+
+def of_copies(host: Host, found: Boot) -> dict[str, Bootable]:
+    """Return the entry of each writable copy by the copy's name, of several the best one.
+
+    The one that boots next counts most, then one that leads to its copy.
+    """
+    chosen = (found.once, found.default)
+    best = sorted(ours(host, found), key=lambda b: (b not in chosen, bool(trouble(host, b))))
+    return {trial_of(bootable.entry): bootable for bootable in reversed(best)}
+
+
+def trouble(host: Host, bootable: Bootable) -> str:
+    """Return why the entry of a snapshot does not boot its writable copy, "" if it does."""
+    copy = trial_of(bootable.entry)
+    if copy not in copies(host):
+        return f"its copy is gone, /{STORE}/{copy}"
+    if not bootable.entry.linux:
+        return "it names no kernel"
+    if bootable.missing:
+        return f"files are missing or empty, {', '.join(bootable.missing)}"
+    if not (bootable.ours and leads_to_trial(bootable.entry)):
+        return f"its options lead elsewhere, {bootable.entry.options or 'it has none'}"
+    with files.opened(host.path(f"{STORE}/{copy}")) as tree:
+        if bootable.kernel and bootable.kernel not in kernels.with_modules(tree):
+            return f"its copy has no modules for kernel {bootable.kernel}"
+    return ""
+
+
+def ours(host: Host, found: Boot) -> list[Bootable]:
+    """Return the entries of this system's snapshots, whatever others have written into them.
+
+    Another system may share /boot, and the filesystem too.
+    """
+    candidates = [b for b in found.bootables if trial_of(b.entry)]
+    here = [b for b in candidates if not is_elsewhere(b)]
+    return [b for b in here if not _is_strange(host, trial_of(b.entry))]
+
+
+def _is_strange(host: Host, trial: str) -> bool:
+    """Whether a writable copy, or the snapshot that it is of, is another system's."""
+    moment = trial[len(TRIAL_PREFIX) :]
+    paths = (f"{STORE}/{SNAPSHOT_PREFIX}{moment}", f"{STORE}/{trial}")
+    there = {s.path for s in host.subvolumes}.intersection(paths)
+    return any(refusals.is_at_stranger(host, path) for path in there)
+
+
+def copies(host: Host) -> dict[str, Subvolume]:
+    """Return the writable copies of snapshots by their names."""
+    return in_store(host, TRIAL_PREFIX)
+
+
+def in_store(host: Host, start: str) -> dict[str, Subvolume]:
+    """Return the subvolumes right in the store that have a name of ours, which begins like this."""
+    prefix = f"{STORE}/{start}"
+    return {
+        s.path[len(STORE) + 1 :]: s
+        for s in host.subvolumes
+        if s.path.startswith(prefix) and is_moment(s.path[len(prefix) :])
+    }
