@@ -8,18 +8,26 @@ set -eu
 image=$1 uuid=$2 root=$3 repository=$4 command_line=$5
 
 # The initramfs: the root as the command line says; without rootflags the default subvolume.
-flags=
+flags= overlay=
 for word in $command_line; do
     case $word in
         root=UUID="$uuid") ;;
         root=*) echo "boot.sh: no such root: $word" >&2; exit 1 ;;
         rootflags=*) flags=${word#rootflags=} ;;
+        systemd.volatile=overlay) overlay=yes ;;
     esac
 done
 # mount's own loop option sets autoclear before anything can go wrong: no device is left behind.
 # Not "ro" as a kernel would: the loop device would be read-only too, and stay so.
 mount -t btrfs -o "loop${flags:+,$flags}" "$image" "$root"
 device=$(findmnt --noheadings --nofsroot --output SOURCE --mountpoint "$root")
+if [ "$overlay" ]; then
+    # As systemd-volatile-root does: what is written stays in memory, and the root below it is read.
+    mount -o remount,ro "$root"
+    mount -t tmpfs tmpfs "$root/run"
+    mkdir "$root/run/upper" "$root/run/work"
+    mount -t overlay -o "lowerdir=$root,upperdir=$root/run/upper,workdir=$root/run/work" overlay "$root"
+fi
 
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
@@ -34,6 +42,9 @@ mkdir "$root/run/repo" "$root/run/lock"
 mount --bind "$repository" "$root/run/repo"
 printf '%s\n' "$command_line" >"$root/run/cmdline"
 mount --bind "$root/run/cmdline" "$root/proc/cmdline"
+# Each boot is another one.
+cat /proc/sys/kernel/random/uuid >"$root/run/boot_id"
+mount --bind "$root/run/boot_id" "$root/proc/sys/kernel/random/boot_id"
 # The kernel that the command line names, and not the host's, is the one that runs.
 image_name=${command_line%% *}
 printf '%s\n' "${image_name#*vmlinuz-}" >"$root/run/osrelease"
@@ -48,7 +59,7 @@ while read -r spec point type options _; do
         *) continue ;;
     esac
     case $point in
-        /) mount -o "remount,$options" "$root" ;;
+        /) [ "$overlay" ] || mount -o "remount,$options" "$root" ;;
         *) mount -t btrfs -o "$options" "$device" "$root$point" ;;
     esac
 done <"$root/etc/fstab"

@@ -83,7 +83,7 @@ def status(args: Namespace) -> int:
 
 
 def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
-    from ..system import boot_sources, kernels, plugin_state, refusals, room, transaction
+    from ..system import boot_sources, kernels, plugin_state, refusals, room, transaction, trial
     from ..system.conversion import finishing
 
     attention: list[str] = []
@@ -92,7 +92,8 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         layout = boot_sources.read_layout(host)
     except Error as error:
         if not host.unsupported():  # that is the first reason
-            attention.append(f"no rollback is possible: {error.line}")
+            is_own = trial.aside(host) is None  # else the error tells how one is possible
+            attention.append(f"no rollback is possible: {error.line}" if is_own else error.line)
     if host.is_running and (unprotected := transaction.unprotected()) is not None:
         attention.append(f"{unprotected.reason}: transactions take no snapshot")
     if host.is_running and (running := kernels.running_without_modules(host.root_fd)):

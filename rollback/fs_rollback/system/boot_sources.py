@@ -36,6 +36,11 @@ COMMAND_LINE, DEFAULT_GRUB = "etc/kernel/cmdline", "etc/default/grub"
 
 def read_layout(host: Host) -> Layout:
     """Return how the machine finds its root. Raises RefusedError where no rollback is possible."""
+    from . import trial
+
+    aside = trial.aside(host)
+    if aside is not None:
+        raise aside.refusal()
     lines = deciding(host, host.root_fd)
     return decide(lines, host.subvolumes, host.default_id, host.root_id)
 

@@ -26,6 +26,7 @@ from . import (
     snapshot_entries,
     stand_ins,
     swap,
+    trial,
     window,
 )
 from .boot_chain import Walk
@@ -145,7 +146,9 @@ def _running_kernel(walk: Walk) -> Iterator[Link]:
 def _layout(walk: Walk) -> Iterator[Link]:
     refusal = refusals.unsupported(walk.host) or walk.refusal
     if refusal is not None:
-        yield chain.warning("layout", f"no rollback is possible: {refusal}", refusal.hint)
+        is_own = trial.aside(walk.host) is None  # else the refusal tells how one is possible
+        said = f"no rollback is possible: {refusal}" if is_own else str(refusal)
+        yield chain.warning("layout", said, refusal.hint)
     else:
         yield chain.ok("layout", walk.layout.describe())
 

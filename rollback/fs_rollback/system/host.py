@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 
-from ..core import fstab, mountinfo
-from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX
+from ..core import cmdline, fstab, mountinfo
+from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
 from ..core.snapshot import STORE, Subvolume
 from ..errors import (
     KernelError,
@@ -92,14 +92,23 @@ class Host:
             return self.root_id
         if is_chroot():
             return 0
+        told = overlaid(self.mounts)
+        if told is not None:
+            from . import trial
+
+            return trial.below_overlay(self, told)
         mount = mountinfo.containing(self.mounts, "/")
         ours = mount is not None and mount.device == self.mount.device
         return btrfs.subvolume_id("/") if ours else 0
 
-    @property
+    @cached_property
     def is_beside_trial(self) -> bool:
-        """Whether this is the own root of a machine that runs a copy of a snapshot (trial.py)."""
-        return not self.is_running and self.running_id != 0 and bool(trial_of())
+        """Whether this is the own root of a machine that runs something else of it (trial.py)."""
+        if self.is_running or self.running_id in (0, self.root_id):
+            return False
+        from . import trial
+
+        return trial.runs_beside()
 
     @cached_property
     def subvolumes(self) -> tuple[Subvolume, ...]:
@@ -115,7 +124,8 @@ class Host:
     def mounted_ids(self) -> frozenset[int]:
         """The IDs of the subvolumes of this filesystem that are mounted anywhere."""
         ours = (m for m in self.mounts if m.device == self.mount.device)
-        return frozenset(m.subvolume_id for m in ours)
+        # What lies below an overlay may be in no mount table.
+        return frozenset({*(m.subvolume_id for m in ours), self.running_id} - {0})
 
     @cached_property
     def machine_id(self) -> str:
@@ -215,12 +225,44 @@ def _namespace(process: str) -> str:
 
 
 def trial_of() -> str:
-    """Return the name of the snapshot that this machine runs a copy of, "" if it does not."""
-    mount = mountinfo.containing(read_mounts(), "/")
-    prefix = f"/{STORE}/{TRIAL_PREFIX}"
-    if mount is None or mount.fstype != "btrfs" or not mount.root.startswith(prefix):
-        return ""
-    return SNAPSHOT_PREFIX + mount.root[len(prefix) :]
+    """Return the name of the snapshot that this machine runs, or a copy of it; "" if it does not.
+
+    A snapshot itself, with or without an overlay, is run where somebody has told the boot loader
+    so, and not where it was made the root by hand.
+    """
+    mounts = read_mounts()
+    mount = mountinfo.containing(mounts, "/")
+    told = overlaid(mounts)
+    path = mount.root if mount is not None and mount.fstype == "btrfs" else ""
+    if told is not None:
+        path = "/" + next((f[7:].strip("/") for f in told.flags if f.startswith("subvol=")), "")
+    moment = path.rpartition("_")[2]
+    if path == f"/{STORE}/{TRIAL_PREFIX}{moment}" and is_moment(moment):
+        return SNAPSHOT_PREFIX + moment
+    if path == f"/{STORE}/{SNAPSHOT_PREFIX}{moment}" and is_moment(moment):
+        from . import trial
+
+        return path[len(STORE) + 2 :] if told is not None or trial.is_aside() else ""
+    return ""
+
+
+def overlaid(mounts: tuple[mountinfo.Mount, ...]) -> cmdline.RootArguments | None:
+    """Return what the kernel was told of the root that lies below an overlay on /.
+
+    None where / is none, or where the command line is another system's.
+    """
+    mount = mountinfo.containing(mounts, "/")
+    if mount is None or mount.fstype != "overlay" or is_chroot():
+        return None
+    from . import boot_sources
+
+    return cmdline.root_arguments(boot_sources.running_command_line())
+
+
+def _below_overlay(mounts: tuple[mountinfo.Mount, ...]) -> UnsupportedRootError | None:
+    from . import trial
+
+    return trial.overlay_refusal(mounts)
 
 
 def is_chroot() -> bool:
@@ -283,6 +325,8 @@ def opened(root: str = "/") -> Iterator[Host]:
     mounts = read_mounts()
     mount = mountinfo.containing(mounts, path)
     if mount is None or mount.fstype != "btrfs":
+        if path == "/" and (below := _below_overlay(mounts)):
+            raise below
         kind = mount.fstype if mount else "not mounted"
         hint = "Snapshots and rollbacks need a btrfs root."
         if kind == "ext4":

@@ -20,7 +20,17 @@ from ..core.layout import Statement, from_file, from_fstab
 from ..core.mountinfo import is_within
 from ..core.snapshot import STORE, Subvolume
 from ..errors import Error, RefusedError, UnsupportedRootError, kernel_errors, require_root
-from . import boot_sources, btrfs, devices, files, process, syscalls, untouched
+from . import (
+    boot_sources,
+    btrfs,
+    devices,
+    files,
+    host,
+    process,
+    syscalls,
+    trial,
+    untouched,
+)
 from .identity import KERNEL_NAME, Identity, of_btrfs
 
 Note = Callable[[str], None]
@@ -59,16 +69,13 @@ class _Filesystem(NamedTuple):
 
 
 @contextmanager
-def mounted(
-    given: str, note: Note, *, beside_trial: bool = False, root_id: int | None = None
-) -> Iterator[str]:
+def mounted(given: str, note: Note) -> Iterator[str]:
     """Mount the system on a device and give the directory of its root, for this process only.
 
     `given` is a block device, or UUID=... or LABEL=... as mount(8) takes them. What its fstab puts
     on /boot and on the other places this program looks at is mounted too; `note` is told of each
     nofail or noauto entry that was passed over. The process keeps its mount namespace, without
-    these mounts, when they have gone. `beside_trial`: the running root may be on that filesystem,
-    a copy of a snapshot (trial.py); `root_id` is the root to take then, where that is known.
+    these mounts, when they have gone.
 
     Raises UsageError where there is no such device, UnsupportedRootError where it holds no system
     that can be rolled back, RefusedError where it is not clear which system is meant, where it is
@@ -77,16 +84,12 @@ def mounted(
     require_root()
     device = devices.find(given)
     uuid = devices.btrfs_uuid(device)
-    if not beside_trial:
-        _refuse_running_root(device, uuid)
+    beside = trial.is_beside(device, uuid)
     take_own_mounts(device)
-    top, read_only = (
-        (syscalls.mount_top_level(device, read_only=False), False)
-        if beside_trial
-        else _open_top_level(device, uuid)
-    )
-    identity = identify(top, device, uuid, is_attached=beside_trial)
+    top, read_only = _open_top_level(device, uuid, beside=beside)
+    identity = identify(top, device, uuid, is_attached=beside)
     filesystem = _Filesystem(device, identity, read_only)
+    root_id = trial.replaced_now(top) if beside else None
     with _directory() as directory, _mounted_root(filesystem, top, directory, root_id):
         with files.opened(directory) as tree:
             _mount_entries(filesystem, tree, note)
@@ -157,10 +160,7 @@ def _mounted_root(
     device = filesystem.device
     try:
         if root_id is None:
-            path = f"/proc/self/fd/{top}"
-            default_id = btrfs.default_subvolume(path)
-            found = systems(top, btrfs.subvolumes(path), default_id, filesystem.identity)
-            root_id = choose(found, default_id, device).id
+            root_id = own_root(top, device, filesystem.identity)[0].id
         with kernel_errors("mount the root of", device), files.opened(directory) as place:
             syscalls.mount_subvolume(device, root_id, place, read_only=filesystem.read_only)
     finally:
@@ -172,13 +172,27 @@ def _mounted_root(
             syscalls.detach(directory)
 
 
-def _open_top_level(device: str, uuid: str) -> tuple[int, bool]:
+def own_root(top: int, device: str, identity: Identity) -> tuple[Subvolume, bool]:
+    """Return the root of the one system on a btrfs, and whether a line of its own names it.
+
+    `top` is its open top level. Raises what `choose` raises, KernelError.
+    """
+    path = f"/proc/self/fd/{top}"
+    default_id = btrfs.default_subvolume(path)
+    found = systems(top, btrfs.subvolumes(path), default_id, identity)
+    chosen = choose(found, default_id, device)
+    lines = next(system.statements for system in found if system.subvolume == chosen)
+    return chosen, not all(line.silent for line in lines)
+
+
+def _open_top_level(device: str, uuid: str, *, beside: bool) -> tuple[int, bool]:
     """Return a descriptor of the top level, and whether the filesystem can only be read.
 
     A filesystem that somebody has mounted read-only stays so: asked for a second mount that can
-    write, some kernels make the first one writable too.
+    write, some kernels make the first one writable too. Not so `beside` a snapshot of it that
+    runs: below an overlay that is read-only as long as it runs.
     """
-    in_use = os.path.isdir(f"/sys/fs/btrfs/{uuid}")
+    in_use = os.path.isdir(f"/sys/fs/btrfs/{uuid}") and not beside
     try:
         try:
             top = syscalls.mount_top_level(device, read_only=in_use)
@@ -285,26 +299,6 @@ def _names_itself(system: System, default_id: int) -> bool:
     )
 
 
-def _refuse_running_root(device: str, uuid: str) -> None:
-    """Raise RefusedError if the running system's root is on that filesystem.
-
-    What a rollback waits for there, and which root is running, is seen only from the root itself.
-    """
-    with files.opened("/") as root:
-        try:
-            ours = syscalls.filesystem_uuid(root)
-        except OSError as error:
-            if error.errno in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
-                return  # not btrfs
-            raise
-    if ours.lower() == uuid.lower():
-        raise RefusedError(
-            f"{device} is the running system's own filesystem",
-            hint="Leave --device out. For a copy of its disk (the same UUID), boot another rescue"
-            " system.",
-        )
-
-
 def needed(entries: Sequence[fstab.Entry]) -> tuple[fstab.Entry, ...]:
     """Return the entries of fstab(5) that this program has to see mounted, in a fitting order.
 
@@ -364,17 +358,25 @@ def _source(entry: fstab.Entry, filesystem: _Filesystem, root_spec: str) -> str:
 
 
 def _mount(entry: fstab.Entry, source: str, tree: int, filesystem: _Filesystem) -> None:
-    """Mount an entry with its own options, read-only where the root is."""
+    """Mount an entry with its own options, read-only where the root is.
+
+    What is mounted already is bound: a second mount can be no other than the first, not read-only
+    if that is not, nor the other way round.
+    """
     only_read = ["ro"] if filesystem.read_only else []
     options = ",".join([*entry.options, *only_read]) or "defaults"
     with _opened_in(tree, entry.point) as place:
         if filesystem.untouched:
             untouched.mount(source, place, entry.options)
             return
+        number = devices.number_of(source)
+        whole = (m.point for m in host.read_mounts() if m.device == number and m.root == "/")
+        present = next(whole, "")
+        how = ["--types", entry.fstype, "--options", options, "--source", source]
         # Without /run/mount/utab, which is not this namespace's alone.
-        command = ["mount", "--no-mtab", "--types", entry.fstype, "--options", options]
+        command = ["mount", "--no-mtab", *(["--bind", present] if present else how)]
         target = f"/proc/self/fd/{place}"
-        process.run([*command, "--source", source, "--target", target], pass_fds=[place])
+        process.run([*command, *([] if present else ["--target"]), target], pass_fds=[place])
 
 
 def _bind(entry: fstab.Entry, tree: int) -> None:

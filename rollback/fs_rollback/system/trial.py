@@ -1,33 +1,216 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A machine that was booted from the menu entry of a snapshot: it runs a writable copy of that.
+"""A machine that was booted into something else than its own root, on the filesystem of that.
 
-What is rolled back then is not what runs, but the machine's own root: that is mounted for the
-command alone, as in a rescue system, and everything else is as with --root.
+From the menu entry of a snapshot it runs a writable copy of that, a trial. It may also run a
+snapshot itself, ours or another tool's, that somebody named in the boot loader, with or without an
+overlay. What is rolled back then is not what runs, but the machine's own root: that is mounted for
+the command alone, as in a rescue system, and everything else is as with --root.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Callable
+from typing import Callable, NamedTuple, Optional
 
-from . import executor, host, store, window
+from ..core import bls, cmdline, fstab, pending
+from ..core.loaders import is_snapshot_name
+from ..core.mountinfo import Mount
+from ..core.snapshot import STORE, Subvolume
+from ..errors import Error, RefusedError, UnsupportedRootError
+from . import boot_sources, devices, files, host, refusals, syscalls, window
+from .host import Host
+from .store import PENDING
+
+
+class Aside(NamedTuple):
+    """What a machine runs instead of its own root, and that root: paths from the top level."""
+
+    running: str
+    own: str
+    uuid: str
+
+    def refusal(self) -> RefusedError:
+        """Return what to say where the own root is meant: one command that works on it."""
+        return RefusedError(
+            f"this machine runs /{self.running}, and not its own root, /{self.own}",
+            hint=_hint(self.uuid),
+        )
+
+
+def _hint(uuid: str) -> str:
+    return (
+        f"'fs-rollback rollback --device UUID={uuid}' rolls its own root back from here, too; all"
+        " other commands work on it with the same --device."
+    )
 
 
 @contextmanager
 def system(note: Callable[[str], None]) -> Iterator[str]:
-    """Mount the machine's own root for this process and give its directory.
+    """Mount the own root of a machine that runs a snapshot of ours, and give its directory.
 
-    While a rollback of this boot waits for its reboot it is the old root, which that has replaced:
-    as if the machine ran it, so that the rollback can be taken back. Raises what rescue.mounted
-    raises.
+    Raises what rescue.mounted raises.
     """
     from . import rescue
 
-    with host.opened("/") as machine, store.opened(machine) as found:
-        journal = executor.read_journal(found) if found is not None else None
-        device = machine.mount.source
-    waits = journal is not None and journal.boot_id == window.boot_id()
-    root_id = journal.old_id if journal is not None and waits else None
-    with rescue.mounted(device, note, beside_trial=True, root_id=root_id) as root:
+    told = host.overlaid(host.read_mounts())
+    if told is not None:
+        device = told.root
+    else:
+        with host.opened("/") as machine:
+            device = machine.mount.source
+    with rescue.mounted(device, note) as root:
         yield root
+
+
+def is_beside(device: str, uuid: str) -> bool:
+    """Whether the machine runs something on that btrfs which is not its own root.
+
+    Raises RefusedError where it runs the own root: what a rollback waits for there, and which root
+    is running, is seen only from that itself.
+    """
+    told = host.overlaid(host.read_mounts())
+    if told is not None:
+        return _is_filesystem(told.root, uuid)
+    with files.opened("/") as root:
+        try:
+            ours = syscalls.filesystem_uuid(root)
+        except OSError as error:
+            if error.errno in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
+                return False  # not btrfs
+            raise
+    if ours.lower() != uuid.lower():
+        return False
+    if runs_beside():
+        return True
+    raise RefusedError(
+        f"{device} is the running system's own filesystem",
+        hint="Leave --device out. For a copy of its disk (the same UUID), boot another rescue"
+        " system.",
+    )
+
+
+def runs_beside() -> bool:
+    """Whether the machine runs anything but its own root, as far as can be told."""
+    return bool(host.overlaid(host.read_mounts()) or host.trial_of() or is_aside())
+
+
+def is_aside() -> bool:
+    """Whether `aside` says so of the machine that runs; False where that cannot be told."""
+    try:
+        with host.opened("/") as machine:
+            return aside(machine) is not None
+    except Error:
+        return False
+
+
+def replaced_now(top: int) -> Optional[int]:
+    """Return the ID of the root that a rollback of this boot has replaced; None without one.
+
+    `top` is an open top level. While that waits for its reboot the old root is the one to work on,
+    as if the machine ran it, so that the rollback can be taken back.
+    """
+    text = files.read_in_tree(top, f"{STORE}/{PENDING}")
+    try:
+        journal = pending.parse(text) if text is not None else None
+    except pending.PendingError:
+        return None  # said by the command itself
+    return journal.old_id if journal and journal.boot_id == window.boot_id() else None
+
+
+def aside(machine: Host) -> Optional[Aside]:
+    """Return what a running machine was booted into, if that is not its own root; None if it is.
+
+    Only where the boot loader was told so, and where another subvolume names itself as the root of
+    the same system. A trial (host.trial_of) names itself too: it is none of these.
+    """
+    if not machine.is_running:
+        return None
+    running = next((s for s in machine.subvolumes if s.id == machine.root_id), None)
+    told = cmdline.root_arguments(boot_sources.running_command_line()).flags
+    if running is None or not _is_named(told, running) or _has_own_fstab(machine, running):
+        return None
+    from . import rescue
+
+    try:
+        own, explicit = rescue.own_root(machine.top_fd, machine.mount.source, machine.identity)
+        with files.opened(machine.path(own.path)) as tree:
+            is_other_system = refusals.is_stranger(machine, tree)
+    except Error:
+        return None  # what is wrong with its files is told by who needs them
+    if own.id == running.id or is_other_system or not (explicit or running.read_only):
+        return None
+    if _entries_lead_to(machine, running) and not _entries_lead_to(machine, own):
+        return None
+    return Aside(running.path, own.path, machine.uuid)
+
+
+def before_changes(machine: Host) -> str:
+    """Return what to say before packages are changed in something else than the own root."""
+    if not machine.is_running:
+        return ""
+    boot = files.device_of(machine.root_fd, "boot/.")
+    but = "" if boot == os.fstat(machine.root_fd).st_dev else ", except in /boot"
+    name = host.trial_of()
+    if name:
+        return (
+            f"this machine runs a trial of {name}: what is changed now goes with that{but}. To keep"
+            " it: 'fs-rollback rollback', reboot, and do it again."
+        )
+    found = aside(machine)
+    if found is None:
+        return ""
+    return (
+        f"this machine runs /{found.running}: what is changed now stays in that{but}, and is not in"
+        f" its own root, /{found.own}."
+    )
+
+
+def below_overlay(machine: Host, told: cmdline.RootArguments) -> int:
+    """Return the ID of the subvolume that an overlay on / was put over, 0 on another filesystem."""
+    if not _is_filesystem(told.root, machine.uuid):
+        return 0
+    named = (s.id for s in machine.subvolumes if _is_named(told.flags, s))
+    return next(named, machine.default_id)
+
+
+def overlay_refusal(mounts: tuple[Mount, ...]) -> Optional[UnsupportedRootError]:
+    """Return what to say where / is an overlay over a btrfs; None if that is not known."""
+    told = host.overlaid(mounts)
+    try:
+        uuid = devices.btrfs_uuid(devices.find(told.root)) if told is not None else ""
+    except Error:
+        return None
+    if not uuid:
+        return None
+    return UnsupportedRootError("/ is an overlay, and not the machine's own root", hint=_hint(uuid))
+
+
+def _is_filesystem(spec: str, uuid: str) -> bool:
+    try:
+        return devices.btrfs_uuid(devices.find(spec)).lower() == uuid.lower()
+    except Error:
+        return False
+
+
+def _is_named(options: Sequence[str], subvolume: Subvolume) -> bool:
+    """Whether mount options name a subvolume, by its path or by its ID."""
+    paths = [o[len("subvol=") :].strip("/") for o in options if o.startswith("subvol=")]
+    return paths[-1:] == [subvolume.path] or f"subvolid={subvolume.id}" in options
+
+
+def _has_own_fstab(machine: Host, running: Subvolume) -> bool:
+    entry = fstab.root_entry(boot_sources.fstab_entries(machine.root_fd))
+    return entry is not None and _is_named(entry.options, running)
+
+
+def _entries_lead_to(machine: Host, subvolume: Subvolume) -> bool:
+    """Whether a boot entry names a subvolume, one of a snapshot of ours aside."""
+    for path in boot_sources.entry_files(machine.root_fd):
+        if path.endswith(".conf") and not is_snapshot_name(os.path.basename(path)):
+            text = files.read_in_tree(machine.root_fd, path) or ""
+            if _is_named(cmdline.root_arguments(bls.parse(path, text).options).flags, subvolume):
+                return True
+    return False
