@@ -51,6 +51,7 @@ def marks(snapshot: Snapshot, roots: Roots) -> list[str]:
         "incomplete": snapshot.incomplete,
         "gone": snapshot.gone,
         "pending": snapshot.pending and snapshot.exists,
+        "trial": snapshot.of_trial,
     }
     return [word for word, holds in found.items() if holds]
 

@@ -26,6 +26,11 @@ def create(args: Namespace) -> int:
         entries = session.usable_configuration(host).boot_entries
         for problem in menu.update(host, store, entries).problems:
             session.note(problem)
+    if record.trial:
+        session.note(
+            "it holds what runs, and not the machine's own root: neither 'latest' nor a plain"
+            " 'fs-rollback rollback' means it"
+        )
     print(f"/{STORE}/{record.name}")
     return 0
 

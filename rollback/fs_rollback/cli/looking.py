@@ -124,7 +124,7 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         attention.append(error.line)
     snapshots = _load(host, store)
     attention += [f"{s.name} is incomplete: {s.problem}" for s in snapshots if s.incomplete]
-    ordinary = [s for s in snapshots if s.exists and not s.is_replaced]
+    ordinary = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
     total, free = _space(host)
     if free < _LOW_SPACE * total:
         policy = session.usable_configuration(host).policy

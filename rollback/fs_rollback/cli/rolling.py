@@ -99,7 +99,7 @@ def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
 def _target(reference: str | None, host: Host, snapshots: Sequence[Snapshot]) -> Snapshot:
     if reference is not None:
         return resolve(reference, snapshots)
-    pre = (s for s in reversed(snapshots) if s.exists and s.kind is Kind.PRE)
+    pre = (s for s in reversed(snapshots) if s.exists and s.kind is Kind.PRE and not s.of_trial)
     newest = next((s for s in pre if not refusals.of_stranger(host, s)), None)
     if newest is None:
         raise UsageError(

@@ -71,11 +71,12 @@ def grouped(paths: Sequence[str], most: int = 12) -> list[str]:
 def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:
     """Return the one snapshot that `reference` (ID, name, unique prefix, `latest`) means.
 
-    `snapshots` is in the order of age, oldest first. Raises UsageError where none or several fit.
+    `snapshots` is in the order of age, oldest first; `latest` is none that was taken in a trial.
+    Raises UsageError where none or several fit.
     """
     present = [s for s in snapshots if s.exists]
     if reference == "latest":
-        candidates = [s for s in present if not s.is_replaced]
+        candidates = [s for s in present if not (s.is_replaced or s.of_trial)]
         if not candidates:
             raise UsageError("there is no snapshot yet", hint="'fs-rollback create' makes one.")
         return candidates[-1]

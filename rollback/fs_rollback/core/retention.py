@@ -59,11 +59,11 @@ def retention(
 ) -> tuple[Verdict, ...]:
     """Return the verdict on every snapshot, in the order given (oldest first).
 
-    Replaced roots are judged by age alone; the others are kept if they are among the newest
-    `keep_last` or younger than `keep_days`. The newest snapshot always stays. Nothing goes by its
-    age that is old only if the clock was never set (age.py).
+    Replaced roots, and what was taken in a trial, are judged by age alone; the others are kept if
+    they are among the newest `keep_last` or younger than `keep_days`. The newest of these always
+    stays. Nothing goes by its age that is old only if the clock was never set (age.py).
     """
-    ordinary = [s for s in snapshots if s.exists and not s.is_replaced]
+    ordinary = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
     rank = {s.name: place for place, s in enumerate(reversed(ordinary), start=1)}
     return tuple(
         _judge(s, rank.get(s.name, 0), age, policy, roots)
@@ -79,6 +79,8 @@ def _judge(snapshot: Snapshot, rank: int, age: Age, policy: Policy, roots: Roots
         return Verdict(snapshot, Action.DELETE, "its subvolume is gone, only the record is left")
     if snapshot.is_replaced:
         return Verdict(snapshot, Action.DELETE, f"a root replaced {age.total.days} days ago")
+    if snapshot.of_trial:
+        return Verdict(snapshot, Action.DELETE, f"taken in a trial {age.total.days} days ago")
     reason = f"number {rank} from the newest, {age.total.days} days old"
     return Verdict(snapshot, Action.DELETE, reason)
 
@@ -96,9 +98,12 @@ def _reason_to_keep(snapshot: Snapshot, rank: int, age: Age, policy: Policy, roo
     if snapshot.is_replaced:
         young = f"replaced less than {policy.keep_replaced_days} days ago"
         return _reason_of_age(age, policy.keep_replaced_days, young)
+    source = snapshot.record.source.id if snapshot.of_trial and snapshot.record else 0
+    if source and source in {roots.running, *roots.mounted}:
+        return "the trial that it was taken in runs"
     if rank == 1:
         return "it is the newest"
-    if rank <= policy.keep_last:
+    if rank and rank <= policy.keep_last:
         return f"among the newest {policy.keep_last}"
     return _reason_of_age(age, policy.keep_days, f"younger than {policy.keep_days} days")
 

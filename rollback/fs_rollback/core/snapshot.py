@@ -77,6 +77,11 @@ class Snapshot(NamedTuple):
         return self.record.kind is Kind.REPLACED
 
     @property
+    def of_trial(self) -> bool:
+        """Whether it was taken of something else than the machine's own root: never offered."""
+        return self.record is not None and self.record.trial
+
+    @property
     def is_top_level(self) -> bool:
         """Whether it is a replaced root that lies in the top level and could not be moved."""
         return self.id == TOP_LEVEL_ID

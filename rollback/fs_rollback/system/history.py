@@ -14,7 +14,7 @@ from datetime import datetime
 
 from ..core.record import Kind, Outcome, Record
 from ..core.snapshot import Snapshot
-from . import files, syscalls
+from . import files, syscalls, trial
 from .host import RPMDB_PLACES, Host, rpmdb_path
 
 # /etc/dnf/dnf.conf, persistdir; libdnf's SQL schema is transaction/private/Transaction.cpp.
@@ -64,6 +64,7 @@ def settle(host: Host, snapshots: Sequence[Snapshot]) -> list[Record]:
         for place, s in enumerate(snapshots)
         if s.pending and s.exists and s.record and s.record.writable
     ]
+    pending = [place for place in pending if _is_told_here(host, records[place])]
     rows = _dnf4_rows(host) if pending else None
     if rows is None:
         return []
@@ -93,6 +94,20 @@ def _numbers(records: Iterable[Record | None], like: Record) -> list[int]:
         if record and record.kind is Kind.PRE and record.source.uuid == like.source.uuid
         if record.transaction and record.transaction.history_id
     ]
+
+
+def _is_told_here(host: Host, record: Record | None) -> bool:
+    """Whether a transaction can be in the history of this root: a trial has one of its own.
+
+    Of a trial that is gone nothing can be known any more.
+    """
+    if record is None:
+        return False
+    if not (record.trial or trial.runs_other_root(host)):
+        return True
+    present = {subvolume.id for subvolume in host.subvolumes}
+    source = record.source.id
+    return source == host.root_id or (record.trial and source not in present)
 
 
 def _match(rows: Sequence[tuple[int, int, int]], taken: datetime) -> tuple[Outcome, int | None]:

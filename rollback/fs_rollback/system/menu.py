@@ -93,6 +93,9 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
         name = subvolume.path[len(STORE) + 1 :]
         if len(wanted) < count or name in also or trial_name(name) in held:
             snapshot = store.snapshot_of(subvolume)
+            asked_for = name in also or trial_name(name) in held
+            if snapshot.of_trial and not asked_for:
+                continue
             if not refusals.of_stranger(host, snapshot):
                 wanted[name] = snapshot
     keep = {trial_name(name) for name in wanted} | held

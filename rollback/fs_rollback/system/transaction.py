@@ -15,7 +15,7 @@ from ..config import Config
 from ..core.record import Kind, Outcome, Record, Transaction
 from ..core.snapshot import STORE
 from ..errors import Error, KernelError, StoreError, UnsupportedRootError
-from . import history, host, menu, room, store, upkeep
+from . import history, host, menu, room, store, trial, upkeep
 from .host import Host
 from .menu import Menu
 from .process import Say
@@ -68,6 +68,9 @@ def unprotected(root: str = "/") -> Unprotected | None:
     if any(os.path.exists(os.path.join(root, path)) for path in _CONTAINER_MARKS):
         return Unprotected("this is a container", True)
     if not host.is_btrfs_root(root):
+        if root == "/" and trial.overlay_refusal(host.read_mounts()) is not None:
+            said = "no snapshot: / is an overlay, and its changes are not in the machine's own root"
+            return Unprotected(said, False)
         return Unprotected("/ is not a btrfs subvolume", True)
     if root == "/" and host.is_chroot():
         # An image that is being built, mostly. In a rescue system somebody should know.
@@ -108,7 +111,10 @@ def before(
         warnings += _check(machine, config) if config.check_before else ()
         with room.advising(machine, found, lambda: config.policy):
             record = _take(machine, found, transaction)
-        updated = menu.update(machine, found, config.boot_entries)
+        if record.trial:  # the menu is the own root's
+            updated, warnings = Menu(), (trial.before_changes(machine), *warnings)
+        else:
+            updated = menu.update(machine, found, config.boot_entries)
         held = stack.pop_all()
         taken = Taken(record, f"/{STORE}/{record.name}", machine, found, held, updated, warnings)
         # Where dnf never comes to its last hook, the end of its Base or of the process does it.
@@ -168,7 +174,7 @@ def after(taken: Taken, outcome: Outcome, history_id: int | None, config: Config
         try:
             machine.forget()
             _finish(taken, outcome, history_id, config, problems)
-            if config.post_snapshot or not taken.menu.is_whole():
+            if not taken.record.trial and (config.post_snapshot or not taken.menu.is_whole()):
                 problems += menu.update(machine, taken.store, config.boot_entries).problems
         except (Error, OSError) as error:
             problems.append(str(error))
@@ -193,7 +199,12 @@ def _finish(
 
 
 def prune(taken: Taken, config: Config) -> list[str]:
-    """Delete the snapshots that retention no longer keeps; return what went wrong, in words."""
+    """Delete the snapshots that retention no longer keeps; return what went wrong, in words.
+
+    In a trial nothing goes: that is for the own root to say.
+    """
+    if taken.record.trial:
+        return []
     now = datetime.now().astimezone()
     verdicts = upkeep.judge(taken.machine, taken.store, config.policy, now)
     # Reclaiming an old root in the top level unlinks every file of a system: not inside dnf.

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Callable, NamedTuple, Optional
 
-from ..core import bls, cmdline, fstab, pending
+from ..core import bls, cmdline, fstab
 from ..core.loaders import is_snapshot_name
 from ..core.mountinfo import Mount
 from ..core.snapshot import STORE, Subvolume
 from ..errors import Error, RefusedError, UnsupportedRootError
-from . import boot_sources, devices, files, host, refusals, syscalls, window
+from . import boot_sources, files, host, refusals, syscalls
 from .host import Host
 from .store import PENDING
 
@@ -112,6 +112,9 @@ def replaced_now(top: int) -> Optional[int]:
     `top` is an open top level. While that waits for its reboot the old root is the one to work on,
     as if the machine ran it, so that the rollback can be taken back.
     """
+    from ..core import pending
+    from . import window
+
     text = files.read_in_tree(top, f"{STORE}/{PENDING}")
     try:
         journal = pending.parse(text) if text is not None else None
@@ -147,6 +150,11 @@ def aside(machine: Host) -> Optional[Aside]:
     return Aside(running.path, own.path, machine.uuid)
 
 
+def runs_other_root(machine: Host) -> bool:
+    """Whether this is the running system, and its root not the machine's own."""
+    return machine.is_running and bool(host.trial_of() or aside(machine))
+
+
 def before_changes(machine: Host) -> str:
     """Return what to say before packages are changed in something else than the own root."""
     if not machine.is_running:
@@ -178,6 +186,8 @@ def below_overlay(machine: Host, told: cmdline.RootArguments) -> int:
 
 def overlay_refusal(mounts: tuple[Mount, ...]) -> Optional[UnsupportedRootError]:
     """Return what to say where / is an overlay over a btrfs; None if that is not known."""
+    from . import devices
+
     told = host.overlaid(mounts)
     try:
         uuid = devices.btrfs_uuid(devices.find(told.root)) if told is not None else ""
@@ -189,6 +199,8 @@ def overlay_refusal(mounts: tuple[Mount, ...]) -> Optional[UnsupportedRootError]
 
 
 def _is_filesystem(spec: str, uuid: str) -> bool:
+    from . import devices
+
     try:
         return devices.btrfs_uuid(devices.find(spec)).lower() == uuid.lower()
     except Error:

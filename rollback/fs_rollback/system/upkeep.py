@@ -13,7 +13,7 @@ from ..core.record import Kind, Record, Source, Transaction
 from ..core.retention import Action, Policy, Verdict, protection, retention
 from ..core.snapshot import STORE, Roots, Snapshot
 from ..errors import Error, RefusedError
-from . import boot_sources, btrfs, kernels, menu, refusals, saved_kernels
+from . import boot_sources, btrfs, kernels, menu, refusals, saved_kernels, trial
 from .host import Host
 from .store import Store
 
@@ -54,6 +54,7 @@ def take(
         boot_files=saved_kernels.save_outside(host, store),
         transaction=transaction,
         nested=tuple(p for p in btrfs.nested(host.root) if not is_within(p, STORE)),
+        trial=trial.runs_other_root(host),
     )
     return store.take(record, host.root)
 
