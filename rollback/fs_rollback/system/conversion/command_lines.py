@@ -105,12 +105,6 @@ def variables(machine: Ext4Machine) -> dict[str, dict[str, str]]:
     return found
 
 
-def expanded(machine: Ext4Machine, options: str) -> str:
-    """Return the options of an entry with the values of GRUB's variables, where they are known."""
-    known = {name: v for block in variables(machine).values() for name, v in block.items()}
-    return _VARIABLE.sub(lambda match: known.get(match.group(1), match.group()), options)
-
-
 def _configurations(machine: Ext4Machine) -> Iterator[str]:
     """Give the paths at which GRUB's own configuration may lie."""
     yield from (f"boot/{name}" for name in GRUB_CONFIGURATIONS)

@@ -179,7 +179,7 @@ def _converter(machine: Ext4Machine, facts: Facts) -> tuple[list[Step], str]:
     inside = os.path.dirname(default.initramfs or entry.linux)
     directory = os.path.realpath(f"{os.path.realpath(place.base)}/{inside.lstrip('/')}")
     image = f"{os.path.relpath(directory, machine.root)}/{state.CONVERTER}"
-    options = edits.for_conversion(command_lines.expanded(machine, entry.options))
+    options = edits.for_conversion(entry.arguments)
     if not cmdline.root_arguments(options).root:
         raise RefusedError(
             f"the default boot entry names no root=, or in an unknown variable: {entry.file}",
