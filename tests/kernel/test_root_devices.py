@@ -70,7 +70,9 @@ def test_any_name_of_any_device(named: Machine) -> None:
     run("btrfs", "filesystem", "label", str(named.top), "my root")
     with _second_device(named) as second, _names():
         first = _source(named)
-        other = next(d for d in sorted(Path("/dev").glob("loop[0-9]*")) if str(d) != first)
+        other = next(
+            d for d in sorted(Path("/dev").glob("loop[0-9]*")) if str(d) not in (first, second)
+        )
         _link("/dev/mapper/vg-root", second)
         _link(f"/dev/disk/by-partuuid/{_PARTUUID}", second)
         _link("/dev/disk/by-partlabel/the\\x20root", first)
