@@ -29,6 +29,7 @@ from tests import manifest
 from tests.kernel.boots import TOKEN, A, BootMachine
 from tests.kernel.commands import Done, fs_rollback
 from tests.kernel.machine import run
+from tests.kernel.running import begin_boot
 from tests.kernel.test_check import IMAGE
 
 CONF = "etc/dracut.conf.d/90-fs-rollback.conf"
@@ -107,6 +108,7 @@ class Converted:
         options = self.boot.entry(self.boot.default_name())["options"].split()
         flags = [word[10:] for word in options if word.startswith("rootflags=")]
         self._hide()
+        begin_boot(self.root)
         self._mount(",".join(["noatime", *flags]), self.root)
         for line in (self.root / "etc/fstab").read_text().splitlines():
             fields = line.split()

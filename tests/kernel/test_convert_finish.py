@@ -300,9 +300,7 @@ def test_a_snapshot_from_before_the_names(converted: Converted) -> None:
     converted.machine.use(3)
     done = converted.command("rollback", "latest", "--yes")
     assert done.code == 0, done
-    assert (
-        "Mount in the new root too what is a subvolume of its own by now: /home, /boot." in done.out
-    )
+    assert "in the new root, to keep these mounted: /home, /boot." in done.out
     converted.start()
     assert converted.machine.read("home/user/letter") == "user's 3\n"
     assert converted.machine.read("etc/fstab").splitlines()[-2:] == mounts

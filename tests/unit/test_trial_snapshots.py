@@ -33,17 +33,17 @@ def kept(snapshots: list[Snapshot], policy: Policy, roots: Roots = ROOTS) -> lis
 
 
 OWN = [snapshot(number, age=(60 - number) * DAY) for number in (10, 11, 12)]
-TRIAL = [of_trial(number, (60 - number) * DAY) for number in (20, 21, 58)]
+TRIAL = [of_trial(number, (60 - number) * DAY) for number in (20, 21, 40, 58)]
 
 
 def test_they_age_out_and_push_out_nothing() -> None:
     everything = [*OWN, *TRIAL]
     assert kept(everything, Policy(2, 0, 0)) == [11, 12]
     assert kept(everything, Policy(0, 0, 0)) == [12], "the newest of the own root"
-    assert kept(everything, Policy(2, 10, 0)) == [11, 12, 58]
+    assert kept(everything, Policy(2, 20, 0)) == [11, 12, 40, 58]
     assert kept(TRIAL, Policy(2, 0, 0)) == []
     running = ROOTS._replace(mounted=frozenset({900}))
-    assert kept(everything, Policy(2, 0, 0), running) == [11, 12, 20, 21, 58], "it is used"
+    assert kept(everything, Policy(2, 0, 0), running) == [11, 12, 20, 21, 40, 58], "it is used"
 
 
 def test_the_latest_is_the_own_roots() -> None:

@@ -64,7 +64,17 @@ fs-rollback rollback --yes --dry-run --device "$device"
 end
 fs-rollback rollback --yes --device "$device"
 end
-fs-rollback status --json --device "$device" | grep '"waiting": "nothing"'
+# Second thoughts: it was not booted since, and is taken back, not rolled back once more.
+fs-rollback undo --yes --device "$device" | grep 'Taken back'
+end
+fs-rollback rollback --yes --device "$device"
+code=0
+fs-rollback delete 9999 --device "$device" || code=$?
+[ "$code" -eq 2 ]
+code=0
+fs-rollback status --json --device "$device" >status || code=$?
+[ "$code" -eq 1 ]
+grep '"waiting": "reboot"' status
 end
 # The rescue system has no part in it.
 code=0

@@ -54,17 +54,21 @@ def read_next_layout(host: Host) -> Layout:
         return decide(deciding(host, tree), host.subvolumes, host.default_id, 0)
 
 
-def deciding(host: Host, tree: int, *, running: bool = True) -> list[Statement]:
+def deciding(
+    host: Host, tree: int, *, running: bool = True, root_id: int | None = None
+) -> list[Statement]:
     """Return the lines that decide about the next root, with the fstab of a tree.
 
-    `running` is false where this boot was told of another root than the next one will be.
+    `running` is false where this boot was told of another root than the next one will be. `root_id`
+    is the root to expect where nothing says it, that of the host if none is given.
     """
     told = []
     if running and host.is_running:
         told = [from_file("/proc/cmdline", running_command_line(), host.identity.is_meant)]
     table = from_fstab("/etc/fstab", files.read_in_tree(tree, "etc/fstab") or "")
     firm = [line for line in (*told, table) if line is not None]
-    root = expected_root(firm, host.subvolumes, host.default_id, host.root_id)
+    present = host.root_id if root_id is None else root_id
+    root = expected_root(firm, host.subvolumes, host.default_id, present)
     entries = _of_loader(host, root, is_known=any(told))
     if not any(told) and not entries:
         # Where no boot entries are read, these are what the loader's own file was made from.

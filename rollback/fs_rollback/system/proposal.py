@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ..core import fstab, naming
+from ..core.boot_steps import SetDefaultEntry
 from ..core.layout import Layout
 from ..core.mount_options import subvolume_path
 from ..core.mountinfo import is_within, is_within_any
 from ..core.plan import (
+    KernelPlan,
     Plan,
     Situation,
     left_stand_ins,
@@ -90,13 +92,10 @@ def propose(
         pairing = kernel_plan.pair(host, store, layout, target, tree)
         theirs = (*(f"/{relative(layout.root, s)}" for s in nested), *situation.keep)
         swap_files = tuple(swap.in_new_root(host, layout.root.path, tree, theirs))
-    paired = pairing.plan
-    if lines.default is not None:
-        paired = replace(paired, default=lines.default, default_first=False)
     renewed = tuple(f.path for f in swap_files) if swap.has_room(host, swap_files) else ()
     situation = replace(
         situation,
-        kernels=paired,
+        kernels=_paired(pairing.plan, lines.default),
         command_lines=lines.files,
         old_root=lines.old,
         lost_mounts=lines.lost_mounts,
@@ -115,6 +114,11 @@ def propose(
         ),
         consequences.mounted(host, situation, text),
     )
+
+
+def _paired(kernels: KernelPlan, default: SetDefaultEntry | None) -> KernelPlan:
+    """Return what is done about kernels, with the default entry that a /boot in the root gets."""
+    return replace(kernels, default=default, default_first=False) if default else kernels
 
 
 def _situation(

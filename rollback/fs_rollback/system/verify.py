@@ -44,7 +44,7 @@ def verify_taken_back(machine: Host, old_uuid: str, *, running: bool) -> None:
         raise VerificationError("the root from before is gone", hint="See 'fs-rollback list'.")
     place = machine.root if old.id == machine.root_id else machine.path(old.path)
     with files.opened(place) as tree:
-        statements = boot_sources.deciding(machine, tree, running=running)
+        statements = boot_sources.deciding(machine, tree, running=running, root_id=old.id)
     found = decide(statements, machine.subvolumes, machine.default_id, old.id).root
     if found.uuid != old_uuid:
         raise VerificationError(
