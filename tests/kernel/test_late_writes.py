@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 
 import pytest
 
 from fs_rollback.config import Config
 from fs_rollback.core.record import Outcome, Transaction
-from fs_rollback.system import settling, transaction, window
+from fs_rollback.system import arrival, executor, settling, transaction, window
 from fs_rollback.system.operations import Operations
 from tests.kernel.attached import command, off
 from tests.kernel.commands import done, fs_rollback
@@ -155,3 +156,22 @@ def test_a_rollback_from_the_future(named: Machine) -> None:
     reboot(named)
     assert arrive(named).code == 0
     assert named.read("root/late") == "old root's last\n"
+
+
+def test_a_clock_that_was_dead_in_between(named: Machine) -> None:
+    """What was written then has dates from long before the rollback; what was only read has too."""
+    named.write(named.root, "root/read", "only read\n")
+    rolled_back(named)
+    for path in ("var/log/messages", "root/late"):
+        (named.root / path).write_text("old root's last\n")
+    run("sync", "--file-system", str(named.top))
+    with pytest.MonkeyPatch.context() as patch:
+        # No file can be given an old time of its last change: so the limit is later than all.
+        later = datetime.now(timezone.utc).timestamp() + 1e6
+        patch.setattr(arrival, "_last_change_that_cannot_be", lambda _: later)
+        with named.unsettled() as (host, store):
+            journal = executor.read_journal(store)
+            assert journal is not None
+            new = next(s for s in host.subvolumes if s.uuid == journal.plan.new_uuid)
+            (line,) = arrival.left_behind(host, journal, new, Operations(host))
+    assert line.startswith("/root, /var/log did not come along")

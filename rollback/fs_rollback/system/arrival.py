@@ -15,7 +15,6 @@ in the directory until all are done.
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 from collections.abc import Sequence
@@ -119,7 +118,8 @@ def _stale_paths(
 ) -> set[str]:
     """Return the kept paths that the old root has changed since the new one was made of it."""
     # The new root was made right before the copies: what is not newer than it is in them.
-    found = generations.touched_or_moved(host, old.path, new.born, keep, changed_after_s=after_s)
+    reads = generations.Reads(new.path, after_s)
+    found = generations.touched_or_moved(host, old.path, new.born, keep, reads)
     return found | {p for p in keep if _type(host, old.path, p) != _type(host, new.path, p)}
 
 
@@ -130,17 +130,18 @@ def _is_stale_subvolume(
     original, copy = by_path.get(join(old.path, path)), by_path.get(join(new.path, path))
     if original is None or copy is None:
         return original is not copy
-    return generations.is_touched(host, original.path, copy.born, changed_after_s=after_s)
+    reads = generations.Reads(copy.path, after_s)
+    return generations.is_touched(host, original.path, copy.born, reads)
 
 
 def _last_change_that_cannot_be(journal: Pending) -> float:
     """Return a time (seconds since 1970) that no change since the rollback can have.
 
-    What is newer in the filesystem and has an earlier time was only read. Times follow the clock,
-    which may have been set back: so the margin; and a rollback from the future tells nothing.
+    What is newer in the filesystem and has an earlier time was only read, most likely. Times follow
+    the clock, which may have been set back: so the margin, and the clock of this boot counts too.
     """
     made = parse_time(journal.created).timestamp()
-    return made - _MARGIN_S if made <= datetime.now(timezone.utc).timestamp() else -math.inf
+    return min(made, datetime.now(timezone.utc).timestamp()) - _MARGIN_S
 
 
 def _nested(

@@ -7,8 +7,10 @@ btrfs-subvolume(8) find-new lists, they show deletions and changes of mode too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import NamedTuple, Optional
 
 from ..core.mountinfo import is_within
 from ..errors import kernel_errors
@@ -18,19 +20,25 @@ from .host import Host
 _ROOT_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h: the subvolume's own directory
 
 
-def is_touched(host: Host, subvolume: str, since: int, *, changed_after_s: float = -1e18) -> bool:
+class Reads(NamedTuple):
+    """What tells that something newer was only read, and not changed.
+
+    Its last change is before `before_s` (since 1970), and the subvolume at the path `copy`, which
+    is a copy from before that, has the same. Either alone is not enough: a clock may have been set
+    back, and a change may leave size and time as they were.
+    """
+
+    copy: str
+    before_s: float
+
+
+def is_touched(host: Host, subvolume: str, since: int, reads: Optional[Reads] = None) -> bool:
     """Whether anything in a subvolume (a path from the top level) is newer than `since`.
 
-    `changed_after_s` as below. Subvolumes nested in it do not count. What is not on the disk yet
-    does not show. Raises KernelError.
+    What was only read counts too, where `reads` does not tell. Subvolumes nested in it do not
+    count. What is not on the disk yet does not show. Raises KernelError.
     """
-    with (
-        files.opened(host.path(subvolume)) as tree,
-        kernel_errors("read the generations of", f"/{subvolume}"),
-    ):
-        return any(
-            changed >= changed_after_s for _, changed in tree_search.touched_inodes(tree, since)
-        )
+    return any(True for _ in _newer(host, subvolume, since, reads))
 
 
 def is_changed(
@@ -59,54 +67,75 @@ def is_changed(
 
 
 def touched(
-    host: Host, subvolume: str, since: int, paths: Iterable[str], *, changed_after_s: float = -1e18
+    host: Host, subvolume: str, since: int, paths: Iterable[str], reads: Optional[Reads] = None
 ) -> set[str]:
     """Return which of the `paths` (from the root of the subvolume) have anything newer in them.
 
-    What was only read counts too; `changed_after_s` (since 1970) leaves out what was not changed
-    after that moment: for clocks that went back meanwhile it has to lie well before the generation.
-    Where a file's many names cannot all be told, all paths count. Raises KernelError.
+    What was only read counts too, where `reads` does not tell. Where a file's many names cannot all
+    be told, all paths count. Raises KernelError.
     """
-    return _touched(host, subvolume, since, paths, changed_after_s, moved=False)
+    return _touched(_newer(host, subvolume, since, reads), paths, moved=False)
 
 
 def touched_or_moved(
-    host: Host, subvolume: str, since: int, paths: Iterable[str], *, changed_after_s: float
+    host: Host, subvolume: str, since: int, paths: Iterable[str], reads: Reads
 ) -> set[str]:
     """Return the same, and the paths with anything newer above them.
 
     Another directory may have been moved there, or it has only got another entry. The root
     directory cannot have been moved.
     """
-    return _touched(host, subvolume, since, paths, changed_after_s, moved=True)
+    return _touched(_newer(host, subvolume, since, reads), paths, moved=True)
 
 
 def _touched(
-    host: Host,
-    subvolume: str,
-    since: int,
-    paths: Iterable[str],
-    changed_after_s: float,
-    *,
-    moved: bool,
+    newer: Iterable[Optional[list[str]]], paths: Iterable[str], *, moved: bool
 ) -> set[str]:
     left, found = set(paths), set[str]()
-    with (
-        files.opened(host.path(subvolume)) as tree,
-        kernel_errors("read the generations of", f"/{subvolume}"),
-    ):
-        for inode, changed_s in tree_search.touched_inodes(tree, since):
-            if not left:
-                break
-            if inode == _ROOT_INODE or changed_s < changed_after_s:
-                continue
-            places = tree_search.inode_paths(tree, inode)
-            if places is None:
-                return found | left
-            hit = {path for path in left for place in places if _concerns(place, path, moved)}
-            found |= hit
-            left -= hit
+    for places in newer:
+        if places is None:
+            return found | left
+        hit = {path for path in left for place in places if _concerns(place, path, moved)}
+        found |= hit
+        left -= hit
+        if not left:
+            break
     return found
+
+
+def _newer(
+    host: Host, subvolume: str, since: int, reads: Optional[Reads]
+) -> Iterator[Optional[list[str]]]:
+    """Give the paths of each inode that is newer and was not only read; None if not all are known.
+
+    The root directory is ".", which no other path lies in.
+    """
+    with ExitStack() as stack:
+        tree = stack.enter_context(files.opened(host.path(subvolume)))
+        copy = stack.enter_context(files.opened(host.path(reads.copy))) if reads else None
+        stack.enter_context(kernel_errors("read the generations of", f"/{subvolume}"))
+        for inode, changed_s in tree_search.touched_inodes(tree, since):
+            is_root = inode == _ROOT_INODE
+            places = ["."] if is_root else tree_search.inode_paths(tree, inode)
+            is_old = copy is not None and reads is not None and changed_s < reads.before_s
+            if is_old and places is not None and _are_alike(tree, copy, places):
+                continue
+            yield places
+
+
+def _are_alike(tree: int, copy: Optional[int], places: Sequence[str]) -> bool:
+    """Whether two trees have the same at each of some paths, as far as lstat(2) tells."""
+    return copy is not None and all(
+        _looks(files.status_of(tree, place, follow=False))
+        == _looks(files.status_of(copy, place, follow=False))
+        for place in places
+    )
+
+
+def _looks(status: Optional[os.stat_result]) -> object:
+    if status is None:
+        return None
+    return (status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns)
 
 
 def _concerns(place: str, path: str, moved: bool) -> bool:

@@ -34,6 +34,7 @@ from .. import (
     syscalls,
     upkeep,
 )
+from ..generations import Reads
 from ..host import Host
 from ..operations import Operations
 from ..process import Say
@@ -228,11 +229,13 @@ def _make_home(host: Host, operations: Operations) -> None:
     _make_subvolume(host, operations, new, like=f"{_FROZEN}/{HOME}")
     _copy(host.path(f"{_FROZEN}/{HOME}"), host.path(new))
     nested = _carry(host, operations, new)
-    operations.delete(_FROZEN)
     operations.sync()
-    is_touched = generations.touched(host, ROOT, before, [HOME], changed_after_s=after_s)
+    is_touched = generations.touched(host, ROOT, before, [HOME], Reads(_FROZEN, after_s))
+    copies = {path: f"{new}{path[len(ROOT) + len(HOME) + 1 :]}" for path in nested}
+    operations.delete(_FROZEN)
     if is_touched or any(
-        generations.is_touched(host, path, before, changed_after_s=after_s) for path in nested
+        generations.is_touched(host, path, before, Reads(copy, after_s))
+        for path, copy in copies.items()
     ):
         operations.delete(new)
         raise Error(
