@@ -118,12 +118,16 @@ def test_other_ways_to_rewrite_an_entry(ext4: BootMachine) -> None:
     for what, (old, new) in REWRITES.items():
         replaced(path, old, new)
         assert len(told(ext4)) == 1, what
-        mend(ext4)
+        if "no such" in what:  # files that are gone come back with the next transaction
+            ext4.transact(config=Config(boot_entries=9))
+        else:
+            mend(ext4)
         assert path.read_bytes() == original, what
     assert told(ext4) == []
     replaced(path, *REWRITES["another kernel"])
-    done(ext4.root, "delete", name)
-    assert of_snapshots(ext4) == []
+    run("btrfs", "subvolume", "delete", str(ext4.store() / name))
+    mend(ext4)
+    assert not path.exists()
     assert stranger.exists(), "it was never this program's"
 
 

@@ -293,8 +293,7 @@ def _snapshot_entries(walk: Walk) -> Iterator[Link]:
             yield chain.warning(
                 "snapshot entry",
                 f"a boot entry does not boot its snapshot: {bootable.entry.title}, {why}",
-                "The next transaction, or any fs-rollback command that changes something, renews"
-                " or removes it.",
+                "The next transaction, or 'fs-rollback create', renews or removes it.",
             )
 
 

@@ -121,7 +121,8 @@ def _newest_first(host: Host) -> list[Subvolume]:
 def mend(host: Host, store: Store) -> list[str]:
     """Remove the entries and copies whose snapshot is gone, and renew entries that others rewrote.
 
-    Needs the lock. Returns problems.
+    What takes room, copies and kernels that are gone, comes with the next `update`. Needs the lock.
+    Returns problems.
     """
     try:
         refusals.refuse_what_is_not_mounted(host)  # the entries may be there
@@ -135,8 +136,10 @@ def mend(host: Host, store: Store) -> list[str]:
     snapshots = {trial_name(s.path[len(STORE) + 1 :]): s for s in _newest_first(host)}
     held = _held(host, found, present)
     problems = _remove_others(host, found, present, snapshots.keys() | held)
+    there = snapshots.keys() & snapshot_entries.copies(host).keys()
     for trial, entry in present.items():
-        if trial in snapshots and snapshot_entries.trouble(host, entry):
+        rewritten = trial in there and snapshot_entries.trouble(host, entry._replace(missing=()))
+        if rewritten:
             snapshot = store.snapshot_of(snapshots[trial])
             try:
                 _ensure(host, store, layout, found, snapshot, entry)
