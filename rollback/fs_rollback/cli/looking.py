@@ -152,9 +152,17 @@ def _menu(host: Host, layout: Layout) -> list[str]:
         found = boot.read(host, layout)
         entries = snapshot_entries.of_copies(host, found).values()
         troubles = [(entry, snapshot_entries.trouble(host, entry)) for entry in entries]
+        saved = snapshot_entries.saved_by_grub(host, found)
     except KernelError as error:
         return [error.line]
-    return [
+    said = []
+    if saved is not None:
+        said = [
+            f"a reboot leads to the copy of a snapshot again: {saved.entry.title}. GRUB saves what"
+            " is chosen in its menu (GRUB_SAVEDEFAULT=true); the next transaction, or"
+            " 'fs-rollback create', makes the usual entry the default again"
+        ]
+    return said + [
         f"a boot entry does not boot its snapshot: {entry.entry.title}, {why}; the next"
         " transaction, or 'fs-rollback create', renews it"
         for entry, why in troubles

@@ -215,7 +215,11 @@ def _kernel_updates(walk: Walk) -> Iterator[Link]:
         yield chain.warning(
             "default entry",
             f"the default entry boots the copy of a snapshot: {walk.default.entry.file}",
-            "Make the usual entry the default again.",
+            "Make the usual entry the default again."
+            if snapshot_entries.saved_by_grub(walk.host, walk.found) is None
+            else "GRUB saved what somebody chose in its menu (GRUB_SAVEDEFAULT=true); the next"
+            " transaction, or any fs-rollback command that changes something, makes the usual"
+            " entry the default again.",
         )
         return
     text = files.read_in_tree(walk.tree, boot_sources.COMMAND_LINE)

@@ -20,6 +20,11 @@ _GRUB_DEFAULT = re.compile(r"""^\s*set\s+default=["']?([^"'\n]*)["']?\s*$""", re
 _GRUB_ONCE = "${next_entry}"
 
 
+# What blscfg looks at before it has GRUB save an entry that was chosen, and what that comes from.
+_SAVES = re.compile(r"""^\s*(?:set\s+)?save_default=["']?(?:true|yes|on|1)\b""", re.MULTILINE)
+_SAVEDEFAULT = re.compile(r"""^\s*GRUB_SAVEDEFAULT=["']?(\w*)""", re.MULTILINE)
+
+
 class Setting(NamedTuple):
     """Where the default entry is written down.
 
@@ -232,6 +237,18 @@ def _why_grub_cannot_forget(machine: Host, found: Sequence[Place], setting: Sett
     if mount.source.startswith(("/dev/mapper/", "/dev/dm-", "/dev/md")):
         return f"GRUB cannot write to {mount.source}, and would not forget the entry"
     return ""
+
+
+def saves_choice(machine: Host, found: Sequence[Place], setting: Optional[Setting]) -> bool:
+    """Whether GRUB makes an entry the default that somebody has chosen by hand (GRUB_SAVEDEFAULT).
+
+    It cannot write to btrfs.
+    """
+    if setting is None or setting.key != "saved_entry" or setting.file.startswith("top:"):
+        return False
+    told = _SAVEDEFAULT.findall(files.read_in_tree(machine.root_fd, "etc/default/grub") or "")
+    texts = [its[1] for its in map(_grub_configuration, found) if its]
+    return told[-1:] == ["true"] or any(_SAVES.search(text) for text in texts)
 
 
 def setting_value(machine: Host, file: str, key: str) -> str | None:

@@ -87,6 +87,7 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
     if not any(bootable.usable for bootable in found.bootables):
         return Menu()  # no loader here reads boot entries
     present = snapshot_entries.of_copies(host, found)
+    found = _with_usual_default(host, store, layout, found)
     held = _held(host, found, present)
     wanted: dict[str, Snapshot] = {}
     for subvolume in _newest_first(host):
@@ -133,6 +134,7 @@ def mend(host: Host, store: Store) -> list[str]:
     present = snapshot_entries.of_copies(host, found)
     if not present and not snapshot_entries.copies(host):
         return []
+    found = _with_usual_default(host, store, layout, found)
     snapshots = {trial_name(s.path[len(STORE) + 1 :]): s for s in _newest_first(host)}
     held = _held(host, found, present)
     problems = _remove_others(host, found, present, snapshots.keys() | held)
@@ -146,6 +148,23 @@ def mend(host: Host, store: Store) -> list[str]:
             except (Error, OSError) as error:
                 problems.append(f"{snapshot.name} has no entry in the boot menu: {error}")
     return problems
+
+
+def _with_usual_default(host: Host, store: Store, layout: Layout, found: Boot) -> Boot:
+    """Make the usual entry the default where GRUB has saved the choice of a snapshot's.
+
+    Who chooses one in the menu wants it once: the next reboot leads back. Returns what is read
+    then.
+    """
+    if found.setting is None or snapshot_entries.saved_by_grub(host, found) is None:
+        return found
+    snapshots = map(store.snapshot_of, _newest_first(host))
+    usual = snapshot_entries.usual_default(host, store, found, snapshots)
+    if usual is None:
+        return found
+    setting = found.setting
+    loader_settings.write_setting(host, setting.file, setting.key, usual.entry.name)
+    return boot.read(host, layout)
 
 
 def entry_of(host: Host, layout: Layout, snapshot: Snapshot) -> tuple[Boot, Optional[Bootable]]:

@@ -7,12 +7,19 @@ and people change what they see. What rewrites an entry makes it boot another ro
 
 from __future__ import annotations
 
-from ..core.boot_entries import Bootable, is_elsewhere, leads_to_trial, trial_of
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Optional
+
+from ..core import boot_files
+from ..core.boot_entries import Bootable, best_fit, is_elsewhere, leads_to_trial, trial_of
+from ..core.loaders import is_snapshot_name
 from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
-from ..core.snapshot import STORE, Subvolume
-from . import files, kernels, refusals
+from ..core.snapshot import STORE, Snapshot, Subvolume
+from . import files, kernels, loader_settings, refusals, saved_kernels
 from .boot import Boot
 from .host import Host
+from .store import Store
 
 
 def of_copies(host: Host, found: Boot) -> dict[str, Bootable]:
@@ -23,6 +30,34 @@ def of_copies(host: Host, found: Boot) -> dict[str, Bootable]:
     chosen = (found.once, found.default)
     best = sorted(ours(host, found), key=lambda b: (b not in chosen, bool(trouble(host, b))))
     return {trial_of(bootable.entry): bootable for bootable in reversed(best)}
+
+
+def saved_by_grub(host: Host, found: Boot) -> Optional[Bootable]:
+    """Return the entry of a snapshot that is the default because somebody has chosen it once."""
+    if found.default is None or found.default not in ours(host, found):
+        return None
+    saves = loader_settings.saves_choice(host, found.places, found.setting)
+    return found.default if saves else None
+
+
+def usual_default(
+    host: Host, store: Store, found: Boot, snapshots: Iterable[Snapshot]
+) -> Optional[Bootable]:
+    """Return the entry that was the default before one of a snapshot, None where nothing tells.
+
+    It is what the loader would choose, the newest that the root has modules for; unless the list of
+    kernels saved last (`snapshots` are newest first) has that one, and another default.
+    """
+    modules = kernels.that_fit(host.root_fd)
+    chosen = best_fit(found.choice, found.bootables, modules, "")
+    names = (s.record.boot_files for s in snapshots if s.record and s.record.boot_files)
+    with suppress(boot_files.BootFilesError):
+        for saved in (saved_kernels.read(store, name) for name in names):
+            if saved.default and not is_snapshot_name(saved.default):
+                known = chosen is not None and chosen.kernel in {f.kernel for f in saved.files}
+                former = saved.default if known else ""
+                return best_fit(found.choice, found.bootables, modules, former)
+    return chosen
 
 
 def trouble(host: Host, bootable: Bootable) -> str:
