@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from fs_rollback.errors import ProcessError
-from fs_rollback.system.conversion import beginning, facts, mending, returning, running
+from fs_rollback.system.conversion import beginning, contents, mending, returning, running
 from tests import manifest
 from tests.kernel.attached import attached
 from tests.kernel.conversions import OWN, command, converted_on, expect, prepared_image
@@ -56,7 +56,7 @@ def _check(image: Path, _: Path) -> None:
 def _check_with_a_slow_clock(image: Path, _: Path) -> None:
     """It comes back to that time when it finds one of the future."""
     with attached(image) as device:
-        superblock = facts.read_superblock(device)
+        superblock = contents.superblock(device)
     assert superblock is not None
     _fail("env", f"E2FSCK_TIME={superblock.mounted - 3600}", "e2fsck", "-f", "-p", str(image))
 

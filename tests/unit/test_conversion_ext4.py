@@ -14,8 +14,10 @@ from typing import NamedTuple, Optional
 
 import pytest
 
-from fs_rollback.core.conversion import ext4
-from fs_rollback.core.conversion.ext4 import INODE_FLAGS, Superblock
+from fs_rollback.core.conversion import ext4, groups, inodes
+from fs_rollback.core.conversion.ext4 import Superblock
+from fs_rollback.core.conversion.groups import Group
+from fs_rollback.core.conversion.inodes import INODE_FLAGS, Count
 from tests.need import withhold
 
 _PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -38,6 +40,8 @@ GEOMETRIES = {
     "bigalloc": ["-O", "bigalloc"],
     "bigalloc of 1k blocks": ["-O", "bigalloc", "-b", "1024", "-C", "16384", "SIZE=300M"],
     "without a journal": ["-O", "^has_journal"],
+    "meta_bg": ["-O", "meta_bg,^resize_inode", "-b", "1024", "SIZE=300M"],
+    "meta_bg, large": ["-O", "meta_bg,^resize_inode,^flex_bg", "-b", "4096", "SIZE=40G"],
     "sparse_super2": ["-O", "sparse_super2,^resize_inode"],
     "labelled": ["-L", "sixteen letters!"],
     "quota": ["-O", "quota,project"],
@@ -61,12 +65,32 @@ class Image(NamedTuple):
         assert found is not None
         return found
 
+    def groups(self) -> list[Group]:
+        superblock = self.superblock()
+        places = groups.descriptors_at(superblock)
+        return groups.parse(superblock, b"".join(self.read(*place) for place in places))
+
+    def counted(self) -> Count:
+        superblock, count = self.superblock(), Count(dict.fromkeys(INODE_FLAGS, 0))
+        size = superblock.block_bytes
+        for table in groups.inode_tables(superblock, self.groups()):
+            count.add(
+                self.read(*table), superblock.inode_bytes, lambda n: self.read(n * size, size)
+            )
+        return count
+
     def counts(self) -> dict[str, int]:
-        superblock, counts = self.superblock(), dict.fromkeys(INODE_FLAGS, 0)
-        descriptors = self.read(*ext4.descriptors_at(superblock))
-        for table in ext4.inode_tables(superblock, descriptors):
-            ext4.count_flags(self.read(*table), superblock.inode_bytes, counts)
-        return counts
+        return self.counted().users
+
+    def usage(self) -> str:
+        """Return all blocks, from the first one on: "1" is in use."""
+        superblock, described = self.superblock(), self.groups()
+        found = ""
+        for index, group in enumerate(described):
+            place = groups.bitmap_at(superblock, group)
+            bitmap = self.read(*place) if place is not None else b""
+            found += groups.usage(superblock, described, index, bitmap)
+        return found
 
 
 def tool(name: str, *arguments: str) -> str:
@@ -137,14 +161,15 @@ def test_the_superblock_is_what_dumpe2fs_says(image: Image) -> None:
 
 def test_the_inode_tables_are_where_dumpe2fs_says(image: Image) -> None:
     superblock = image.superblock()
-    place = ext4.descriptors_at(superblock)
-    tables = list(ext4.inode_tables(superblock, image.read(*place)))
+    place = groups.descriptors_at(superblock)[0]
+    tables = list(groups.inode_tables(superblock, image.groups()))
     text = tool("dumpe2fs", str(image.path))
-    groups = re.split(r"\nGroup (?=\d)", text)[1:]
-    assert superblock.groups == len(groups)
-    assert place.offset == _number(r"Group descriptors at (\d+)-", text) * superblock.block_bytes
+    described = re.split(r"\nGroup (?=\d)", text)[1:]
+    assert superblock.groups == len(described)
+    pattern = r"Group descriptors? at (\d+)"
+    assert place.offset == _number(pattern, text) * superblock.block_bytes
     by_offset = {table.offset // superblock.block_bytes: table for table in tables}
-    for group in groups:
+    for group in described:
         table = by_offset.pop(_number(r"Inode table at (\d+)-", group), None)
         size = table.size_bytes // superblock.inode_bytes if table else 0
         used = superblock.inodes_per_group - _number(r", (\d+) free inodes", group)
@@ -191,11 +216,29 @@ def test_what_was_deleted_is_not_counted(tmp_path: Path) -> None:
     assert image.counts()["encrypt"] == 1
 
 
-def test_meta_bg_is_not_scanned(tmp_path: Path) -> None:
-    image = make(tmp_path, "-O", "meta_bg,^resize_inode")
-    assert not image.superblock().can_be_scanned
-    shutil.rmtree(tmp_path / "tree")
-    assert make(tmp_path).superblock().can_be_scanned
+def test_the_blocks_in_use_are_those_that_dumpe2fs_says(image: Image) -> None:
+    if "bigalloc" in image.superblock().features:
+        return  # its bitmaps are of clusters
+    used, first = image.usage(), image.superblock().first_block
+    assert len(used) == image.superblock().blocks - first
+    assert used.count("0") == image.superblock().free_blocks
+    for piece in re.findall(r"  Free blocks: (.*)", tool("dumpe2fs", str(image.path))):
+        for words in filter(None, piece.split(", ")):
+            start, _, end = words.partition("-")
+            assert "1" not in used[int(start) - first : int(end or start) + 1 - first]
+
+
+def test_what_is_listed_as_bad_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "bad").write_text("9000\n9001\n9500\n")
+    for number, options in enumerate(([], ["-l", str(tmp_path / "bad")])):
+        image = make(tmp_path, *options)
+        superblock, table = image.superblock(), image.groups()[0].inode_table
+        first = image.read(table * superblock.block_bytes, superblock.inode_bytes)
+        assert inodes.bad_blocks(first, superblock.block_bytes) == 3 * number
+        shutil.rmtree(tmp_path / "tree")
+        tool("debugfs", "-w", "-R", "set_inode_field <1> block[0] 9000", str(image.path))
+        first = image.read(table * superblock.block_bytes, superblock.inode_bytes)
+        assert inodes.bad_blocks(first, superblock.block_bytes) in (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -247,12 +290,14 @@ def _read_all(data: bytes) -> Optional[Superblock]:
         assert found.groups * found.inodes_per_group == found.inodes
         assert 0 <= found.free_blocks <= found.blocks
         assert found.size_bytes >= 0
-        place = ext4.descriptors_at(found)
-        assert place.offset in (2048, found.block_bytes, 1024 + found.block_bytes)
-        if 0 < place.size_bytes < 1 << 16:
-            list(ext4.inode_tables(found, _random().randbytes(place.size_bytes)))
+        size = found.groups * found.descriptor_bytes
+        if 0 < size < 1 << 16:
+            assert sum(place.size_bytes for place in groups.descriptors_at(found)) == size
+            described = groups.parse(found, _random().randbytes(size))
+            list(groups.inode_tables(found, described))
+            groups.usage(found, described, len(described) - 1, b"\xff")
             with pytest.raises(ValueError, match="fewer"):
-                list(ext4.inode_tables(found, bytes(place.size_bytes - 1)))
+                groups.parse(found, bytes(size - 1))
     return found
 
 
@@ -281,6 +326,7 @@ def test_random_inodes_raise_nothing() -> None:
     source = _random()
     for size in (128, 256, 1024):
         for length in (0, 1, size - 1, size, 7 * size + 3):
-            counts = dict.fromkeys(INODE_FLAGS, 0)
-            ext4.count_flags(source.randbytes(length), size, counts)
-            assert max(counts.values()) <= length // size
+            count = Count(dict.fromkeys(INODE_FLAGS, 0))
+            count.add(source.randbytes(length), size, lambda _: source.randbytes(4096))
+            assert max(count.users.values()) <= length // size
+            assert inodes.bad_blocks(source.randbytes(size), 4096) > 0

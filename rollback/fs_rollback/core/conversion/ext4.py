@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads ext4 as it lies on the disk: the superblock, group descriptors, flags of inodes.
+"""Reads the superblock of an ext4; groups.py and inodes.py read what lies behind it.
 
-Offsets and values: Documentation/filesystems/ext4/ of Linux (super.rst, group_descr.rst,
-inodes.rst) and lib/ext2fs/ext2_fs.h of e2fsprogs.
+Offsets and values: Documentation/filesystems/ext4/super.rst of Linux and lib/ext2fs/ext2_fs.h of
+e2fsprogs.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import NamedTuple, Optional
 
@@ -18,7 +17,6 @@ SPARE_BLOCK, SPARE_BLOCK_BYTES = 32768, 4096
 _MAGIC_OFFSET, _MAGIC = 0x38, 0xEF53
 _STATE_CLEAN, _STATE_ERRORS = 0x0001, 0x0002
 _MOST_SECONDS = 1 << 36  # the year 4147; datetime ends with 9999
-_GROUP_INODES_UNUSED = 0x0001
 _JOURNAL, _RECOVER, _META_BLOCK_GROUPS = "has_journal", "needs_recovery", "meta_bg"
 # The names of mke2fs(8) and ext4(5). A bit that is not here has no name.
 _COMPAT = {
@@ -38,15 +36,6 @@ _RO_COMPAT = {
     0x400: "metadata_csum", 0x800: "replica", 0x1000: "read-only", 0x2000: "project",
     0x4000: "shared_blocks", 0x8000: "verity", 0x10000: "orphan_present",
 }  # fmt: skip
-
-# What an inode says of itself, where the filesystem's feature only allows it.
-INODE_FLAGS = {
-    "encrypt": 0x800,
-    "verity": 0x100000,
-    "ea_inode": 0x200000,
-    "inline_data": 0x10000000,
-    "casefold": 0x40000000,
-}
 
 
 class Superblock(NamedTuple):
@@ -69,7 +58,11 @@ class Superblock(NamedTuple):
     inode_bytes: int
     inodes_per_group: int
     first_block: int
+    blocks_per_group: int
     descriptor_bytes: int
+    reserved_descriptor_blocks: int
+    first_meta_group: int
+    backup_groups: tuple[int, int]
     mounts: int
     mounted: int
     checked: Optional[datetime]
@@ -106,13 +99,13 @@ class Superblock(NamedTuple):
         return _RECOVER in self.features
 
     @property
-    def can_be_scanned(self) -> bool:
-        """Whether its group descriptors lie together, behind the superblock."""
-        return _META_BLOCK_GROUPS not in self.features
+    def has_meta_groups(self) -> bool:
+        """Whether not all group descriptors lie together, behind the superblock."""
+        return _META_BLOCK_GROUPS in self.features
 
 
-class InodeTable(NamedTuple):
-    """Where the inodes of a group lie that may be in use: an offset and a size in bytes."""
+class Part(NamedTuple):
+    """A part of a device: an offset and a size in bytes."""
 
     offset: int
     size_bytes: int
@@ -147,7 +140,11 @@ def parse(data: bytes) -> Optional[Superblock]:
         inode_bytes=inode_bytes,
         inodes_per_group=inodes_per_group,
         first_block=_number(data, "I", 0x14),
+        blocks_per_group=_number(data, "I", 0x20),
         descriptor_bytes=_number(data, "H", 0xFE) if high else 32,
+        reserved_descriptor_blocks=_number(data, "H", 0xCE),
+        first_meta_group=_number(data, "I", 0x104),
+        backup_groups=(_number(data, "I", 0x24C), _number(data, "I", 0x250)),
         mounts=_number(data, "H", 0x34),
         mounted=_number(data, "I", 0x2C) | data[0x275] << 32,
         checked=(
@@ -157,14 +154,14 @@ def parse(data: bytes) -> Optional[Superblock]:
         external_journal=_JOURNAL in features and not _number(data, "I", 0xE0),
         clean=bool(state & _STATE_CLEAN),
     )
-    return found if _can_be(found, _number(data, "I", 0x20)) else None
+    return found if _can_be(found) else None
 
 
-def _can_be(superblock: Superblock, blocks_per_group: int) -> bool:
+def _can_be(superblock: Superblock) -> bool:
     """Whether the numbers fit each other, as the kernel and e2fsck(8) want it too."""
-    if not blocks_per_group or not superblock.inodes_per_group:
+    if not superblock.blocks_per_group or not superblock.inodes_per_group:
         return False
-    groups = -(-(superblock.blocks - superblock.first_block) // blocks_per_group)
+    groups = -(-(superblock.blocks - superblock.first_block) // superblock.blocks_per_group)
     return (
         superblock.inodes == groups * superblock.inodes_per_group
         and superblock.inode_bytes <= superblock.block_bytes
@@ -191,46 +188,3 @@ def _features(data: bytes) -> frozenset[str]:
             if bits & bit:
                 found.add(names.get(bit, f"{word} {bit:#x}"))
     return frozenset(found)
-
-
-def descriptors_at(superblock: Superblock) -> InodeTable:
-    """Return where all group descriptors lie."""
-    # Not from first_block: with bigalloc that is 0, and the superblock in block 1 all the same.
-    block = SUPERBLOCK_OFFSET // superblock.block_bytes + 1
-    offset = block * superblock.block_bytes
-    return InodeTable(offset, superblock.groups * superblock.descriptor_bytes)
-
-
-def inode_tables(superblock: Superblock, descriptors: bytes) -> Iterator[InodeTable]:
-    """Give the inode tables of all groups, without what was never used of them.
-
-    Raises ValueError where there are fewer `descriptors` than groups.
-    """
-    if len(descriptors) < superblock.groups * superblock.descriptor_bytes:
-        raise ValueError("there are fewer group descriptors than groups")
-    checksummed = bool({"uninit_bg", "metadata_csum"} & superblock.features)
-    size = superblock.descriptor_bytes
-    for start in range(0, superblock.groups * size, size):
-        block = _number(descriptors, "I", start + 0x8)
-        unused = _number(descriptors, "H", start + 0x1C)
-        if size >= 64:
-            block |= _number(descriptors, "I", start + 0x28) << 32
-            unused |= _number(descriptors, "H", start + 0x32) << 16
-        if not checksummed:
-            unused = 0
-        elif _number(descriptors, "H", start + 0x12) & _GROUP_INODES_UNUSED:
-            continue
-        used = max(superblock.inodes_per_group - unused, 0)
-        if used:
-            yield InodeTable(block * superblock.block_bytes, used * superblock.inode_bytes)
-
-
-def count_flags(table: bytes, inode_bytes: int, counts: dict[str, int]) -> None:
-    """Add to `counts` how many inodes in use of a table have each of its flags (INODE_FLAGS)."""
-    for start in range(0, len(table) - inode_bytes + 1, inode_bytes):
-        mode, links = _number(table, "H", start), _number(table, "H", start + 0x1A)
-        if not mode or not links:
-            continue
-        flags = _number(table, "I", start + 0x20)
-        for name in counts:
-            counts[name] += bool(flags & INODE_FLAGS[name])

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .ext4 import INODE_FLAGS, SPARE_BLOCK, SPARE_BLOCK_BYTES, Superblock
-from .point import Point, Verdict, Volume
+from .ext4 import SPARE_BLOCK, SPARE_BLOCK_BYTES, Superblock
+from .inodes import INODE_FLAGS
+from .point import Contents, Point, Verdict, Volume
+from .room import Room
 
 LEAST_FREE_BYTES = 2 << 30
 LEAST_FREE_PERCENT = 15
 # What btrfs-convert(8) is known to read right, and what does not concern a reader.
 _KNOWN = frozenset((
     "dir_prealloc", "has_journal", "ext_attr", "resize_inode", "dir_index", "sparse_super2",
-    "fast_commit", "orphan_file", "filetype", "needs_recovery", "meta_bg", "extent", "64bit", "mmp",
-    "flex_bg", "metadata_csum_seed", "large_dir", "sparse_super", "large_file", "huge_file",
-    "uninit_bg", "dir_nlink", "extra_isize", "quota", "metadata_csum", "project", "orphan_present",
-    "btree_dir",
+    "fast_commit", "stable_inodes", "orphan_file", "filetype", "needs_recovery", "meta_bg",
+    "extent", "64bit", "mmp", "flex_bg", "metadata_csum_seed", "large_dir", "sparse_super",
+    "large_file", "huge_file", "uninit_bg", "dir_nlink", "extra_isize", "quota",
+    "metadata_csum", "project", "orphan_present", "btree_dir",
 ))  # fmt: skip
 # What lsattr(1) shows of an inode; it knows no letter for ea_inode.
 _LETTERS = {"encrypt": "E", "verity": "V", "inline_data": "N", "casefold": "F"}
@@ -52,7 +54,7 @@ def features(volume: Volume, superblock: Superblock) -> Iterator[Point]:
     name = "ext4 features"
     refused = False
     for feature in sorted(superblock.features - _KNOWN):
-        users = volume.users.get(feature)
+        users = volume.contents.users.get(feature) if volume.contents else None
         if users == 0:
             yield Point(name, Verdict.OK, f"{feature} is allowed, and no file uses it")
             continue
@@ -61,7 +63,7 @@ def features(volume: Volume, superblock: Superblock) -> Iterator[Point]:
         if users:
             what = f"{feature} is used by {users} inode{'s' * (users > 1)}"
         elif feature in INODE_FLAGS:
-            what = f"{feature} is set, and with meta_bg its users cannot be counted"
+            what = f"{feature} is set, and its users could not be counted"
         yield Point(name, Verdict.REFUSED, f"{what}: btrfs-convert cannot do that", _cure(feature))
     if "filetype" not in superblock.features:
         refused = True
@@ -143,6 +145,58 @@ def state(volume: Volume, superblock: Superblock) -> Iterator[Point]:
         ago = f"{superblock.checked:%Y-%m-%d}, {days} days ago"
     text = f"last e2fsck: {ago}; mounted {superblock.mounts} times since"
     yield Point(name, Verdict.OK, text + "; the conversion begins with one")
+
+
+def contents(volume: Volume, superblock: Superblock) -> Iterator[Point]:
+    """Give what is known of what lies behind the superblock."""
+    found, device = volume.contents, volume.device
+    if found is None:
+        yield Point(
+            "ext4 state",
+            Verdict.REFUSED,
+            volume.damage,
+            f"The device is too short or damaged; look: e2fsck -fn {device}",
+        )
+        return
+    if found.bad_blocks:
+        some = f"{found.bad_blocks} block{'s' * (found.bad_blocks > 1)}"
+        yield Point(
+            "bad blocks",
+            Verdict.REFUSED,
+            f"ext4 keeps a list of {some} of {device} that cannot be used; btrfs has no such list,"
+            " and would put files there",
+            "If the disk is bad, move the system to another one. If it was replaced, or found other"
+            f" blocks to use instead, test it from a rescue system: e2fsck -f -c -y {device} reads"
+            " every block, and empties the list if all can be read.",
+        )
+    if found.room is not None:
+        yield room(found, found.room, volume, superblock)
+
+
+def room(found: Contents, free: Room, volume: Volume, superblock: Superblock) -> Point:
+    """Return whether btrfs-convert(8) finds room for its metadata, and leaves some."""
+    name = "room for metadata"
+    needed = free.needed_bytes(found.items_bytes)
+    left = free.left_bytes(superblock.size_bytes)
+    has = free.metadata_bytes
+    text = (
+        f"{gib(has)} of the free space can take btrfs metadata (pieces of more than 32 MiB);"
+        f" {gib(needed, up=True)} for the files, and {gib(left, up=True)} for what comes after"
+    )
+    if has >= needed + left:
+        return Point(name, Verdict.OK, f"{text}, are needed")
+    lacks = needed + left - has
+    advice = (
+        f"Free {gib(lacks, up=True)} more: delete large files, or many small ones; or enlarge"
+        f" the device and then {volume.device} on it (resize2fs)."
+    )
+    if volume.free_bytes >= needed + left + free.used_bytes // 50:
+        advice = (
+            "The free space is in small pieces. With a backup, and from a rescue system, this"
+            f" brings it together: e2fsck -f {volume.device} && resize2fs -M {volume.device} &&"
+            f" resize2fs {volume.device}"
+        )
+    return Point(name, Verdict.REFUSED, f"{text}, have to be there", advice)
 
 
 def spare(volume: Volume, superblock: Superblock) -> Iterator[Point]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Optional
 from ..fstab import Entry
 from .ext4 import Superblock
 from .preparation import Stage
+from .room import Room
 
 
 class Verdict(enum.Enum):
@@ -101,20 +102,36 @@ class CommandLine(NamedTuple):
     text: str
 
 
+class Contents(NamedTuple):
+    """What was read of an ext4 behind its superblock.
+
+    `users` is how many inodes use each feature that the superblock only allows. `bad_blocks` is how
+    many blocks are listed as bad. `items_bytes` is what its files take as btrfs metadata. `room` is
+    None where the blocks in use are not known, as in one that was cut off, or not counted one by
+    one.
+    """
+
+    users: Mapping[str, int]
+    bad_blocks: int
+    items_bytes: int
+    room: Optional[Room]
+
+
 @dataclass(frozen=True)
 class Volume:
     """What is known of a filesystem that may be converted.
 
-    `spare` is the superblock in the second group of blocks, None if there is none. `users` is how
-    many inodes use a feature that the superblock only allows; what is absent could not be counted.
-    `progs` is the version of btrfs-progs, None where there are none. `at` is when it was looked at.
+    `spare` is the superblock in the second group of blocks, None if there is none. `contents` is
+    None where they cannot be read, and `damage` says why. `progs` is the version of btrfs-progs,
+    None where there are none. `at` is when it was looked at.
     """
 
     device: str
     fstype: str
     superblock: Optional[Superblock]
     spare: Optional[Superblock]
-    users: Mapping[str, int]
+    contents: Optional[Contents]
+    damage: str
     page_bytes: int
     is_mounted: bool
     free_bytes: int

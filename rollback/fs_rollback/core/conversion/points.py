@@ -63,6 +63,7 @@ def of_volume(volume: Volume) -> tuple[Point, ...]:
         *of_filesystem.state(volume, superblock),
         *of_filesystem.spare(volume, superblock),
         of_filesystem.space(volume, superblock),
+        *of_filesystem.contents(volume, superblock),
         progs(volume.progs),
     )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import Callable
 
 from ...errors import Error
@@ -12,6 +13,11 @@ from ..process import Say
 from . import disk
 
 _PERCENT = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
+
+# How it says that it could not allocate a block; 28 is ENOSPC.
+_NO_SPACE = re.compile(
+    r"No space left on device|ENOSPC|(?<!\d)-28(?!\d)|Unable to find block group"
+)
 
 _INHIBIT = (
     "systemd-inhibit",
@@ -22,7 +28,7 @@ _INHIBIT = (
 
 
 def convert(device: str, say: Say, lock: int) -> tuple[int, str]:
-    """Make a btrfs of an ext4 that is not mounted; returns the exit code and the last line.
+    """Make a btrfs of an ext4 that is not mounted; returns the exit code and why it failed.
 
     `lock` is what disk.owned gives. Raises ProcessError where it cannot be started.
     """
@@ -38,9 +44,11 @@ def convert_back(device: str, say: Say, lock: int) -> tuple[int, str]:
 
 
 def _watched(command: list[str], device: str, say: Say, lock: int) -> tuple[int, str]:
-    counted = progress(say)
+    counted, no_space = progress(say), []
 
     def heard(line: str) -> None:
+        if _NO_SPACE.search(line):
+            no_space.append(line)
         # Nothing can keep a mount from another process: what is converted then is lost.
         if disk.is_mounted_anywhere(device):
             raise Error(
@@ -51,7 +59,23 @@ def _watched(command: list[str], device: str, say: Say, lock: int) -> tuple[int,
 
     # Where logind runs, nobody switches off meanwhile: systemd-inhibit(1).
     with process.beside([*_INHIBIT, "sleep", "infinity"]):
-        return process.watch(command, heard, pass_fds=[lock])
+        code, last = process.watch(command, heard, pass_fds=[lock])
+    return code, failure(code, last, no_space=bool(no_space)) if code else last
+
+
+def failure(code: int, last: str, *, no_space: bool) -> str:
+    """Return why btrfs-convert(8) failed; its last lines are of no use where it crashes.
+
+    `no_space`: a line of it said so.
+    """
+    room = "there was no room for the metadata of btrfs"
+    if code >= 0:
+        return f"{room}: {last}" if no_space else last
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"it crashed ({name})" + (f", as {room}" if no_space else "")
 
 
 def _features() -> list[str]:

@@ -13,18 +13,17 @@ from typing import Optional
 
 from ...core import cmdline, fstab, mountinfo
 from ...core.conversion import ext4
-from ...core.conversion.ext4 import INODE_FLAGS, InodeTable, Superblock
-from ...core.conversion.point import Facts
+from ...core.conversion.ext4 import Part, Superblock
+from ...core.conversion.point import Facts, Volume
 from ...core.conversion.preparation import FSTAB, SAVED
 from ...core.fstab import Entry
 from ...errors import ProcessError, RefusedError, kernel_errors
 from .. import boot, boot_sources, devices, files, process, syscalls
-from . import command_lines, images, loading, state
+from . import command_lines, contents, images, loading, state
 from .machine import LAYOUT, Ext4Machine
 
 _BOOT_POINTS = ("/boot", "/boot/efi", "/efi")
-_IN_FRONT = InodeTable(0, ext4.SUPERBLOCK_OFFSET)
-_PIECE_BYTES = 1 << 22
+_IN_FRONT = Part(0, ext4.SUPERBLOCK_OFFSET)
 _VERSION = re.compile(r"btrfs-progs v?(\d+(?:\.\d+)*)")
 _DM_KINDS = {"LVM": "LVM", "CRYPT": "LUKS", "mpath": "multipath", "part": "a partition"}
 
@@ -38,25 +37,24 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
     device, tree = machine.device, machine.root_fd
     _refuse_unmounted(machine)
     found = boot.read(machine, LAYOUT) if machine.mount.fstype == "ext4" else None
-    kind, superblock = machine.mount.fstype, None
+    kind = machine.mount.fstype
     if kind.startswith("ext"):  # the driver of ext4 mounts the older ones too, under any name
-        superblock = read_superblock(device)
         kind = devices.probe(device).get("TYPE", "")
-    superblock = superblock if kind == "ext4" else None
     space = os.fstatvfs(tree)
     prepared = state.read(machine.root)
     entries = boot_sources.fstab_entries(tree)
     root = fstab.root_entry(entries)
     stack = tuple(stack_of(machine.mount.device))
-    return Facts(
-        device=device,
-        fstype=kind,
-        superblock=superblock,
-        spare=read_spare_superblock(device) if superblock else None,
-        users=count_users(device, superblock) if superblock else {},
-        page_bytes=os.sysconf("SC_PAGESIZE"),
+    volume = look(
+        device,
+        kind,
         is_mounted=not machine.mount.read_only,
         free_bytes=space.f_bfree * space.f_frsize,
+        now=now,
+    )
+    superblock = volume.superblock
+    return Facts(
+        **vars(volume),
         stage=prepared.stage if prepared is not None else None,
         inodes=space.f_files - space.f_ffree,
         is_locked=devices.is_read_only(machine.mount.device),
@@ -69,17 +67,46 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         mounted_again=tuple(_mounted_again(machine, superblock, entries)) if superblock else (),
         swap_files=tuple(_swap_files(machine)),
         has_saved=os.path.lexists(os.path.join(machine.root, SAVED)),
-        has_boot_code=bool(superblock) and any(_read(device, _IN_FRONT)),
+        has_boot_code=bool(superblock) and any(contents.read(device, _IN_FRONT)),
         loader=loading.look(machine, found),
         lines_left=tuple(command_lines.left(machine, found)),
         kernels=images.kernels_of(machine, found),
         other_images=images.others_of(machine, found),
         builder=images.builder(),
         selinux=_selinux(machine),
-        progs=progs_version(),
         distribution=_os_release(tree),
         rotational=_rotational(machine.mount.device),
         backup=backup,
+    )
+
+
+def look(
+    device: str, kind: str, *, is_mounted: bool, free_bytes: int = -1, now: datetime
+) -> Volume:
+    """Return what is known of a filesystem of a kind (blkid's TYPE); `now` is aware.
+
+    `free_bytes` is what the kernel says of a mounted one. Raises KernelError.
+    """
+    superblock = contents.superblock(device) if kind == "ext4" else None
+    found, damage = None, ""
+    if superblock is not None:
+        try:
+            found = contents.look(device, superblock)
+        except ValueError as error:
+            damage = f"{device} cannot be read: {error}"
+        if free_bytes < 0:
+            free_bytes = superblock.free_blocks * superblock.block_bytes
+    return Volume(
+        device=device,
+        fstype=kind,
+        superblock=superblock,
+        spare=contents.spare_superblock(device) if superblock else None,
+        contents=found,
+        damage=damage,
+        page_bytes=os.sysconf("SC_PAGESIZE"),
+        is_mounted=is_mounted,
+        free_bytes=max(free_bytes, 0),
+        progs=progs_version(),
         at=now,
     )
 
@@ -98,51 +125,6 @@ def _refuse_unmounted(machine: Ext4Machine) -> None:
                     f" {path}",
                     hint=f"Mount it first: mount {entry.spec} {path}",
                 )
-
-
-def read_superblock(device: str) -> Optional[Superblock]:
-    """Return the superblock of an ext4, None if there is none. Raises KernelError."""
-    return ext4.parse(_read(device, InodeTable(ext4.SUPERBLOCK_OFFSET, ext4.SUPERBLOCK_BYTES)))
-
-
-def read_spare_superblock(device: str) -> Optional[Superblock]:
-    """Return the second superblock of an ext4 with blocks of 4096 bytes, None if there is none."""
-    offset = ext4.SPARE_BLOCK * ext4.SPARE_BLOCK_BYTES
-    return ext4.parse(_read(device, InodeTable(offset, ext4.SUPERBLOCK_BYTES)))
-
-
-def _read(device: str, part: InodeTable) -> bytes:
-    with kernel_errors("read", device):
-        descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.pread(descriptor, part.size_bytes, part.offset)
-        finally:
-            os.close(descriptor)
-
-
-def count_users(device: str, superblock: Superblock) -> dict[str, int]:
-    """Return how many inodes use each feature that the superblock only allows.
-
-    Reads all inode tables, and only where there is such a feature.
-    """
-    allowed = superblock.features & INODE_FLAGS.keys()
-    if not allowed or not superblock.can_be_scanned:
-        return {}
-    counts = dict.fromkeys(sorted(allowed), 0)
-    try:
-        tables = list(ext4.inode_tables(superblock, _read(device, ext4.descriptors_at(superblock))))
-    except ValueError as error:
-        raise RefusedError(
-            f"the group descriptors of {device} cannot be read: {error}",
-            hint=f"The device is too short or damaged; look: e2fsck -fn {device}",
-        ) from error
-    step = _PIECE_BYTES // superblock.inode_bytes * superblock.inode_bytes
-    for table in tables:
-        end = table.offset + table.size_bytes
-        for offset in range(table.offset, end, step):
-            piece = _read(device, InodeTable(offset, min(step, end - offset)))
-            ext4.count_flags(piece, superblock.inode_bytes, counts)
-    return counts
 
 
 def stack_of(number: str) -> Iterator[str]:

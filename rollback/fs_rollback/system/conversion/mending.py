@@ -14,7 +14,7 @@ from ...core.conversion.superblock import PLACES
 from ...errors import Error, RefusedError, UndoFailedError
 from .. import devices
 from ..process import Say
-from . import beginning, converter, e2fsck, facts
+from . import beginning, contents, converter, e2fsck
 
 
 def mend(device: str, say: Say, *, back: bool = False) -> bool:
@@ -25,11 +25,11 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
     e2fsck(8) would call it whole with a file that is not. Raises RefusedError where a btrfs can be
     had back, or what is overwritten is lost; UndoFailedError where nothing makes it whole.
     """
-    found, spare = devices.probe(device), facts.read_spare_superblock(device)
+    found, spare = devices.probe(device), contents.spare_superblock(device)
     kind = found.get("TYPE", "")
     if spare is None or kind not in ("", "ext4", "btrfs") or (kind == "btrfs" and not back):
         return False
-    ext4 = facts.read_superblock(device)
+    ext4 = contents.superblock(device)
     if beginning.is_btrfs(device):
         if ext4 is None or back:
             return False  # go_on_back() sees to it
@@ -63,7 +63,7 @@ def go_on_back(device: str, say: Say) -> bool:
     The ext4 may have been used since: that would make an old one of it. Raises RefusedError and
     UndoFailedError as above.
     """
-    ext4 = facts.read_superblock(device)
+    ext4 = contents.superblock(device)
     if ext4 is None or not beginning.is_btrfs(device):
         return False
     saves = beginning.named(device) or beginning.looked_for(device, ext4.uuid, say)
@@ -112,7 +112,7 @@ def _give_back_missing(device: str, saves: Sequence[Saved], say: Say) -> bool:
     not make it whole is taken away again; raises Error where nothing does.
     """
     saved = _only(device, beginning.with_traces(device, saves))
-    ext4 = facts.read_superblock(device)
+    ext4 = contents.superblock(device)
     if saved is None or ext4 is None:
         return False
     before = saved.superblock
@@ -205,7 +205,7 @@ def refuse_overwritten(device: str) -> None:
 
     What was saved of that place is needed yet. Raises ProcessError without debugfs(8).
     """
-    ext4 = facts.read_superblock(device)
+    ext4 = contents.superblock(device)
     if ext4 is None:
         return
     saves = beginning.named(device)
@@ -221,7 +221,7 @@ def refuse_overwritten(device: str) -> None:
 
 def advice(device: str) -> str:
     """Return what to do with a disk that may have been cut off, "" if there is no sign of that."""
-    if devices.probe(device) or facts.read_spare_superblock(device) is None:
+    if devices.probe(device) or contents.spare_superblock(device) is None:
         return ""
     back = " --back" * beginning.is_btrfs(device)
     return (

@@ -10,7 +10,7 @@ from ...core.conversion.preparation import SAVED, STATE_FILE
 from ...errors import Error, ProcessError, RefusedError, UndoFailedError
 from .. import btrfs, executor, files, tree_search
 from ..process import Say
-from . import beginning, converter, disk, e2fsck, facts, mending, state
+from . import beginning, contents, converter, disk, e2fsck, mending, state
 from .disk import TOP_LEVEL
 
 _IMAGE = f"{SAVED}/image"
@@ -35,7 +35,7 @@ def look(device: str) -> Lost:
         return _look(device)
     except ProcessError:
         # An ext4 that was used after a way back was cut off has written over the btrfs.
-        if facts.read_superblock(device) is None:
+        if contents.superblock(device) is None:
             raise
         return Lost((), all_known=False)
 

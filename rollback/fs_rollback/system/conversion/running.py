@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Callable
 
 from ...core import fstab
 from ...core.conversion.edits import btrfs_fstab
 from ...core.conversion.filesystem_points import is_enough
-from ...core.conversion.point import Point, Verdict, Volume
+from ...core.conversion.point import Point, Verdict
 from ...core.conversion.points import of_volume, progs
 from ...core.conversion.preparation import (
     DIRECTORY,
@@ -33,7 +34,7 @@ from ...core.snapshot import STORE
 from ...errors import Error, ProcessError, RefusedError, UndoFailedError, kernel_errors
 from .. import devices, executor, files, process, syscalls
 from ..process import Say
-from . import beginning, converter, disk, e2fsck, facts, mending, state
+from . import beginning, contents, converter, disk, e2fsck, facts, mending, state
 from .disk import TOP_LEVEL
 from .operations import write_file
 
@@ -59,10 +60,12 @@ def run(device: str, say: Say, observe: Observer = lambda *_: None) -> bool:
         if kind == "btrfs":
             mending.refuse_damaged(device)
             return _complete(device, say, observe)
-        _refuse_volume(device, kind)
+        is_clean = _refuse_volume(device, kind)
         _refuse_unprepared(device)
         observe("before", "check")
         _repair(device, say)
+        if not is_clean:  # what was in the journal is in its place now
+            _refuse_volume(device, kind)
         observe("after", "check")
         with disk.mounted(device, "ext4", "ro") as root:
             preparation = _prepared(root, device)
@@ -110,22 +113,18 @@ def _finish_or_go_back(
         ) from error
 
 
-def _refuse_volume(device: str, kind: str) -> None:
-    """Raise RefusedError where the filesystem must not be converted."""
-    superblock = facts.read_superblock(device) if kind == "ext4" else None
-    volume = Volume(
-        device=device,
-        fstype=kind,
-        superblock=superblock,
-        spare=facts.read_spare_superblock(device) if superblock else None,
-        users=facts.count_users(device, superblock) if superblock else {},
-        page_bytes=os.sysconf("SC_PAGESIZE"),
-        is_mounted=True,  # the check that comes first replays its journal
-        free_bytes=superblock.free_blocks * superblock.block_bytes if superblock else 0,
-        progs=facts.progs_version(),
-        at=datetime.now(timezone.utc),
-    )
+def _refuse_volume(device: str, kind: str) -> bool:
+    """Raise RefusedError where the filesystem must not be converted; return whether it is clean.
+
+    If not, the blocks in use are not known yet.
+    """
+    # The check that comes first replays its journal: it may be one that was cut off.
+    volume = facts.look(device, kind, is_mounted=True, now=datetime.now(timezone.utc))
+    is_clean = volume.superblock is not None and volume.superblock.is_clean
+    if volume.contents is not None and not is_clean:
+        volume = replace(volume, contents=volume.contents._replace(room=None))
     refuse(of_volume(volume))
+    return is_clean
 
 
 def refuse(found: Sequence[Point]) -> None:
@@ -143,7 +142,7 @@ def _refuse_unprepared(device: str) -> None:
 
     A journal may still hold what was prepared, and damage may hide it: that is asked later then.
     """
-    superblock = facts.read_superblock(device)
+    superblock = contents.superblock(device)
     if superblock is None or superblock.needs_recovery or beginning.is_there(device, STATE_FILE):
         return
     if not e2fsck.look(device):
@@ -237,7 +236,8 @@ def _convert(device: str, say: Say, lock: int, saved: Sequence[int]) -> None:
     if not wrong:
         raise Error(
             f"btrfs-convert failed, the ext4 on {device} is as before: {last}",
-            hint="'fs-rollback convert check' may tell why.",
+            hint="It can be used as before. If there was no room: make more; 'fs-rollback convert"
+            " check' counts it. Else try newer btrfs-progs, from a rescue system.",
         )
     raise UndoFailedError(
         f"btrfs-convert failed on {device} ({last}), and what it left is not the ext4: {wrong}",
