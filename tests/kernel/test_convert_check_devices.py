@@ -56,6 +56,17 @@ def _refused(done: Done, *parts: str, code: int = 3) -> None:
         assert part in done.err
 
 
+def _no_system(done: Done, *parts: str) -> None:
+    """Check that all is told of the filesystem, and why its system cannot be looked at."""
+    assert (done.code, done.err) == (3, ""), done
+    assert "ok       filesystem         /dev/" in done.out
+    *_, before, advice, empty, last = done.out.splitlines()
+    assert (empty, last) == ("", "This root cannot be converted as it is.")
+    assert before.startswith("refused  system ")
+    for part in parts:
+        assert part in before + advice
+
+
 def _is_no_ext4(done: Done, *parts: str) -> None:
     """Check the answer, the same as for a root that is mounted."""
     assert (done.code, done.err, done.json["verdict"]) == (3, "", "refused"), done
@@ -122,7 +133,7 @@ def test_a_boot_of_its_own_that_was_cut_off(
 def test_a_boot_of_its_own_that_is_not_there(ext4_image: Path) -> None:
     with on(ext4_image) as root, (root / "etc/fstab").open("a") as file:
         file.write(f"UUID={OTHER} /boot ext4 defaults 1 2\n")
-    _refused(check(ext4_image, Tools()), f"/etc/fstab line 3 mounts UUID={OTHER} on /boot")
+    _no_system(check(ext4_image, Tools()), f"/etc/fstab line 3 mounts UUID={OTHER} on /boot")
 
 
 # Devices of other kinds.
@@ -201,13 +212,15 @@ def test_a_kernel_that_cannot_mount_it(tmp_path: Path, ext4_tree: Path) -> None:
     with image.open("r+b") as file:
         file.seek(1024 + 0x63)
         file.write(b"\x40")  # incompat 0x40000000
-    _refused(check(image, Tools()), "cannot be mounted to look at it", "dumpe2fs -h")
+    done = check(image, Tools())
+    _no_system(done, "cannot be mounted to look at it", "dumpe2fs -h")
+    assert "incompat 0x40000000 is set" in done.out
 
 
 def test_no_system_on_it(ext4_image: Path) -> None:
     with on(ext4_image) as root:
         run("rm", "-r", str(root / "usr"))
-    _refused(check(ext4_image, Tools()), "holds no system: there is no /usr in it")
+    _no_system(check(ext4_image, Tools()), "holds no system: there is no /usr in it")
 
 
 def test_what_is_no_device(tmp_path: Path, tools: dict[str, str], ext4_image: Path) -> None:
@@ -269,7 +282,7 @@ def test_a_mounted_device(
 ) -> None:
     with attached(ext4_image) as device, _mounted(device, tmp_path / "root", *options) as root:
         done = start(tools, "check", "--device", device)
-        _refused(done, f"{device} is mounted on {root}", f"Give --root {root}")
+        _no_system(done, f"{device} is mounted on {root}", f"Give --root {root}")
         other = start(tools, "check", "--root", str(root), "--json", "--have-backup")
     assert (other.code, other.err, complaints(other)) == (0, "", [])
     assert other.json["points"][0]["text"] == f"{device} is ext4, UUID {UUID}"
@@ -326,9 +339,13 @@ def test_a_root_whose_boot_is_not_mounted(
             with (root / "etc/fstab").open("a") as file:
                 file.write(f"UUID={OTHER} /boot ext4 {options} 1 2\n")
             done = start(tools, "check", "--root", str(root))
-            _refused(done, f"nothing is mounted on {root}/boot", f"mount UUID={OTHER} {root}/boot")
+            _no_system(
+                done, f"nothing is mounted on {root}/boot", f"mount UUID={OTHER} {root}/boot"
+            )
         done = start(tools, "check", "--device", device)
-        _refused(done, f"mounts UUID={OTHER} on /boot, and that is not possible here", "Attach or")
+        _no_system(
+            done, f"mounts UUID={OTHER} on /boot, and that is not possible here", "Attach or"
+        )
 
 
 def test_a_spare_esp_need_not_be_mounted(

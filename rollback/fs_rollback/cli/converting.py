@@ -19,7 +19,7 @@ from ..core.conversion.preparation import SAVED, SHEET, Stage
 from ..core.conversion.steps import RebuildImage, Step
 from ..errors import RefusedError, UnsupportedRootError, UsageError, require_root
 from ..system import devices, executor, rescue, untouched
-from ..system.conversion import facts, machine, mending, preparing, returning, running, state
+from ..system.conversion import disk, facts, machine, mending, preparing, returning, running, state
 from ..system.conversion.machine import Ext4Machine
 from . import session
 
@@ -34,6 +34,8 @@ def check(args: Namespace) -> int:
     except UnsupportedRootError as error:  # that it is no ext4 is the answer, as for a mounted one
         cut_off = mending.advice(devices.find(args.device)) if args.device else ""
         found = (Point("filesystem", Verdict.REFUSED, error.message, cut_off or error.hint),)
+    except RefusedError as error:
+        found = _without_system(args, error)
     verdict = worst(found)
     if args.json:
         rows = [point.to_json() for point in found]
@@ -41,6 +43,22 @@ def check(args: Namespace) -> int:
     else:
         print(report.points_text(found))
     return exit_code(found)
+
+
+def _without_system(args: Namespace, reason: RefusedError) -> tuple[Point, ...]:
+    """Return the points of a filesystem alone, and why its system cannot be looked at.
+
+    Raises the reason where it is not known which filesystem is meant.
+    """
+    device = devices.find(args.device) if args.device else machine.device_on(args.root)
+    if not device:
+        raise reason
+    kind = devices.probe(device).get("TYPE", "")
+    # One that is mounted is not clean, and need not be.
+    in_use = disk.is_mounted_anywhere(device)
+    volume = facts.look(device, kind, is_mounted=in_use, now=datetime.now(timezone.utc))
+    why = Point("system", Verdict.REFUSED, reason.message, reason.hint)
+    return (*points.of_volume(volume), why)
 
 
 def prepare(args: Namespace) -> int:

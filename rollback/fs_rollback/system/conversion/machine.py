@@ -75,6 +75,16 @@ class Ext4Machine(Host):
         return source if number.startswith("0:") else devices.of_number(number)
 
 
+def device_on(root: str) -> str:
+    """Return the device that is mounted on a directory, "" if none is."""
+    path = os.path.realpath(root)
+    mounts = host.read_mounts()
+    mount = mountinfo.containing(mounts, path)
+    if mount is None or mount.point != path or mount.device.startswith("0:"):
+        return ""
+    return devices.of_number(mount.device)
+
+
 @contextmanager
 def opened(root: str, device: str = "") -> Iterator[Ext4Machine]:
     """Open the machine whose root is the directory `root`, whatever filesystem that is on.
@@ -104,7 +114,7 @@ def opened(root: str, device: str = "") -> Iterator[Ext4Machine]:
         for name in ("usr", "etc"):
             if files.device_of(descriptor, name) is None:
                 raise RefusedError(
-                    f"{root} holds no system: there is no /{name} in it",
+                    f"{device or root} holds no system: there is no /{name} in it",
                     hint="Only the root of a system is converted.",
                 )
         yield Ext4Machine(path, mounts, mount, descriptor, descriptor)
