@@ -39,9 +39,9 @@ _WHICH = "an ID, a name, the beginning of a name, or 'latest'"
 
 
 _TASKS = (
+    ("balance", "pack data chunks that are not full, and metadata: no way back to ext4 after this"),
     ("remove-ext4", "delete ext2_saved, without asking: no way back to ext4 after this"),
     ("defragment", "defragment all files: no way back to ext4 after this"),
-    ("balance", "pack the metadata anew: no way back to ext4 after this"),
     ("free-space-tree", "have the next boot make one, where there is none yet"),
     ("layout", "the root becomes the subvolume root, /home becomes home; two reboots"),
 )

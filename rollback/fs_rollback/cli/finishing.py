@@ -12,7 +12,7 @@ from typing import Any
 from ..core.record import Kind
 from ..errors import Error, UsageError
 from ..system import boot_sources, executor, proposal, rollback, upkeep
-from ..system.conversion import finishing, renaming
+from ..system.conversion import finishing, packing, renaming
 from ..system.conversion.finishing import Task
 from ..system.host import Host
 from ..system.store import Store
@@ -45,6 +45,7 @@ def finish(args: Namespace) -> int:
                 "nobody is there to answer the questions",
                 hint="Name what is to be done, or say --yes.",
             )
+        _refuse_without_room(host, [task for task in tasks if task in wanted])
         if not args.json:
             came_up = "came up from btrfs and would come up again"
             verified = came_up if host.is_running else "would come up from btrfs"
@@ -53,6 +54,8 @@ def finish(args: Namespace) -> int:
         for task in tasks:
             if not _is_wanted(args, host, task, wanted):
                 continue
+            if task not in wanted and Task.BALANCE.value not in answer["finished"]:
+                _refuse_without_room(host, [task])
             _do(host, store, task)
             answer["finished"].append(task.value)
             if task is Task.LAYOUT:
@@ -69,7 +72,7 @@ def _asks(args: Namespace, wanted: list[Task]) -> bool:
 
 
 def _what(host: Host, task: Task) -> str:
-    return finishing.what(task, is_way_back=Task.REMOVE_EXT4 in finishing.open_tasks(host))
+    return finishing.what(task, ends_way_back=finishing.is_way_back(host))
 
 
 def _is_wanted(args: Namespace, host: Host, task: Task, wanted: list[Task]) -> bool:
@@ -77,6 +80,16 @@ def _is_wanted(args: Namespace, host: Host, task: Task, wanted: list[Task]) -> b
     if not _asks(args, wanted):
         return task in wanted
     return session.confirm(_what(host, task) + ".\nDo it?", yes=False)
+
+
+def _refuse_without_room(host: Host, chosen: list[Task]) -> None:
+    """Raise RefusedError where the way back to ext4 would go and a balance cannot succeed."""
+    if not finishing.is_way_back(host):
+        return
+    if Task.BALANCE in chosen:
+        packing.refuse_full(host)
+    elif Task.REMOVE_EXT4 in chosen:
+        packing.refuse_untidy(host)
 
 
 def _is_left(host: Host) -> bool:
@@ -91,7 +104,7 @@ def _do(host: Host, store: Store, task: Task) -> None:
     elif task is Task.DEFRAGMENT:
         finishing.defragment(host, session.note)
     elif task is Task.BALANCE:
-        finishing.balance(host, session.note)
+        packing.balance(host, session.note, is_way_back=finishing.is_way_back(host))
     elif task is Task.FREE_SPACE_TREE:
         finishing.ask_for_free_space_tree(host)
         session.note("the next boot makes the free space tree")

@@ -18,29 +18,33 @@ from ..host import Host
 from ..process import Say
 from ..store import Store
 from . import images, renaming, state
-from .converter import progress
 from .operations import forget_boot_once, refuse_outside, remove_file, write_file
 
 
 class Task(enum.Enum):
-    """What can be done; the value is the name of its option."""
+    """What can be done, in the order in which it is done; the value is the name of its option.
 
+    A balance may fail, so the way back to ext4 is deleted after it. To defragment comes behind
+    that: as long as the old ext4 is there it would take the space of all files once more.
+    """
+
+    BALANCE = "balance"
     REMOVE_EXT4 = "remove-ext4"
     DEFRAGMENT = "defragment"
-    BALANCE = "balance"
     FREE_SPACE_TREE = "free-space-tree"
     LAYOUT = "layout"
 
 
-def what(task: Task, *, is_way_back: bool) -> str:
+def what(task: Task, *, ends_way_back: bool) -> str:
     """Say what a task does and what it ends, as a question without its mark."""
-    ends = ", and there is no way back to ext4 after this" if is_way_back else ""
+    ends = ", and there is no way back to ext4 after this" if ends_way_back else ""
     return {
         Task.REMOVE_EXT4: f"Delete {SAVED}, which holds the space of the old ext4: there is no way"
         " back to ext4 after this",
         Task.DEFRAGMENT: "Defragment all files: extents of ext4 become ones that btrfs likes, and"
         f" what snapshots share is no longer shared{ends}",
-        Task.BALANCE: f"Balance the metadata: it is packed anew{ends}",
+        Task.BALANCE: "Balance: data chunks that are not full, then the metadata, are packed anew"
+        f"{ends}",
         Task.FREE_SPACE_TREE: "Have the next boot make the free space tree (space_cache=v2), which"
         " is quicker and safer than the old cache",
         Task.LAYOUT: "Give the root a subvolume of its own, as Fedora and Oracle Linux have it: the"
@@ -118,12 +122,17 @@ def _refuse_device_errors(host: Host) -> None:
         ) from error
 
 
+def is_way_back(host: Host) -> bool:
+    """Whether the old ext4 is still there."""
+    return any(s.path == SAVED for s in host.subvolumes)
+
+
 def open_tasks(host: Host) -> tuple[Task, ...]:
     """Return what is left to be done, in the order in which it is done."""
-    found = []
-    if any(s.path == SAVED for s in host.subvolumes):
+    found = [Task.BALANCE]
+    if is_way_back(host):
         found.append(Task.REMOVE_EXT4)
-    found += [Task.DEFRAGMENT, Task.BALANCE]
+    found.append(Task.DEFRAGMENT)
     if not has_free_space_tree(host):
         found.append(Task.FREE_SPACE_TREE)
     layout = boot_sources.read_layout(host)
@@ -161,14 +170,6 @@ def defragment(host: Host, say: Say) -> None:
         code, last = process.watch(["btrfs", "filesystem", "defragment", "-r", "-f", path])
         if code:
             raise Error(f"'btrfs filesystem defragment -r {path}' failed: {last}")
-
-
-def balance(host: Host, say: Say) -> None:
-    """Balance the metadata. Raises Error."""
-    say("balancing the metadata")
-    code, last = process.watch(["btrfs", "balance", "start", "-m", host.root], progress(say))
-    if code:
-        raise Error(f"'btrfs balance start -m {host.root}' failed: {last}")
 
 
 def ask_for_free_space_tree(host: Host) -> None:
