@@ -66,6 +66,13 @@ def test_what_fstab_mounts_is_not_there(named: Machine, spec: str, reason: str) 
         named.reboot()
         with off(named) as device:
             done(device, "undo", "--yes")
+    table.write_text(text)
+    add_line(named, f"{spec} /boot ext4 noauto 0 0")
+    with off(named) as device:
+        said = command(device, "rollback", "--yes").err
+        assert "it is not mounted here" in said
+        assert "--root DIR instead of --device" in said
+        assert "/run/" not in said, "that directory is gone when anybody reads it"
 
 
 def test_two_systems_on_one_filesystem(named: Machine) -> None:

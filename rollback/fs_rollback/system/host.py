@@ -26,6 +26,8 @@ RPMDB_PLACES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 _RPM_MACROS = ("usr/lib/rpm/macros", "etc/rpm/macros")
 BOOT_POINTS = ("boot", "efi", "boot/efi")  # where the boot loader's files may be mounted
 
+TEMPORARY = "/run/fs-rollback."  # what the directories begin with that rescue.py makes
+
 
 class Host:
     """What is known of a machine; everything is read at most once, when first asked for.
@@ -54,6 +56,11 @@ class Host:
     def is_running(self) -> bool:
         """Whether this is the system that was booted: not one that somebody has changed root to."""
         return self.root == "/" and not is_chroot()
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the root is mounted for this process alone (rescue.py): to nobody else's use."""
+        return self.root.startswith(TEMPORARY)
 
     @cached_property
     def uuid(self) -> str:

@@ -16,10 +16,14 @@ from .host import Host, rpmdb_path
 
 def read_only(host: Host) -> RefusedError:
     """Return what says that nothing can be written."""
+    source = host.mount.source
+    writable = f"'mount -o remount,rw {host.root}' makes it writable"
+    if host.is_temporary:
+        writable = f"mount it writable: 'findmnt {source}' shows where it is mounted"
     return RefusedError(
-        f"the filesystem on {host.mount.source} is read-only",
-        hint=f"'dmesg' may say why. If it has no errors, 'mount -o remount,rw {host.root}' makes it"
-        " writable; after an error only a reboot does.",
+        f"the filesystem on {source} is read-only",
+        hint=f"'dmesg' may say why. If it has no errors, {writable}; after an error only a reboot"
+        " does.",
     )
 
 
@@ -88,9 +92,15 @@ def refuse_what_is_not_mounted(host: Host) -> None:
         if entry.point not in wanted or files.is_beyond_mount(host.root_fd, entry.point):
             continue
         if files.device_of(host.root_fd, entry.point) in (None, device):
+            hint = f"Mount it first: mount {entry.spec} {host.root.rstrip('/')}{entry.point}"
+            if host.is_temporary:
+                hint = (
+                    "Attach or open what it is on; or mount the root and that by hand, and give"
+                    " --root DIR instead of --device."
+                )
             raise RefusedError(
                 f"/etc/fstab mounts {entry.spec} on {entry.point}, and it is not mounted here",
-                hint=f"Mount it first: mount {entry.spec} {host.root.rstrip('/')}{entry.point}",
+                hint=hint,
             )
 
 

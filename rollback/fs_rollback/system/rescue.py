@@ -144,7 +144,8 @@ def _directory() -> Iterator[str]:
     Never one with a fixed name: removing a directory unmounts what another namespace has on it.
     """
     with kernel_errors("make a directory in", _RUN):
-        path = tempfile.mkdtemp(prefix=f"fs-rollback.{os.getpid()}.", dir=_RUN)
+        prefix = f"{os.path.basename(host.TEMPORARY)}{os.getpid()}."
+        path = tempfile.mkdtemp(prefix=prefix, dir=_RUN)
     try:
         yield path
     finally:

@@ -57,7 +57,8 @@ def beside_root(host: Host, directory: str) -> str:
 
 def on_root(host: Host, store: Store | None, policy: Policy) -> str:
     """Return which command makes room on the filesystem of the root. Raises KernelError."""
-    then = f"'btrfs filesystem usage {host.root}' shows what is used."
+    place = "DIR' on its mounted root" if host.is_temporary else f"{host.root}'"
+    then = f"'btrfs filesystem usage {place} shows what is used."
     now = datetime.now().astimezone()
     verdicts = upkeep.judge(host, store, policy, now) if store is not None else ()
     doomed = [v for v in verdicts if v.action is Action.DELETE and v.snapshot.exists]

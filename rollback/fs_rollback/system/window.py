@@ -184,8 +184,9 @@ def refuse_to_take_back(host: Host, window: Window) -> None:
     """Raise RefusedError where a waiting rollback cannot be taken back, with the way out."""
     ours = [root.id for root in (window.old_root, window.new_root) if root is not None]
     if not (host.is_running or host.is_beside_trial or host.root_id in ours):
+        named = host.mount.source if host.is_temporary else host.root
         raise RefusedError(
-            f"{host.root} is neither root of the rollback that waits on this filesystem",
+            f"{named} is neither root of the rollback that waits on this filesystem",
             hint="Undo it on the machine that it was made on.",
         )
     if window.is_displaced and (window.next_root is not None or window.old_root is None):
