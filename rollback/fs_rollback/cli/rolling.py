@@ -176,6 +176,9 @@ def _take_back(
         same_boot = found.waiting is not window.Waiting.ELSEWHERE
         verify.verify_taken_back(host, journal.old_uuid, running=same_boot)
         answer["done"] = True
+        is_gone = found.new_root is not None and found.new_root.id == host.root_id
+        if is_gone and not host.is_temporary:
+            session.note(f"what is mounted on {host.root} was the new root: unmount it")
         return _answer(args, answer, "Taken back: the machine is as before the rollback.")
 
 

@@ -45,6 +45,8 @@ def protection(snapshot: Snapshot, roots: Roots) -> str:
         return "it is the root of the next boot"
     if snapshot.id == roots.default:
         return "it is the default subvolume"
+    if snapshot.id == roots.waiting:
+        return "the undo of a rollback that waits would go back to it"
     if snapshot.pinned:
         return "it is pinned"
     if snapshot.id in roots.mounted:

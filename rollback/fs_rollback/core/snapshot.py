@@ -106,9 +106,13 @@ class Snapshot(NamedTuple):
 
 
 class Roots(NamedTuple):
-    """Which subvolume IDs are in use. `running` and `next` are 0 where it cannot be known."""
+    """Which subvolume IDs are in use. `running` and `next` are 0 where it cannot be known.
+
+    `waiting` is the old root of a rollback that waits for its reboot, 0 without one.
+    """
 
     running: int
     next: int
     default: int
     mounted: frozenset[int] = frozenset()
+    waiting: int = 0

@@ -20,6 +20,7 @@ from ..core.operations import Operations
 from ..core.pending import Pending, State
 from ..core.plan import Plan
 from ..core.root_steps import CreateRoot, Exchange
+from ..core.snapshot import STORE
 from ..core.steps import Step
 from ..errors import Error, KernelError, StoreError, UndoFailedError, kernel_errors
 from . import files, syscalls
@@ -53,6 +54,18 @@ def read_journal(store: Store) -> Pending | None:
             f" subvolid=5 {store.host.mount.source} /mnt; less /mnt/fs-snapshots/{PENDING}. If"
             " it is damaged: move it away, and 'fs-rollback check' tells what the next boot finds.",
         ) from error
+
+
+def glance(top: int) -> Pending | None:
+    """Return the journal in the store of an open top level; None if there is none, or none to read.
+
+    For what does not act on it: who does, says what is wrong with it.
+    """
+    text = files.read_in_tree(top, f"{STORE}/{PENDING}")
+    try:
+        return journals.parse(text) if text is not None else None
+    except journals.PendingError:
+        return None
 
 
 def _with_known_root(store: Store, journal: Pending) -> Pending:

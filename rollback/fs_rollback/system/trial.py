@@ -18,11 +18,10 @@ from typing import Callable, NamedTuple, Optional
 from ..core import bls, cmdline, fstab
 from ..core.loaders import is_snapshot_name
 from ..core.mountinfo import Mount
-from ..core.snapshot import STORE, Subvolume
+from ..core.snapshot import Subvolume
 from ..errors import Error, RefusedError, UnsupportedRootError
 from . import boot_sources, files, host, refusals, syscalls
 from .host import Host
-from .store import PENDING
 
 
 class Aside(NamedTuple):
@@ -112,14 +111,9 @@ def replaced_now(top: int) -> Optional[int]:
     `top` is an open top level. While that waits for its reboot the old root is the one to work on,
     as if the machine ran it, so that the rollback can be taken back.
     """
-    from ..core import pending
-    from . import window
+    from . import executor, window
 
-    text = files.read_in_tree(top, f"{STORE}/{PENDING}")
-    try:
-        journal = pending.parse(text) if text is not None else None
-    except pending.PendingError:
-        return None  # said by the command itself
+    journal = executor.glance(top)
     return journal.old_id if journal and journal.boot_id == window.boot_id() else None
 
 

@@ -13,7 +13,7 @@ from ..core.record import Kind, Record, Source, Transaction
 from ..core.retention import Action, Policy, Verdict, protection, retention
 from ..core.snapshot import STORE, Roots, Snapshot
 from ..errors import Error, RefusedError
-from . import boot_sources, btrfs, kernels, menu, refusals, saved_kernels, trial
+from . import boot_sources, btrfs, executor, kernels, menu, refusals, saved_kernels, trial
 from .host import Host
 from .store import Store
 
@@ -24,7 +24,9 @@ def roots(host: Host) -> Roots:
         next_id = boot_sources.read_layout(host).root.id
     except RefusedError:
         next_id = 0
-    return Roots(host.root_id, next_id, host.default_id, host.mounted_ids)
+    journal = executor.glance(host.top_fd)
+    waiting = journal.old_id if journal else 0
+    return Roots(host.root_id, next_id, host.default_id, host.mounted_ids, waiting)
 
 
 def take(
