@@ -90,7 +90,7 @@ def test_small_pieces_are_no_room_and_the_advice_brings_them_together(image: Pat
     assert [line for line in told if ": modified: " not in line] == []
 
 
-@pytest.mark.parametrize("leave", [300, 700])
+@pytest.mark.parametrize("leave", [200, 500])
 def test_both_sides_of_the_gate(image: Path, leave: int) -> None:
     with on(image) as root:
         fill_with_small_files(root, 3000, 1900)
@@ -99,7 +99,7 @@ def test_both_sides_of_the_gate(image: Path, leave: int) -> None:
     found = _contents(image)
     assert found.room is not None
     with attached(image) as device:
-        if leave < 500:
+        if leave == 200:
             _expect_refused(device)
             return
         assert _point(device)[0] == "ok"
@@ -108,7 +108,7 @@ def test_both_sides_of_the_gate(image: Path, leave: int) -> None:
     expect(image, "btrfs", before)
     with on(image) as root:
         used = run("btrfs", "filesystem", "usage", "-b", str(root))
-    assert int(re.findall(r"Device unallocated:\s+(\d+)", used)[0]) > 256 * MIB
+    assert int(re.findall(r"Device unallocated:\s+(\d+)", used)[0]) >= 256 * MIB
     metadata = int(re.findall(r"Metadata,single: Size:\d+, Used:(\d+)", used)[0])
     assert metadata < found.room.needed_bytes(found.items_bytes) < 3 * metadata
 

@@ -24,9 +24,10 @@ _RUN_BYTES, _CHECKSUMMED_BYTES = 78 + 78, 1024
 # Measured with btrfs-progs 7.1: what is written is 1.3 of what full leaves would have; blocks that
 # a transaction has replaced are free only after it.
 _MORE_PERCENT, _REPLACED_BYTES = 150, 8 * MIB
-# What has to be left: for the metadata that comes, and a data chunk, as a balance makes one before
-# it frees another.
-_LEAST_LEFT, _MOST_LEFT = 256 * MIB, 1024 * MIB
+# What has to be left for the metadata that comes until a balance packs the data chunks: one chunk
+# of it as the kernel makes them, and a fortieth of a larger filesystem. Of one of 10 GiB, 60 %
+# full, of which 30 updates have each replaced a fifth, 1.6 GiB are free in such pieces.
+_LEAST_LEFT, _MOST_LEFT, _LEFT_PART = 256 * MIB, 1024 * MIB, 40
 # What btrfs keeps for itself: an offset and an end.
 _RESERVED = ((0, MIB), (64 * MIB, 64 * MIB + _STRIPE), (256 << 30, (256 << 30) + _STRIPE))
 
@@ -65,7 +66,7 @@ class Room(NamedTuple):
     @staticmethod
     def left_bytes(size_bytes: int) -> int:
         """Return how much has to be left in a filesystem of a size, for who uses it then."""
-        return max(_LEAST_LEFT, min(_MOST_LEFT, size_bytes // 10))
+        return max(_LEAST_LEFT, min(_MOST_LEFT, size_bytes // _LEFT_PART))
 
 
 class _Chunks:
