@@ -70,6 +70,8 @@ def delete(host: Host, store: Store, snapshot: Snapshot, in_use: Roots) -> None:
     reason = obstacle(host, snapshot, in_use)
     if reason:
         hint = "'fs-rollback unpin' first." if snapshot.pinned else ""
+        if snapshot.id == in_use.waiting:
+            hint = "Boot the machine into its new root first."
         raise RefusedError(f"{snapshot.name} is not deleted: {reason}", hint=hint)
     _delete_trial(host, snapshot, in_use)
     store.delete(snapshot)
