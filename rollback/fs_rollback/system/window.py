@@ -12,8 +12,8 @@ from ..core.layout import Statement
 from ..core.pending import Pending
 from ..core.root_steps import Exchange
 from ..core.snapshot import Subvolume
-from ..errors import Error, KernelError, RefusedError
-from . import boot_sources, executor, generations
+from ..errors import Error, KernelError, RefusedError, kernel_errors
+from . import boot_sources, executor, generations, syscalls
 from .host import Host
 from .store import Store
 
@@ -152,6 +152,8 @@ def was_used(host: Host, window: Window) -> bool:
     journal, new = window.journal, window.new_root
     if journal is None or new is None or this_boot(host) == journal.boot_id:
         return False
+    with kernel_errors("sync", host.mount.source):
+        syscalls.sync_filesystem(host.top_fd)  # generations are read from the disk
     target = next((s for s in host.subvolumes if s.uuid == new.parent_uuid), None)
     return generations.is_changed(
         host, new.path, journal.generation, target.path if target else None, _OURS
