@@ -135,7 +135,7 @@ def _add_going(add: _Add) -> None:
         "have the next boot use a writable copy of a snapshot, once; it does not reboot",
     ).add_argument("snapshot", metavar="SNAPSHOT", help=_WHICH)
     _rolling(
-        add("undo", "rolling.undo", "take back the last rollback; a second one goes there again")
+        add("undo", "rolling.undo", "cancel a waiting rollback, or return to the root before the last one")
     )
     _settling(
         add(
@@ -245,8 +245,8 @@ def _settling(command: argparse.ArgumentParser) -> None:
     moment.add_argument(
         "--forget",
         action="store_true",
-        help="give up a rollback in whose place something else has put another root: that stays,"
-        " and nothing is moved or deleted",
+        help="drop a rollback whose new root another tool has replaced: keep the root that boots"
+        " now, move and delete nothing, pin the old root",
     )
     moment.add_argument(
         "--missed",
