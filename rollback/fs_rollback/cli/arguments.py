@@ -135,7 +135,11 @@ def _add_going(add: _Add) -> None:
         "have the next boot use a writable copy of a snapshot, once; it does not reboot",
     ).add_argument("snapshot", metavar="SNAPSHOT", help=_WHICH)
     _rolling(
-        add("undo", "rolling.undo", "cancel a waiting rollback, or return to the root before the last one")
+        add(
+            "undo",
+            "rolling.undo",
+            "cancel a waiting rollback, or return to the root before the last one",
+        )
     )
     _settling(
         add(
