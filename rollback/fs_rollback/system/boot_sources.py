@@ -26,11 +26,9 @@ from ..core.layout import (
 )
 from ..core.mount_options import subvolume_number, subvolume_path
 from ..core.snapshot import STORE, Subvolume
-from ..errors import KernelError
-from . import boot, files
+from . import boot, files, kernels
 from .host import Host
 
-_ENTRY_DIRECTORIES = ("boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries")
 COMMAND_LINE, DEFAULT_GRUB = "etc/kernel/cmdline", "etc/default/grub"
 
 
@@ -64,7 +62,7 @@ def deciding(
     """
     told = []
     if running and host.is_running:
-        told = [from_file("/proc/cmdline", running_command_line(), host.identity.is_meant)]
+        told = [from_file("/proc/cmdline", kernels.running_command_line(), host.identity.is_meant)]
     table = from_fstab("/etc/fstab", files.read_in_tree(tree, "etc/fstab") or "")
     firm = [line for line in (*told, table) if line is not None]
     present = host.root_id if root_id is None else root_id
@@ -158,22 +156,3 @@ def mount_points(host: Host) -> frozenset[str]:
     if host.is_running:
         points |= {mount.point for mount in host.mounts if mount.point != "/"}
     return frozenset(points)
-
-
-def entry_files(tree: int) -> list[str]:
-    """Return the paths of what lies among the boot entries of a tree (an open directory)."""
-    return [
-        f"{directory}/{name}"
-        for directory in _ENTRY_DIRECTORIES
-        for name in files.list_in_tree(tree, directory) or []
-    ]
-
-
-def running_command_line() -> str:
-    """Return the command line of the running kernel. Raises KernelError."""
-    path = "/proc/cmdline"
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError as error:
-        raise KernelError("read", path, error) from error

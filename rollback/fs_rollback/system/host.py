@@ -261,9 +261,7 @@ def overlaid(mounts: tuple[mountinfo.Mount, ...]) -> cmdline.RootArguments | Non
     mount = mountinfo.containing(mounts, "/")
     if mount is None or mount.fstype != "overlay" or is_chroot():
         return None
-    from . import boot_sources
-
-    return cmdline.root_arguments(boot_sources.running_command_line())
+    return cmdline.root_arguments(kernels.running_command_line())
 
 
 def _below_overlay(mounts: tuple[mountinfo.Mount, ...]) -> UnsupportedRootError | None:

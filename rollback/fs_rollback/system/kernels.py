@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kernels: which have modules in a tree, which the boot loader can start."""
+"""Kernels: which have modules in a tree, which a loader can start, what the running one is told."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ def running() -> str:
     """Return the version of the kernel that runs. Raises KernelError."""
     with kernel_errors("read", _RUNNING), open(_RUNNING, encoding="ascii") as file:
         return file.read().strip()
+
+
+def running_command_line() -> str:
+    """Return the command line of the running kernel. Raises KernelError."""
+    path, odd = "/proc/cmdline", "surrogateescape"
+    with kernel_errors("read", path), open(path, encoding="utf-8", errors=odd) as file:
+        return file.read()
 
 
 def running_without_modules(tree: int) -> str:

@@ -189,7 +189,7 @@ def remove(host: Host, layout: Layout, snapshot: Snapshot) -> list[str]:
 
 def _has_entries(host: Host) -> bool:
     """Whether there are entries of snapshots, without reading any: where none are wanted."""
-    return any(map(is_snapshot_name, map(os.path.basename, boot_sources.entry_files(host.root_fd))))
+    return any(map(is_snapshot_name, map(os.path.basename, places.entry_files(host.root_fd))))
 
 
 def _held(host: Host, found: Boot, present: Mapping[str, Bootable]) -> set[str]:

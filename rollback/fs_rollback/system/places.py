@@ -119,6 +119,15 @@ def _is_read(place: Place) -> bool:
         return any(files.status_of(directory, mark) is not None for mark in marks)
 
 
+def entry_files(tree: int) -> list[str]:
+    """Return the paths of what lies among the boot entries of a tree (an open directory)."""
+    return [
+        f"{point}/{ENTRIES}/{name}"
+        for point in POINTS
+        for name in files.list_in_tree(tree, f"{point}/{ENTRIES}") or []
+    ]
+
+
 def read(place: Place, name: str) -> str | None:
     """Return a text file of a place, None if there is none."""
     with files.opened(place.directory) as directory:

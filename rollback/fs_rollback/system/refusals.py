@@ -10,7 +10,7 @@ from ..core.layout import Layout
 from ..core.mountinfo import is_within, unescape
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import RefusedError
-from . import boot_sources, files, history
+from . import boot_sources, files, history, places
 from .host import Host, rpmdb_path
 
 
@@ -82,7 +82,7 @@ def refuse_what_is_not_mounted(host: Host) -> None:
     cannot be looked at then; nor the ESP, which decides where no boot entries are elsewhere.
     """
     wanted = {"/usr", "/etc", "/boot"}
-    if not boot_sources.entry_files(host.root_fd):
+    if not places.entry_files(host.root_fd):
         wanted |= {"/efi", "/boot/efi"}
     if rpmdb_path(host.root_fd) is None:
         wanted |= {"/var", "/var/lib", "/var/lib/rpm"}

@@ -20,7 +20,7 @@ from ..core.loaders import is_snapshot_name
 from ..core.mountinfo import Mount
 from ..core.snapshot import Subvolume
 from ..errors import Error, RefusedError, UnsupportedRootError
-from . import boot_sources, files, host, refusals, syscalls
+from . import files, host, kernels, places, syscalls
 from .host import Host
 
 
@@ -126,7 +126,7 @@ def aside(machine: Host) -> Optional[Aside]:
     if not machine.is_running:
         return None
     running = next((s for s in machine.subvolumes if s.id == machine.root_id), None)
-    told = cmdline.root_arguments(boot_sources.running_command_line()).flags
+    told = cmdline.root_arguments(kernels.running_command_line()).flags
     if running is None or not _is_named(told, running) or _has_own_fstab(machine, running):
         return None
     from . import rescue
@@ -134,7 +134,7 @@ def aside(machine: Host) -> Optional[Aside]:
     try:
         own, explicit = rescue.own_root(machine.top_fd, machine.mount.source, machine.identity)
         with files.opened(machine.path(own.path)) as tree:
-            is_other_system = refusals.is_stranger(machine, tree)
+            is_other_system = machine.is_stranger(tree)
     except Error:
         return None  # what is wrong with its files is told by who needs them
     if own.id == running.id or is_other_system or not (explicit or running.read_only):
@@ -208,13 +208,14 @@ def _is_named(options: Sequence[str], subvolume: Subvolume) -> bool:
 
 
 def _has_own_fstab(machine: Host, running: Subvolume) -> bool:
-    entry = fstab.root_entry(boot_sources.fstab_entries(machine.root_fd))
+    table = files.read_in_tree(machine.root_fd, "etc/fstab") or ""
+    entry = fstab.root_entry(fstab.parse(table))
     return entry is not None and _is_named(entry.options, running)
 
 
 def _entries_lead_to(machine: Host, subvolume: Subvolume) -> bool:
     """Whether a boot entry names a subvolume, one of a snapshot of ours aside."""
-    for path in boot_sources.entry_files(machine.root_fd):
+    for path in places.entry_files(machine.root_fd):
         if path.endswith(".conf") and not is_snapshot_name(os.path.basename(path)):
             text = files.read_in_tree(machine.root_fd, path) or ""
             if _is_named(cmdline.root_arguments(bls.parse(path, text).options).flags, subvolume):

@@ -13,7 +13,7 @@ from ..core.record import Kind, Record, Source, Transaction
 from ..core.retention import Action, Policy, Verdict, protection, retention
 from ..core.snapshot import STORE, Roots, Snapshot
 from ..errors import Error, RefusedError
-from . import boot_sources, btrfs, executor, kernels, menu, refusals, saved_kernels, trial
+from . import boot_sources, btrfs, executor, kernels, menu, places, refusals, saved_kernels, trial
 from .host import Host
 from .store import Store
 
@@ -87,7 +87,7 @@ def _delete_trial(host: Host, snapshot: Snapshot, in_use: Roots) -> None:
     name = trial_name(snapshot.name)
     trial = next((s for s in host.subvolumes if s.path == f"{STORE}/{name}"), None)
     moment = name.partition("_")[2]
-    has_entry = any(moment in path for path in boot_sources.entry_files(host.root_fd))
+    has_entry = any(moment in path for path in places.entry_files(host.root_fd))
     if snapshot.is_replaced or not (trial or has_entry):
         return
     used = {in_use.running, host.running_id, in_use.next, in_use.default, *in_use.mounted}

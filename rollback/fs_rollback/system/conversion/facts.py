@@ -18,7 +18,7 @@ from ...core.conversion.point import Facts, Volume
 from ...core.conversion.preparation import FSTAB, SAVED
 from ...core.fstab import Entry
 from ...errors import ProcessError, RefusedError, kernel_errors
-from .. import boot, boot_sources, devices, files, process, syscalls
+from .. import boot, boot_sources, devices, files, kernels, process, syscalls
 from . import command_lines, contents, images, loading, state
 from .machine import LAYOUT, Ext4Machine
 
@@ -172,7 +172,7 @@ def _names(machine: Ext4Machine, found: Optional[boot.Boot]) -> Iterator[tuple[s
     kept = files.read_in_tree(machine.root_fd, "etc/kernel/cmdline")
     lines.append(("/etc/kernel/cmdline", kept or ""))
     if machine.is_running:
-        lines.append(("/proc/cmdline", boot_sources.running_command_line()))
+        lines.append(("/proc/cmdline", kernels.running_command_line()))
     said = {(where, cmdline.root_arguments(line).root) for where, line in lines}
     yield from sorted((where, spec) for where, spec in said if spec)
 
