@@ -15,17 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Callable, NamedTuple
 
-from ..core import cmdline, fstab
-from ..core.layout import Statement, from_file, from_fstab
+from ..core import fstab
 from ..core.mountinfo import is_within
-from ..core.snapshot import STORE, Subvolume
-from ..errors import Error, RefusedError, UnsupportedRootError, kernel_errors, require_root
+from ..errors import Error, RefusedError, kernel_errors, require_root
 from . import (
     boot_sources,
-    btrfs,
     devices,
     files,
     host,
+    own_root,
     process,
     syscalls,
     trial,
@@ -50,13 +48,6 @@ _PLACES = (
     "/var/lib/rpm",
 )
 _MADE_AT_BOOT = ("tmpfs", "ramfs")
-
-
-class System(NamedTuple):
-    """A subvolume with /usr and /etc, and what its own files say about the root."""
-
-    subvolume: Subvolume
-    statements: tuple[Statement, ...]
 
 
 class _Filesystem(NamedTuple):
@@ -161,7 +152,7 @@ def _mounted_root(
     device = filesystem.device
     try:
         if root_id is None:
-            root_id = own_root(top, device, filesystem.identity)[0].id
+            root_id = own_root.find(top, device, filesystem.identity)[0].id
         with kernel_errors("mount the root of", device), files.opened(directory) as place:
             syscalls.mount_subvolume(device, root_id, place, read_only=filesystem.read_only)
     finally:
@@ -171,19 +162,6 @@ def _mounted_root(
     finally:
         with kernel_errors("unmount", directory):
             syscalls.detach(directory)
-
-
-def own_root(top: int, device: str, identity: Identity) -> tuple[Subvolume, bool]:
-    """Return the root of the one system on a btrfs, and whether a line of its own names it.
-
-    `top` is its open top level. Raises what `choose` raises, KernelError.
-    """
-    path = f"/proc/self/fd/{top}"
-    default_id = btrfs.default_subvolume(path)
-    found = systems(top, btrfs.subvolumes(path), default_id, identity)
-    chosen = choose(found, default_id, device)
-    lines = next(system.statements for system in found if system.subvolume == chosen)
-    return chosen, not all(line.silent for line in lines)
 
 
 def _open_top_level(device: str, uuid: str, *, beside: bool) -> tuple[int, bool]:
@@ -214,90 +192,6 @@ def identify(top: int, device: str, uuid: str, *, is_attached: bool) -> Identity
     with kernel_errors("list the devices of", device):
         paths = [*syscalls.device_paths(top), device]
     return of_btrfs(uuid, paths, is_attached=is_attached)
-
-
-def systems(
-    top: int, subvolumes: Sequence[Subvolume], default_id: int, identity: Identity
-) -> tuple[System, ...]:
-    """Return the subvolumes that hold a system; of those in the store only the default one.
-
-    `top` is an open directory, the top level. Raises KernelError.
-    """
-    found = []
-    for subvolume in subvolumes:
-        if is_within("/" + subvolume.path, f"/{STORE}") and subvolume.id != default_id:
-            continue
-        with kernel_errors("open", "/" + subvolume.path):
-            flags = os.O_RDONLY | os.O_DIRECTORY
-            tree = syscalls.open_in_root(top, subvolume.path or ".", flags, follow=False)
-        try:
-            # Users make subvolumes too, and could write any fstab into them; root's are root's.
-            ours = os.fstat(tree).st_uid == 0
-            if ours and all(files.inode_of(tree, name) is not None for name in ("usr", "etc")):
-                found.append(System(subvolume, _statements(tree, identity)))
-        finally:
-            os.close(tree)
-    return tuple(found)
-
-
-def _statements(tree: int, identity: Identity) -> tuple[Statement, ...]:
-    """Return what a tree's fstab and /etc/kernel/cmdline say about a root on this filesystem.
-
-    A copy on another disk names its origin by its device: only what is another for certain is.
-    """
-    table = files.read_in_tree(tree, "etc/fstab") or ""
-    line = cmdline.of_file(files.read_in_tree(tree, "etc/kernel/cmdline") or "")
-    root = fstab.root_entry(fstab.parse(table))
-    found = []
-    if root is not None and identity.is_meant(root.spec) is not False:
-        # What says nonsense says nothing: any subvolume may hold some container's files.
-        with suppress(RefusedError):
-            found.append(from_fstab("/etc/fstab", table))
-    with suppress(RefusedError):
-        found.append(from_file("/etc/kernel/cmdline", line, identity.is_meant))
-    return tuple(statement for statement in found if statement is not None)
-
-
-def choose(found: Sequence[System], default_id: int, device: str) -> Subvolume:
-    """Return the root of the one system that names itself; `device` is for the messages.
-
-    A system names itself if a line of it has its path or its ID, or if its lines leave the choice
-    to the default subvolume, and it is that one. Names count, not what was booted last: after a
-    rollback the new root has the name. Raises UnsupportedRootError if none does, RefusedError if
-    several do.
-    """
-    fitting = [system.subvolume for system in found if _names_itself(system, default_id)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if not found:
-        raise UnsupportedRootError(
-            f"{device} holds no system: no subvolume on it has /usr and /etc",
-            hint="'lsblk --fs' lists all devices and what is on them.",
-        )
-    paths = [s.path or "/" for s in (fitting or [system.subvolume for system in found])]
-    hint = (
-        f"Mount the one that is meant: mount -o subvol={paths[0]} {device} /mnt; then give"
-        " --root /mnt instead of --device."
-    )
-    if fitting:
-        raise RefusedError(f"{device} holds several systems: {', '.join(paths)}", hint=hint)
-    raise UnsupportedRootError(
-        f"no subvolume on {device} names itself as / in its /etc/fstab; there are"
-        f" {', '.join(paths[:8])}" + (" and more" if len(paths) > 8 else ""),
-        hint=hint,
-    )
-
-
-def _names_itself(system: System, default_id: int) -> bool:
-    explicit = [statement for statement in system.statements if not statement.silent]
-    if not explicit:
-        return bool(system.statements) and system.subvolume.id == default_id
-    return any(
-        s.subvolume == system.subvolume.path
-        if s.subvolume is not None
-        else s.subvolume_id == system.subvolume.id
-        for s in explicit
-    )
 
 
 def needed(entries: Sequence[fstab.Entry]) -> tuple[fstab.Entry, ...]:

@@ -20,7 +20,7 @@ from ..core.loaders import is_snapshot_name
 from ..core.mountinfo import Mount
 from ..core.snapshot import Subvolume
 from ..errors import Error, RefusedError, UnsupportedRootError
-from . import files, host, kernels, places, syscalls
+from . import files, host, kernels, own_root, places, syscalls
 from .host import Host
 
 
@@ -129,10 +129,8 @@ def aside(machine: Host) -> Optional[Aside]:
     told = cmdline.root_arguments(kernels.running_command_line()).flags
     if running is None or not _is_named(told, running) or _has_own_fstab(machine, running):
         return None
-    from . import rescue
-
     try:
-        own, explicit = rescue.own_root(machine.top_fd, machine.mount.source, machine.identity)
+        own, explicit = own_root.find(machine.top_fd, machine.mount.source, machine.identity)
         with files.opened(machine.path(own.path)) as tree:
             is_other_system = machine.is_stranger(tree)
     except Error:
