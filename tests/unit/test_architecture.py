@@ -101,8 +101,7 @@ def test_what_is_foreign_is_imported_in_one_place(path: Path) -> None:
 def test_only_the_command_leaves_the_mount_namespace(path: Path) -> None:
     """There is no way back, and in dnf's process that would take the machine's mounts from it."""
     imported = any(f"{name}.".startswith("fs_rollback.system.rescue.") for name in _imports(path))
-    # trial.py does what the command line does, for it alone.
-    assert imported == (_name(path) in ("cli/main.py", "cli/converting.py", "system/trial.py"))
+    assert imported == (_name(path) in ("cli/main.py", "cli/converting.py"))
     if _name(path) not in ("system/rescue.py", "system/syscalls.py"):
         assert "unshare" not in path.read_text()
 

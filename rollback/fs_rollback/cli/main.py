@@ -112,10 +112,10 @@ def _on_device(args: argparse.Namespace) -> Iterator[None]:
     if args.device is None and (not args.trial or os.geteuid() != 0):
         yield
         return
-    from ..system import rescue, trial
+    from ..system import rescue
     from .session import note
 
-    with trial.system(note) if args.trial else rescue.mounted(args.device, note) as root:
+    with rescue.mounted_own(note) if args.trial else rescue.mounted(args.device, note) as root:
         args.root = root
         yield
 

@@ -21,6 +21,7 @@ from ..errors import Error, RefusedError, kernel_errors, require_root
 from . import (
     boot_sources,
     devices,
+    executor,
     files,
     host,
     own_root,
@@ -28,6 +29,7 @@ from . import (
     syscalls,
     trial,
     untouched,
+    window,
 )
 from .identity import KERNEL_NAME, Identity, of_btrfs
 
@@ -80,11 +82,37 @@ def mounted(given: str, note: Note) -> Iterator[str]:
     top, read_only = _open_top_level(device, uuid, beside=beside)
     identity = identify(top, device, uuid, is_attached=beside)
     filesystem = _Filesystem(device, identity, read_only)
-    root_id = trial.replaced_now(top) if beside else None
+    root_id = _replaced_now(top) if beside else None
     with _directory() as directory, _mounted_root(filesystem, top, directory, root_id):
         with files.opened(directory) as tree:
             _mount_entries(filesystem, tree, note)
         yield directory
+
+
+def _replaced_now(top: int) -> int | None:
+    """Return the ID of the root that a rollback of this boot has replaced; None without one.
+
+    `top` is an open top level. While that waits for its reboot the old root is the one to work on,
+    as if the machine ran it, so that the rollback can be taken back.
+    """
+    journal = executor.glance(top)
+    return journal.old_id if journal and journal.boot_id == window.boot_id() else None
+
+
+@contextmanager
+def mounted_own(note: Note) -> Iterator[str]:
+    """Mount the own root of a machine that runs a snapshot of ours, and give its directory.
+
+    Raises what `mounted` raises.
+    """
+    told = host.overlaid(host.read_mounts())
+    if told is not None:
+        device = told.root
+    else:
+        with host.opened("/") as machine:
+            device = machine.mount.source
+    with mounted(device, note) as root:
+        yield root
 
 
 def take_own_mounts(purpose: str = "this process") -> None:

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 from ..core import bls, cmdline, fstab
 from ..core.loaders import is_snapshot_name
@@ -44,24 +43,6 @@ def _hint(uuid: str) -> str:
         f"'fs-rollback rollback --device UUID={uuid}' rolls its own root back from here, too; all"
         " other commands work on it with the same --device."
     )
-
-
-@contextmanager
-def system(note: Callable[[str], None]) -> Iterator[str]:
-    """Mount the own root of a machine that runs a snapshot of ours, and give its directory.
-
-    Raises what rescue.mounted raises.
-    """
-    from . import rescue
-
-    told = host.overlaid(host.read_mounts())
-    if told is not None:
-        device = told.root
-    else:
-        with host.opened("/") as machine:
-            device = machine.mount.source
-    with rescue.mounted(device, note) as root:
-        yield root
 
 
 def is_beside(device: str, uuid: str) -> bool:
@@ -103,18 +84,6 @@ def is_aside() -> bool:
             return aside(machine) is not None
     except Error:
         return False
-
-
-def replaced_now(top: int) -> Optional[int]:
-    """Return the ID of the root that a rollback of this boot has replaced; None without one.
-
-    `top` is an open top level. While that waits for its reboot the old root is the one to work on,
-    as if the machine ran it, so that the rollback can be taken back.
-    """
-    from . import executor, window
-
-    journal = executor.glance(top)
-    return journal.old_id if journal and journal.boot_id == window.boot_id() else None
 
 
 def aside(machine: Host) -> Optional[Aside]:
