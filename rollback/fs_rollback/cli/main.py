@@ -100,11 +100,12 @@ def _on_device(args: argparse.Namespace) -> Iterator[None]:
 
     That is the system that --device names, or this machine's own root if it runs a trial.
     """
-    from ..system import host
+    args.trial = ""
+    # Settling is early at boot, and about the boot that this is: nothing to mount for it.
+    if args.device is None and args.root == "/" and args.command[0] != "settling":
+        from ..system import trial
 
-    args.trial = host.trial_of() if args.device is None and args.root == "/" else ""
-    if args.command[0] == "settling" and args.trial:
-        args.trial = ""  # early at boot, and about the boot that this is: nothing to mount for it
+        args.trial = trial.of_snapshot()
     # No btrfs yet, or one that must not be mounted, or that has to come up first.
     if args.command[0] == "converting" or (args.command[0] == "finishing" and args.device):
         yield

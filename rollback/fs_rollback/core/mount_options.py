@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Optional
 
-from .snapshot import TOP_LEVEL_ID
+from .snapshot import TOP_LEVEL_ID, Subvolume
 
 _NAME, _NUMBER = "subvol=", "subvolid="
 # kstrtoull() with base 0: what begins with 0 is octal, with 0x hexadecimal.
@@ -42,6 +42,12 @@ def subvolume_number(options: Sequence[str]) -> Optional[int]:
         if option.startswith(_NUMBER):
             return _number(option[len(_NUMBER) :])
     return None
+
+
+def is_named(options: Sequence[str], subvolume: Subvolume) -> bool:
+    """Whether mount options name a subvolume, by its path or by its ID."""
+    paths = [o[len(_NAME) :].strip("/") for o in options if o.startswith(_NAME)]
+    return paths[-1:] == [subvolume.path] or f"{_NUMBER}{subvolume.id}" in options
 
 
 def _number(text: str) -> int:

@@ -26,7 +26,7 @@ from ..core.layout import (
 )
 from ..core.mount_options import subvolume_number, subvolume_path
 from ..core.snapshot import STORE, Subvolume
-from . import boot, files, kernels
+from . import boot, files, kernels, trial
 from .host import Host
 
 COMMAND_LINE, DEFAULT_GRUB = "etc/kernel/cmdline", "etc/default/grub"
@@ -34,8 +34,6 @@ COMMAND_LINE, DEFAULT_GRUB = "etc/kernel/cmdline", "etc/default/grub"
 
 def read_layout(host: Host) -> Layout:
     """Return how the machine finds its root. Raises RefusedError where no rollback is possible."""
-    from . import trial
-
     aside = trial.aside(host)
     if aside is not None:
         raise aside.refusal()

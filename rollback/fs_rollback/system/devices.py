@@ -8,7 +8,14 @@ import re
 import stat
 from collections.abc import Sequence
 
-from ..errors import ProcessError, RefusedError, UnsupportedRootError, UsageError, kernel_errors
+from ..errors import (
+    Error,
+    ProcessError,
+    RefusedError,
+    UnsupportedRootError,
+    UsageError,
+    kernel_errors,
+)
 from . import process
 
 # The tags of mount(8), and the names of udev's folders of links: /dev/disk/by-NAME/VALUE.
@@ -147,6 +154,14 @@ def btrfs_uuid(device: str) -> str:
     if kind == "btrfs":
         return found["UUID"]
     raise other_than("btrfs", device, found)
+
+
+def is_btrfs(spec: str, uuid: str) -> bool:
+    """Whether a path or a tag means a device of that btrfs; False where it means none there is."""
+    try:
+        return btrfs_uuid(find(spec)).lower() == uuid.lower()
+    except Error:
+        return False
 
 
 def other_than(wanted: str, device: str, found: dict[str, str]) -> UnsupportedRootError:

@@ -9,16 +9,17 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from ..core import cmdline, fstab, mountinfo
-from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
-from ..core.snapshot import STORE, Subvolume
+from ..core.mount_options import is_named
+from ..core.snapshot import Subvolume
 from ..errors import (
+    Error,
     KernelError,
     RefusedError,
     UnsupportedRootError,
     kernel_errors,
     require_root,
 )
-from . import btrfs, files, identity, kernels, syscalls
+from . import btrfs, devices, files, identity, kernels, syscalls
 from .identity import Identity
 
 # Fedora's place, that of EL 8 and 9; and where rpm is told which.
@@ -101,21 +102,17 @@ class Host:
             return 0
         told = overlaid(self.mounts)
         if told is not None:
-            from . import trial
-
-            return trial.below_overlay(self, told)
+            return self._below_overlay(told)
         mount = mountinfo.containing(self.mounts, "/")
         ours = mount is not None and mount.device == self.mount.device
         return btrfs.subvolume_id("/") if ours else 0
 
-    @cached_property
-    def is_beside_trial(self) -> bool:
-        """Whether this is the own root of a machine that runs something else of it (trial.py)."""
-        if self.is_running or self.running_id in (0, self.root_id):
-            return False
-        from . import trial
-
-        return trial.runs_beside()
+    def _below_overlay(self, told: cmdline.RootArguments) -> int:
+        """Return the ID of what an overlay on / was put over, 0 on another filesystem."""
+        if not devices.is_btrfs(told.root, self.uuid):
+            return 0
+        named = (s.id for s in self.subvolumes if is_named(told.flags, s))
+        return next(named, self.default_id)
 
     @cached_property
     def subvolumes(self) -> tuple[Subvolume, ...]:
@@ -231,28 +228,6 @@ def _namespace(process: str) -> str:
         return ""
 
 
-def trial_of() -> str:
-    """Return the name of the snapshot that this machine runs, or a copy of it; "" if it does not.
-
-    A snapshot itself, with or without an overlay, is run where somebody has told the boot loader
-    so, and not where it was made the root by hand.
-    """
-    mounts = read_mounts()
-    mount = mountinfo.containing(mounts, "/")
-    told = overlaid(mounts)
-    path = mount.root if mount is not None and mount.fstype == "btrfs" else ""
-    if told is not None:
-        path = "/" + next((f[7:].strip("/") for f in told.flags if f.startswith("subvol=")), "")
-    moment = path.rpartition("_")[2]
-    if path == f"/{STORE}/{TRIAL_PREFIX}{moment}" and is_moment(moment):
-        return SNAPSHOT_PREFIX + moment
-    if path == f"/{STORE}/{SNAPSHOT_PREFIX}{moment}" and is_moment(moment):
-        from . import trial
-
-        return path[len(STORE) + 2 :] if told is not None or trial.is_aside() else ""
-    return ""
-
-
 def overlaid(mounts: tuple[mountinfo.Mount, ...]) -> cmdline.RootArguments | None:
     """Return what the kernel was told of the root that lies below an overlay on /.
 
@@ -264,10 +239,26 @@ def overlaid(mounts: tuple[mountinfo.Mount, ...]) -> cmdline.RootArguments | Non
     return cmdline.root_arguments(kernels.running_command_line())
 
 
-def _below_overlay(mounts: tuple[mountinfo.Mount, ...]) -> UnsupportedRootError | None:
-    from . import trial
+def overlay_refusal(mounts: tuple[mountinfo.Mount, ...]) -> UnsupportedRootError | None:
+    """Return what to say where / is an overlay over a btrfs; None if that is not known."""
+    told = overlaid(mounts)
+    try:
+        uuid = devices.btrfs_uuid(devices.find(told.root)) if told is not None else ""
+    except Error:
+        return None
+    if not uuid:
+        return None
+    return UnsupportedRootError(
+        "/ is an overlay, and not the machine's own root", hint=hint_of_own_root(uuid)
+    )
 
-    return trial.overlay_refusal(mounts)
+
+def hint_of_own_root(uuid: str) -> str:
+    """Return what is possible on a machine that runs something else than its own root."""
+    return (
+        f"'fs-rollback rollback --device UUID={uuid}' rolls its own root back from here, too; all"
+        " other commands work on it with the same --device."
+    )
 
 
 def is_chroot() -> bool:
@@ -330,7 +321,7 @@ def opened(root: str = "/") -> Iterator[Host]:
     mounts = read_mounts()
     mount = mountinfo.containing(mounts, path)
     if mount is None or mount.fstype != "btrfs":
-        if path == "/" and (below := _below_overlay(mounts)):
+        if path == "/" and (below := overlay_refusal(mounts)):
             raise below
         kind = mount.fstype if mount else "not mounted"
         hint = "Snapshots and rollbacks need a btrfs root."

@@ -68,7 +68,7 @@ def unprotected(root: str = "/") -> Unprotected | None:
     if any(os.path.exists(os.path.join(root, path)) for path in _CONTAINER_MARKS):
         return Unprotected("this is a container", True)
     if not host.is_btrfs_root(root):
-        if root == "/" and trial.overlay_refusal(host.read_mounts()) is not None:
+        if root == "/" and host.overlay_refusal(host.read_mounts()) is not None:
             said = "no snapshot: / is an overlay, and its changes are not in the machine's own root"
             return Unprotected(said, False)
         return Unprotected("/ is not a btrfs subvolume", True)

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, Optional
 
-from ..core import bls, cmdline, fstab
+from ..core import bls, cmdline, fstab, mountinfo
 from ..core.loaders import is_snapshot_name
-from ..core.mountinfo import Mount
-from ..core.snapshot import Subvolume
-from ..errors import Error, RefusedError, UnsupportedRootError
-from . import files, host, kernels, own_root, places, syscalls
+from ..core.mount_options import is_named
+from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
+from ..core.snapshot import STORE, Subvolume
+from ..errors import Error, RefusedError
+from . import devices, files, host, kernels, own_root, places, syscalls
 from .host import Host
 
 
@@ -34,15 +35,28 @@ class Aside(NamedTuple):
         """Return what to say where the own root is meant: one command that works on it."""
         return RefusedError(
             f"this machine runs /{self.running}, and not its own root, /{self.own}",
-            hint=_hint(self.uuid),
+            hint=host.hint_of_own_root(self.uuid),
         )
 
 
-def _hint(uuid: str) -> str:
-    return (
-        f"'fs-rollback rollback --device UUID={uuid}' rolls its own root back from here, too; all"
-        " other commands work on it with the same --device."
-    )
+def of_snapshot() -> str:
+    """Return the name of the snapshot that this machine runs, or a copy of it; "" if it does not.
+
+    A snapshot itself, with or without an overlay, is run where somebody has told the boot loader
+    so, and not where it was made the root by hand.
+    """
+    mounts = host.read_mounts()
+    mount = mountinfo.containing(mounts, "/")
+    told = host.overlaid(mounts)
+    path = mount.root if mount is not None and mount.fstype == "btrfs" else ""
+    if told is not None:
+        path = "/" + next((f[7:].strip("/") for f in told.flags if f.startswith("subvol=")), "")
+    moment = path.rpartition("_")[2]
+    if path == f"/{STORE}/{TRIAL_PREFIX}{moment}" and is_moment(moment):
+        return SNAPSHOT_PREFIX + moment
+    if path == f"/{STORE}/{SNAPSHOT_PREFIX}{moment}" and is_moment(moment):
+        return path[len(STORE) + 2 :] if told is not None or is_aside() else ""
+    return ""
 
 
 def is_beside(device: str, uuid: str) -> bool:
@@ -53,7 +67,7 @@ def is_beside(device: str, uuid: str) -> bool:
     """
     told = host.overlaid(host.read_mounts())
     if told is not None:
-        return _is_filesystem(told.root, uuid)
+        return devices.is_btrfs(told.root, uuid)
     with files.opened("/") as root:
         try:
             ours = syscalls.filesystem_uuid(root)
@@ -74,7 +88,18 @@ def is_beside(device: str, uuid: str) -> bool:
 
 def runs_beside() -> bool:
     """Whether the machine runs anything but its own root, as far as can be told."""
-    return bool(host.overlaid(host.read_mounts()) or host.trial_of() or is_aside())
+    return bool(host.overlaid(host.read_mounts()) or of_snapshot() or is_aside())
+
+
+@lru_cache(maxsize=1)
+def is_beside_trial(machine: Host) -> bool:
+    """Whether this is the own root of a machine that runs something else of it.
+
+    Found out once for a machine, as all that is known of one: what runs does not change.
+    """
+    if machine.is_running or machine.running_id in (0, machine.root_id):
+        return False
+    return runs_beside()
 
 
 def is_aside() -> bool:
@@ -90,13 +115,13 @@ def aside(machine: Host) -> Optional[Aside]:
     """Return what a running machine was booted into, if that is not its own root; None if it is.
 
     Only where the boot loader was told so, and where another subvolume names itself as the root of
-    the same system. A trial (host.trial_of) names itself too: it is none of these.
+    the same system. A trial (of_snapshot) names itself too: it is none of these.
     """
     if not machine.is_running:
         return None
     running = next((s for s in machine.subvolumes if s.id == machine.root_id), None)
     told = cmdline.root_arguments(kernels.running_command_line()).flags
-    if running is None or not _is_named(told, running) or _has_own_fstab(machine, running):
+    if running is None or not is_named(told, running) or _has_own_fstab(machine, running):
         return None
     try:
         own, explicit = own_root.find(machine.top_fd, machine.mount.source, machine.identity)
@@ -113,7 +138,7 @@ def aside(machine: Host) -> Optional[Aside]:
 
 def runs_other_root(machine: Host) -> bool:
     """Whether this is the running system, and its root not the machine's own."""
-    return machine.is_running and bool(host.trial_of() or aside(machine))
+    return machine.is_running and bool(of_snapshot() or aside(machine))
 
 
 def before_changes(machine: Host) -> str:
@@ -122,7 +147,7 @@ def before_changes(machine: Host) -> str:
         return ""
     boot = files.device_of(machine.root_fd, "boot/.")
     but = "" if boot == os.fstat(machine.root_fd).st_dev else ", except in /boot"
-    name = host.trial_of()
+    name = of_snapshot()
     if name:
         return (
             f"this machine runs a trial of {name}: what is changed now goes with that{but}. To keep"
@@ -137,47 +162,10 @@ def before_changes(machine: Host) -> str:
     )
 
 
-def below_overlay(machine: Host, told: cmdline.RootArguments) -> int:
-    """Return the ID of the subvolume that an overlay on / was put over, 0 on another filesystem."""
-    if not _is_filesystem(told.root, machine.uuid):
-        return 0
-    named = (s.id for s in machine.subvolumes if _is_named(told.flags, s))
-    return next(named, machine.default_id)
-
-
-def overlay_refusal(mounts: tuple[Mount, ...]) -> Optional[UnsupportedRootError]:
-    """Return what to say where / is an overlay over a btrfs; None if that is not known."""
-    from . import devices
-
-    told = host.overlaid(mounts)
-    try:
-        uuid = devices.btrfs_uuid(devices.find(told.root)) if told is not None else ""
-    except Error:
-        return None
-    if not uuid:
-        return None
-    return UnsupportedRootError("/ is an overlay, and not the machine's own root", hint=_hint(uuid))
-
-
-def _is_filesystem(spec: str, uuid: str) -> bool:
-    from . import devices
-
-    try:
-        return devices.btrfs_uuid(devices.find(spec)).lower() == uuid.lower()
-    except Error:
-        return False
-
-
-def _is_named(options: Sequence[str], subvolume: Subvolume) -> bool:
-    """Whether mount options name a subvolume, by its path or by its ID."""
-    paths = [o[len("subvol=") :].strip("/") for o in options if o.startswith("subvol=")]
-    return paths[-1:] == [subvolume.path] or f"subvolid={subvolume.id}" in options
-
-
 def _has_own_fstab(machine: Host, running: Subvolume) -> bool:
     table = files.read_in_tree(machine.root_fd, "etc/fstab") or ""
     entry = fstab.root_entry(fstab.parse(table))
-    return entry is not None and _is_named(entry.options, running)
+    return entry is not None and is_named(entry.options, running)
 
 
 def _entries_lead_to(machine: Host, subvolume: Subvolume) -> bool:
@@ -185,6 +173,6 @@ def _entries_lead_to(machine: Host, subvolume: Subvolume) -> bool:
     for path in places.entry_files(machine.root_fd):
         if path.endswith(".conf") and not is_snapshot_name(os.path.basename(path)):
             text = files.read_in_tree(machine.root_fd, path) or ""
-            if _is_named(cmdline.root_arguments(bls.parse(path, text).options).flags, subvolume):
+            if is_named(cmdline.root_arguments(bls.parse(path, text).options).flags, subvolume):
                 return True
     return False

@@ -13,7 +13,7 @@ from ..core.pending import Pending
 from ..core.root_steps import Exchange
 from ..core.snapshot import Subvolume
 from ..errors import Error, KernelError, RefusedError, kernel_errors
-from . import boot_sources, executor, generations, syscalls
+from . import boot_sources, executor, generations, syscalls, trial
 from .host import Host
 from .store import Store
 
@@ -72,7 +72,7 @@ def boot_of(host: Host) -> str:
 
     A machine that runs a trial of a snapshot runs, if not from its own root.
     """
-    return boot_id() if host.is_running or host.is_beside_trial else ""
+    return boot_id() if host.is_running or trial.is_beside_trial(host) else ""
 
 
 def this_boot(host: Host) -> str:
@@ -95,7 +95,7 @@ def look(host: Host, store: Store | None) -> Window:
     boot = boot_of(host)
     is_new_boot = boot not in ("", journal.boot_id)
     came_up = is_new_boot and new is not None and new.id == host.root_id
-    if (came_up and not host.is_beside_trial) or found.is_undone_by_hand:
+    if (came_up and not trial.is_beside_trial(host)) or found.is_undone_by_hand:
         return found
     if is_new_boot:
         return found._replace(waiting=Waiting.ELSEWHERE)
@@ -114,9 +114,9 @@ def explain(host: Host, window: Window) -> Explanation:
     """Return why another root runs than the one that the rollback made, and what to do."""
     if window.is_displaced:
         return displaced(host, window)
-    number = host.running_id if host.is_beside_trial else host.root_id
+    number = host.running_id if trial.is_beside_trial(host) else host.root_id
     running = next((s for s in host.subvolumes if s.id == number), None)
-    if host.is_beside_trial:
+    if trial.is_beside_trial(host):
         told = Statement(elsewhere.RUNNING, "", running.path if running else None, None, True)
         return elsewhere.explain(running, window.new_root, host.default_id, (told,))
     try:
@@ -174,7 +174,7 @@ def refuse_while_waiting(host: Host, window: Window) -> None:
         return
     if window.is_displaced:
         raise _refused(displaced(host, window))
-    if not host.is_beside_trial:
+    if not trial.is_beside_trial(host):
         raise RefusedError(
             "a rollback was made, but this boot did not use its root",
             hint="Reboot and choose the machine's usual boot entry; or 'fs-rollback undo' makes the"
@@ -185,7 +185,7 @@ def refuse_while_waiting(host: Host, window: Window) -> None:
 def refuse_to_take_back(host: Host, window: Window) -> None:
     """Raise RefusedError where a waiting rollback cannot be taken back, with the way out."""
     ours = [root.id for root in (window.old_root, window.new_root) if root is not None]
-    if not (host.is_running or host.is_beside_trial or host.root_id in ours):
+    if not (host.is_running or trial.is_beside_trial(host) or host.root_id in ours):
         named = host.mount.source if host.is_temporary else host.root
         raise RefusedError(
             f"{named} is neither root of the rollback that waits on this filesystem",
