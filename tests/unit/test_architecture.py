@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -61,10 +61,13 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Give the absolute name of everything that a file imports, wherever in it."""
+def _imports(path: Path, nodes: Iterable[ast.AST] | None = None) -> Iterator[str]:
+    """Give the absolute name of everything that a file imports, wherever in it.
+
+    `nodes` are those of its nodes that count, if not all do.
+    """
     parts = ["fs_rollback", *path.relative_to(PACKAGE).parts] if PACKAGE in path.parents else []
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(_tree(path)) if nodes is None else nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -84,6 +87,58 @@ def test_imports_point_down_only(path: Path) -> None:
     ours = [name for name in _imports(path) if name.split(".")[0] == "fs_rollback"]
     wrong = [name for name in ours if _layer_of(name) not in LAYERS[_layer(path)]]
     assert wrong == []
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """Give every node but those that only a type checker reads."""
+    yield tree
+    children = list(ast.iter_child_nodes(tree))
+    if isinstance(tree, ast.If) and ast.unparse(tree.test).endswith("TYPE_CHECKING"):
+        children = list(tree.orelse)
+    for child in children:
+        yield from _executed(child)
+
+
+def _arrows() -> dict[str, set[str]]:
+    """Return which modules of the package each of them imports, at once or when it is called."""
+    modules = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ["fs_rollback", *path.relative_to(PACKAGE).with_suffix("").parts]
+        modules[".".join(part for part in parts if part != "__init__")] = path
+    found = {}
+    for module, path in modules.items():
+        names = ((n, n.rpartition(".")[0]) for n in _imports(path, _executed(_tree(path))))
+        targets = {next((n for n in tried if n in modules), module) for tried in names}
+        found[module] = targets - {module}
+    return found
+
+
+def _circles(arrows: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Return what is left when all is taken away that leads nowhere, or that nothing leads to."""
+    left = {module: set(targets) for module, targets in arrows.items()}
+    while True:
+        led_to = set().union(*left.values())
+        kept = {module for module in left if left[module] and module in led_to}
+        if kept == set(left):
+            return left
+        left = {module: left[module] & kept for module in kept}
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    assert _circles(_arrows()) == {}
+
+
+def test_the_rule_sees_circles_and_late_imports() -> None:
+    arrows = _arrows()
+    store = "fs_rollback.system.store"
+    assert "fs_rollback.system.reclaim" in arrows[store], "imported in a function"
+    assert "fs_rollback.errors" in arrows["fs_rollback.system.conversion.facts"]
+    assert "fs_rollback.system.settling" in arrows["fs_rollback.cli.settling"]
+    tree = ast.parse("if TYPE_CHECKING:\n    import a\nelse:\n    import b")
+    seen = [ast.unparse(node) for node in _executed(tree) if isinstance(node, ast.Import)]
+    assert seen == ["import b"]
+    circle = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}
+    assert _circles(circle) == {"b": {"c"}, "c": {"b"}}
 
 
 @pytest.mark.parametrize("path", FILES, ids=_name)
