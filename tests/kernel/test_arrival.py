@@ -298,7 +298,7 @@ def test_what_the_new_root_has_written_is_never_touched(
     assert not journal_of(machine).exists()
 
 
-def test_a_journal_of_an_older_program_brings_nothing(named: Machine) -> None:
+def test_a_journal_of_an_older_program_brings_nothing_and_says_so(named: Machine) -> None:
     rolled_back(named)
     (named.root / "var/log/messages").write_text("old root's\n")
     data = json.loads(journal_of(named).read_text())
@@ -306,5 +306,7 @@ def test_a_journal_of_an_older_program_brings_nothing(named: Machine) -> None:
     journal_of(named).write_text(json.dumps(data))
     reboot(named)
     ended = arrive(named)
-    assert (ended.code, "came up in the new root" in ended.out) == (0, True)
+    assert (ended.code, "came up in the new root" in ended.out) == (1, True)
+    assert "/var/log since cannot be told" in ended.err
+    assert "is pinned" in ended.out
     assert named.read("var/log/messages") == "user's 1\n"

@@ -19,6 +19,7 @@ from fs_rollback.system import history, host, store, upkeep
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.machine import Machine
+from tests.kernel.reboots import arrive, reboot
 from tests.kernel.test_store import edit_record, read_record
 
 BATTERY = datetime(2015, 1, 1, tzinfo=timezone.utc)  # where a clock without one begins
@@ -61,7 +62,8 @@ def test_a_rollback_while_the_clock_has_no_battery(make_machine: MakeMachine, la
     machine = make_machine(layout)
     before = machine.upgrade()
     old = machine.roll_back(before).situation.replaced
-    machine.reboot()
+    reboot(machine)
+    arrive(machine)
     _dated(machine, **{old: BATTERY})
     assert _listed(machine) == [before, old], "in the order of what happened"
     told = fs_rollback(machine.root, "status", "--json").json["last_rollback"]
@@ -89,7 +91,8 @@ def test_one_transaction_while_the_clock_is_years_ahead(named: Machine) -> None:
     """Seen from there everything is years old; seen from the right time it is in the future."""
     names = [named.upgrade(number) for number in range(2, 4)]
     old = named.roll_back(names[0]).situation.replaced
-    named.reboot()
+    reboot(named)
+    arrive(named)
     policy = Policy(1, 30, 14)
     _dated(named, **dict.fromkeys((*names, old), _now() - 2000 * DAY))  # it is ahead of all
     assert "clock may have been set" in _verdicts(named)[old].reason

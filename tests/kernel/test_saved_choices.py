@@ -45,7 +45,7 @@ def test_the_next_run_makes_the_usual_entry_the_default(make_boot: MakeBoot, how
     assert attention(boot) == []
     choose_snapshot(boot)
     (line,) = attention(boot)
-    assert "'fs-rollback create'" in line
+    assert f"'fs-rollback create --root {boot.root}'" in line
     check = fs_rollback(boot.root, "check", "--json").out
     assert "GRUB_SAVEDEFAULT=true" in check
     done(boot.root, "create")

@@ -215,6 +215,7 @@ def test_a_journal_of_an_older_program(make_machine: MakeMachine, layout: str) -
 
     def aged() -> None:
         data = json.loads(journal_of(machine).read_text())
+        del data["new_uuid"]
         for step in data["plan"]["steps"]:
             step.pop("new_uuid", None)
         journal_of(machine).write_text(json.dumps(data))
@@ -315,3 +316,52 @@ def test_a_root_that_is_none_of_the_two(named: Machine) -> None:
     run("umount", str(place))
     assert (ended.code, "neither root" in ended.err) == (3, True), ended
     assert state(named) == before
+
+
+@pytest.mark.parametrize("what", ["in it", "nested", "in a carried one"])
+def test_what_came_into_the_new_root_before_the_reboot_is_kept(named: Machine, what: str) -> None:
+    """Somebody has mounted it and works there: nothing else has that, the boot being the same."""
+    rolled_back(named)
+    new = named.top / "root"
+    if what == "nested":
+        btrfsutil.create_subvolume(str(new / "srv-data"))
+    place = {"in it": "etc", "nested": "srv-data", "in a carried one": "var/lib/machines"}[what]
+    (new / place / "only here").write_text("precious")
+    run("sync", "--file-system", str(named.top))
+    done(named.root, "undo", "--yes")
+    assert named.next_root().joinpath("usr/bin/app").read_text() == "version 2\n"
+    (found,) = named.top.rglob("only here")
+    assert found.read_text() == "precious"
+    kept = [n for n, row in listed(named).items() if row["kind"] == "replaced"]
+    assert "fs-snapshots/" + kept[0] in str(found)
+
+
+@pytest.mark.parametrize("layout", ["named", "default"])
+def test_a_name_that_the_undo_needs_has_something_else(
+    make_machine: MakeMachine, layout: str
+) -> None:
+    """A directory, or in the default layout another subvolume: it is moved away, never touched."""
+    machine = make_machine(layout)
+    rolled_back(machine)
+    journal = json.loads(journal_of(machine).read_text())
+    (name,) = (s["root"] for s in journal["plan"]["steps"] if s["step"] == "Exchange")
+    place = machine.top / name
+    place.rename(machine.top / "saved")
+    if layout == "named":
+        place.mkdir()
+    else:
+        btrfsutil.create_subvolume(str(place))
+    (place / "only here").write_text("precious")
+    before = state(machine)
+    ended = fs_rollback(machine.root, "undo", "--yes")
+    ended.expect_refusal("needs that name", "Move it away")
+    assert state(machine) == before
+    found = re.search(r"Move it away: (.*?); then", ended.err)
+    assert found, ended
+    at = machine.top.parent / "mnt"
+    at.mkdir(exist_ok=True)
+    subprocess.run(("bash", "-ec", found[1].replace("/mnt", str(at))), check=True)
+    done(machine.root, "undo", "--yes")
+    assert machine.next_root().joinpath("usr/bin/app").read_text() == "version 2\n"
+    (kept,) = machine.top.rglob("only here")
+    assert kept.read_text() == "precious"

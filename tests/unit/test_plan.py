@@ -49,7 +49,7 @@ EVERY_STEP: tuple[steps.Step, ...] = (
     root_steps.SetDefault("root", 256),
     root_steps.SetAside(SPARE, REPLACED, "root", 256, "0" * 32, "2026-11-23T13:29:57Z", "why"),
     root_steps.SetAside(SPARE, REPLACED, "", 5, "0" * 32, "2026-11-23T13:29:57Z", "why"),
-    root_steps.KeepNewRoot(SPARE, REPLACED, "2026-11-23T13:29:57Z", "why", "1" * 32),
+    root_steps.KeepNewRoot(SPARE, REPLACED, "2026-11-23T13:29:57Z", "why"),
     nested_steps.AddMounts(SPARE, ("UUID=1 /home btrfs subvol=home 0 0",)),
     nested_steps.RenewSwap(SPARE, ("swap/file",)),
     nested_steps.RestoreSubvolume(f"{STORE}/{REPLACED}", SPARE, "var/lib/x"),
@@ -209,7 +209,7 @@ def test_every_kind_of_step_is_read_back() -> None:
     there = (*vars(steps).values(), *vars(root_steps).values(), *vars(nested_steps).values())
     kinds = {v for v in there if isinstance(v, type) and hasattr(v, "by_hand")}
     assert {type(step) for step in EVERY_STEP} == kinds - {steps.Step}
-    pending = _pending(Plan(EVERY_STEP, 7))
+    pending = _pending(Plan(EVERY_STEP, 7).with_new_root("1" * 32))
     assert parse(dump(pending)) == pending
     assert {type(step) for step in parse(dump(pending)).plan.steps} == {type(s) for s in EVERY_STEP}
 

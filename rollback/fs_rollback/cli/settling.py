@@ -76,7 +76,7 @@ def _settle(args: Namespace) -> Settled | None:
 
 
 def _forget(machine: Host, found: Store) -> Settled:
-    """Give up a rollback whose root another one has replaced. Raises RefusedError elsewhere."""
+    """Give up a rollback whose machine has another root now. Raises RefusedError elsewhere."""
     from ..system import executor, settling, window
     from ..system.operations import Operations
 
@@ -85,7 +85,7 @@ def _forget(machine: Host, found: Store) -> Settled:
     waiting = window.look(machine, found)
     if waiting.journal is None:
         return settling.Settled(window.Waiting.NOTHING, (said,) if said else ())
-    if not waiting.is_displaced or waiting.next_root is None:
+    if not window.has_another_root(machine, waiting):
         window.refuse_while_waiting(machine, waiting)
         raise RefusedError(
             "there is nothing to give up: the next boot uses a root of the rollback",

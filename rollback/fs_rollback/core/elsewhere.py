@@ -44,13 +44,13 @@ def displaced(
     place = "the default subvolume" if name is None else f"/{name}"
     said = f"the next boot does not use the root that the rollback to {target} made"
     if roots.next is None:
-        sentence = f"{said}: nothing is at {place}, and this machine would not boot"
+        sentence = f"{said}: no subvolume is at {place}, and a boot from there fails"
         if roots.old is not None:
             return Explanation(sentence, "'fs-rollback undo' puts the old root back there.")
         if roots.new is None:
             return Explanation(sentence, "Both roots are gone: 'fs-rollback list' has snapshots.")
         put_back = f"mv -T {mounted(roots.new.path)} {mounted(name or '')}"
-        return Explanation(sentence, f"Put it back there: {_by_hand(device, put_back)}")
+        return Explanation(sentence, f"Put it back there: {by_hand(device, put_back)}")
     other = f"{_named(roots.next)}, UUID {roots.next.uuid}"
     sentence = f"{said}: something else has put another subvolume there, {other}"
     if name is None:
@@ -69,11 +69,11 @@ def displaced(
                 f"mv -T {mounted(name)} {mounted(free_name)}",
                 f"mv -T {mounted(root.path)} {mounted(name)}",
             ]
-        ways.append(f"To use {which} instead: {_by_hand(device, *commands)}; {then}.")
+        ways.append(f"To use {which} instead: {by_hand(device, *commands)}; {then}.")
     return Explanation(sentence, " ".join(ways))
 
 
-def _by_hand(device: str, *commands: str) -> str:
+def by_hand(device: str, *commands: str) -> str:
     """Return commands of a shell on the top level of a device as one line to copy."""
     return " && ".join((f"mount -o subvolid=5 {device} /mnt", *commands, "umount /mnt"))
 

@@ -8,6 +8,7 @@ import json
 from typing import Any, NamedTuple
 
 from .plan import Plan
+from .record import parse_time
 
 VERSION = 1
 
@@ -48,6 +49,7 @@ def dump(pending: Pending) -> str:
     data: dict[str, Any] = {"version": VERSION, **pending._asdict()}
     data["state"] = pending.state.value
     data["plan"] = pending.plan.to_json()
+    data["new_uuid"] = pending.plan.new_uuid
     return json.dumps(data, indent=1) + "\n"
 
 
@@ -57,6 +59,11 @@ def parse(text: str) -> Pending:
         data = json.loads(text)
         if data["version"] > VERSION:
             raise PendingError(f"version {data['version']} is of a newer program")
+        parse_time(data["created"])
+        plan = Plan.from_json(data["plan"])
+        generation = int(data.get("generation", 0))
+        if not 0 <= generation < 1 << 63:
+            raise PendingError(f"{generation} is no generation")
         return Pending(
             state=State(data["state"]),
             created=data["created"],
@@ -65,8 +72,8 @@ def parse(text: str) -> Pending:
             old_id=int(data["old_id"]),
             old_uuid=data["old_uuid"],
             boot_id=data["boot_id"],
-            plan=Plan.from_json(data["plan"]),
-            generation=int(data.get("generation", 0)),
+            plan=plan.with_new_root(data["new_uuid"]) if data.get("new_uuid") else plan,
+            generation=generation,
         )
     except PendingError:
         raise

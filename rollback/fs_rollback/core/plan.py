@@ -84,7 +84,7 @@ class Plan:
         """Return the same plan for the new root that has this UUID."""
         known = tuple(
             dataclasses.replace(step, new_uuid=uuid)
-            if isinstance(step, (CreateRoot, Exchange, SetDefault))
+            if isinstance(step, (CreateRoot, KeepNewRoot, Exchange, SetDefault))
             else step
             for step in self.steps
         )
@@ -108,6 +108,8 @@ class Plan:
             {"step": type(step).__name__, **dataclasses.asdict(step)}  # type: ignore[call-overload]
             for step in self.steps
         ]
+        for row in rows:
+            row.pop("new_uuid", None)  # it is said once, where older programs pass it over
         return {"commit": self.commit, "steps": rows}
 
     @classmethod

@@ -48,10 +48,10 @@ class CreateRoot:
         found = operations.subvolume(self.spare)[1]
         if found == self.old_uuid:
             raise StoreError(f"the old root lies at /{self.spare}, where the new one should be")
-        if found and self._made(found, operations):
+        if found and self.is_ours(found, operations):
             operations.delete(self.spare)
 
-    def _made(self, found: str, operations: Operations) -> bool:
+    def is_ours(self, found: str, operations: Operations) -> bool:
         """Whether the subvolume with the UUID `found`, which is at the spare name, is ours.
 
         A crash may have come between the snapshot and the line that says its UUID; then it is a
@@ -76,7 +76,7 @@ class KeepNewRoot:
     name: str
     created: str
     description: str
-    new_uuid: str
+    new_uuid: str = ""
 
     def describe(self) -> str:
         return f"Keep the root that the rollback made: /{STORE}/{self.name}."

@@ -30,7 +30,7 @@ from ..core.record import parse_time
 from ..core.snapshot import STORE, Subvolume
 from ..core.steps import CarrySubvolume, KeepPaths, join
 from ..errors import Error, KernelError, kernel_errors
-from . import files, generations, syscalls
+from . import btrfs, files, generations, syscalls
 from .host import Host, mounts_of_all
 from .leftovers import STAGING
 
@@ -191,12 +191,22 @@ def left_behind(host: Host, journal: Pending, new: Subvolume, operations: Operat
     except Error as error:
         return [f"what was written before the reboot cannot be told: {error}; {where(journal)}"]
     if arrival is None:
-        return []
+        return _untold(host, journal)
     paths = ", ".join("/" + part.path for part in arrival.parts)
     left = (
         [f"{paths} did not come along as the old root left it; {where(journal)}"] if paths else []
     )
     return [*left, *arrival.problems]
+
+
+def _untold(host: Host, journal: Pending) -> list[str]:
+    """Say that a journal of an older program does not tell what was written since."""
+    there = any(s.uuid == journal.old_uuid for s in host.subvolumes)
+    steps = journal.plan.steps
+    paths = ", ".join(path for s in steps if isinstance(s, KeepPaths) for path in s.paths)
+    if not there or journal.generation or not paths:
+        return []
+    return [f"what was written to {paths} since cannot be told; {where(journal)}"]
 
 
 def bring_over(
@@ -209,7 +219,7 @@ def bring_over(
     except Error as error:
         return (), [f"nothing was brought over: {error}; {where(journal)}"]
     if arrival is None:
-        return (), []
+        return (), _untold(host, journal)
     problems = list(arrival.problems)
     brought = [*arrival.done]
     for part in arrival.parts:
@@ -232,7 +242,8 @@ def _bring(host: Host, arrival: Arrival, part: Part, operations: Operations) -> 
     for place in (join(new, STAGING), tree):
         _make_private(host.path(place))
     is_gone = not _type(host, old, part.path)
-    is_there = bool(_type(host, new, part.path))
+    # Never exchanged with a stand-in of a nested subvolume: the kernel aborts at that.
+    is_there = bool(_type(host, new, part.path)) and not btrfs.is_stub(host.path(present))
     if not is_gone:
         _make_copy(arrival, part, operations)
         # What is exchanged has to be on the disk: a power cut must not leave half of it there.

@@ -26,7 +26,7 @@ from ..core.layout import (
 )
 from ..core.mount_options import subvolume_number, subvolume_path
 from ..core.snapshot import STORE, Subvolume
-from . import boot, files, kernels, trial
+from . import boot, executor, files, kernels, trial
 from .host import Host
 
 COMMAND_LINE, DEFAULT_GRUB = "etc/kernel/cmdline", "etc/default/grub"
@@ -37,7 +37,7 @@ def read_layout(host: Host) -> Layout:
     aside = trial.aside(host)
     if aside is not None:
         raise aside.refusal()
-    lines = deciding(host, host.root_fd)
+    lines = deciding(host, host.root_fd, root_id=_waiting_root_id(host))
     return decide(lines, host.subvolumes, host.default_id, host.root_id)
 
 
@@ -47,7 +47,15 @@ def read_next_layout(host: Host) -> Layout:
     if layout.root.id == host.root_id:
         return layout
     with files.opened(host.path(layout.root.path)) as tree:
-        return decide(deciding(host, tree), host.subvolumes, host.default_id, 0)
+        lines = deciding(host, tree, root_id=layout.root.id)
+        return decide(lines, host.subvolumes, host.default_id, 0)
+
+
+def _waiting_root_id(host: Host) -> int | None:
+    """Return the ID of the root that a rollback has put in its place, None where none waits."""
+    journal = executor.glance(host.top_fd)
+    root = executor.next_root(host, journal) if journal is not None else None
+    return root.id if root is not None else None
 
 
 def deciding(

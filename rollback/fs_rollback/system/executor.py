@@ -16,17 +16,21 @@ from typing import Callable
 
 from ..core import pending as journals
 from ..core.boot_steps import ReturnModules, modules_of
+from ..core.nested_steps import RestoreSubvolume
 from ..core.operations import Operations
 from ..core.pending import Pending, State
 from ..core.plan import Plan
 from ..core.root_steps import CreateRoot, Exchange
-from ..core.snapshot import STORE
-from ..core.steps import Step
+from ..core.snapshot import STORE, Subvolume
+from ..core.steps import CarrySubvolume, SealSubvolumes, Step
 from ..errors import Error, KernelError, StoreError, UndoFailedError, kernel_errors
 from . import files, syscalls
+from .host import Host
 from .store import PENDING, Store
 
 _STALE = PENDING + ".stale"
+# What these undo lies inside the new root.
+_INSIDE = (CarrySubvolume, RestoreSubvolume, SealSubvolumes)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -83,9 +87,19 @@ def _with_known_root(store: Store, journal: Pending) -> Pending:
     for path in (made.spare, *(s.root for s in plan.steps if isinstance(s, Exchange))):
         found = by_path.get(path)
         ours = found and target and found.parent_uuid == target.uuid
-        if found is not None and ours and found.uuid != made.old_uuid:
+        if found is None or not ours or found.uuid == made.old_uuid:
+            continue
+        if not journal.generation or found.born <= journal.generation:
             return journal._replace(plan=plan.with_new_root(found.uuid))
     return journal
+
+
+def next_root(host: Host, journal: Pending) -> Subvolume | None:
+    """Return what lies where the commit of a rollback puts the new root."""
+    commit = journal.plan.commit_step
+    if isinstance(commit, Exchange):
+        return next((s for s in host.subvolumes if s.path == commit.root), None)
+    return next((s for s in host.subvolumes if s.id == host.default_id), None)
 
 
 def execute(store: Store, journal: Pending, operations: Operations, observe: Observer) -> None:
@@ -124,9 +138,11 @@ def take_back(
 ) -> None:
     """Undo the steps in reverse and remove the journal. Raises UndoFailedError."""
     left = list(steps)
+    made = next((step for step in steps if isinstance(step, CreateRoot)), None)
     try:
         while left:
-            left[-1].undo(operations)
+            if not (isinstance(left[-1], _INSIDE) and made and _is_elsewhere(made, operations)):
+                left[-1].undo(operations)
             left.pop()
         # Removing the journal is durable at once, ahead of all that has not been synced: without
         # this a power cut would bring back the new root, and nothing would know it for a leftover.
@@ -142,6 +158,12 @@ def take_back(
         ) from error
     finally:
         store.host.forget()
+
+
+def _is_elsewhere(made: CreateRoot, operations: Operations) -> bool:
+    """Whether what lies at the spare name, if anything does, is not the new root."""
+    found = operations.subvolume(made.spare)[1]
+    return not found or not made.is_ours(found, operations)
 
 
 def undo(store: Store, journal: Pending, operations: Operations) -> None:

@@ -42,26 +42,27 @@ def is_touched(host: Host, subvolume: str, since: int, reads: Optional[Reads] = 
 
 
 def is_changed(
-    host: Host, subvolume: str, since: int, origin: str | None, leave_out: Iterable[str]
+    host: Host, subvolume: str, since: int, origins: Iterable[str], leave_out: Iterable[str] = ()
 ) -> bool:
     """Whether anything in a subvolume was changed after the generation `since`, whatever the clock.
 
-    `origin` is the path of the snapshot that it is a copy of, None for none: an inode with the
-    same time of change there was only read. What lies in the paths of `leave_out` does not count,
-    nor does the root directory. Raises KernelError.
+    `origins` are the paths of what it is a copy of: an inode that has the same time of change in
+    one of them was only read, and one that is alike there by all its names has nothing of its own.
+    What lies in the paths of `leave_out` does not count. Raises KernelError.
     """
-    places = tuple(leave_out)
+    left_out = tuple(leave_out)
     with ExitStack() as stack:
         tree = stack.enter_context(files.opened(host.path(subvolume)))
-        before = stack.enter_context(files.opened(host.path(origin))) if origin else None
+        copies = [stack.enter_context(files.opened(host.path(origin))) for origin in origins]
         stack.enter_context(kernel_errors("read the generations of", f"/{subvolume}"))
         for inode, changed_s in tree_search.touched_inodes(tree, since):
-            if inode == _ROOT_INODE:
+            if any(tree_search.inode_changed_s(copy, inode) == changed_s for copy in copies):
                 continue
-            if before is not None and tree_search.inode_changed_s(before, inode) == changed_s:
-                continue
-            paths = tree_search.inode_paths(tree, inode)
-            if paths is None or not all(any(is_within(p, q) for q in places) for p in paths):
+            places = ["."] if inode == _ROOT_INODE else tree_search.inode_paths(tree, inode)
+            if places is None:
+                return True
+            counted = [p for p in places if not any(is_within(p, out) for out in left_out)]
+            if counted and not any(_are_alike(tree, copy, counted) for copy in copies):
                 return True
     return False
 

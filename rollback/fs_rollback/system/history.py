@@ -75,7 +75,8 @@ def settle(host: Host, snapshots: Sequence[Snapshot]) -> list[Record]:
             continue
         after = max(_numbers(records[:place], record), default=0)
         before = min(_numbers(records[place + 1 :], record), default=sys.maxsize)
-        between = [row for row in rows if after < row[0] < before]
+        is_gone = record.trial and record.source.id != host.root_id
+        between = [row for row in rows if after < row[0] < before and not is_gone]
         outcome, history_id = _match(between, record.created)
         transaction = record.transaction._replace(outcome=outcome, history_id=history_id)
         records[place] = record._replace(transaction=transaction, uuid=subvolume.uuid)

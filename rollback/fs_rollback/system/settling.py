@@ -132,7 +132,7 @@ def supersede(host: Host, store: Store, found: Window, operations: Operations) -
 
 
 def forget(host: Host, store: Store, found: Window, operations: Operations) -> tuple[str, ...]:
-    """Give up a rollback whose place another root has taken: that one stays, nothing is deleted.
+    """Give up a rollback whose machine has another root now: that one stays, nothing is deleted.
 
     The old root is pinned: what was written between the rollback and the reboot is nowhere else.
     Needs the lock. Returns what was done in words.
@@ -142,8 +142,11 @@ def forget(host: Host, store: Store, found: Window, operations: Operations) -> t
     now = datetime.now().astimezone()
     name = free_name(REPLACED_PREFIX, now, store)
     made_by = f"made by the rollback to {journal.target}, which was given up"
-    spare, uuid = journal.plan.aside.spare, journal.plan.new_uuid
-    KeepNewRoot(spare, name, format_time(now), made_by, uuid).undo(operations)
+    aside, uuid = journal.plan.aside, journal.plan.new_uuid
+    if operations.subvolume(aside.spare)[1] == journal.old_uuid:
+        aside.apply(operations)  # somebody has exchanged the two by hand
+        host.forget()
+    KeepNewRoot(aside.spare, name, format_time(now), made_by, uuid).undo(operations)
     ended = _end(host, store, found, operations, pin=True, note="given up")
     return (f"the rollback to {journal.target} is given up", *ended)
 
@@ -185,24 +188,31 @@ def _end(
     """Forget the journal, and note in the old root's record what came of it; None writes nothing.
 
     The journal goes before what was exchanged is deleted: a deletion that is cut off is finished
-    by the next run.
+    by the next run. But it stays as long as a pin cannot be written: pruning would take the old
+    root, which has the only copy.
     """
     journal = found.journal
     assert journal is not None, "a rollback waits"
     # Removing a file is durable at once, ahead of what has not been synced.
     operations.sync()
-    problem = "" if note is None else _note_in_record(store, journal, note, pin=pin)
-    executor.clear_journal(store)
+    is_noted, problem = (False, "")
+    if note is not None:
+        is_noted, problem = _note_in_record(store, journal, note, pin=pin)
+    if not problem:
+        executor.clear_journal(store)
     for frozen in arrival.frozen(journal):
         operations.delete(frozen)
     _remove_leftovers(host, operations)
     if problem and note is not None:  # the disk was full, perhaps of what is gone now
         operations.sync()
-        problem = _note_in_record(store, journal, note, pin=pin)
+        is_noted, problem = _note_in_record(store, journal, note, pin=pin)
+        if problem and pin:
+            return (f"{problem}; the next command tries again",)
+        executor.clear_journal(store)
     if problem:
         return (problem,)
     name = journal.plan.aside.name
-    return (f"{name} is pinned: no pruning takes it",) if pin and found.old_root else ()
+    return (f"{name} is pinned: no pruning takes it",) if pin and is_noted else ()
 
 
 def _remove_leftovers(host: Host, operations: Operations) -> None:
@@ -211,8 +221,11 @@ def _remove_leftovers(host: Host, operations: Operations) -> None:
         arrival.discard(host, operations, root.path, STAGING)
 
 
-def _note_in_record(store: Store, journal: Pending, note: str, *, pin: bool) -> str:
-    """Write into the old root's record what came of the rollback; returns why it could not be."""
+def _note_in_record(store: Store, journal: Pending, note: str, *, pin: bool) -> tuple[bool, str]:
+    """Write into the old root's record what came of the rollback.
+
+    Returns whether that was done, False also where there is no record, and why it could not be.
+    """
     aside = journal.plan.aside
     for snapshot in store.load():
         record = snapshot.record
@@ -222,5 +235,6 @@ def _note_in_record(store: Store, journal: Pending, note: str, *, pin: bool) -> 
         try:
             store.write(record._replace(description=description, pinned=record.pinned or pin))
         except Error as error:
-            return f"that cannot be noted in the record of {aside.name}: {error}"
-    return ""
+            return False, f"that cannot be noted in the record of {aside.name}: {error}"
+        return True, ""
+    return False, ""

@@ -4,22 +4,26 @@
 from __future__ import annotations
 
 import enum
+import os
 from typing import NamedTuple
 
 from ..core import elsewhere
 from ..core.elsewhere import Explanation
 from ..core.layout import Statement
+from ..core.mountinfo import is_within
 from ..core.pending import Pending
 from ..core.root_steps import Exchange
 from ..core.snapshot import Subvolume
+from ..core.steps import join, mounted
 from ..errors import Error, KernelError, RefusedError, kernel_errors
 from . import boot_sources, executor, generations, syscalls, trial
 from .host import Host
 from .store import Store
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-# Where this program itself writes into a new root that waits: kernels' modules, the boot menu.
-_OURS = ("boot", "usr/lib/modules")
+# Where this program itself writes into a new root that waits: kernels' modules, the boot menu. What
+# is new in the root directory counts for itself.
+_OURS = (".", "boot", "usr/lib/modules")
 
 
 class Waiting(enum.Enum):
@@ -91,7 +95,7 @@ def look(host: Host, store: Store | None) -> Window:
         return Window(Waiting.NOTHING)
     by_uuid = {subvolume.uuid: subvolume for subvolume in host.subvolumes}
     old, new = by_uuid.get(journal.old_uuid), by_uuid.get(journal.plan.new_uuid)
-    found = Window(Waiting.NOTHING, journal, old, new, _next_root(host, journal))
+    found = Window(Waiting.NOTHING, journal, old, new, executor.next_root(host, journal))
     boot = boot_of(host)
     is_new_boot = boot not in ("", journal.boot_id)
     came_up = is_new_boot and new is not None and new.id == host.root_id
@@ -100,14 +104,6 @@ def look(host: Host, store: Store | None) -> Window:
     if is_new_boot:
         return found._replace(waiting=Waiting.ELSEWHERE)
     return found._replace(waiting=Waiting.DISPLACED if found.is_displaced else Waiting.REBOOT)
-
-
-def _next_root(host: Host, journal: Pending) -> Subvolume | None:
-    """Return what lies where the commit has put the new root."""
-    commit = journal.plan.commit_step
-    if isinstance(commit, Exchange):
-        return next((s for s in host.subvolumes if s.path == commit.root), None)
-    return next((s for s in host.subvolumes if s.id == host.default_id), None)
 
 
 def explain(host: Host, window: Window) -> Explanation:
@@ -132,32 +128,64 @@ def displaced(host: Host, window: Window) -> Explanation:
     assert window.journal is not None, "a rollback waits"
     commit = window.journal.plan.commit_step
     name = commit.root if isinstance(commit, Exchange) else None
-    taken = {subvolume.path for subvolume in host.subvolumes}
-    free = next(n for n in (f"{name}.other{'-' * i}" for i in range(99)) if n not in taken)
     return elsewhere.displaced(
         window.journal.target,
         host.mount.source,
         name,
-        free,
+        _free_name(host, name or ""),
         elsewhere.Roots(window.old_root, window.new_root, window.next_root),
     )
 
 
+def _free_name(host: Host, name: str) -> str:
+    """Return a name beside `name` (from the top level) that nothing has."""
+    names = (f"{name}.other{'-' * i}" for i in range(99))
+    return next(n for n in names if not os.path.lexists(host.path(n)))
+
+
+def has_another_root(host: Host, window: Window) -> bool:
+    """Whether neither root of a rollback is the machine's any more, but another that it finds."""
+    if window.journal is None or window.waiting not in (Waiting.ELSEWHERE, Waiting.DISPLACED):
+        return False
+    if window.is_displaced and window.next_root is not None:
+        return True
+    ours = [root.id for root in (window.old_root, window.new_root) if root is not None]
+    if host.root_id in ours or not host.is_running:
+        return False
+    try:
+        return boot_sources.read_layout(host).root.id == host.root_id
+    except Error:
+        return False
+
+
 def was_used(host: Host, window: Window) -> bool:
-    """Whether the new root was written to after the rollback, in another boot than that.
+    """Whether the new root, or a subvolume in it, has something of its own since the rollback.
 
     Read from the filesystem's transaction numbers and not from a clock. What was only read counts
-    as written where the snapshot, which has the same inodes, cannot tell. Raises KernelError.
+    where neither the old root nor the snapshot tells. Raises KernelError.
     """
-    journal, new = window.journal, window.new_root
-    if journal is None or new is None or this_boot(host) == journal.boot_id:
+    journal, new, old = window.journal, window.new_root, window.old_root
+    if journal is None or new is None:
         return False
     with kernel_errors("sync", host.mount.source):
         syscalls.sync_filesystem(host.top_fd)  # generations are read from the disk
-    target = next((s for s in host.subvolumes if s.uuid == new.parent_uuid), None)
-    return generations.is_changed(
-        host, new.path, journal.generation, target.path if target else None, _OURS
-    )
+    since = journal.generation
+    by_path = {subvolume.path: subvolume for subvolume in host.subvolumes}
+    by_uuid = {subvolume.uuid: subvolume for subvolume in host.subvolumes}
+    for path, inside in by_path.items():
+        if not is_within(path, new.path):
+            continue
+        if inside.born > since:
+            return True
+        copied = by_uuid.get(inside.parent_uuid)
+        place = path[len(new.path) :].strip("/")
+        origins = {copied.path} if copied else set()
+        if old is not None and (path == new.path or join(old.path, place) in by_path):
+            origins.add(join(old.path, place) if place else old.path)
+        left_out = _OURS if path == new.path else ()
+        if generations.is_changed(host, path, since, sorted(origins), left_out):
+            return True
+    return False
 
 
 def refuse_while_waiting(host: Host, window: Window) -> None:
@@ -175,15 +203,20 @@ def refuse_while_waiting(host: Host, window: Window) -> None:
     if window.is_displaced:
         raise _refused(displaced(host, window))
     if not trial.is_beside_trial(host):
-        raise RefusedError(
-            "a rollback was made, but this boot did not use its root",
-            hint="Reboot and choose the machine's usual boot entry; or 'fs-rollback undo' makes the"
-            " old root the next one again.",
+        hint = (
+            "Reboot and choose the machine's usual boot entry; or 'fs-rollback undo' makes the old"
+            " root the next one again."
         )
+        if has_another_root(host, window):
+            hint += " To keep the root that runs: 'fs-rollback settle --forget'."
+        raise RefusedError("a rollback was made, but this boot did not use its root", hint=hint)
 
 
 def refuse_to_take_back(host: Host, window: Window) -> None:
     """Raise RefusedError where a waiting rollback cannot be taken back, with the way out."""
+    if window.is_displaced and (window.next_root is not None or window.old_root is None):
+        raise _refused(displaced(host, window))
+    _refuse_foreign_names(host, window)
     ours = [root.id for root in (window.old_root, window.new_root) if root is not None]
     if not (host.is_running or trial.is_beside_trial(host) or host.root_id in ours):
         named = host.mount.source if host.is_temporary else host.root
@@ -191,13 +224,29 @@ def refuse_to_take_back(host: Host, window: Window) -> None:
             f"{named} is neither root of the rollback that waits on this filesystem",
             hint="Undo it on the machine that it was made on.",
         )
-    if window.is_displaced and (window.next_root is not None or window.old_root is None):
-        raise _refused(displaced(host, window))
     if window.old_root is None:
         raise RefusedError(
             "the rollback cannot be taken back: the old root was deleted by other means",
             hint="Reboot into the new root; 'fs-rollback list' shows what there is to go back to.",
         )
+
+
+def _refuse_foreign_names(host: Host, window: Window) -> None:
+    """Raise RefusedError where a name that the undo needs has something else, which stays whole."""
+    if window.journal is None:
+        return
+    ours = (window.journal.old_uuid, window.journal.plan.new_uuid)
+    uuids = {subvolume.path: subvolume.uuid for subvolume in host.subvolumes}
+    for step in window.journal.plan.steps:
+        if not isinstance(step, Exchange) or uuids.get(step.root) in ours:
+            continue
+        if os.path.lexists(host.path(step.root)):
+            move = f"mv -T {mounted(step.root)} {mounted(_free_name(host, step.root))}"
+            raise RefusedError(
+                f"/{step.root} is neither root of the rollback, and the undo needs that name",
+                hint=f"Move it away: {elsewhere.by_hand(host.mount.source, move)}; then"
+                " 'fs-rollback undo'.",
+            )
 
 
 def _refused(why: Explanation) -> RefusedError:
