@@ -46,19 +46,18 @@ def _take_the_place(machine: Machine) -> Path:
     return other
 
 
-def _commands(text: str, which: str) -> str:
-    """Return the line to copy that leads back to one of the two roots."""
-    found = re.search(rf"To use {which} instead: (.*?); then", text)
+def _by_hand(machine: Machine, text: str, pattern: str) -> None:
+    """Type what was printed, and the pattern finds. The image is mounted already, so it is seen."""
+    found = re.search(pattern, text)
     assert found, text
-    return found[1]
-
-
-def _by_hand(machine: Machine, text: str, which: str) -> None:
-    """Type what was printed. Devices are loop devices here: the image is mounted already."""
     place = machine.top.parent / "mnt"
     place.mkdir(exist_ok=True)
-    line = _commands(text, which).replace("/mnt", str(place))
-    subprocess.run(("bash", "-ec", line), check=True)
+    subprocess.run(("bash", "-ec", found[1].replace("/mnt", str(place))), check=True)
+
+
+def _instead(which: str) -> str:
+    """Return what finds the line to copy that leads back to one of the two roots."""
+    return rf"To use {which} instead: (.*?); then"
 
 
 @pytest.mark.parametrize("layout", [*NAMED, *BY_DEFAULT])
@@ -82,7 +81,7 @@ def test_another_root_in_its_place_is_never_touched(make_machine: MakeMachine, l
     assert state(machine) == before
     assert json.loads(journal_of(machine).read_text())["target"] == name
     # The old root, by the commands that were printed.
-    _by_hand(machine, ended.err, "the old root")
+    _by_hand(machine, ended.err, _instead("the old root"))
     said = done(machine.root, "settle").out
     assert "taken back by hand" in said
     assert machine.next_root().joinpath("usr/bin/app").read_text() == "version 2\n"
@@ -96,7 +95,7 @@ def test_the_root_of_the_rollback_after_all(make_machine: MakeMachine, layout: s
     rolled_back(machine)
     _take_the_place(machine)
     ended = fs_rollback(machine.root, "undo", "--yes")
-    _by_hand(machine, ended.err, "the root of the rollback")
+    _by_hand(machine, ended.err, _instead("the root of the rollback"))
     reboot(machine)
     assert "came up in the new root" in arrive(machine).out
     assert machine.read("usr/bin/app") == "version 1\n"
@@ -356,12 +355,41 @@ def test_a_name_that_the_undo_needs_has_something_else(
     ended = fs_rollback(machine.root, "undo", "--yes")
     ended.expect_refusal("needs that name", "Move it away")
     assert state(machine) == before
-    found = re.search(r"Move it away: (.*?); then", ended.err)
-    assert found, ended
-    at = machine.top.parent / "mnt"
-    at.mkdir(exist_ok=True)
-    subprocess.run(("bash", "-ec", found[1].replace("/mnt", str(at))), check=True)
+    _by_hand(machine, ended.err, r"Move it away: (.*?); then")
     done(machine.root, "undo", "--yes")
     assert machine.next_root().joinpath("usr/bin/app").read_text() == "version 2\n"
     (kept,) = machine.top.rglob("only here")
     assert kept.read_text() == "precious"
+
+
+@pytest.mark.parametrize("whose", ["old", "new"])
+def test_a_root_that_somebody_made_read_only(named: Machine, whose: str) -> None:
+    """It could not leave its directory: nothing is begun, and the command makes it writable."""
+    rolled_back(named)
+    place = named.top / "root" if whose == "new" else store_of(named) / replaced(named)
+    btrfsutil.set_subvolume_read_only(str(place), True)
+    before = state(named)
+    ended = fs_rollback(named.root, "undo", "--yes")
+    ended.expect_refusal("was made read-only", "ro false")
+    assert state(named) == before
+    _by_hand(named, ended.err, r"Make it writable: (.*?); then")
+    done(named.root, "undo", "--yes")
+    assert named.next_root().joinpath("usr/bin/app").read_text() == "version 2\n"
+
+
+def test_another_machine_that_shares_the_filesystem(named: Machine) -> None:
+    """Its undo would take back what it never made."""
+    named.write(named.root, "etc/machine-id", "a" * 32 + "\n")
+    rolled_back(named)
+    named.use(2)
+    other = named.top / "other"
+    btrfsutil.create_snapshot(str(named.root), str(other))
+    named.write(other, "etc/machine-id", "b" * 32 + "\n")
+    run("umount", str(named.root))
+    begin_boot(named.root)
+    run("mount", "-o", "loop,subvol=other", str(named.image), str(named.root))
+    before = state(named)
+    for words in (("undo", "--yes"), ("settle", "--forget")):
+        ended = fs_rollback(named.root, *words)
+        ended.expect_refusal("another machine")
+    assert state(named) == before

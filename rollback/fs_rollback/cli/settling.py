@@ -85,6 +85,7 @@ def _forget(machine: Host, found: Store) -> Settled:
     waiting = window.look(machine, found)
     if waiting.journal is None:
         return settling.Settled(window.Waiting.NOTHING, (said,) if said else ())
+    window.refuse_stranger(machine, waiting)
     if not window.has_another_root(machine, waiting):
         window.refuse_while_waiting(machine, waiting)
         raise RefusedError(

@@ -16,7 +16,7 @@ from ..core.root_steps import Exchange
 from ..core.snapshot import Subvolume
 from ..core.steps import join, mounted
 from ..errors import Error, KernelError, RefusedError, kernel_errors
-from . import boot_sources, executor, generations, syscalls, trial
+from . import boot_sources, executor, files, generations, syscalls, trial
 from .host import Host
 from .store import Store
 
@@ -214,6 +214,7 @@ def refuse_while_waiting(host: Host, window: Window) -> None:
 
 def refuse_to_take_back(host: Host, window: Window) -> None:
     """Raise RefusedError where a waiting rollback cannot be taken back, with the way out."""
+    refuse_stranger(host, window)
     if window.is_displaced and (window.next_root is not None or window.old_root is None):
         raise _refused(displaced(host, window))
     _refuse_foreign_names(host, window)
@@ -228,6 +229,28 @@ def refuse_to_take_back(host: Host, window: Window) -> None:
         raise RefusedError(
             "the rollback cannot be taken back: the old root was deleted by other means",
             hint="Reboot into the new root; 'fs-rollback list' shows what there is to go back to.",
+        )
+    for root in (window.old_root, window.new_root):
+        if root is not None and root.read_only:  # and so it cannot leave its directory
+            writable = f"btrfs property set -ts {mounted(root.path)} ro false"
+            raise RefusedError(
+                f"/{root.path} was made read-only",
+                hint=f"Make it writable: {elsewhere.by_hand(host.mount.source, writable)}; then"
+                " 'fs-rollback undo'.",
+            )
+
+
+def refuse_stranger(host: Host, window: Window) -> None:
+    """Raise RefusedError where another machine that shares this filesystem was rolled back."""
+    root = window.old_root or window.new_root
+    if root is None:
+        return
+    with files.opened(host.path(root.path)) as tree:
+        is_stranger = host.is_stranger(tree)
+    if is_stranger:
+        raise RefusedError(
+            "the rollback that waits was made on another machine, which shares this filesystem",
+            hint="Boot that machine to take it back or to confirm it.",
         )
 
 
