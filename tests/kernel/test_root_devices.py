@@ -186,6 +186,8 @@ def test_degraded_as_an_option_is_not_a_missing_device(named: Machine) -> None:
         ended.expect_refusal("a device missing (1 of 2)", "btrfs-replace(8)")
         links = fs_rollback(named.root, "check", "--json").json["links"]
         assert [link["grade"] for link in links if link["name"] == "devices"] == ["warning"]
+        status = fs_rollback(named.root, "status", "--json")
+        assert any("a device missing (1 of 2)" in line for line in status.json["attention"])
         third = named.image.parent / "third.img"
         with third.open("wb") as file:
             file.truncate(512 << 20)

@@ -280,3 +280,30 @@ def test_a_mount_of_what_was_deleted_since(make_machine: MakeMachine) -> None:
     warnings = machine.roll_back(name).warnings
     assert [w.rpartition(": ")[2] for w in warnings] == [line, old]
     assert (machine.next_root() / "etc/fstab").read_text() == f"{before}#{line}\n#{old}\n{new}\n"
+
+
+@pytest.mark.parametrize(
+    ("point", "fstype", "options"),
+    [
+        ("/data", "btrfs", "subvolid=4000"),
+        ("/data", "btrfs", "subvolid=0x1f4,subvol=home"),
+        ("/data", "btrfs", "subvolid=abc"),
+        ("/data", "auto", "subvol=gone"),
+        ("/", "btrfs", "subvol=gone"),
+    ],
+)
+def test_what_the_fstab_of_a_snapshot_mounts_is_gone(
+    named: Machine, point: str, fstype: str, options: str
+) -> None:
+    """No boot would get past that line."""
+    line = f"UUID={named.uuid} {point} {fstype} {options} 0 0\n"
+    table = named.read("etc/fstab")
+    named.write(named.root, "etc/fstab", table + line)
+    name = named.take()
+    named.write(named.root, "etc/fstab", table)
+    said = done(named.root, "rollback", name, "--dry-run").out
+    assert f"is commented out: {line.strip()}" in said
+    done(named.root, "rollback", name, "--yes")
+    assert f"# {line}" in (named.next_root() / "etc/fstab").read_text().replace("#UUID", "# UUID")
+    links = [link for link in _checked(named) if link.name == "fstab"]
+    assert {link.grade for link in links} == {Grade.OK}, links

@@ -101,8 +101,8 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
             f"the root has no modules for the kernel that runs, {running}; 'fs-rollback check'"
             " tells which boot entry fits"
         )
-    if (read_only := refusals.not_writable(host)) is not None:
-        attention.append(read_only.line)
+    found = (refusals.not_writable(host), refusals.devices_missing(host))
+    attention += [refusal.line for refusal in found if refusal is not None]
     if reason := host.unsupported():
         attention.append(f"{reason}: transactions take no snapshot, no rollback is possible")
     try:

@@ -72,16 +72,14 @@ class MendCommandLines:
 
 @dataclass(frozen=True)
 class DropMounts:
-    """The snapshot's fstab mounts subvolumes that are gone: with these lines no boot would end."""
+    """The snapshot's fstab mounts what is gone: with these lines no boot would end."""
 
     spare: str
     lines: tuple[str, ...]
 
     def describe(self) -> str:
         points = ", ".join(entry.point for entry in fstab.parse("\n".join(self.lines)))
-        return (
-            f"Comment out in the new root's /etc/fstab what mounts a deleted subvolume: {points}."
-        )
+        return f"Comment out in the new root's /etc/fstab what is gone: {points}."
 
     def apply(self, operations: Operations) -> None:
         text = operations.read_file(self.spare, "etc/fstab")

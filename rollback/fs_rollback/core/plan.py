@@ -158,7 +158,7 @@ class Situation:
     snapshot of the target has, `outside` those of them that stand for subvolumes beside the root,
     `restored` are subvolumes inside the target itself that are to be brought back. `swap` are the
     swap files, from the root, that the new root has copies of.
-    `lost_mounts` are lines of the target's fstab for subvolumes that are gone.
+    `lost_mounts` are lines of the target's fstab for what is gone.
     `command_lines` are files of the target that lead to another root, `old_root` is where the root
     lay when they were written.
     `added_mounts` are lines of the tree's fstab for what is mounted where the target has old data

@@ -154,13 +154,9 @@ def _layout(walk: Walk) -> Iterator[Link]:
 
 
 def _devices(host: Host) -> Iterator[Link]:
-    if host.missing_devices:
-        yield chain.warning(
-            "devices",
-            "the filesystem runs with a device missing, so that no rollback is possible:"
-            f" {host.missing_devices} of {len(host.device_paths)}",
-            "Replace the device: see btrfs-replace(8).",
-        )
+    missing = refusals.devices_missing(host)
+    if missing is not None:
+        yield chain.warning("devices", f"no rollback is possible: {missing}", missing.hint)
 
 
 def _other_entries(walk: Walk) -> Iterator[Link]:

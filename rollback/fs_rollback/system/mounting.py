@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Optional
 
 from ..core import fstab
@@ -62,13 +63,16 @@ def has_device(host: Host, spec: str) -> Optional[bool]:
 
 def _has_subvolume(host: Host, entry: fstab.Entry) -> Optional[bool]:
     """Whether the subvolume of an entry is there; None on a filesystem that is not the root's."""
-    path = subvolume_path(entry.options)
+    named = any(option.startswith(("subvol=", "subvolid=")) for option in entry.options)
+    if entry.fstype not in ("btrfs", "auto") or not named:
+        return True
+    return has_subvolume(host, entry.options) if host.identity.is_meant(entry.spec) else None
+
+
+def has_subvolume(host: Host, options: Sequence[str]) -> bool:
+    """Whether what mount options name on the filesystem of the root, if anything, is there."""
     try:
-        number = subvolume_number(entry.options)
+        path, number = subvolume_path(options), subvolume_number(options)
     except ValueError:
         return False
-    if entry.fstype != "btrfs" or (path is None and number is None):
-        return True
-    if not host.identity.is_meant(entry.spec):
-        return None
     return any(path in (None, s.path) and number in (None, s.id) for s in host.subvolumes)

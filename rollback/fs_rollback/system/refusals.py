@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 
 from ..core.layout import Layout
@@ -40,16 +41,24 @@ def not_writable(host: Host) -> RefusedError | None:
     return None
 
 
+def devices_missing(host: Host) -> RefusedError | None:
+    """Return why the filesystem is not whole, None if all its devices are there."""
+    if not host.missing_devices:
+        return None
+    return RefusedError(
+        f"the filesystem on {host.mount.source} runs with a device missing"
+        f" ({host.missing_devices} of {len(host.device_paths)})",
+        hint="Replace the device first: see btrfs-replace(8).",
+    )
+
+
 def refuse_filesystem(host: Host) -> None:
     """Raise RefusedError where nothing can be written, or a snapshot does not hold the system."""
     if host.mount.read_only:
         raise read_only(host)
-    if host.missing_devices:
-        raise RefusedError(
-            f"the filesystem on {host.mount.source} runs with a device missing"
-            f" ({host.missing_devices} of {len(host.device_paths)})",
-            hint="Replace the device first: see btrfs-replace(8).",
-        )
+    missing = devices_missing(host)
+    if missing is not None:
+        raise missing
     refuse_unsupported(host)
     if history.transaction_is_running(host):
         raise RefusedError(
@@ -178,5 +187,5 @@ def refuse_swap(host: Host, subvolumes: set[int]) -> None:
         if os.path.exists(path) and os.stat(path).st_dev in devices:
             raise RefusedError(
                 f"the swap file {path} is active, and a subvolume with one has no snapshots",
-                hint=f"Turn it off first: swapoff {path}",
+                hint=f"Turn it off first: swapoff {shlex.quote(path)}",
             )

@@ -18,8 +18,8 @@ from ..core.loaders import Loader
 from ..core.mount_options import subvolume_path
 from ..core.record import Source
 from ..core.snapshot import STORE, Snapshot
-from ..errors import RefusedError
-from . import boot, boot_sources, files, kernels
+from ..errors import Error, RefusedError
+from . import boot, boot_sources, files, kernels, mounting
 from .boot import Boot
 from .boot_sources import COMMAND_LINE, DEFAULT_GRUB
 from .host import Host
@@ -72,7 +72,7 @@ def look(host: Host, layout: Layout, target: Snapshot, tree: int) -> TargetLines
         found = []
     lost = lost_mounts(host, tree)
     warnings += [
-        f"/etc/fstab in {target.name} mounts a subvolume that does not exist; in the new root that"
+        f"/etc/fstab in {target.name} mounts what does not exist any more; in the new root that"
         f" line is commented out: {line}"
         for line in lost
     ]
@@ -80,19 +80,33 @@ def look(host: Host, layout: Layout, target: Snapshot, tree: int) -> TargetLines
 
 
 def lost_mounts(host: Host, tree: int) -> tuple[str, ...]:
-    """Return the lines of a tree's fstab at which its boot would wait for what is gone."""
-    paths = {subvolume.path for subvolume in host.subvolumes}
+    """Return the lines of a tree's fstab at which its boot would wait for what is gone.
+
+    What is of other filesystems counts only where the machine's own fstab has it no more: a disk
+    may be away for an hour.
+    """
     entries = boot_sources.fstab_entries(tree)
+    present = {entry.text for entry in boot_sources.fstab_entries(host.root_fd)}
     root = fstab.root_entry(entries)
     found = []
     for entry in entries:
+        if entry == root or entry.fstype == "swap" or {"noauto", "nofail"} & set(entry.options):
+            continue
         same = root is not None and entry.spec == root.spec
-        path = subvolume_path(entry.options)
-        spared = {"noauto", "nofail"} & set(entry.options)
-        if entry.fstype == "btrfs" and (same or host.identity.is_meant(entry.spec)):
-            is_lost = path is not None and path not in paths
-            found += [entry.text] if is_lost and not spared and entry.point != "/" else []
+        if entry.fstype in ("btrfs", "auto") and (same or host.identity.is_meant(entry.spec)):
+            is_lost = not mounting.has_subvolume(host, entry.options)
+        else:
+            is_lost = entry.text not in present and _has_no_device(host, tree, entry)
+        found += [entry.text] if is_lost else []
     return tuple(found)
+
+
+def _has_no_device(host: Host, tree: int, entry: fstab.Entry) -> bool:
+    try:
+        facts = mounting.look(host, tree, entry)
+    except Error:
+        return False
+    return facts is not None and facts.has_device is False
 
 
 def _command_line(
