@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import btrfsutil
 import pytest
 
 from fs_rollback.config import Config
@@ -230,3 +231,24 @@ def test_mkconfig_in_a_running_trial(ext4: BootMachine) -> None:
     done(ext4.root, "create")
     assert_boots(ext4, names[1])
     assert told(ext4) == []
+
+
+def test_a_subvolume_that_a_copy_mounts_is_deleted(ext4: BootMachine) -> None:
+    """The copy would wait for it at its boot, and stop."""
+    top = ext4.machine.top
+    btrfsutil.create_subvolume(str(top / "data"))
+    line = f"UUID={ext4.machine.uuid} /data btrfs subvol=data 0 0\n"
+    with (ext4.root / "etc/fstab").open("a") as table:
+        table.write(line)
+    name, _ = ext4.transact()
+    copy = top / "fs-snapshots" / trial_of(name)
+    (copy / "root/work").write_text("kept\n")
+    assert told(ext4) == []
+    btrfsutil.delete_subvolume(str(top / "data"))
+    (said,) = told(ext4)
+    assert f"its copy mounts what is gone, {line.strip()}" in said
+    mend(ext4)
+    assert told(ext4) == []
+    assert f"\n{line}" not in (copy / "etc/fstab").read_text()
+    assert line.strip() in (copy / "etc/fstab").read_text()
+    assert (copy / "root/work").read_text() == "kept\n"

@@ -110,6 +110,7 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
     if present is not None:
         if whole or present.id in host.mounted_ids:
             operations.set_read_only(path, read_only=False)
+            _drop_lost_mounts(host, operations, path)
             return
         operations.delete(path)
     operations.snapshot(snapshot.path, path, read_only=False)
@@ -127,6 +128,15 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
     mended = fstab.without_subvolumes_of(mended, layout.root.path)
     if mended != text:
         operations.write_file(path, "etc/fstab", mended)
+
+
+def _drop_lost_mounts(host: Host, operations: Operations, path: str) -> None:
+    """Comment out in a copy's fstab what has gone since the copy was made."""
+    with files.opened(host.path(path)) as tree:
+        lost = target_lines.lost_mounts(host, tree)
+    if lost:
+        text = operations.read_file(path, "etc/fstab")
+        operations.write_file(path, "etc/fstab", fstab.without_lines(text, lost))
 
 
 def write(

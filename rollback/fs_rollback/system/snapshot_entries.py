@@ -16,7 +16,7 @@ from ..core.boot_entries import Bootable, best_fit, is_elsewhere, leads_to_trial
 from ..core.loaders import is_snapshot_name
 from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
 from ..core.snapshot import STORE, Snapshot, Subvolume
-from . import files, kernels, loader_settings, refusals, saved_kernels
+from . import files, kernels, loader_settings, refusals, saved_kernels, target_lines
 from .boot import Boot
 from .host import Host
 from .store import Store
@@ -74,6 +74,8 @@ def trouble(host: Host, bootable: Bootable) -> str:
     with files.opened(host.path(f"{STORE}/{copy}")) as tree:
         if bootable.kernel and bootable.kernel not in kernels.with_modules(tree):
             return f"its copy has no modules for kernel {bootable.kernel}"
+        if lost := target_lines.lost_mounts(host, tree):
+            return f"its copy mounts what is gone, {'; '.join(lost)}"
     return ""
 
 
