@@ -169,7 +169,7 @@ def test_files_for_the_next_kernel_only_warn(boot: BootMachine) -> None:
     assert said == {
         "the next kernel update would boot another root than the default entry:"
         " /etc/kernel/cmdline says subvol=old": Grade.WARNING,
-        "/etc/default/grub says the same as the default entry": Grade.OK,
+        "/etc/default/grub leads to the root of the next boot": Grade.OK,
     }
     name = machine.take()
     machine.roll_back(name)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 from .cmdline import RootArguments
 from .conversion.edits import keeps_btrfs_off
 from .fstab import Entry
-from .layout import Statement
+from .layout import Kind, Layout, Statement, root_of
 from .snapshot import Subvolume
 
 # linux/Documentation/arch/x86/boot.rst: the signature of the setup header, and its offset.
@@ -146,17 +146,17 @@ def command_line(statement: Statement, root: Optional[Subvolume], arguments: Roo
     return ok(name, said)
 
 
-def kernel_settings(statement: Statement, wanted: Statement, root: Subvolume) -> Link:
-    """Grade a file from which the next kernel update makes its command line.
-
-    `wanted` is what the default entry says, `root` the subvolume that it leads to.
-    """
+def kernel_settings(
+    statement: Statement, layout: Layout, subvolumes: Sequence[Subvolume], default_id: int
+) -> Link:
+    """Grade a file from which the next kernel update makes its command line."""
     name = "kernel updates"
-    same = (statement.subvolume, statement.subvolume_id) == (wanted.subvolume, wanted.subvolume_id)
-    if same:
-        return ok(name, f"{statement.where} says the same as the default entry")
-    named = wanted.subvolume is not None
-    edit = f"'rootflags=subvol={root.path}'" if named else "no 'rootflags=subvol='"
+    led = root_of(statement, subvolumes, layout.silent_id(default_id))
+    # A subvolume ID leads there only until the next rollback.
+    if statement.subvolume_id is None and led is not None and led.id == layout.root.id:
+        return ok(name, f"{statement.where} leads to the root of the next boot")
+    named = layout.kind is Kind.NAMED
+    edit = f"'rootflags=subvol={layout.root.path}'" if named else "no 'rootflags=subvol='"
     return warning(
         name,
         f"the next kernel update would boot another root than the default entry:"

@@ -229,7 +229,9 @@ def _kernel_updates(walk: Walk) -> Iterator[Link]:
         yield chain.warning(name, str(error), error.hint)
         return
     for statement in statements:
-        yield chain.kernel_settings(statement, walk.said, walk.root)
+        yield chain.kernel_settings(
+            statement, walk.layout, walk.host.subvolumes, walk.host.default_id
+        )
 
 
 def _foreign_root(walk: Walk, line: str) -> Iterator[Link]:
