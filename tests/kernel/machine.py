@@ -76,7 +76,7 @@ class Machine:
         self.uuid = run("blkid", "-s", "UUID", "-o", "value", str(self.image)).strip()
         self.root.mkdir(exist_ok=True)
         self.top.mkdir(exist_ok=True)
-        run("mount", "-o", "loop,subvolid=5", str(self.image), str(self.top))
+        run("mount", "-o", "loop,noatime,subvolid=5", str(self.image), str(self.top))
         tree = self.top / self.root_name
         if self.root_name:
             btrfsutil.create_subvolume(str(tree))
@@ -137,7 +137,7 @@ class Machine:
         """Become the machine that finds this image after a power cut, and boot it."""
         self.destroy()
         self.image = image
-        run("mount", "-o", "loop,subvolid=5", str(self.image), str(self.top))
+        run("mount", "-o", "loop,noatime,subvolid=5", str(self.image), str(self.top))
         self.boot()
 
     def destroy(self) -> None:

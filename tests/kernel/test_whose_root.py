@@ -333,6 +333,9 @@ def test_what_came_into_the_new_root_before_the_reboot_is_kept(named: Machine, w
     assert found.read_text() == "precious"
     kept = [n for n, row in listed(named).items() if row["kind"] == "replaced"]
     assert "fs-snapshots/" + kept[0] in str(found)
+    # It never was the machine's root: a later undo goes back to what was.
+    ended = fs_rollback(named.root, "undo", "--yes")
+    assert (ended.code, ended.sentence) == (3, "there is no rollback to undo")
 
 
 @pytest.mark.parametrize("layout", ["named", "default"])

@@ -203,7 +203,8 @@ def _waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
 def _last_rollback(snapshots: list[Snapshot]) -> dict[str, Any] | None:
     """Return what the record of the root that was replaced last says; None without one."""
     # Roots are replaced in the order in which they were made; one that is gone has no ID.
-    records = [(s.id, s.record) for s in snapshots if s.is_replaced and s.record is not None]
+    replaced = (s for s in snapshots if s.is_replaced and not s.was_taken_back)
+    records = [(s.id, s.record) for s in replaced if s.record is not None]
     _, last = max(records, key=lambda row: (row[0], row[1].created), default=(0, None))
     if last is None:
         return None

@@ -58,7 +58,8 @@ def undo(args: Namespace) -> int:
         replaced = [
             s
             for s in store.load()
-            if s.exists and s.is_replaced and not refusals.of_stranger(host, s)
+            if s.exists and s.is_replaced and not s.was_taken_back
+            if not refusals.of_stranger(host, s)
         ]
         if not replaced:
             raise RefusedError(

@@ -77,6 +77,15 @@ class Snapshot(NamedTuple):
         return self.record.kind is Kind.REPLACED
 
     @property
+    def was_taken_back(self) -> bool:
+        """Whether it is a new root that an undo kept, because it was used: nothing to undo.
+
+        Its place in the store is the only one that its record knows.
+        """
+        source = self.record.source.path if self.record and self.is_replaced else ""
+        return bool(source) and source == self.path
+
+    @property
     def of_trial(self) -> bool:
         """Whether it was taken of something else than the machine's own root: never offered."""
         return self.record is not None and self.record.trial
