@@ -378,21 +378,3 @@ def test_a_root_that_somebody_made_read_only(named: Machine, whose: str) -> None
     _by_hand(named, ended.err, r"Make it writable: (.*?); then")
     done(named.root, "undo", "--yes")
     assert named.next_root().joinpath("usr/bin/app").read_text() == "version 2\n"
-
-
-def test_another_machine_that_shares_the_filesystem(named: Machine) -> None:
-    """Its undo would take back what it never made."""
-    named.write(named.root, "etc/machine-id", "a" * 32 + "\n")
-    rolled_back(named)
-    named.use(2)
-    other = named.top / "other"
-    btrfsutil.create_snapshot(str(named.root), str(other))
-    named.write(other, "etc/machine-id", "b" * 32 + "\n")
-    run("umount", str(named.root))
-    begin_boot(named.root)
-    run("mount", "-o", "loop,subvol=other", str(named.image), str(named.root))
-    before = state(named)
-    for words in (("undo", "--yes"), ("settle", "--forget")):
-        ended = fs_rollback(named.root, *words)
-        ended.expect_refusal("another machine")
-    assert state(named) == before

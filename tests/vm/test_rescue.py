@@ -86,7 +86,7 @@ _UNDO_ON_DEVICE = f"""{_ON_DEVICE}
 begin
 fs-rollback undo --yes --device "$device"
 end
-fs-rollback rollback --yes --device "$device"
+fs-rollback undo --yes --device "$device" | grep 'Taken back'
 end
 """
 
@@ -100,8 +100,8 @@ mount -o subvol=root "$device" /mnt
 mount /dev/disk/by-id/virtio-attached-boot /mnt/boot
 grep 'exit 1' /mnt/usr/lib/systemd/systemd
 fs-rollback list --root /mnt
-fs-rollback rollback --yes --root /mnt
 umount --recursive /mnt
+fs-rollback undo --yes --device "$device" | grep 'Taken back'
 end
 """
 

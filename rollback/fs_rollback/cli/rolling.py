@@ -51,7 +51,7 @@ def undo(args: Namespace) -> int:
         used = False
         if found.waiting is not window.Waiting.NOTHING:
             window.refuse_to_take_back(host, found)
-            used = window.was_used(host, found)
+            used = window.was_used(host, store, found)
             is_new = found.new_root is not None and found.new_root.id == host.root_id
             if not (used and is_new):
                 return _take_back(args, host, store, found, used=used)

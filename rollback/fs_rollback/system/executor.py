@@ -72,6 +72,12 @@ def glance(top: int) -> Pending | None:
         return None
 
 
+def journal_time(store: Store) -> float:
+    """Return when the journal was written last, in seconds since 1970. Raises KernelError."""
+    with kernel_errors("look at", PENDING):
+        return os.stat(PENDING, dir_fd=store.directory).st_mtime
+
+
 def _with_known_root(store: Store, journal: Pending) -> Pending:
     """Return the journal with the UUID of its new root.
 

@@ -42,13 +42,19 @@ def is_touched(host: Host, subvolume: str, since: int, reads: Optional[Reads] = 
 
 
 def is_changed(
-    host: Host, subvolume: str, since: int, origins: Iterable[str], leave_out: Iterable[str] = ()
+    host: Host,
+    subvolume: str,
+    since: int,
+    origins: Iterable[str],
+    leave_out: Iterable[str] = (),
+    made: tuple[float, float] = (0.0, -1.0),
 ) -> bool:
     """Whether anything in a subvolume was changed after the generation `since`, whatever the clock.
 
     `origins` are the paths of what it is a copy of: an inode that has the same time of change in
     one of them was only read, and one that is alike there by all its names has nothing of its own.
-    What lies in the paths of `leave_out` does not count. Raises KernelError.
+    What lies in the paths of `leave_out` does not count, nor what was changed last between the two
+    times `made` (seconds since 1970) and so was only read since. Raises KernelError.
     """
     left_out = tuple(leave_out)
     with ExitStack() as stack:
@@ -56,6 +62,8 @@ def is_changed(
         copies = [stack.enter_context(files.opened(host.path(origin))) for origin in origins]
         stack.enter_context(kernel_errors("read the generations of", f"/{subvolume}"))
         for inode, changed_s in tree_search.touched_inodes(tree, since):
+            if made[0] <= changed_s <= made[1]:
+                continue
             if any(tree_search.inode_changed_s(copy, inode) == changed_s for copy in copies):
                 continue
             places = ["."] if inode == _ROOT_INODE else tree_search.inode_paths(tree, inode)

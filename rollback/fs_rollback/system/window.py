@@ -12,6 +12,7 @@ from ..core.elsewhere import Explanation
 from ..core.layout import Statement
 from ..core.mountinfo import is_within
 from ..core.pending import Pending
+from ..core.record import parse_time
 from ..core.root_steps import Exchange
 from ..core.snapshot import Subvolume
 from ..core.steps import join, mounted
@@ -158,15 +159,19 @@ def has_another_root(host: Host, window: Window) -> bool:
         return False
 
 
-def was_used(host: Host, window: Window) -> bool:
+def was_used(host: Host, store: Store, window: Window) -> bool:
     """Whether the new root, or a subvolume in it, has something of its own since the rollback.
 
     Read from the filesystem's transaction numbers and not from a clock. What was only read counts
-    where neither the old root nor the snapshot tells. Raises KernelError.
+    where neither the old root nor the snapshot tells, nor in the same boot the time of the last
+    change, which a read leaves: what the rollback itself wrote. Raises KernelError.
     """
     journal, new, old = window.journal, window.new_root, window.old_root
     if journal is None or new is None:
         return False
+    made = (0.0, -1.0)
+    if this_boot(host) == journal.boot_id:
+        made = (parse_time(journal.created).timestamp(), executor.journal_time(store))
     with kernel_errors("sync", host.mount.source):
         syscalls.sync_filesystem(host.top_fd)  # generations are read from the disk
     since = journal.generation
@@ -183,7 +188,7 @@ def was_used(host: Host, window: Window) -> bool:
         if old is not None and (path == new.path or join(old.path, place) in by_path):
             origins.add(join(old.path, place) if place else old.path)
         left_out = _OURS if path == new.path else ()
-        if generations.is_changed(host, path, since, sorted(origins), left_out):
+        if generations.is_changed(host, path, since, sorted(origins), left_out, made):
             return True
     return False
 
