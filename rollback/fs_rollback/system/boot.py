@@ -11,7 +11,6 @@ from ..core import bls
 from ..core.boot_entries import Bootable, default_of, kernel_version, machine_of
 from ..core.layout import Layout, from_boot_entry, root_of
 from ..core.loaders import Choice, once
-from ..core.snapshot import Subvolume
 from ..errors import RefusedError
 from . import files, loader_settings, places
 from .host import Host
@@ -77,7 +76,7 @@ def _bootable(machine: Host, layout: Layout, place: Place, entry: bls.BootEntry)
     elif led is None or said.is_ours is None:
         foreign = not _is_of_system(machine, found)
     else:
-        foreign = _is_stranger(machine, led)
+        foreign = machine.is_stranger_at(led.path)
     # Where the device cannot be known, only what could not be of another filesystem is ours.
     ours = said.is_ours or (not foreign and (leads or (led is not None and not said.silent)))
     return found._replace(ours=bool(ours), leads=leads, foreign=foreign, said=said)
@@ -91,11 +90,6 @@ def _is_of_system(machine: Host, bootable: Bootable) -> bool:
     if named and machine.machine_id:
         return named == machine.machine_id
     return bootable.kernel in machine.kernels
-
-
-def _is_stranger(machine: Host, subvolume: Subvolume) -> bool:
-    with files.opened(machine.path(subvolume.path)) as tree:
-        return machine.is_stranger(tree)
 
 
 def _is_file(base: str, path: str) -> bool:

@@ -47,7 +47,7 @@ def is_changed(
     since: int,
     origins: Iterable[str],
     leave_out: Iterable[str] = (),
-    made: tuple[float, float] = (0.0, -1.0),
+    made: Optional[tuple[float, float]] = None,
 ) -> bool:
     """Whether anything in a subvolume was changed after the generation `since`, whatever the clock.
 
@@ -62,7 +62,7 @@ def is_changed(
         copies = [stack.enter_context(files.opened(host.path(origin))) for origin in origins]
         stack.enter_context(kernel_errors("read the generations of", f"/{subvolume}"))
         for inode, changed_s in tree_search.touched_inodes(tree, since):
-            if made[0] <= changed_s <= made[1]:
+            if made is not None and made[0] <= changed_s <= made[1]:
                 continue
             if any(tree_search.inode_changed_s(copy, inode) == changed_s for copy in copies):
                 continue

@@ -146,6 +146,11 @@ class Host:
         theirs = _machine_id(tree)
         return bool(self.machine_id and theirs) and self.machine_id != theirs
 
+    def is_stranger_at(self, path: str) -> bool:
+        """Whether a subvolume, by its path from the top level, is of another machine."""
+        with files.opened(self.path(path)) as tree:
+            return self.is_stranger(tree)
+
     def path(self, relative: str) -> str:
         """Return the path of something given from the top level."""
         return f"{self.top}/{relative}" if relative else self.top

@@ -255,7 +255,7 @@ def _delete_copies(host: Host, keep: set[str]) -> list[str]:
     problems = []
     for name in sorted(snapshot_entries.copies(host).keys() - keep):
         try:
-            if not refusals.is_at_stranger(host, f"{STORE}/{name}"):
+            if not host.is_stranger_at(f"{STORE}/{name}"):
                 btrfs.delete_subvolume(host.path(f"{STORE}/{name}"), recursive=True)
         except KernelError as error:
             problems.append(str(error))

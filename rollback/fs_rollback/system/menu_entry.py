@@ -119,8 +119,8 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
     text = operations.read_file(path, "etc/fstab")
     with files.opened(host.path(snapshot.path)) as tree:
         found = stand_ins.recorded(snapshot, tree)
-        mounts = stand_ins.mounts(host, layout, text, tree, found)
         lost = target_lines.lost_mounts(host, tree)
+        mounts = stand_ins.mounts(host, layout, tree, found, lost)
     for stub in found:
         operations.make_directory(layout.root.path, path, stub)
     mended = fstab.with_root_subvolume(fstab.without_lines(text, lost), path)

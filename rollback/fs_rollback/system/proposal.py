@@ -88,7 +88,7 @@ def propose(
     with files.opened(host.path(target.path)) as tree:
         refusals.refuse_stranger(host, target, tree)
         text = files.read_in_tree(tree, "etc/fstab") or ""
-        lines = target_lines.look(host, layout, target, tree)
+        lines = target_lines.look(host, layout, target, tree, situation.lost_mounts)
         pairing = kernel_plan.pair(host, store, layout, target, tree)
         theirs = (*(f"/{relative(layout.root, s)}" for s in nested), *situation.keep)
         swap_files = tuple(swap.in_new_root(host, layout.root.path, tree, theirs))
@@ -98,7 +98,6 @@ def propose(
         kernels=_paired(pairing.plan, lines.default),
         command_lines=lines.files,
         old_root=lines.old,
-        lost_mounts=lines.lost_mounts,
         swap=renewed,
     )
     return Proposal(
@@ -132,7 +131,8 @@ def _situation(
     with files.opened(host.path(target.path)) as tree:
         text = files.read_in_tree(tree, "etc/fstab") or ""
         found = btrfs.stand_ins(tree)
-        added = stand_ins.mounts(host, layout, text, tree, found)
+        lost = target_lines.lost_mounts(host, tree)
+        added = stand_ins.mounts(host, layout, tree, found, lost)
         restored = _to_restore(host, target, tree, found)
     from_top_level = _is_from_top_level(host, target)
     situation = Situation(
@@ -149,6 +149,7 @@ def _situation(
         keep=keep_paths,
         mounted_elsewhere=boot_sources.mounted_elsewhere(host),
         stubs=frozenset(found),
+        lost_mounts=lost,
         added_mounts=added,
         outside=stand_ins.outside(host, found) if from_top_level else frozenset(),
     )

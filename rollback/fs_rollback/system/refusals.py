@@ -138,27 +138,16 @@ def refuse_stranger(host: Host, target: Snapshot, tree: int) -> None:
                 f"{target.name} holds no system: it has no /{path}",
                 hint="'fs-rollback list' shows what else there is.",
             )
-    if is_stranger(host, tree):
+    if host.is_stranger(tree):
         raise RefusedError(
             f"{target.name} is of another system on this filesystem",
             hint="Its /etc/machine-id is not the one here. Choose another snapshot.",
         )
 
 
-def is_stranger(host: Host, tree: int) -> bool:
-    """Whether a tree is of another machine than the one here, as far as both say."""
-    return host.is_stranger(tree)
-
-
 def of_stranger(host: Host, snapshot: Snapshot) -> bool:
     """Whether a snapshot is of another machine that shares this filesystem."""
-    return is_at_stranger(host, snapshot.path)
-
-
-def is_at_stranger(host: Host, path: str) -> bool:
-    """Whether a subvolume, by its path from the top level, is of such a machine."""
-    with files.opened(host.path(path)) as tree:
-        return is_stranger(host, tree)
+    return host.is_stranger_at(snapshot.path)
 
 
 def refuse_other_root(host: Host, layout: Layout, target: Snapshot) -> None:

@@ -16,7 +16,7 @@ from ..core.boot_entries import Bootable, best_fit, is_elsewhere, leads_to_trial
 from ..core.loaders import is_snapshot_name
 from ..core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
 from ..core.snapshot import STORE, Snapshot, Subvolume
-from . import files, kernels, loader_settings, refusals, saved_kernels, target_lines
+from . import files, kernels, loader_settings, saved_kernels, target_lines
 from .boot import Boot
 from .host import Host
 from .store import Store
@@ -94,7 +94,7 @@ def _is_strange(host: Host, trial: str) -> bool:
     moment = trial[len(TRIAL_PREFIX) :]
     paths = (f"{STORE}/{SNAPSHOT_PREFIX}{moment}", f"{STORE}/{trial}")
     there = {s.path for s in host.subvolumes}.intersection(paths)
-    return any(refusals.is_at_stranger(host, path) for path in there)
+    return any(host.is_stranger_at(path) for path in there)
 
 
 def copies(host: Host) -> dict[str, Subvolume]:

@@ -7,13 +7,13 @@ and every other one becomes a plain directory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from ..core import fstab
 from ..core.layout import Layout
 from ..core.mountinfo import is_within
 from ..core.snapshot import STORE, Snapshot
-from . import boot_sources, btrfs, files, target_lines
+from . import boot_sources, btrfs, files
 from .host import Host
 
 
@@ -51,19 +51,19 @@ def _root_path(host: Host) -> str:
 
 
 def mounts(
-    host: Host, layout: Layout, text: str, tree: int, found: Iterable[str]
+    host: Host, layout: Layout, tree: int, found: Iterable[str], lost: Collection[str]
 ) -> tuple[str, ...]:
     """Return the lines of the machine's fstab that a copy of `tree` needs for what is mounted now.
 
-    `text` is the fstab of the tree, `found` are the stand-ins in it. Wanted is what is mounted at,
-    above or in the place of a stand-in; and where the tree has old data: a conversion makes /home
-    and /boot subvolumes, and without their lines a rollback to before that would show the old
-    files there, not those that users have written since.
+    `found` are the stand-ins in the tree, `lost` the lines of its fstab that mount what is gone.
+    Wanted is what is mounted at, above or in the place of a stand-in; and where the tree has old
+    data: a conversion makes /home and /boot subvolumes, and without their lines a rollback to
+    before that would show the old files there, not those that users have written since.
     """
     entries = boot_sources.fstab_entries(host.root_fd)
-    lost = target_lines.lost_mounts(host, tree)
-    theirs = {entry.point for entry in fstab.parse(fstab.without_lines(text, lost))}
-    gone = {entry.point for entry in fstab.parse("\n".join(lost))}
+    present = boot_sources.fstab_entries(tree)
+    theirs = {entry.point for entry in present if entry.text not in lost}
+    gone = {entry.point for entry in present if entry.text in lost}
     wanted: list[fstab.Entry] = []
     for entry in entries:
         if not entry.point.startswith("/") or entry.point == "/" or entry.point in theirs:

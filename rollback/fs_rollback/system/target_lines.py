@@ -28,19 +28,22 @@ from .host import Host
 class TargetLines(NamedTuple):
     """The files to mend, where the root lay when they were written, and what to say.
 
-    `lost_mounts` are the lines of fstab without which the new root has to do. `default` makes an
-    entry of this root the default one in the target's own boot menu.
+    `default` makes an entry of this root the default one in the target's own boot menu.
     """
 
     files: tuple[str, ...]
     old: str
     default: Optional[SetDefaultEntry]
     warnings: tuple[str, ...]
-    lost_mounts: tuple[str, ...] = ()
 
 
-def look(host: Host, layout: Layout, target: Snapshot, tree: int) -> TargetLines:
-    """Return what to do about the lines of a target, whose root `tree` is. Changes nothing."""
+def look(
+    host: Host, layout: Layout, target: Snapshot, tree: int, lost: Collection[str]
+) -> TargetLines:
+    """Return what to do about the lines of a target, whose root `tree` is. Changes nothing.
+
+    `lost` are those of its fstab without which the new root has to do.
+    """
     warnings: list[str] = []
     found = _command_line(host, layout, target, tree, warnings)
     _look_at_default_grub(host, layout, target, tree, warnings)
@@ -70,13 +73,12 @@ def look(host: Host, layout: Layout, target: Snapshot, tree: int) -> TargetLines
             f" {', '.join('/' + path for path in found)}"
         )
         found = []
-    lost = lost_mounts(host, tree)
     warnings += [
         f"/etc/fstab in {target.name} mounts what does not exist any more; in the new root that"
         f" line is commented out: {line}"
         for line in lost
     ]
-    return TargetLines(tuple(found), was.path, default, tuple(warnings), lost)
+    return TargetLines(tuple(found), was.path, default, tuple(warnings))
 
 
 def lost_mounts(host: Host, tree: int) -> tuple[str, ...]:

@@ -125,8 +125,7 @@ def aside(machine: Host) -> Optional[Aside]:
         return None
     try:
         own, explicit = own_root.find(machine.top_fd, machine.mount.source, machine.identity)
-        with files.opened(machine.path(own.path)) as tree:
-            is_other_system = machine.is_stranger(tree)
+        is_other_system = machine.is_stranger_at(own.path)
     except Error:
         return None  # what is wrong with its files is told by who needs them
     if own.id == running.id or is_other_system or not (explicit or running.read_only):

@@ -17,7 +17,7 @@ from ..core.root_steps import Exchange
 from ..core.snapshot import Subvolume
 from ..core.steps import join, mounted
 from ..errors import Error, KernelError, RefusedError, kernel_errors
-from . import boot_sources, executor, files, generations, syscalls, trial
+from . import boot_sources, executor, generations, syscalls, trial
 from .host import Host
 from .store import Store
 
@@ -169,7 +169,7 @@ def was_used(host: Host, store: Store, window: Window) -> bool:
     journal, new, old = window.journal, window.new_root, window.old_root
     if journal is None or new is None:
         return False
-    made = (0.0, -1.0)
+    made = None
     if this_boot(host) == journal.boot_id:
         made = (parse_time(journal.created).timestamp(), executor.journal_time(store))
     with kernel_errors("sync", host.mount.source):
@@ -248,11 +248,7 @@ def refuse_to_take_back(host: Host, window: Window) -> None:
 def refuse_stranger(host: Host, window: Window) -> None:
     """Raise RefusedError where another machine that shares this filesystem was rolled back."""
     root = window.old_root or window.new_root
-    if root is None:
-        return
-    with files.opened(host.path(root.path)) as tree:
-        is_stranger = host.is_stranger(tree)
-    if is_stranger:
+    if root is not None and host.is_stranger_at(root.path):
         raise RefusedError(
             "the rollback that waits was made on another machine, which shares this filesystem",
             hint="Boot that machine to take it back or to confirm it.",
