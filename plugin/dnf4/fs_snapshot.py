@@ -20,20 +20,11 @@ import dnf.exceptions
 import libdnf.transaction
 
 try:
-    from fs_rollback.config import BrokenConfigError, Config
     from fs_rollback.core import packages
     from fs_rollback.core.record import Outcome, Transaction
-    from fs_rollback.errors import Error, RefusedError
 
-    # history to upkeep: loaded now, because they may be gone when `transaction` runs.
-    from fs_rollback.system import (  # noqa: F401
-        configuration,
-        history,
-        reclaim,
-        settling,
-        transaction,
-        upkeep,
-    )
+    # reclaim and settling: loaded now, because they may be gone when `transaction` runs.
+    from fs_rollback.system import protection, reclaim, settling, transaction  # noqa: F401
 except ImportError as error:
     # dnf would say so in one line and go on without a snapshot.
     _missing: Optional[ImportError] = error
@@ -61,10 +52,7 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         super().__init__(base, cli)
         self._base = base
         self._taken: Optional[transaction.Taken] = None
-        self._config: Config
-        self._broken: Optional[BrokenConfigError]
         if _missing is None:
-            self._config, self._broken = configuration.usable()
             base.do_transaction = self._ending(base.do_transaction)
 
     def _ending(self, do_transaction: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,14 +85,17 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         self._release()  # of an earlier transaction that never reached its end
         if not self._concerns_us():
             return
-        try:
-            self._protect()
-        except RefusedError as error:
-            raise dnf.exceptions.Error(_sentence(error)) from error
-        except Exception as error:
-            if self._config.on_failure == "abort":
-                raise dnf.exceptions.Error(f"{_sentence(error)} {_HOW_TO_GO_ON}") from error
-            logger.warning("%s The transaction goes on without a way back.", _sentence(error))
+        found = protection.protect(self._describe, _HOW_TO_GO_ON, _warn)
+        if found.stop:
+            raise dnf.exceptions.Error(f"fs-snapshot: {found.stop}")
+        self._taken = found.taken
+        for level, texts in (
+            (logging.DEBUG, (found.debug,)),
+            (logging.INFO, (found.line,)),
+            (logging.WARNING, found.warnings),
+        ):
+            for text in filter(None, texts):
+                logger.log(level, "fs-snapshot: %s", text)
 
     def _refuse_without_library(self, reason: ImportError) -> None:
         # The root of a btrfs subvolume has inode 256, whatever cannot be imported.
@@ -114,24 +105,6 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
     def _concerns_us(self) -> bool:
         # `group mark` runs the hooks with an empty transaction.
         return bool(self._base.transaction) and self._base.conf.installroot == "/"
-
-    def _protect(self) -> None:
-        reason = transaction.unprotected()
-        if reason is None:
-            if self._broken is not None:
-                raise self._broken
-            result = transaction.before(self._describe(), config=self._config, said=_warn)
-        else:
-            result = reason
-        if isinstance(result, transaction.Unprotected):
-            logger.log(
-                logging.DEBUG if result.quiet else logging.WARNING, "fs-snapshot: %s", result.reason
-            )
-            return
-        self._taken = result
-        logger.info("fs-snapshot: snapshotting /: %s", result.path)
-        for problem in (*result.warnings, *result.menu.problems):
-            _warn(problem)
 
     def _describe(self) -> Transaction:
         # API users (dnf-automatic, Ansible) have no command line of dnf's.
@@ -160,7 +133,7 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
             # return_code is 0 where the whole transaction was done.
             outcome = Outcome.FAILED if row and row.return_code else Outcome.DONE
             number = row.tid if row else None
-            problems: Sequence[str] = transaction.after(taken, outcome, number, self._config)
+            problems: Sequence[str] = transaction.after(taken, outcome, number)
         except Exception as error:  # noqa: BLE001 - see above
             problems = [str(error)]
         for problem in problems:
@@ -173,10 +146,6 @@ _HOW_TO_GO_ON = f"{_WITHOUT}, or on_failure = warn in /etc/fs-rollback.conf."
 
 def _warn(text: str) -> None:
     logger.warning("fs-snapshot: %s", text)
-
-
-def _sentence(error: Exception) -> str:
-    return f"fs-snapshot: {error.line if isinstance(error, Error) else f'{error}.'}"
 
 
 def _evr(item: Any) -> str:

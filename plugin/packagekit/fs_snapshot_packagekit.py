@@ -69,7 +69,7 @@ def _protect(config: Config, broken: Error | None) -> None:
     problems = [*result.warnings, *result.menu.problems]
     try:
         # There is no hook after the update: what is no longer kept goes now.
-        problems += transaction.prune(result, config)
+        problems += transaction.prune(result)
     except (Error, OSError) as error:
         problems.append(str(error))
     for problem in problems:

@@ -122,7 +122,7 @@ class Transactions:
                 taken = transaction.before(change, self.root, config)
             assert isinstance(taken, transaction.Taken), taken
             with self.samples.time(f"{line}: after"):
-                problems = transaction.after(taken, Outcome.DONE, 1, config)
+                problems = transaction.after(taken, Outcome.DONE, 1)
         assert problems == []
         assert taken.menu.problems == ()
         kept = [name for name in os.listdir(self.store) if not name.startswith(TRIAL_PREFIX)]

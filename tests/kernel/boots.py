@@ -199,7 +199,7 @@ class BootMachine:
         taken = transaction.before(wanted, str(self.root), config)
         assert isinstance(taken, transaction.Taken), taken
         change()
-        problems = transaction.after(taken, Outcome.DONE, 1, config)
+        problems = transaction.after(taken, Outcome.DONE, 1)
         return taken.record.name, (*taken.menu.problems, *problems)
 
     def install_b(self) -> None:

@@ -17,7 +17,6 @@ from typing import Callable
 
 import btrfsutil
 
-from fs_rollback.config import Config
 from fs_rollback.core.operations import Operations
 from fs_rollback.core.record import Kind, Outcome, PackageChange, Transaction
 from fs_rollback.core.snapshot import Snapshot
@@ -156,7 +155,7 @@ class Machine:
         (self.root / "usr/bin/app").write_text(f"version {version}\n")
         for path in ("etc/app.conf", "var/data"):
             (self.root / path).write_text(f"{version}\n")
-        problems = transaction.after(taken, Outcome.DONE, version, Config())
+        problems = transaction.after(taken, Outcome.DONE, version)
         assert problems == []
         return taken.record.name
 

@@ -10,7 +10,6 @@ from datetime import datetime, timezone
 
 import pytest
 
-from fs_rollback.config import Config
 from fs_rollback.core.record import Outcome, Transaction
 from fs_rollback.system import arrival, executor, settling, transaction, window
 from fs_rollback.system.operations import Operations
@@ -55,7 +54,7 @@ def test_a_transaction_says_so_too(named: Machine) -> None:
     old = _booted_without_the_unit(named)
     taken = transaction.before(Transaction("dnf4", ("dnf", "upgrade"), "a"), str(named.root))
     assert isinstance(taken, transaction.Taken)
-    transaction.after(taken, Outcome.DONE, 1, Config())
+    transaction.after(taken, Outcome.DONE, 1)
     assert any(f"{old} is pinned" in warning for warning in taken.warnings)
     assert any("/root" in warning for warning in taken.warnings)
 

@@ -112,7 +112,7 @@ def test_a_hostile_command_line(ext4: BootMachine, words: tuple[str, ...]) -> No
     wanted = Transaction("dnf4", words, "admin", ())
     taken = transaction.before(wanted, str(ext4.root), Config())
     assert isinstance(taken, transaction.Taken)
-    assert transaction.after(taken, Outcome.DONE, 1, Config()) == []
+    assert transaction.after(taken, Outcome.DONE, 1) == []
     assert taken.menu.problems == ()
     assert_boots(ext4, taken.record.name)
     entry = entry_of(ext4, taken.record.name)

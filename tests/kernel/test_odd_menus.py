@@ -86,7 +86,7 @@ def test_the_copies_of_another_system(ext4: BootMachine, tmp_path: Path) -> None
             path.write_text(path.read_text().replace("subvol=root", "subvol=other"))
         theirs = transaction.before(Transaction("dnf4", ("dnf",), "admin", ()), str(root))
         assert isinstance(theirs, transaction.Taken)
-        assert transaction.after(theirs, Outcome.DONE, 1, Config()) == []
+        assert transaction.after(theirs, Outcome.DONE, 1) == []
         assert copies(root / "boot/loader/entries") == [trial_of(theirs.record.name)]
         time.sleep(1.1)  # names have seconds
         name, _ = ext4.transact()

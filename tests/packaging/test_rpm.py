@@ -11,13 +11,18 @@ from pathlib import Path
 from fs_rollback import __version__
 from tests.need import need
 from tests.packaging.conftest import output
+from tests.sandbox.engine import Engine
 from tests.sandbox.product import CHECKOUT, copy_checkout
 
-_COMMAND, _PLUGIN = "fs-rollback", "python3-dnf-plugin-fs-snapshot"
+_COMMAND, *_PLUGINS = "fs-rollback", *sorted(engine.plugin for engine in Engine)
+_DNF4, _DNF5 = Engine.DNF4.plugin, Engine.DNF5.plugin
 
 # Where Python's own files lie differs between distributions and is left out here.
-FILES = {
+FILES: dict[str, set[str]] = {
     _COMMAND: {
+        "/etc/dnf",
+        "/etc/dnf/plugins",
+        "/etc/dnf/plugins/fs-snapshot.conf",
         "/etc/fs-rollback.conf",
         "/usr/bin/fs-rollback",
         "/usr/lib/dracut",
@@ -36,6 +41,9 @@ FILES = {
         "/usr/lib/systemd/system/fs-rollback-prune.service",
         "/usr/lib/systemd/system/fs-rollback-prune.timer",
         "/usr/lib/systemd/system/fs-rollback-settle.service",
+        "/usr/lib/systemd/system/packagekit-offline-update.service.d",
+        "/usr/lib/systemd/system/packagekit-offline-update.service.d/fs-snapshot.conf",
+        "/usr/libexec/fs-snapshot-packagekit",
         "/usr/share/bash-completion/completions/fs-rollback",
         "/usr/share/fish",
         "/usr/share/fish/vendor_completions.d",
@@ -43,16 +51,15 @@ FILES = {
         "/usr/share/man/man5/fs-rollback.conf.5.gz",
         "/usr/share/man/man8/fs-rollback-convert.8.gz",
         "/usr/share/man/man8/fs-rollback.8.gz",
+        "/usr/share/man/man8/fs-snapshot.8.gz",
         "/usr/share/zsh",
         "/usr/share/zsh/site-functions",
         "/usr/share/zsh/site-functions/_fs-rollback",
     },
-    _PLUGIN: {
-        "/etc/dnf/plugins/fs-snapshot.conf",
-        "/usr/lib/systemd/system/packagekit-offline-update.service.d",
-        "/usr/lib/systemd/system/packagekit-offline-update.service.d/fs-snapshot.conf",
-        "/usr/libexec/fs-snapshot-packagekit",
-        "/usr/share/man/man8/fs-snapshot.8.gz",
+    _DNF4: set(),
+    _DNF5: {
+        "/etc/dnf/libdnf5-plugins/actions.d/fs-snapshot.actions",
+        "/usr/libexec/fs-snapshot-dnf5",
     },
 }
 REQUIRES = {
@@ -66,11 +73,18 @@ REQUIRES = {
         "rpm",
         "util-linux-core",
     },
-    _PLUGIN: {
+    _DNF4: {f"fs-rollback = {__version__}-RELEASE", "python3-dnf >= 4.14"},
+    _DNF5: {
         "/usr/bin/python3",
         f"fs-rollback = {__version__}-RELEASE",
-        "python3-dnf >= 4.14",
+        # Older ones do not know raise_error, and then every command of dnf 5 fails.
+        "libdnf5-plugin-actions >= 5.2.11",
     },
+}
+CONFIGURATION: dict[str, set[str]] = {
+    _COMMAND: {"/etc/dnf/plugins/fs-snapshot.conf", "/etc/fs-rollback.conf"},
+    _DNF4: set(),
+    _DNF5: {"/etc/dnf/libdnf5-plugins/actions.d/fs-snapshot.actions"},
 }
 
 
@@ -100,7 +114,8 @@ def test_make_rpm(tmp_path: Path) -> None:
     kinds = sorted(
         re.sub(r"-[0-9].*?\.(src|noarch)\.rpm$", r" \1", p.name) for p in tree.glob("dist/*")
     )
-    assert kinds == [f"{_COMMAND} noarch", f"{_COMMAND} src", f"{_PLUGIN} noarch"]
+    plugins = [f"{plugin} noarch" for plugin in _PLUGINS]
+    assert kinds == [f"{_COMMAND} noarch", f"{_COMMAND} src", *plugins]
     source = output("rpm", "--query", "--package", "--list", *map(str, tree.glob("dist/*.src.rpm")))
     assert source.split() == ["fs-rollback-" + __version__ + ".tar.gz", "fs-rollback.spec"]
 
@@ -148,7 +163,13 @@ def test_what_each_asks_for(product_rpms: list[Path]) -> None:
         )
         release = output("rpm", "--query", "--package", "--queryformat", "%{RELEASE}", rpm)
         assert {line.replace(f"-{release}", "-RELEASE") for line in asked - python - dist} == wanted
-    recommended = {"e2fsprogs", "python3-argcomplete"}
+    recommended = {
+        "e2fsprogs",
+        "python3-argcomplete",
+        # The plugin comes along for each dnf that is there, and for no other.
+        f"({_DNF4} if python3-dnf)",
+        f"({_DNF5} if dnf5)",
+    }
     assert _lines(_named(product_rpms, _COMMAND), "--recommends") == recommended
 
 
@@ -156,9 +177,8 @@ def test_configuration_is_the_administrators(product_rpms: list[Path]) -> None:
     query = "[%{FILENAMES} %{FILEFLAGS:fflags}\n]"
     for name in FILES:
         flags = _lines(_named(product_rpms, name), "--queryformat", query)
-        etc = {line for line in flags if line.startswith("/etc/")}
-        assert len(etc) == 1
-        assert {line.split()[1] for line in etc} == {"cn"}, "config(noreplace)"
+        etc = {line for line in flags if line.startswith("/etc/") and not line.endswith(" ")}
+        assert etc == {f"{path} cn" for path in CONFIGURATION[name]}, "config(noreplace)"
 
 
 def test_the_command_starts_by_itself(unpacked: Path) -> None:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable
 
+from .engine import Engine
 from .layout import REPOSITORY_FILE, Layout, root_files
 from .namespace import Namespace
 from .rpms import Package, build
@@ -42,6 +43,10 @@ _FEDORA_PACKAGES = (
     "coreutils", "diffutils", "findutils", "util-linux",
 )  # fmt: skip
 
+# The first release of Debian with dnf 5; dnf 4 is there too, for what both do on one machine.
+_DNF5_SUITE = "sid"
+DNF5_PACKAGES = (*DEBIAN_PACKAGES, "dnf5")
+
 # What rpm and dnf have to find on a system whose own packages they do not know: a release, the
 # interpreter of scriptlets, and what packaging/fs-rollback.spec requires, as Debian 12 has it.
 _PYTHON = ".".join(platform.python_version_tuple()[:2])
@@ -53,10 +58,11 @@ RELEASE = Package(
         f"python(abi) = {_PYTHON}",
         f"python{_PYTHON}dist(tabulate) = 0.8.9", "python3-btrfsutil = 6.2", "btrfs-progs = 6.2",
         "python3-dnf = 4.14.0", "coreutils = 9.1", "rpm = 4.18.0", "util-linux-core = 2.38.1",
+        "libdnf5-plugin-actions = 5.4.6",
     ),
 )  # fmt: skip
 
-# Arguments: IMAGE MOUNT_POINT SUBVOLUME TARBALL FILES RPM. An empty SUBVOLUME is the top level,
+# Arguments: IMAGE MOUNT_POINT SUBVOLUME TARBALL FILES DNF RPM. An empty SUBVOLUME is the top level,
 # an empty RPM none.
 _POPULATE = """
 set -eu
@@ -69,10 +75,10 @@ if [ -n "$3" ]; then
 fi
 tar --extract --file="$4" --directory="$root" --numeric-owner --xattrs --xattrs-include='*'
 cp -a "$5/." "$root/"
-[ -e "$root/usr/bin/dnf" ] || ln -s dnf-3 "$root/usr/bin/dnf"
+ln -sf "$6" "$root/usr/bin/dnf"
 chroot "$root" rpm --initdb
-if [ -n "$6" ]; then
-    cp "$6" "$root/release.rpm"
+if [ -n "$7" ]; then
+    cp "$7" "$root/release.rpm"
     chroot "$root" rpm --install /release.rpm
     rm "$root/release.rpm"
 fi
@@ -92,16 +98,22 @@ def cache_directory() -> Path:
     return Path(cache, "fs-rollback")
 
 
-def base_tarball(cache: Path, *, say: Callable[[str], None] = _silent) -> Path:
+def base_tarball(
+    cache: Path, engine: Engine = Engine.DNF4, *, say: Callable[[str], None] = _silent
+) -> Path:
     """Return a tar file of a small root of the host's distribution; build it if it is not there.
 
-    Raises RuntimeError on a distribution this does not know, and CalledProcessError when the
-    distribution's own tool fails.
+    That with dnf 5 is of another release of it. Raises RuntimeError on a distribution this does not
+    know, and CalledProcessError when the distribution's own tool fails.
     """
     release = os_release()
     debian = is_debian()
     version = release["VERSION_CODENAME"] if debian else release["VERSION_ID"]
-    packages = DEBIAN_PACKAGES if debian else _FEDORA_PACKAGES
+    packages: tuple[str, ...] = DEBIAN_PACKAGES if debian else _FEDORA_PACKAGES
+    if engine is Engine.DNF5:
+        if not debian:
+            raise RuntimeError("no recipe for a sandbox with dnf 5 on this distribution")
+        version, packages = _DNF5_SUITE, DNF5_PACKAGES
     key = digest(_RECIPE, packages, platform.machine())
     path = cache / f"base-{release['ID']}-{version}-{key}.tar"
     with built_once(path) as unfinished:
@@ -114,16 +126,22 @@ def base_tarball(cache: Path, *, say: Callable[[str], None] = _silent) -> Path:
     return path
 
 
-def base_image(cache: Path, layout: Layout, *, say: Callable[[str], None] = _silent) -> Path:
+def base_image(
+    cache: Path,
+    layout: Layout,
+    engine: Engine = Engine.DNF4,
+    *,
+    say: Callable[[str], None] = _silent,
+) -> Path:
     """Return a sparse btrfs image with the base system in it; build it if it is not there."""
-    tarball = base_tarball(cache, say=say)
+    tarball = base_tarball(cache, engine, say=say)
     files = root_files(layout, _BASE_UUID, debian=is_debian())
-    key = digest(tarball.name, files, _POPULATE, RELEASE, _IMAGE_BYTES, _FAR_FUTURE)
-    path = cache / f"image-{layout.value}-{key}.img"
+    key = digest(tarball.name, files, _POPULATE, RELEASE, _IMAGE_BYTES, _FAR_FUTURE, engine)
+    path = cache / f"image-{layout.value}-{engine.value}-{key}.img"
     with built_once(path) as unfinished:
         if unfinished is not None:
             say(f"building an image with the root in {layout.description} once: {path}")
-            _build_image(unfinished, layout, tarball, files)
+            _build_image(unfinished, layout, engine, tarball, files)
     return path
 
 
@@ -172,7 +190,9 @@ def built_once(path: Path) -> Iterator[Path | None]:
             unfinished.unlink(missing_ok=True)
 
 
-def _build_image(image: Path, layout: Layout, tarball: Path, files: dict[str, str]) -> None:
+def _build_image(
+    image: Path, layout: Layout, engine: Engine, tarball: Path, files: dict[str, str]
+) -> None:
     with image.open("wb") as file:
         file.truncate(_IMAGE_BYTES)
     mkfs = ["mkfs.btrfs", "--quiet", "--uuid", _BASE_UUID, os.fspath(image)]
@@ -194,7 +214,7 @@ def _build_image(image: Path, layout: Layout, tarball: Path, files: dict[str, st
         point = Path(directory, "mnt")
         point.mkdir()
         rpm = build([RELEASE], Path(directory))[0] if is_debian() else ""
-        arguments = (image, point, layout.subvolume, tarball, tree, rpm)
+        arguments = (image, point, layout.subvolume, tarball, tree, engine.program, rpm)
         script = ["sh", "-c", _POPULATE, "populate", *(str(argument) for argument in arguments)]
         namespace.run(script, timeout_s=600)
 

@@ -49,6 +49,8 @@ def root_files(layout: Layout, uuid: str, *, debian: bool) -> dict[str, str]:
         "boot/vmlinuz-" + KERNEL: "not a kernel\n",
         "etc/default/grub": _default_grub(layout),
         "etc/dnf/dnf.conf": DNF_CONF,
+        # dnf 5's plugin `local` looks for packages of the administrator, at a second's cost.
+        "etc/dnf/libdnf5-plugins/local.conf": "[main]\nname = local\nenabled = 0\n",
         "etc/fstab": _fstab(layout, uuid),
         "etc/kernel/cmdline": layout.options(uuid) + "\n",
         "etc/machine-id": _MACHINE_ID + "\n",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Optional
 import btrfsutil
 
 from .base import copy_image
+from .engine import Engine
 from .namespace import Namespace
 
 if TYPE_CHECKING:
@@ -37,8 +38,16 @@ class Sandbox:
     sees as /run/repo, the only repository it knows. `command_line` may be changed before a boot.
     """
 
-    def __init__(self, image: Path, layout: Layout, directory: Path, repository: Path) -> None:
+    def __init__(
+        self,
+        image: Path,
+        layout: Layout,
+        directory: Path,
+        repository: Path,
+        engine: Engine = Engine.DNF4,
+    ) -> None:
         self.layout = layout
+        self.engine = engine
         self.image = directory / "disk.img"
         self.repository = repository
         self._directory = directory
@@ -105,7 +114,9 @@ class Sandbox:
         return self.run(argv).stdout
 
     def install(self, rpms: Sequence[Path]) -> None:
-        """Install RPM files with rpm itself."""
+        """Install the command and the plugin for this machine's dnf, of RPM files, with rpm."""
+        others = {engine.plugin for engine in Engine if engine is not self.engine}
+        rpms = [rpm for rpm in rpms if rpm.name.rsplit("-", 2)[0] not in others]
         names = [f"/run/{rpm.name}" for rpm in rpms]
         for rpm, name in zip(rpms, names):
             shutil.copyfile(rpm, self.path(name))

@@ -39,6 +39,7 @@ ONLY = {
     "dnf": {"dnf4/fs_snapshot.py"},
     "libdnf": {"dnf4/fs_snapshot.py"},
     "rpm": {"dnf4/fs_snapshot.py"},
+    "fs_snapshot_dnf5": {"dnf5/entry.py"},
 }
 NO_IO_IN_CORE = {"time", "io", "pathlib", "shutil", "socket", "tempfile", "glob", "random", "sys"}
 PURE_OS = {"os.fsencode", "os.fsdecode"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Settles records whose transaction has no known end against dnf's own history.
+"""Settles records whose transaction has no known end against the history of its dnf.
 
 Hooks after rpm do not always fire: not after a kill, not when our own package went away.
 """
@@ -9,18 +9,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from datetime import datetime
 
 from ..core.record import Kind, Outcome, Record
 from ..core.snapshot import Snapshot
-from . import files, syscalls, trial
+from . import dnf_history, syscalls, trial
+from .dnf_history import Row
 from .host import RPMDB_PLACES, Host, rpmdb_path
 
-# /etc/dnf/dnf.conf, persistdir; libdnf's SQL schema is transaction/private/Transaction.cpp.
-_DNF4_HISTORY = "var/lib/dnf/history.sqlite"
+# libdnf5/conf/const.hpp, TRANSACTION_LOCK_FILEPATH
+DNF5_LOCK = "run/dnf/rpmtransaction.lock"
 _LONGEST_START_S = 3600.0  # from the snapshot to the transaction: other plugins have their turn
-_DNF4_OUTCOMES = {1: Outcome.DONE, 2: Outcome.FAILED}
 
 
 def rpm_lock(host: Host) -> int | None:
@@ -43,7 +42,20 @@ def rpm_lock(host: Host) -> int | None:
 
 
 def transaction_is_running(host: Host) -> bool:
-    """Whether an rpm transaction is running in the tree."""
+    """Whether a transaction is running in the tree, other than that of a dnf 5 that started us.
+
+    dnf 5 has a lock of its own from before its hooks to its last line of history; rpm's lock comes
+    later and ends earlier.
+    """
+    try:
+        descriptor = syscalls.open_in_root(host.root_fd, DNF5_LOCK, os.O_RDONLY)
+    except OSError:
+        pass
+    else:
+        owner = syscalls.record_lock_owner(descriptor)
+        os.close(descriptor)
+        if owner not in (0, os.getppid()):
+            return True
     lock = rpm_lock(host)
     if lock is None:
         return True
@@ -65,19 +77,25 @@ def settle(host: Host, snapshots: Sequence[Snapshot]) -> list[Record]:
         if s.pending and s.exists and s.record and s.record.writable
     ]
     pending = [place for place in pending if _is_told_here(host, records[place])]
-    rows = _dnf4_rows(host) if pending else None
-    if rows is None:
-        return []
+    histories: dict[str, list[Row] | None] = {}
     settled = []
     for place in reversed(pending):  # the newest first: a row is of one snapshot only
         record, subvolume = records[place], snapshots[place].subvolume
         if record is None or record.transaction is None or subvolume is None:
             continue
+        tool = record.transaction.tool
+        if tool not in histories:
+            histories[tool] = dnf_history.rows(host, tool)
+        rows = histories[tool]
+        if rows is None:
+            continue
         after = max(_numbers(records[:place], record), default=0)
         before = min(_numbers(records[place + 1 :], record), default=sys.maxsize)
         is_gone = record.trial and record.source.id != host.root_id
-        between = [row for row in rows if after < row[0] < before and not is_gone]
+        between = [row for row in rows if after < row.number < before and not is_gone]
         outcome, history_id = _match(between, record.created)
+        if outcome is Outcome.INTERRUPTED and transaction_is_running(host):
+            continue  # dnf 5, and what had the store for it was killed
         transaction = record.transaction._replace(outcome=outcome, history_id=history_id)
         records[place] = record._replace(transaction=transaction, uuid=subvolume.uuid)
         settled.append(records[place])
@@ -85,7 +103,7 @@ def settle(host: Host, snapshots: Sequence[Snapshot]) -> list[Record]:
 
 
 def _numbers(records: Iterable[Record | None], like: Record) -> list[int]:
-    """Return dnf's numbers of the transactions that were made in the same root.
+    """Return the numbers in the same history of the transactions that were made in the same root.
 
     The history goes back with a rollback, and numbers are given again after it.
     """
@@ -94,6 +112,7 @@ def _numbers(records: Iterable[Record | None], like: Record) -> list[int]:
         for record in records
         if record and record.kind is Kind.PRE and record.source.uuid == like.source.uuid
         if record.transaction and record.transaction.history_id
+        if _is_of_dnf5(record) == _is_of_dnf5(like)
     ]
 
 
@@ -111,39 +130,16 @@ def _is_told_here(host: Host, record: Record | None) -> bool:
     return source == host.root_id or (record.trial and source not in present)
 
 
-def _match(rows: Sequence[tuple[int, int, int]], taken: datetime) -> tuple[Outcome, int | None]:
+def _is_of_dnf5(record: Record) -> bool:
+    return record.transaction is not None and record.transaction.tool == "dnf5"
+
+
+def _match(rows: Sequence[Row], taken: datetime) -> tuple[Outcome, int | None]:
     """Return the end of the first transaction that began right after its snapshot was taken.
 
     Both times are of one clock and of one process: however wrong, they are near each other.
     """
-    for number, started, state in rows:
-        if 0 <= started - int(taken.timestamp()) < _LONGEST_START_S:
-            return _DNF4_OUTCOMES.get(state, Outcome.INTERRUPTED), number
+    for row in rows:
+        if 0 <= row.began - int(taken.timestamp()) < _LONGEST_START_S:
+            return row.outcome, row.number
     return Outcome.INTERRUPTED, None
-
-
-def _dnf4_rows(host: Host) -> list[tuple[int, int, int]] | None:
-    """Return (id, begin in seconds since 1970, state) in order; None if it cannot be read."""
-    import sqlite3
-
-    if files.device_of(host.root_fd, _DNF4_HISTORY) is None:
-        return []
-    try:
-        descriptor = syscalls.open_in_root(host.root_fd, _DNF4_HISTORY, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
-        with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as database:
-            query = "SELECT id, dt_begin, state FROM trans ORDER BY id"
-            return [(int(i), int(b), int(s)) for i, b, s in database.execute(query)]
-    except sqlite3.Error:
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def _quoted(path: str) -> str:
-    from urllib.parse import quote
-
-    return quote(path)

@@ -53,6 +53,10 @@ class _OpenHow(ctypes.Structure):
     )
 
 
+# struct flock, asm-generic/fcntl.h: l_type, l_whence, l_start, l_len, l_pid.
+_FLOCK = struct.Struct("@hhqqi4x")
+
+
 def _check(result: int, path: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
@@ -251,6 +255,16 @@ def try_record_lock(descriptor: int) -> bool:
             return False
         raise
     return True
+
+
+def record_lock_owner(descriptor: int) -> int:
+    """Return the PID that has a fcntl(2) lock which excludes one of ours, 0 if nobody has.
+
+    Unlike an attempt at the lock this is in nobody's way.
+    """
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, owner = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    return 0 if kind == fcntl.F_UNLCK else owner
 
 
 def is_protected(descriptor: int) -> bool:

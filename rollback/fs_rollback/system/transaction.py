@@ -44,6 +44,7 @@ class Taken:
     store: Store
     held: ExitStack
     menu: Menu
+    config: Config
     warnings: tuple[str, ...] = ()
 
     def release(self) -> None:
@@ -116,7 +117,8 @@ def before(
         else:
             updated = menu.update(machine, found, config.boot_entries)
         held = stack.pop_all()
-        taken = Taken(record, f"/{STORE}/{record.name}", machine, found, held, updated, warnings)
+        path = f"/{STORE}/{record.name}"
+        taken = Taken(record, path, machine, found, held, updated, config, warnings)
         # Where dnf never comes to its last hook, the end of its Base or of the process does it.
         weakref.finalize(taken, held.close)
         return taken
@@ -163,17 +165,17 @@ def _take(machine: Host, found: Store, transaction: Transaction) -> Record:
     return upkeep.take(machine, found, Kind.PRE, now, transaction=transaction)
 
 
-def after(taken: Taken, outcome: Outcome, history_id: int | None, config: Config) -> list[str]:
+def after(taken: Taken, outcome: Outcome, history_id: int | None) -> list[str]:
     """Record how the transaction ended, take the post snapshot if wanted, prune.
 
     Returns what went wrong in words: nothing here may fail a transaction that has run.
     """
     problems: list[str] = []
-    machine = taken.machine
+    machine, config = taken.machine, taken.config
     with taken.held:
         try:
             machine.forget()
-            _finish(taken, outcome, history_id, config, problems)
+            _finish(taken, outcome, history_id, problems)
             if not taken.record.trial and (config.post_snapshot or not taken.menu.is_whole()):
                 problems += menu.update(machine, taken.store, config.boot_entries).problems
         except (Error, OSError) as error:
@@ -181,9 +183,7 @@ def after(taken: Taken, outcome: Outcome, history_id: int | None, config: Config
     return problems
 
 
-def _finish(
-    taken: Taken, outcome: Outcome, history_id: int | None, config: Config, problems: list[str]
-) -> None:
+def _finish(taken: Taken, outcome: Outcome, history_id: int | None, problems: list[str]) -> None:
     machine, found = taken.machine, taken.store
     if taken.record.transaction is None:
         return
@@ -192,13 +192,13 @@ def _finish(
     found.write(taken.record._replace(transaction=end), durable=False)
     if outcome is not Outcome.DONE:
         return
-    if config.post_snapshot:
+    if taken.config.post_snapshot:
         now = datetime.now().astimezone()
         found.write(upkeep.take(machine, found, Kind.POST, now, transaction=end))
-    problems += prune(taken, config)
+    problems += prune(taken)
 
 
-def prune(taken: Taken, config: Config) -> list[str]:
+def prune(taken: Taken) -> list[str]:
     """Delete the snapshots that retention no longer keeps; return what went wrong, in words.
 
     In a trial nothing goes: that is for the own root to say.
@@ -206,7 +206,7 @@ def prune(taken: Taken, config: Config) -> list[str]:
     if taken.record.trial:
         return []
     now = datetime.now().astimezone()
-    verdicts = upkeep.judge(taken.machine, taken.store, config.policy, now)
+    verdicts = upkeep.judge(taken.machine, taken.store, taken.config.policy, now)
     # Reclaiming an old root in the top level unlinks every file of a system: not inside dnf.
     verdicts = tuple(v for v in verdicts if not v.snapshot.is_top_level)
     return [str(error) for _, error in upkeep.prune(taken.machine, taken.store, verdicts)]

@@ -1,0 +1,44 @@
+#!/usr/bin/python3 -I
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the Actions plugin of dnf 5 starts right before rpm runs, with the PID of dnf 5.
+
+Nothing but the first request is here, and what to do where the rest cannot be loaded: a script is
+compiled at each start. libdnf5-actions(8), mode=json: a JSON object a line, on stdin and stdout.
+"""
+
+import os
+import sys
+
+_PACKAGES = (
+    b'{"op":"get","domain":"trans_packages","args":{"output":["name","arch","evr","action"]}}\n'
+)
+_WITHOUT = (
+    "Nothing was changed. To go on without a snapshot: --disable-plugin=actions, which switches the"
+    " actions of all packages off."
+)
+
+
+def _main() -> None:
+    os.closerange(3, 1024)  # dnf 5 leaves files of its databases open, and a child of ours stays
+    os.write(1, _PACKAGES)  # at once: dnf 5 makes the answer while Python loads the rest
+    try:
+        from fs_snapshot_dnf5 import run
+    except Exception as error:  # noqa: BLE001 - a syntax error of another Python among them
+        _go_without(error)
+    else:
+        run(int(sys.argv[1]))
+
+
+def _go_without(reason: Exception) -> None:
+    """Stop dnf 5, but not where there is nothing to protect."""
+    import json
+
+    sys.stdin.readline()
+    # The root of a btrfs subvolume has inode 256, whatever cannot be loaded.
+    if os.stat("/").st_ino == 256:
+        message = f"fs-snapshot cannot be loaded: {reason}. {_WITHOUT}"
+        print(json.dumps({"op": "stop", "args": {"message": message}}))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""fs-snapshot for dnf 5: a snapshot of the btrfs root before each transaction.
+
+A thin adapter, as that for dnf 4 is: it translates dnf 5's transaction, answers and errors. stdout
+and stdin are the protocol of the Actions plugin (libdnf5-actions(8)), people are told on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3  # noqa: F401 - and settling, ...: loaded now, they may be gone when the child ends
+import sys
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from fs_rollback.core.packages import Item, changes
+from fs_rollback.core.record import Transaction
+from fs_rollback.system import (
+    keeper,
+    protection,
+    reclaim,  # noqa: F401
+    settling,  # noqa: F401
+    transaction,
+)
+
+_WAY_OUT = (
+    "Nothing was changed. To go on without a snapshot: --disable-plugin=actions, which switches the"
+    " actions of all packages off, or on_failure = warn in /etc/fs-rollback.conf."
+)
+# libdnf5/transaction/transaction_item_action.hpp; O is what each of U, D and R replaces.
+_COMING = {"I": "install", "U": "upgrade", "D": "downgrade", "R": "reinstall"}
+_GOING = {"U": "upgraded", "D": "downgraded", "R": "reinstalled"}
+_OTHERS = {"E": "remove", "?": "reason_change"}
+
+
+def run(pid: int) -> NoReturn:
+    """Answer the hook of the dnf 5 with this PID; its packages have been asked for."""
+    code = 1
+    try:
+        _protect(pid, sys.stdin.readline())
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:  # noqa: BLE001 - dnf 5 is gone, mostly
+        _say(str(error))
+    finally:
+        # Not through atexit: the store's lock is the child's now.
+        os._exit(code)
+
+
+def _protect(pid: int, answer: str) -> None:
+    def describe() -> Transaction | None:
+        return _describe(pid, _packages(answer))
+
+    found = protection.protect(describe, _WAY_OUT, _say)
+    if found.stop:
+        _stop(f"fs-snapshot: {found.stop}")
+        return
+    if found.taken is not None:
+        watched = keeper.watch(pid, found.taken)
+        if os.fork() == 0:
+            try:
+                keeper.keep(found.taken, watched)
+            finally:
+                os._exit(0)
+    if found.line and not _is_quiet(_command_line(pid)):
+        _say(found.line)
+    for warning in found.warnings:
+        _say(warning)
+
+
+def _packages(answer: str) -> list[dict[str, str]]:
+    """Read what dnf 5 answers to the request for its packages. Raises OSError."""
+    found = json.loads(answer) if answer else {"message": "it is gone"}
+    if found.get("status") != "OK":
+        raise OSError(f"dnf 5 does not say what it is about to do: {found.get('message')}")
+    packages: list[dict[str, str]] = found["return"]["trans_packages"]
+    return packages
+
+
+def _describe(pid: int, packages: list[dict[str, str]]) -> Transaction | None:
+    if all(package["action"] == "?" for package in packages):
+        return None  # `dnf mark`: no file of a package changes
+    line = _command_line(pid)
+    if not line or line[1:3] == ("offline", "_execute") or not _is_dnf(line[0]):
+        line = keeper.description(pid) or line
+    return Transaction(
+        "dnf5",
+        transaction.command_line(line),
+        transaction.requested_by(dict(os.environ)),
+        changes(_items(packages)),
+    )
+
+
+def _is_dnf(program: str) -> bool:
+    return os.path.basename(program) in ("dnf", "dnf5", "yum", "microdnf")
+
+
+def _items(packages: list[dict[str, str]]) -> list[Item]:
+    """Return the packages as `changes` knows them: what goes says why."""
+    coming = {}
+    for package in packages:
+        if package["action"] in _GOING:
+            coming[package["name"], package["arch"]] = package["action"]
+            coming.setdefault((package["name"], ""), package["action"])
+    found = []
+    for package in packages:
+        name, arch, action = package["name"], package["arch"], package["action"]
+        if action == "O":
+            successor = coming.get((name, arch)) or coming.get((name, ""))
+            meant = _GOING[successor] if successor else "obsoleted"
+        else:
+            meant = _COMING.get(action) or _OTHERS.get(action, "unknown")
+        found.append(Item(meant, name, arch, package["evr"]))
+    return found
+
+
+def _command_line(pid: int) -> tuple[str, ...]:
+    """Return the command line of dnf 5; () where it is gone."""
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as f:
+        return tuple(f.read().split("\0")[:-1])
+    return ()
+
+
+def _is_quiet(line: tuple[str, ...]) -> bool:
+    """Whether -q was given: dnf 5 does not tell, and shows what is on stderr all the same."""
+    return any(a == "--quiet" or (a[:1] == "-" and a[1:].isalpha() and "q" in a) for a in line)
+
+
+def _stop(message: str) -> None:
+    _send({"op": "stop", "args": {"message": message}})
+
+
+def _send(request: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(request) + "\n")
+    sys.stdout.flush()
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody listens: no reason to decide otherwise
+        print(f"fs-snapshot: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Keeps the store for a package manager that runs its hooks as programs, until it has ended.
+
+The program that took the snapshot leaves a child with the store's lock, which goes on with this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import syslog
+from contextlib import suppress
+from typing import NamedTuple
+
+from ..core.record import Outcome
+from . import dnf_history, history, syscalls, transaction
+from .transaction import Taken
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_LOOK_MS = 50
+_OFFLINE = "/usr/lib/sysimage/libdnf5/offline/offline-transaction-state.toml"
+
+
+class Watched(NamedTuple):
+    """A running dnf 5: its PID, what becomes readable at its end, its lock, its last number.
+
+    `lock` is -1 where it has none that can be found.
+    """
+
+    pid: int
+    end: int
+    lock: int
+    last: int
+
+
+def watch(pid: int, taken: Taken) -> Watched:
+    """Look at the dnf 5 that has this PID. Raises OSError where it is gone.
+
+    From here on no signal ends this process, nor a child of it: what ends dnf 5 at a terminal, or
+    with its service, goes to all processes there, and this one is to see the end.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    rows = dnf_history.rows(taken.machine, "dnf5")
+    end = os.pidfd_open(pid)
+    return Watched(pid, end, _lock_of(pid), rows[-1].number if rows else 0)
+
+
+def _lock_of(pid: int) -> int:
+    """Open the lock that dnf 5 has from its hooks to its end; -1 where none is found.
+
+    By its descriptor: each start of another dnf 5 removes the name.
+    """
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            path = f"/proc/{pid}/fd/{name}"
+            with suppress(OSError):
+                if os.readlink(path).removesuffix(" (deleted)") == f"/{history.DNF5_LOCK}":
+                    lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    if syscalls.record_lock_owner(lock) == pid:
+                        return lock
+                    os.close(lock)
+    return -1
+
+
+def description(pid: int) -> tuple[str, ...]:
+    """Return the command that a person gave, as dnf 5 will have it in its history; () if unknown.
+
+    `dnf5 offline _execute` and services have a command line of their own. The lock's file tells it
+    since 5.4.1 (libdnf5/utils/active_transaction_info.cpp), for an offline transaction its state
+    does (libdnf5/transaction/offline.cpp). Both are TOML.
+    """
+    lock = _lock_of(pid)
+    if lock >= 0:
+        found = _value(f"/proc/self/fd/{lock}", "description")
+        os.close(lock)
+        if found:
+            return found
+    return _value(_OFFLINE, "cmd_line")
+
+
+def _value(path: str, wanted: str) -> tuple[str, ...]:
+    """Return the words of one value of a TOML file; () where it has none."""
+    with suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+        for line in file:
+            key, _, value = line.partition("=")
+            if key.strip() == wanted:
+                return tuple(json.loads(value).split())  # a basic string, as JSON writes them
+    return ()
+
+
+def keep(taken: Taken, watched: Watched) -> None:
+    """Wait for the end of dnf 5's transaction, record it, and prune. For a child process."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):  # dnf 5 reads until the last writer is gone
+        os.dup2(nothing, descriptor)
+    ended = select.poll()
+    ended.register(watched.end, select.POLLIN)
+    while not ended.poll(_LOOK_MS):
+        if _is_over(taken, watched):
+            break
+    outcome, number = _outcome(taken, watched)
+    problems = transaction.after(taken, outcome, number)
+    for problem in problems:
+        syslog.syslog(syslog.LOG_WARNING, problem)
+
+
+def _is_over(taken: Taken, watched: Watched) -> bool:
+    """Whether the transaction has ended, while the process lives: a service has others after it."""
+    if watched.lock >= 0:
+        return syscalls.record_lock_owner(watched.lock) != watched.pid
+    return _outcome(taken, watched)[0] is not Outcome.INTERRUPTED
+
+
+def _outcome(taken: Taken, watched: Watched) -> tuple[Outcome, int | None]:
+    """Return how the transaction ended, and its number; None where rpm never began."""
+    rows = dnf_history.rows(taken.machine, "dnf5")
+    for row in rows or ():
+        if row.number > watched.last:
+            return row.outcome, row.number
+    return (Outcome.PENDING if rows is None else Outcome.INTERRUPTED), None
