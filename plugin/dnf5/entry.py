@@ -6,6 +6,7 @@ Nothing but the first request is here, and what to do where the rest cannot be l
 compiled at each start. libdnf5-actions(8), mode=json: a JSON object a line, on stdin and stdout.
 """
 
+import gc
 import os
 import sys
 
@@ -21,6 +22,7 @@ _WITHOUT = (
 def _main() -> None:
     os.closerange(3, 1024)  # dnf 5 leaves files of its databases open, and a child of ours stays
     os.write(1, _PACKAGES)  # at once: dnf 5 makes the answer while Python loads the rest
+    gc.disable()  # for a program as short as this one it is only work
     try:
         from fs_snapshot_dnf5 import run
     except Exception as error:  # noqa: BLE001 - a syntax error of another Python among them

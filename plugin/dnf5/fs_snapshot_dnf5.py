@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3  # noqa: F401 - and settling, ...: loaded now, they may be gone when the child ends
+import sqlite3  # noqa: F401 - loaded now, as reclaim is: gone perhaps when the child needs it
 import sys
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -20,7 +20,6 @@ from fs_rollback.system import (
     keeper,
     protection,
     reclaim,  # noqa: F401
-    settling,  # noqa: F401
     transaction,
 )
 

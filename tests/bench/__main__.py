@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Optional
 
-from tests.bench import listing, startup, transactions
+from tests.bench import hooks, listing, startup, transactions
 from tests.bench.installation import Installation
 
 
@@ -21,7 +21,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="the same number for each part")
     parser.add_argument(
-        "--only", choices="ABC", help="A: a transaction, B: list with many snapshots, C: start-up"
+        "--only",
+        choices="ABCD",
+        help="A: a transaction, B: list with many snapshots, C: start-up, D: the hook of dnf 5",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, in seconds")
     return parser.parse_args()
@@ -45,13 +47,15 @@ def _parts(
 ) -> dict[str, Any]:
     results: dict[str, Any] = {}
     if only in (None, "A"):
-        hooks, imports = transactions.run(directory, installation, rounds or transactions.ROUNDS)
-        results["A"] = {**hooks.seconds, **imports.seconds}
+        both, imports = transactions.run(directory, installation, rounds or transactions.ROUNDS)
+        results["A"] = {**both.seconds, **imports.seconds}
     if only in (None, "B"):
         sizes = listing.run(directory, installation, rounds or listing.ROUNDS)
         results["B"] = {size: samples.seconds for size, samples in sizes.items()}
     if only in (None, "C"):
         results["C"] = startup.run(directory, installation, rounds or startup.ROUNDS).seconds
+    if only in (None, "D"):
+        results["D"] = hooks.run(directory, rounds or hooks.ROUNDS).seconds
     return results
 
 

@@ -106,7 +106,7 @@ def test_every_image_of_a_transaction(
     monkeypatch.undo()
     camera("it has returned")
     known = {**before, **_entries(boot)}
-    taken.held.close()
+    taken.release()
     assert len(known) == 3
     assert len(camera.images) > 10
     for label, disks in camera.images:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from fs_rollback.core import chain, fstab
-from fs_rollback.core.chain import Grade, Mounting
+from fs_rollback.core.chain import Grade
+from fs_rollback.core.fstab import Mounting
 
 GOOD = chain.ok("root", "/root")
 ODD = chain.warning("plugin", "it is off", "Switch it on.")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional
 
 from .cmdline import RootArguments
 from .conversion.edits import keeps_btrfs_off
-from .fstab import Entry
+from .fstab import Entry, Mounting
 from .layout import Kind, Layout, Statement, root_of
 from .snapshot import Subvolume
 
@@ -201,14 +201,6 @@ def fstab_root(entry: Optional[Entry]) -> Optional[Link]:
             f"Write 'btrfs' instead of '{entry.fstype}' into /etc/fstab line {entry.line}.",
         )
     return None
-
-
-class Mounting(NamedTuple):
-    """What the machine says of one entry of fstab; None is unknown."""
-
-    has_device: Optional[bool]
-    has_subvolume: Optional[bool]
-    has_point: bool
 
 
 def fstab_entry(entry: Entry, facts: Mounting) -> Link:

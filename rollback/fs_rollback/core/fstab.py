@@ -26,6 +26,14 @@ class Entry(NamedTuple):
     options: tuple[str, ...]
 
 
+class Mounting(NamedTuple):
+    """What the machine says of one entry of fstab; None is unknown."""
+
+    has_device: Optional[bool]
+    has_subvolume: Optional[bool]
+    has_point: bool
+
+
 def parse(text: str) -> tuple[Entry, ...]:
     """Return the entries; comments, blank and short lines are passed over, as mount(8) does."""
     entries = []

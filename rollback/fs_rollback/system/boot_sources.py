@@ -26,7 +26,7 @@ from ..core.layout import (
 )
 from ..core.mount_options import subvolume_number, subvolume_path
 from ..core.snapshot import STORE, Subvolume
-from . import boot, executor, files, kernels, trial
+from . import boot, files, kernels, store, trial
 from .host import Host
 
 COMMAND_LINE, DEFAULT_GRUB = "etc/kernel/cmdline", "etc/default/grub"
@@ -53,6 +53,10 @@ def read_next_layout(host: Host) -> Layout:
 
 def _waiting_root_id(host: Host) -> int | None:
     """Return the ID of the root that a rollback has put in its place, None where none waits."""
+    if not store.is_journal_in(host.top_fd):
+        return None
+    from . import executor
+
     journal = executor.glance(host.top_fd)
     root = executor.next_root(host, journal) if journal is not None else None
     return root.id if root is not None else None

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Optional
 
 from ..core import fstab
-from ..core.chain import Mounting
 from ..core.mount_options import subvolume_number, subvolume_path
 from ..core.mountinfo import is_within
 from ..errors import RefusedError, UsageError
@@ -16,7 +15,7 @@ from . import devices, files, places
 from .host import Host
 
 
-def look(host: Host, tree: int, entry: fstab.Entry) -> Optional[Mounting]:
+def look(host: Host, tree: int, entry: fstab.Entry) -> Optional[fstab.Mounting]:
     """Return what is there of one entry of the fstab of `tree`, an open directory.
 
     None for what has no device of this machine: tmpfs, proc, and what comes over a network, which
@@ -28,7 +27,7 @@ def look(host: Host, tree: int, entry: fstab.Entry) -> Optional[Mounting]:
         return None
     has_point = not entry.point.startswith("/") or _has_point(tree, entry.point)
     has = has_device(host, spec)
-    return Mounting(has, _has_subvolume(host, entry) if has else None, has_point)
+    return fstab.Mounting(has, _has_subvolume(host, entry) if has else None, has_point)
 
 
 def _has_point(tree: int, point: str) -> bool:

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from ..errors import ProcessError
 
+if TYPE_CHECKING:
+    import subprocess
+
 # Told what happens while something takes its time, a line at a time.
 Say = Callable[[str], object]
+# What dnf 5 runs before a transaction, with its own PID: plugin/dnf5.
+HOOK = "/usr/libexec/fs-snapshot-dnf5"
 _MOST_CHARACTERS = 100
 
 
@@ -31,6 +35,8 @@ def run(
     The environment is the caller's with the C locale. Raises ProcessError with the last line it
     wrote to stderr.
     """
+    import subprocess
+
     try:
         done = subprocess.run(
             list(arguments),
@@ -68,6 +74,8 @@ def watch(
     What `heard` raises ends the program, SIGKILL, and is raised. Raises ProcessError where it
     cannot be started.
     """
+    import subprocess
+
     try:
         running = subprocess.Popen(
             list(arguments),
@@ -109,6 +117,8 @@ def _killed_with_us(running: subprocess.Popen[bytes]) -> Iterator[None]:
 @contextmanager
 def beside(arguments: Sequence[str]) -> Iterator[None]:
     """Let a program run beside what is done, and end it; one that cannot start is left out."""
+    import subprocess
+
     try:
         running = subprocess.Popen(
             list(arguments),
@@ -147,7 +157,7 @@ def lock_holder(descriptor: int) -> str:
     for number in (*_named_in_locks(file.st_ino), *filter(str.isdigit, os.listdir("/proc"))):
         with suppress(OSError):
             if _has_lock(number, file):
-                return _described(number)
+                return _described(_waits_for(number) or number)
     return "a process that /proc does not show, in a container perhaps"
 
 
@@ -170,6 +180,16 @@ def _has_lock(number: str, file: os.stat_result) -> bool:
             if (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino):
                 return True
     return False
+
+
+def _waits_for(number: str) -> str:
+    """Return the PID of the dnf 5 for which a child of its hook has the lock; "" if it is none."""
+    with open(f"/proc/{number}/cmdline", encoding="utf-8", errors="replace") as file:
+        words = file.read().split("\0")
+    if HOOK not in words[:-2]:
+        return ""
+    dnf = words[words.index(HOOK) + 1]
+    return dnf if dnf.isdigit() and os.path.exists(f"/proc/{dnf}") else ""
 
 
 def _described(number: str) -> str:

@@ -7,7 +7,6 @@ file once, named by its SHA-256, and beside it one list for each state of /boot 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,6 +58,8 @@ def save(host: Host, store: Store, found: Boot) -> str:
     default = found.default
     if not wanted and default is None:
         return ""
+    import hashlib
+
     with _directory(store) as directory:
         known = {(f.where, f.size_bytes, f.mtime_ns): f for f in _newest_list(store, directory)}
         rows = [_saved(host, directory, known, kernel, where) for kernel, where in wanted]
@@ -177,6 +178,8 @@ def _restrict(directory: int, name: str, mode: int) -> None:
 
 
 def _digest(path: str) -> str:
+    import hashlib
+
     digest = hashlib.sha256()
     for chunk in files.chunks(path):
         digest.update(chunk)

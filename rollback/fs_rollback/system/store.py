@@ -296,6 +296,11 @@ def _recorded(entries: set[str]) -> set[str]:
     return {name[: -len(_RECORD_SUFFIX)] for name in entries if _is_record(name)}
 
 
+def is_journal_in(top: int) -> bool:
+    """Whether an open top level has the journal of a rollback: most have none, and none is read."""
+    return files.status_of(top, f"{STORE}/{PENDING}", follow=False) is not None
+
+
 @contextmanager
 def opened(host: Host, *, create: bool = False) -> Iterator[Store | None]:
     """Open the store; None where there is none yet and `create` is false. Raises StoreError."""

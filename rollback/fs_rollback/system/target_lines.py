@@ -8,11 +8,10 @@ one; and boot entries of other systems and other tools lie beside those of the r
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from ..core import cmdline, default_grub, fstab
 from ..core.boot_entries import Bootable, newest
-from ..core.boot_steps import SetDefaultEntry
 from ..core.layout import Kind, Layout, Statement, from_command_line, from_file
 from ..core.loaders import Loader
 from ..core.mount_options import subvolume_path
@@ -23,6 +22,9 @@ from . import boot, boot_sources, files, kernels, mounting
 from .boot import Boot
 from .boot_sources import COMMAND_LINE, DEFAULT_GRUB
 from .host import Host
+
+if TYPE_CHECKING:
+    from ..core.boot_steps import SetDefaultEntry
 
 
 class TargetLines(NamedTuple):
@@ -194,6 +196,8 @@ def _default(
     fitting: Collection[Bootable],
 ) -> Optional[SetDefaultEntry]:
     """Return the step that has the target's own menu boot the new root by default."""
+    from ..core.boot_steps import SetDefaultEntry
+
     wanted, setting, place = newest(fitting), menu.setting, f"top:{target.path}/"
     if not _is_elsewhere(menu, good) or wanted is None or setting is None:
         return None

@@ -7,7 +7,6 @@ import os
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -27,9 +26,8 @@ _DEFAULTS = Config()
 _CONTAINER_MARKS = ("run/systemd/container", "run/.containerenv")
 
 
-@dataclass(frozen=True)
 class Taken:
-    """The snapshot that protects a transaction; `path` is as people read it.
+    """The snapshot that protects a transaction.
 
     `menu` is what became of its entry in the boot menu, `warnings` is what `check_before` found and
     the administrator wants only said, and what was noticed of an earlier rollback. It holds the
@@ -38,19 +36,38 @@ class Taken:
     just set aside.
     """
 
-    record: Record
-    path: str
-    machine: Host
-    store: Store
-    held: ExitStack
-    menu: Menu
-    config: Config
-    warnings: tuple[str, ...] = ()
+    # Not a dataclass: what makes one takes a third of the time that a plugin has to load.
+
+    def __init__(
+        self, record: Record, store: Store, held: ExitStack, config: Config, menu: Menu
+    ) -> None:
+        self.record = record
+        self.store = store
+        self.menu = menu
+        self.config = config
+        self.warnings: tuple[str, ...] = ()
+        self._held = held
+        # Where dnf never comes to its last hook, the end of its Base or of the process does it.
+        weakref.finalize(self, held.close)
+
+    @property
+    def machine(self) -> Host:
+        """The machine that it is of."""
+        return self.store.host
+
+    @property
+    def path(self) -> str:
+        """The path of the snapshot as people read it."""
+        return f"/{STORE}/{self.record.name}"
+
+    def held(self) -> ExitStack:
+        """Return what gives the lock back where its context ends."""
+        return self._held
 
     def release(self) -> None:
         """Give the lock back where `after` is never called; its end is settled by the next run."""
         with suppress(Error, OSError):
-            self.held.close()
+            self._held.close()
 
 
 class Unprotected(NamedTuple):
@@ -116,11 +133,8 @@ def before(
             updated, warnings = Menu(), (trial.before_changes(machine), *warnings)
         else:
             updated = menu.update(machine, found, config.boot_entries)
-        held = stack.pop_all()
-        path = f"/{STORE}/{record.name}"
-        taken = Taken(record, path, machine, found, held, updated, config, warnings)
-        # Where dnf never comes to its last hook, the end of its Base or of the process does it.
-        weakref.finalize(taken, held.close)
+        taken = Taken(record, found, stack.pop_all(), config, updated)
+        taken.warnings = warnings
         return taken
 
 
@@ -172,7 +186,7 @@ def after(taken: Taken, outcome: Outcome, history_id: int | None) -> list[str]:
     """
     problems: list[str] = []
     machine, config = taken.machine, taken.config
-    with taken.held:
+    with taken.held():
         try:
             machine.forget()
             _finish(taken, outcome, history_id, problems)

@@ -13,9 +13,9 @@ from ..core.record import Kind, Record, Source, Transaction
 from ..core.retention import Action, Policy, Verdict, protection, retention
 from ..core.snapshot import STORE, Roots, Snapshot
 from ..errors import Error, RefusedError
-from . import boot_sources, btrfs, executor, kernels, menu, places, refusals, saved_kernels, trial
+from . import boot_sources, btrfs, kernels, menu, places, refusals, saved_kernels, trial
 from .host import Host
-from .store import Store
+from .store import Store, is_journal_in
 
 
 def roots(host: Host) -> Roots:
@@ -24,8 +24,12 @@ def roots(host: Host) -> Roots:
         next_id = boot_sources.read_layout(host).root.id
     except RefusedError:
         next_id = 0
-    journal = executor.glance(host.top_fd)
-    waiting = journal.old_id if journal else 0
+    waiting = 0
+    if is_journal_in(host.top_fd):
+        from . import executor
+
+        journal = executor.glance(host.top_fd)
+        waiting = journal.old_id if journal else 0
     return Roots(host.root_id, next_id, host.default_id, host.mounted_ids, waiting)
 
 
