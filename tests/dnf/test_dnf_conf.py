@@ -142,7 +142,7 @@ for line in sys.stdin:
         said = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with host.opened() as machine:
-        state, problem, _ = plugin_state.look(machine)
+        state, problem, _ = plugin_state.look(machine.root_fd)
     print(json.dumps([code, said, state.value, problem]), flush=True)
 """
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from .. import report
 from ..core.layout import Layout
@@ -20,6 +21,9 @@ from ..system.store import Store
 from . import session
 from .advice import addressed
 from .terminal import columns
+
+if TYPE_CHECKING:
+    pass
 
 _LOW_SPACE = 0.05
 
@@ -83,8 +87,46 @@ def status(args: Namespace) -> int:
 
 
 def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
-    from ..system import boot_sources, kernels, plugin_state, refusals, room, transaction, trial
+    from ..system import coverage, room
     from ..system.conversion import finishing
+
+    layout, attention = _layout(host)
+    paths = {subvolume.id: "/" + subvolume.path for subvolume in host.subvolumes}
+    waiting, said = _waiting(host, store)
+    attention += said
+    plugin, roads = coverage.of_dnf(host), coverage.roads(host)
+    attention += _uncovered([(plugin.problem, plugin.advice), *((r.why, r.advice) for r in roads)])
+    is_unfinished = False
+    try:
+        is_unfinished = finishing.read(host) is not None
+    except StoreError as error:
+        attention.append(error.line)
+    snapshots = _load(host, store)
+    attention += [f"{s.name} is incomplete: {s.problem}" for s in snapshots if s.incomplete]
+    ordinary = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
+    total, free = _space(host)
+    if free < _LOW_SPACE * total:
+        policy = session.usable_configuration(host).policy
+        attention.append(f"only {report.size(free)} are free. {room.on_root(host, store, policy)}")
+    return {
+        "device": host.mount.source,
+        "layout": layout.describe() if layout else None,
+        "running": {"id": host.root_id, "path": paths.get(host.root_id)},
+        "next": {"id": layout.root.id, "path": "/" + layout.root.path} if layout else None,
+        "waiting": waiting,
+        "plugin": plugin.state.value,
+        "roads": [road.to_json() for road in roads],
+        "last_rollback": _last_rollback(snapshots),
+        "snapshots": len(snapshots),
+        "newest": ordinary[-1].name if ordinary else None,
+        "space": {"total_bytes": total, "free_bytes": free},
+        "unfinished_conversion": is_unfinished,
+    }, attention
+
+
+def _layout(host: Host) -> tuple[Layout | None, list[str]]:
+    """Return how the machine finds its root, and what keeps it from snapshots and rollbacks."""
+    from ..system import boot_sources, kernels, refusals, transaction, trial
 
     attention: list[str] = []
     layout = None
@@ -111,37 +153,20 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         attention.append(error.line)
     if layout is not None:
         attention += _menu(host, layout)
-    paths = {subvolume.id: "/" + subvolume.path for subvolume in host.subvolumes}
-    waiting, said = _waiting(host, store)
-    attention += said
-    plugin = plugin_state.look(host)
-    if plugin.problem:
-        attention.append(f"{plugin.problem}. {plugin.advice}")
-    is_unfinished = False
-    try:
-        is_unfinished = finishing.read(host) is not None
-    except StoreError as error:
-        attention.append(error.line)
-    snapshots = _load(host, store)
-    attention += [f"{s.name} is incomplete: {s.problem}" for s in snapshots if s.incomplete]
-    ordinary = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
-    total, free = _space(host)
-    if free < _LOW_SPACE * total:
-        policy = session.usable_configuration(host).policy
-        attention.append(f"only {report.size(free)} are free. {room.on_root(host, store, policy)}")
-    return {
-        "device": host.mount.source,
-        "layout": layout.describe() if layout else None,
-        "running": {"id": host.root_id, "path": paths.get(host.root_id)},
-        "next": {"id": layout.root.id, "path": "/" + layout.root.path} if layout else None,
-        "waiting": waiting,
-        "plugin": plugin.state.value,
-        "last_rollback": _last_rollback(snapshots),
-        "snapshots": len(snapshots),
-        "newest": ordinary[-1].name if ordinary else None,
-        "space": {"total_bytes": total, "free_bytes": free},
-        "unfinished_conversion": is_unfinished,
-    }, attention
+    return layout, attention
+
+
+def _uncovered(reasons: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what keeps transactions from their snapshot, and what to do; each reason once.
+
+    What nothing can be done about is no reason to act.
+    """
+    actionable = {why: advice for why, advice in reasons if advice}
+    # It is a command, or a sentence.
+    return [
+        f"{why}. {'Run: ' if advice[0].islower() else ''}{advice}"
+        for why, advice in actionable.items()
+    ]
 
 
 def _menu(host: Host, layout: Layout) -> list[str]:
@@ -230,7 +255,7 @@ def _print_status(facts: dict[str, Any]) -> None:
         "Running": _root(facts["running"]),
         "Next boot": _root(following) if following else "unknown",
         "Waiting": facts["waiting"],
-        "dnf plugin": facts["plugin"],
+        **_road_rows(facts["roads"]),
         "Last rollback": _told(facts["last_rollback"]),
         "Snapshots": f"{facts['snapshots']}, newest {facts['newest'] or '-'}",
         "Space": f"{report.size(space['free_bytes'])} free of {report.size(space['total_bytes'])}",
@@ -238,9 +263,32 @@ def _print_status(facts: dict[str, Any]) -> None:
     if facts["unfinished_conversion"]:
         rows["Conversion"] = "from ext4; 'fs-rollback convert finish' does the rest"
     for label, value in rows.items():
-        print(f"{label + ':':15}{report.clean(value)}")
+        first, *others = value.split("\n")
+        print(f"{label + ':':15}{report.clean(first)}")
+        for line in others:
+            print(f"{'':15}{report.clean(line)}")
     for line in facts["attention"]:
         sys.stdout.write(f"Attention: {report.clean(line)}\n")
+
+
+def _road_rows(roads: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the rows of the roads on which packages change: a state each, a line a reason.
+
+    A reason to act is not here: it has a line of its own below, with what to do.
+    """
+    order = ("covered", "not covered", "unknown", "not installed")
+    states: dict[str, dict[str, list[str]]] = {state: {} for state in order}
+    states["covered"][""] = []
+    for road in roads:
+        why = (not road["advice"] and road["why"]) or ""
+        states[road["state"]].setdefault(why, []).append(road["name"])
+    return {
+        state.capitalize(): "\n".join(
+            (", ".join(names) or "nothing") + (why and f": {why}") for why, names in reasons.items()
+        )
+        for state, reasons in states.items()
+        if reasons
+    }
 
 
 def _told(rollback: dict[str, Any] | None) -> str:

@@ -18,9 +18,9 @@ from . import (
     boot_chain,
     boot_sources,
     configuration,
+    coverage,
     files,
     kernels,
-    plugin_state,
     refusals,
     saved_kernels,
     snapshot_entries,
@@ -55,6 +55,7 @@ def walk(host: Host, store: Store | None) -> tuple[Link, ...]:
             *_boot_out_of_reach(found),
             *_snapshot_entries(found),
             _plugin(host),
+            *_roads(host),
             *_snapshots(host, store),
         )
 
@@ -303,7 +304,7 @@ def _plugin(host: Host) -> Link:
     if (refusal := refusals.unsupported(host)) is not None:
         text = f"dnf transactions take no snapshot: {host.unsupported()}"
         return chain.warning("plugin", text, refusal.hint)
-    found = plugin_state.look(host)
+    found = coverage.of_dnf(host)
     if found.problem:
         return chain.warning("plugin", found.problem, found.advice)
     config, broken = configuration.usable(host.root)
@@ -312,6 +313,16 @@ def _plugin(host: Host) -> Link:
         then = "dnf stops before each transaction" if stops else "transactions take no snapshot"
         return chain.warning("plugin", f"{then}: {broken}", broken.hint)
     return chain.ok("plugin", "each dnf transaction takes a snapshot")
+
+
+def _roads(host: Host) -> Iterator[Link]:
+    """Give a link for each other road to rpm."""
+    for road in coverage.roads(host):
+        if road.name == "dnf":  # that is the link "plugin"
+            continue
+        told = f"{road.state.value}: {road.why}" if road.why else road.state.value
+        grade = chain.Grade.WARNING if road.advice else chain.Grade.OK
+        yield Link(road.name, grade, told, road.advice)
 
 
 def _snapshots(host: Host, store: Store | None) -> Iterator[Link]:
