@@ -4,7 +4,8 @@
 
 Started by packagekit-offline-update.service before its own program, in boots that are for an update
 of PackageKit's. Its libdnf backend loads no plugins of dnf 4, and writes to dnf's history, where
-the end of the update is found. A thin adapter, as the plugin for dnf 4 is.
+the end of the update is found. With its dnf5 backend dnf 5's action takes the snapshot, if it can.
+A thin adapter, as the plugin for dnf 4 is.
 
 Exit code 0: go on, with a snapshot or without a need for one. 1: the update must not run.
 """
@@ -23,8 +24,9 @@ try:
     from fs_rollback.core.packages import Item, changes
     from fs_rollback.core.record import Transaction
     from fs_rollback.errors import Error, RefusedError
-    from fs_rollback.system import configuration, transaction
+    from fs_rollback.system import configuration, packagekit_state, plugin_state, transaction
     from fs_rollback.system.changes import installed
+    from fs_rollback.system.files import opened
 except ImportError as error:
     _missing: Optional[ImportError] = error
 else:
@@ -57,6 +59,8 @@ def main() -> int:
 def _protect(config: Config, broken: Error | None) -> None:
     result: transaction.Unprotected | transaction.Taken | None = transaction.unprotected()
     if result is None:
+        result = _left_to_others()
+    if result is None:
         if broken is not None:
             raise broken
         wanted = Transaction("packagekit", ("pk-offline-update",), "root", changes(_items()))
@@ -74,6 +78,18 @@ def _protect(config: Config, broken: Error | None) -> None:
         problems.append(str(error))
     for problem in problems:
         _say(problem)
+
+
+def _left_to_others() -> transaction.Unprotected | None:
+    """Return why none is taken here: it is not wanted, or the update itself takes it."""
+    with opened("/") as root:
+        if packagekit_state.runs_actions(root):
+            return transaction.Unprotected("dnf 5's action takes the snapshot", quiet=True)
+        try:
+            off = plugin_state.switched_off(root)
+        except Error:
+            return None  # what cannot be read switches nothing off
+    return transaction.Unprotected(f"no snapshot: {off.problem}", quiet=False) if off else None
 
 
 def _items() -> Iterable[Item]:

@@ -12,6 +12,7 @@ from typing import Optional
 
 import pytest
 
+from fs_rollback.core.dnf5_actions import PROGRAM
 from tests.dnf.scenes import LINE, app, dnf, installed, offer, records, snapshots
 from tests.sandbox.machine import Sandbox
 
@@ -198,3 +199,48 @@ def test_no_btrfs_no_word(upgradable: Sandbox) -> None:
     _prepare(upgradable)
     upgradable.path("/run/.containerenv").touch()
     assert _run(upgradable).stdout == ""
+
+
+def _with_backend5(sandbox: Sandbox) -> None:
+    """Leave what dnf 5, its Actions plugin and PackageKit's backend for it would."""
+    for path, text in {
+        "/usr/libexec/packagekitd": "",
+        "/etc/PackageKit/PackageKit.conf": "[Daemon]\n",
+        "/usr/lib64/packagekit-backend/libpk_backend_dnf.so": "",
+        "/usr/lib64/packagekit-backend/libpk_backend_dnf5.so": "",
+        "/usr/lib64/libdnf5/plugins/actions.so": "",
+        "/etc/dnf/libdnf5-plugins/actions.conf": "[main]\nname = actions\nenabled = 1\n",
+        "/etc/dnf/libdnf5-plugins/actions.d/fs-snapshot.actions": "pre_transaction:::"
+        f"enabled=host-only mode=json raise_error=1:{PROGRAM} ${{pid}}\n",
+        PROGRAM: "#!/bin/sh\n",
+    }.items():
+        sandbox.path(path).parent.mkdir(parents=True, exist_ok=True)
+        sandbox.path(path).write_text(text)
+    sandbox.path(PROGRAM).chmod(0o755)
+
+
+def test_it_steps_back_where_dnf5_takes_the_snapshot(upgradable: Sandbox) -> None:
+    _prepare(upgradable)
+    _with_backend5(upgradable)
+    upgradable.path("/etc/fs-rollback.conf").write_text("keep_lots = 1\n")
+    assert _run(upgradable).stdout == "", "the action says what is wrong"
+    upgradable.path("/etc/fs-rollback.conf").unlink()
+    assert _run(upgradable).stdout == ""
+    assert records(upgradable) == {}
+    upgradable.path(PROGRAM).chmod(0o644)
+    assert _run(upgradable).stdout.startswith(LINE), "dnf 5 would take none"
+    assert len(records(upgradable)) == 1
+
+
+def test_the_one_switch_is_obeyed(upgradable: Sandbox) -> None:
+    _prepare(upgradable)
+    switch = upgradable.path("/etc/dnf/plugins/fs-snapshot.conf")
+    switch.write_text("[main]\nenabled = 0\n")
+    said = _run(upgradable).stdout
+    assert said == (
+        "fs-snapshot: no snapshot: fs-snapshot is switched off in"
+        " /etc/dnf/plugins/fs-snapshot.conf line 2\n"
+    )
+    assert records(upgradable) == {}
+    switch.write_text("[main]\nenabled\n")
+    assert _run(upgradable).stdout.startswith(LINE), "nobody has switched it off"
