@@ -102,6 +102,8 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     except StoreError as error:
         attention.append(error.line)
     snapshots = _load(host, store)
+    if waiting != "reboot":
+        attention[:0] = _interrupted(host, snapshots)
     attention += [f"{s.name} is incomplete: {s.problem}" for s in snapshots if s.incomplete]
     ordinary = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
     total, free = _space(host)
@@ -167,6 +169,17 @@ def _uncovered(reasons: Sequence[tuple[str, str]]) -> list[str]:
         f"{why}. {'Run: ' if advice[0].islower() else ''}{advice}"
         for why, advice in actionable.items()
     ]
+
+
+def _interrupted(host: Host, snapshots: Sequence[Snapshot]) -> list[str]:
+    """Return the way back from a transaction that was cut off in the middle."""
+    from ..system import interrupted
+
+    found = interrupted.find(host, snapshots)
+    if found is None:
+        return []
+    is_chosen = found == interrupted.newest_pre(host, snapshots)
+    return [interrupted.sentence(found, "" if is_chosen else str(found.id))]
 
 
 def _menu(host: Host, layout: Layout) -> list[str]:

@@ -16,11 +16,11 @@ from typing import Any, Callable, TypeVar
 from .. import config, report
 from ..core.naming import REPLACED_PREFIX, free_name, grouped, resolve
 from ..core.packages import summary
-from ..core.record import Kind, PackageChange, format_time, package_dict
+from ..core.record import PackageChange, format_time, package_dict
 from ..core.snapshot import Snapshot
 from ..core.steps import CarrySubvolume, Step
 from ..errors import KernelError, ProcessError, RefusedError, UsageError
-from ..system import changes, executor, refusals, rollback, settling, verify, window
+from ..system import changes, executor, interrupted, refusals, rollback, settling, verify, window
 from ..system import keep as paths_to_keep
 from ..system import proposal as proposals
 from ..system.host import Host
@@ -100,8 +100,7 @@ def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
 def _target(reference: str | None, host: Host, snapshots: Sequence[Snapshot]) -> Snapshot:
     if reference is not None:
         return resolve(reference, snapshots)
-    pre = (s for s in reversed(snapshots) if s.exists and s.kind is Kind.PRE and not s.of_trial)
-    newest = next((s for s in pre if not refusals.of_stranger(host, s)), None)
+    newest = interrupted.newest_pre(host, snapshots)
     if newest is None:
         raise UsageError(
             "there is no snapshot from before a transaction",
