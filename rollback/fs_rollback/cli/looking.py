@@ -104,6 +104,8 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     snapshots = _load(host, store)
     if waiting != "reboot":
         attention[:0] = _interrupted(host, snapshots)
+    changed, said = _changed(host, store)
+    attention += said
     attention += [f"{s.name} is incomplete: {s.problem}" for s in snapshots if s.incomplete]
     ordinary = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
     total, free = _space(host)
@@ -118,6 +120,7 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "waiting": waiting,
         "plugin": plugin.state.value,
         "roads": [road.to_json() for road in roads],
+        "changed_without_snapshot": changed,
         "last_rollback": _last_rollback(snapshots),
         "snapshots": len(snapshots),
         "newest": ordinary[-1].name if ordinary else None,
@@ -180,6 +183,17 @@ def _interrupted(host: Host, snapshots: Sequence[Snapshot]) -> list[str]:
         return []
     is_chosen = found == interrupted.newest_pre(host, snapshots)
     return [interrupted.sentence(found, "" if is_chosen else str(found.id))]
+
+
+def _changed(host: Host, store: Store | None) -> tuple[str | None, list[str]]:
+    """Return when packages changed without a snapshot, in JSON and in words."""
+    from ..system import rpm_changes
+
+    changed = rpm_changes.without_snapshot(host, store) if store is not None else None
+    if changed is None:
+        return None, []
+    said = f"{rpm_changes.sentence(changed)}; 'fs-rollback create' takes one"
+    return format_time(changed), [said]
 
 
 def _menu(host: Host, layout: Layout) -> list[str]:

@@ -22,6 +22,7 @@ from . import (
     files,
     kernels,
     refusals,
+    rpm_changes,
     saved_kernels,
     snapshot_entries,
     stand_ins,
@@ -55,7 +56,7 @@ def walk(host: Host, store: Store | None) -> tuple[Link, ...]:
             *_boot_out_of_reach(found),
             *_snapshot_entries(found),
             _plugin(host),
-            *_roads(host),
+            *_roads(host, store),
             *_snapshots(host, store),
         )
 
@@ -315,14 +316,17 @@ def _plugin(host: Host) -> Link:
     return chain.ok("plugin", "each dnf transaction takes a snapshot")
 
 
-def _roads(host: Host) -> Iterator[Link]:
-    """Give a link for each other road to rpm."""
+def _roads(host: Host, store: Store | None) -> Iterator[Link]:
+    """Give a link for each other road to rpm, and what came along without a snapshot."""
     for road in coverage.roads(host):
         if road.name == "dnf":  # that is the link "plugin"
             continue
         told = f"{road.state.value}: {road.why}" if road.why else road.state.value
         grade = chain.Grade.WARNING if road.advice else chain.Grade.OK
         yield Link(road.name, grade, told, road.advice)
+    changed = rpm_changes.without_snapshot(host, store) if store is not None else None
+    if changed is not None:
+        yield chain.warning("rpm", rpm_changes.sentence(changed), "'fs-rollback create' takes one.")
 
 
 def _snapshots(host: Host, store: Store | None) -> Iterator[Link]:
