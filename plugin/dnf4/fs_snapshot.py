@@ -85,7 +85,7 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         self._release()  # of an earlier transaction that never reached its end
         if not self._concerns_us():
             return
-        found = protection.protect(self._describe, _HOW_TO_GO_ON, _warn)
+        found = protection.protect(self._describe, _HOW_TO_GO_ON, _warn, reads_switch=False)
         if found.stop:
             raise dnf.exceptions.Error(f"fs-snapshot: {found.stop}")
         self._taken = found.taken

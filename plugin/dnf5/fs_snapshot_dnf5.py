@@ -52,7 +52,7 @@ def _protect(pid: int, answer: str) -> None:
     def describe() -> Transaction | None:
         return _describe(pid, _packages(answer))
 
-    found = protection.protect(describe, _WAY_OUT, _say)
+    found = protection.protect(describe, _WAY_OUT, _say, reads_switch=True)
     if found.stop:
         _stop(f"fs-snapshot: {found.stop}")
         return

@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Optional
 
 try:
     from fs_rollback import report
-    from fs_rollback.config import Config
     from fs_rollback.core.packages import Item, changes
     from fs_rollback.core.record import Transaction
-    from fs_rollback.errors import Error, RefusedError
-    from fs_rollback.system import configuration, packagekit_state, plugin_state, transaction
+    from fs_rollback.errors import Error
+    from fs_rollback.system import packagekit_state, protection, transaction
     from fs_rollback.system.changes import installed
     from fs_rollback.system.files import opened
 except ImportError as error:
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 _DIRECTORY = "/var/lib/PackageKit"
 _PREPARED = f"{_DIRECTORY}/prepared-update"
 _RESULTS = f"{_DIRECTORY}/offline-update-competed"  # sic
+_WAY_OUT = "To update without a snapshot: on_failure = warn in /etc/fs-rollback.conf."
 
 
 def main() -> int:
@@ -45,51 +45,27 @@ def main() -> int:
     if _missing is not None:
         # The root of a btrfs subvolume has inode 256, whatever cannot be imported.
         return _stop(f"it cannot be loaded: {_missing}.") if os.stat("/").st_ino == 256 else 0
-    config, broken = configuration.usable()
-    try:
-        _protect(config, broken)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it decides about the update
-        sentence = error.line if isinstance(error, Error) else f"{error}."
-        if isinstance(error, RefusedError) or config.on_failure == "abort":
-            return _stop(report.clean(sentence))
-        _say(f"{sentence} The update goes on without a way back.")
+    with opened("/") as root:
+        if packagekit_state.runs_actions(root):
+            return 0  # dnf 5's own action takes the snapshot
+    found = protection.protect(_describe, _WAY_OUT, _say, reads_switch=True)
+    if found.stop:
+        return _stop(report.clean(found.stop))
+    problems = [*found.warnings]
+    if found.taken is not None:
+        _say(found.line)
+        try:
+            # There is no hook after the update: what is no longer kept goes now.
+            problems += transaction.prune(found.taken)
+        except (Error, OSError) as error:
+            problems.append(str(error))
+    for problem in problems:
+        _say(problem)
     return 0
 
 
-def _protect(config: Config, broken: Error | None) -> None:
-    result: transaction.Unprotected | transaction.Taken | None = transaction.unprotected()
-    if result is None:
-        result = _left_to_others()
-    if result is None:
-        if broken is not None:
-            raise broken
-        wanted = Transaction("packagekit", ("pk-offline-update",), "root", changes(_items()))
-        result = transaction.before(wanted, config=config, said=_say)
-    if isinstance(result, transaction.Unprotected):
-        if not result.quiet:
-            _say(result.reason)
-        return
-    _say(f"snapshotting /: {result.path}")
-    problems = [*result.warnings, *result.menu.problems]
-    try:
-        # There is no hook after the update: what is no longer kept goes now.
-        problems += transaction.prune(result)
-    except (Error, OSError) as error:
-        problems.append(str(error))
-    for problem in problems:
-        _say(problem)
-
-
-def _left_to_others() -> transaction.Unprotected | None:
-    """Return why none is taken here: it is not wanted, or the update itself takes it."""
-    with opened("/") as root:
-        if packagekit_state.runs_actions(root):
-            return transaction.Unprotected("dnf 5's action takes the snapshot", quiet=True)
-        try:
-            off = plugin_state.switched_off(root)
-        except Error:
-            return None  # what cannot be read switches nothing off
-    return transaction.Unprotected(f"no snapshot: {off.problem}", quiet=False) if off else None
+def _describe() -> Transaction:
+    return Transaction("packagekit", ("pk-offline-update",), "root", changes(_items()))
 
 
 def _items() -> Iterable[Item]:

@@ -236,11 +236,7 @@ def test_the_one_switch_is_obeyed(upgradable: Sandbox) -> None:
     _prepare(upgradable)
     switch = upgradable.path("/etc/dnf/plugins/fs-snapshot.conf")
     switch.write_text("[main]\nenabled = 0\n")
-    said = _run(upgradable).stdout
-    assert said == (
-        "fs-snapshot: no snapshot: fs-snapshot is switched off in"
-        " /etc/dnf/plugins/fs-snapshot.conf line 2\n"
-    )
+    assert _run(upgradable).stdout == ""
     assert records(upgradable) == {}
     switch.write_text("[main]\nenabled\n")
     assert _run(upgradable).stdout.startswith(LINE), "nobody has switched it off"

@@ -15,7 +15,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..core.record import Outcome
-from . import dnf_history, history, syscalls, transaction
+from ..core.snapshot import Snapshot
+from . import dnf_history, history, interrupted, syscalls, transaction
 from .transaction import Taken
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -103,7 +104,10 @@ def keep(taken: Taken, watched: Watched) -> None:
         if _is_over(taken, watched):
             break
     outcome, number = _outcome(taken, watched)
+    syslog.openlog("fs-snapshot")
     problems = transaction.after(taken, outcome, number)
+    if outcome is Outcome.INTERRUPTED and number is not None:
+        problems.insert(0, interrupted.sentence(Snapshot(taken.record.name, None, taken.record)))
     for problem in problems:
         syslog.syslog(syslog.LOG_WARNING, problem)
 

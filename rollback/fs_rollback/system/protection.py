@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Callable, NamedTuple
 
 from ..core.record import Transaction
-from ..errors import Error, RefusedError
-from . import configuration, transaction
+from ..errors import Error, KernelError, RefusedError
+from . import configuration, files, plugin_state, transaction
 from .process import Say
 
 
@@ -27,18 +27,19 @@ class Protection(NamedTuple):
 
 
 def protect(
-    describe: Callable[[], Transaction | None], way_out: str, said: Say, *, root: str = "/"
+    describe: Callable[[], Transaction | None], way_out: str, said: Say, *, reads_switch: bool
 ) -> Protection:
     """Take the snapshot before a transaction.
 
     `describe` is asked only where one is taken, and returns None for what changes no package;
     `way_out` is a sentence on how this transaction can run without a snapshot; `said` is told for
-    whom this waits. Raises nothing: whatever goes wrong decides about the transaction, as
+    whom this waits. `reads_switch` is true for whoever does not read the switch of fs-snapshot by
+    itself, as dnf 4 does. Raises nothing: whatever goes wrong decides about the transaction, as
     `on_failure` has it. A refusal stops it whatever that says.
     """
-    config, broken = configuration.usable(root)
+    config, broken = configuration.usable()
     try:
-        reason = transaction.unprotected(root)
+        reason = transaction.unprotected() or (_switched_off() if reads_switch else None)
         if reason is not None:
             return _without(reason)
         if broken is not None:
@@ -46,7 +47,7 @@ def protect(
         wanted = describe()
         if wanted is None:
             return Protection()
-        result = transaction.before(wanted, root, config, said)
+        result = transaction.before(wanted, config=config, said=said)
         if isinstance(result, transaction.Unprotected):
             return _without(result)
     except RefusedError as error:
@@ -62,6 +63,15 @@ def protect(
         line=f"snapshotting /: {result.path}",
         warnings=(*result.warnings, *result.menu.problems),
     )
+
+
+def _switched_off() -> transaction.Unprotected | None:
+    try:
+        with files.opened("/") as tree:
+            off = plugin_state.switched_off(tree)
+    except KernelError:
+        return None  # what cannot be read switches nothing off
+    return transaction.Unprotected(off.problem, True) if off is not None else None
 
 
 def _without(reason: transaction.Unprotected) -> Protection:

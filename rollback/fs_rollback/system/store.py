@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from ..core import record as records
 from ..core.age import in_order
 from ..core.naming import NEW_ROOT_PREFIX, REPLACED_PREFIX, SNAPSHOT_PREFIX, TRIAL_PREFIX
-from ..core.record import Record
+from ..core.record import Outcome, Record
 from ..core.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ..errors import KernelError, LockedError, StoreError
 from . import btrfs, files, process, syscalls
@@ -103,13 +103,14 @@ class Store:
         present = [s for s in found if s.exists or s.record]
         return in_order(present, self.host.subvolumes, self.host.root_id)
 
-    def may_have_pending(self) -> bool:
-        """Whether a record may have a transaction without a known end: cheaper than `load`."""
+    def outcomes(self) -> set[Outcome]:
+        """Return how transactions in the records may have ended: cheaper than `load`."""
+        found = set()
         for name in filter(_is_record, self._entries()):
             with suppress(UnicodeError):
-                if '"pending"' in (files.read_entry(self.directory, name) or ""):
-                    return True
-        return False
+                text = files.read_entry(self.directory, name) or ""
+                found |= {outcome for outcome in Outcome if f'"{outcome.value}"' in text}
+        return found
 
     def snapshot_of(self, subvolume: Subvolume) -> Snapshot:
         """Return the snapshot that a subvolume in the store is, with its record."""

@@ -128,7 +128,9 @@ def before(
         warnings = _settle(machine, found)
         warnings += _check(machine, config) if config.check_before else ()
         with room.advising(machine, found, lambda: config.policy):
-            record = _take(machine, found, transaction)
+            warnings += _look_back(machine, found)
+            now = datetime.now().astimezone()
+            record = upkeep.take(machine, found, Kind.PRE, now, transaction=transaction)
         if record.trial:  # the menu is the own root's
             updated, warnings = Menu(), (trial.before_changes(machine), *warnings)
         else:
@@ -169,14 +171,20 @@ def _settle(machine: Host, found: Store) -> tuple[str, ...]:
     return said
 
 
-def _take(machine: Host, found: Store, transaction: Transaction) -> Record:
+def _look_back(machine: Host, found: Store) -> tuple[str, ...]:
+    """Settle what earlier transactions left; return what is to be said of the last one."""
     found.tidy()  # what cannot be removed is said by the next command
-    if found.may_have_pending():
+    outcomes = found.outcomes()
+    if Outcome.PENDING in outcomes:
         with suppress(KernelError):  # what is not settled now is settled by the next run
             for settled in history.settle(machine, found.load()):
                 found.write(settled)
-    now = datetime.now().astimezone()
-    return upkeep.take(machine, found, Kind.PRE, now, transaction=transaction)
+    if outcomes.isdisjoint((Outcome.PENDING, Outcome.INTERRUPTED)):
+        return ()
+    from . import interrupted
+
+    last = interrupted.find(machine, found.load())
+    return (interrupted.sentence(last, str(last.id)),) if last is not None else ()
 
 
 def after(taken: Taken, outcome: Outcome, history_id: int | None) -> list[str]:
