@@ -39,9 +39,11 @@ class Watched(NamedTuple):
 def watch(pid: int, taken: Taken) -> Watched:
     """Look at the dnf 5 that has this PID. Raises OSError where it is gone.
 
-    From here on no signal ends this process, nor a child of it: what ends dnf 5 at a terminal, or
-    with its service, goes to all processes there, and this one is to see the end.
+    The store's lock is left to the child. From here on no signal ends this process, nor that: what
+    ends dnf 5 at a terminal, or with its service, goes to all processes there, and the child is to
+    see the end.
     """
+    taken.leave()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     rows = dnf_history.rows(taken.machine, "dnf5")

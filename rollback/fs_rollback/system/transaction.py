@@ -48,7 +48,7 @@ class Taken:
         self.warnings: tuple[str, ...] = ()
         self._held = held
         # Where dnf never comes to its last hook, the end of its Base or of the process does it.
-        weakref.finalize(self, held.close)
+        self._end = weakref.finalize(self, held.close)
 
     @property
     def machine(self) -> Host:
@@ -64,10 +64,22 @@ class Taken:
         """Return what gives the lock back where its context ends."""
         return self._held
 
+    def leave(self) -> None:
+        """Have the lock outlive this process, in a child of it that is made after this.
+
+        It is one lock for both (flock(2)), and whoever gives it back does so for the other: here
+        nothing of it may end, not even as garbage.
+        """
+        self._end.detach()
+        _left.append(self)
+
     def release(self) -> None:
         """Give the lock back where `after` is never called; its end is settled by the next run."""
         with suppress(Error, OSError):
             self._held.close()
+
+
+_left: list[Taken] = []
 
 
 class Unprotected(NamedTuple):
