@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Optional
 
 from tests.sandbox.base import base_image, cache_directory
+from tests.sandbox.engine import Engine
 from tests.sandbox.layout import Layout
 from tests.sandbox.machine import Sandbox
 from tests.sandbox.product import build_product
@@ -22,16 +23,17 @@ from .proof import DemoError, Proof
 from .screen import Screen
 from .story import Story
 
+_ORIGINS = {Engine.DNF4: "this host's distribution", Engine.DNF5: "Debian sid"}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def main(layout: Layout) -> int:
+def main(engine: Engine, layout: Layout) -> int:
     """Run the demo; return its exit code."""
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
     try:
         with workshop.work_directory() as directory:
-            return _judged(layout, directory)
+            return _judged(engine, layout, directory)
     except KeyboardInterrupt:
         print("\ntests/demo: interrupted; nothing is left mounted", file=sys.stderr)
         return 130
@@ -41,10 +43,10 @@ def main(layout: Layout) -> int:
         return 1
 
 
-def _judged(layout: Layout, directory: Path) -> int:
+def _judged(engine: Engine, layout: Layout, directory: Path) -> int:
     """Run the demo in a directory, which is kept for a look if something is wrong."""
     try:
-        _demonstrate(layout, directory)
+        _demonstrate(engine, layout, directory)
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the disk is worth a look
@@ -64,14 +66,17 @@ The disk of the sandbox is kept:
   rm -r {directory}    when that is done"""
 
 
-def _demonstrate(layout: Layout, directory: Path) -> None:
+def _demonstrate(engine: Engine, layout: Layout, directory: Path) -> None:
     started = time.monotonic()
     screen = Screen(sys.stdout)
     proof = Proof(screen)
     screen.heading("A sandbox")
-    sandbox = _set_up(layout, directory, screen)
+    sandbox = _set_up(engine, layout, directory, screen)
     with sandbox:
         sandbox.boot()
+        if engine is Engine.DNF5:
+            # It is there for other tests; as on Fedora there is one dnf, and one plugin.
+            sandbox.run(["rm", "/usr/bin/dnf-3"])
         sandbox.install(build_product(directory))
         screen.say(f"Ready after {time.monotonic() - started:.0f} s.")
         Story(sandbox, screen, proof).tell()
@@ -83,20 +88,21 @@ def _demonstrate(layout: Layout, directory: Path) -> None:
     screen.shown(f"\n{proof.checks} checks, all passed, in {seconds:.0f} s.\n")
 
 
-def _set_up(layout: Layout, directory: Path, screen: Screen) -> Sandbox:
+def _set_up(engine: Engine, layout: Layout, directory: Path, screen: Screen) -> Sandbox:
     screen.say(
         f"A machine with its root in {layout.description}, on a btrfs filesystem in a file:"
-        " a small system of this host's distribution, with real dnf 4 and rpm, and fs-rollback and"
-        " its dnf plugin installed as RPMs. It boots in a mount and a PID namespace; a reboot"
-        " shuts that down and mounts what the kernel command line and fstab name then."
+        f" a small system of {_ORIGINS[engine]}, with real {engine.description} and rpm, and"
+        " fs-rollback and its dnf plugin installed as RPMs. It boots in a mount and a PID"
+        " namespace; a reboot shuts that down and mounts what the kernel command line and fstab"
+        " name then."
     )
     screen.say(
         f"It comes out of {cache_directory()} in seconds; the first time it is built from the"
         " distribution's packages, which takes a minute or two."
     )
-    workshop.build_base(layout, directory)
-    image = base_image(cache_directory(), layout)
-    return Sandbox(image, layout, directory, directory / "repository")
+    workshop.build_base(engine, layout, directory)
+    image = base_image(cache_directory(), layout, engine)
+    return Sandbox(image, layout, directory, directory / "repository", engine)
 
 
 def _interrupt(_number: int, _frame: Optional[FrameType]) -> None:
@@ -107,4 +113,4 @@ def _interrupt(_number: int, _frame: Optional[FrameType]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Layout(sys.argv[1])))
+    sys.exit(main(Engine(sys.argv[1]), Layout(sys.argv[2])))

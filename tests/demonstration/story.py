@@ -14,10 +14,11 @@ from tests.sandbox.machine import Sandbox
 
 from . import packages
 from .console import Console
-from .proof import Proof
+from .proof import CheckFailedError, Proof
 from .screen import Screen
 
 _LINE = r"fs-snapshot: snapshotting /: /fs-snapshots/(yum_\d{14})"
+_PATIENCE_S = 20.0
 _WRITTEN = {
     "/home/user/letter": "Dear Ada,\nthe upgrade was bad. I will write again tomorrow.\n",
     "/root/notes": "upgrading hello today\n",
@@ -32,6 +33,7 @@ class Story:
         self._sandbox = sandbox
         self._say = screen.say
         self._heading = screen.heading
+        self._chapters = 0
         self._proof = proof
         self._console = Console(sandbox, screen)
         self._written = dict(_WRITTEN)
@@ -50,8 +52,12 @@ class Story:
         self._changing_ones_mind()
         self._cleaning_up()
 
+    def _begin(self, chapter: str) -> None:
+        self._chapters += 1
+        self._heading(f"{self._chapters}. {chapter}")
+
     def _the_machine(self) -> None:
-        self._heading("1. The machine")
+        self._begin("The machine")
         for line in ("findmnt /", "cat /proc/cmdline", "btrfs subvolume list /"):
             self._console.root(line)
         self._proof.claim(
@@ -62,7 +68,7 @@ class Story:
         self._proof.equal(f"/ is btrfs, mounted from {root}", found, ["btrfs", root])
 
     def _version_1(self) -> None:
-        self._heading("2. An application that works")
+        self._begin("An application that works")
         packages.offer(self._sandbox.repository, packages.VERSION_1)
         self._proof.claim(
             "Every transaction takes a snapshot of the root first, and says so in one line."
@@ -77,14 +83,15 @@ class Story:
         self._console.root("echo 'upgrading hello today' >/root/notes")
 
     def _version_2(self) -> None:
-        self._heading("3. A bad upgrade")
+        self._begin("A bad upgrade")
         packages.offer(self._sandbox.repository, packages.VERSION_2)
         # Names have seconds; these two shall not look alike to the reader either.
         time.sleep(1)
         said = self._console.root("dnf -y upgrade")
         self._target = self._proof.one_line("the plugin said so again", said, _LINE)[1]
-        record = self._snapshots()[-1]
+        record = self._when_it_has_ended()
         self._proof.equal("this snapshot is the newest", record["name"], self._target)
+        self._proof.equal("its record: done", record["transaction"]["outcome"], "done")
         actions = [change["action"] for change in record["transaction"]["packages"]]
         self._proof.equal("its record: 1 upgraded, 1 new", sorted(actions), ["install", "upgrade"])
         self._proof.claim("The upgrade was bad: the application no longer works.")
@@ -98,7 +105,7 @@ class Story:
         self._console.root("echo 'hello 2: failed' >/var/log/hello.log")
 
     def _looking(self) -> None:
-        self._heading("4. What is there to go back to?")
+        self._begin("What is there to go back to?")
         self._proof.claim("The list and the record say what happened, in words.")
         said = self._console.root("fs-rollback list")
         self._proof.says("the list names both", said, "dnf -y install hello", "1 upgraded, 1 new")
@@ -115,7 +122,7 @@ class Story:
         self._proof.equal("subvolumes, store and next boot are as before", self._state(), before)
 
     def _rolling_back(self) -> None:
-        self._heading("5. The rollback")
+        self._begin("The rollback")
         old = self._sandbox.root_id
         self._proof.claim("A rollback asks, prepares the next boot, and says what to do next.")
         said = self._console.root_answers("fs-rollback rollback", "y")
@@ -130,7 +137,7 @@ class Story:
         self._proof.equal("next boot: another root", differ, True)
 
     def _before_the_reboot(self) -> None:
-        self._heading("6. Until the reboot")
+        self._begin("Until the reboot")
         self._proof.claim("Until the reboot the running system is what it was.")
         said = self._console.root("hello", code=127)
         self._proof.equal("version 2 still runs, and fails", said, packages.FAILS)
@@ -146,7 +153,7 @@ class Story:
         self._proof.says("the rollback and its reboot are named", said, self._target, "Attention:")
 
     def _after_the_reboot(self) -> None:
-        self._heading("7. After the reboot")
+        self._begin("After the reboot")
         self._console.reboot()
         self._proof.claim("After the reboot version 1 runs, and the rpm database agrees.")
         said = self._console.root("hello")
@@ -177,7 +184,7 @@ class Story:
         self._proof.says("status: nothing waits", said, "Waiting: nothing")
 
     def _undoing(self) -> None:
-        self._heading("8. It was no help: undo")
+        self._begin("It was no help: undo")
         self._console.user("echo 'I did not.' >>/home/user/letter")
         self._written["/home/user/letter"] += "I did not.\n"
         self._proof.claim("'fs-rollback undo' and a reboot bring back the upgraded system.")
@@ -191,7 +198,7 @@ class Story:
         self._check_written(*self._written)
 
     def _changing_ones_mind(self) -> None:
-        self._heading("9. A change of mind before the reboot")
+        self._begin("A change of mind before the reboot")
         self._proof.claim("An undo before the reboot leaves no trace of the rollback.")
         before = self._state()
         self._console.root("fs-rollback rollback --yes")
@@ -204,7 +211,7 @@ class Story:
         self._proof.equal("after a reboot too", self._state(), before)
 
     def _cleaning_up(self) -> None:
-        self._heading("10. Cleaning up")
+        self._begin("Cleaning up")
         self._proof.claim("Old roots can be deleted; the running system and its data stay whole.")
         old = [s["name"] for s in self._snapshots() if s["kind"] == "replaced"]
         self._console.root("fs-rollback list")
@@ -220,6 +227,19 @@ class Story:
         self._check_written(*self._written)
         said = self._console.root("fs-rollback status")
         self._proof.says("status finds nothing to complain about", said, "Waiting: nothing")
+
+    def _when_it_has_ended(self) -> dict[str, Any]:
+        """Return the newest snapshot when the end of its transaction is known.
+
+        That of dnf 5 is recorded milliseconds after the prompt.
+        """
+        deadline = time.monotonic() + _PATIENCE_S
+        while (newest := self._snapshots()[-1])["transaction"]["outcome"] == "pending":
+            if time.monotonic() > deadline:
+                what = f"the end of the transaction is known after {_PATIENCE_S:.0f} s"
+                raise CheckFailedError(what, "an outcome", newest)
+            time.sleep(0.05)
+        return newest
 
     def _check_written(self, *paths: str) -> None:
         for path in paths:

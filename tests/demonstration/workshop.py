@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.sandbox.engine import Engine
 from tests.sandbox.layout import Layout
 
 from .proof import DemoError
@@ -57,12 +58,13 @@ def keep(directory: Path) -> None:
     (directory / _KEPT).touch()
 
 
-def build_base(layout: Layout, directory: Path) -> None:
-    """Build the image of a layout if it is not in the cache; its messages go to stdout.
+def build_base(engine: Engine, layout: Layout, directory: Path) -> None:
+    """Build the image of a machine if it is not in the cache; its messages go to stdout.
 
     Raises DemoError.
     """
-    command = [*_ENDS_WITH_US, sys.executable, "-B", "-m", "tests.demonstration.base", layout.value]
+    program = [sys.executable, "-B", "-m", "tests.demonstration.base", engine.value, layout.value]
+    command = [*_ENDS_WITH_US, *program]
     environment = {**os.environ, "TMPDIR": os.fspath(directory)}
     try:
         # A session of its own: Ctrl-C is for us, who then kill all of it.
