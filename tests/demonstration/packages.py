@@ -27,6 +27,7 @@ _MIGRATION = "sed -i 's/^GREETING=/greet_v2 = /' /etc/hello.conf"
 
 VERSION_1 = (
     Package("hello", "1.0", files={"/usr/bin/hello": _HELLO_1, "/etc/hello.conf": CONFIGURATION}),
+    Package("hello-doc", "1.0", files={"/usr/share/hello/README": "hello greets.\n"}),
 )
 VERSION_2 = (
     Package(
