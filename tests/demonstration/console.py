@@ -15,7 +15,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from tests.sandbox.machine import Sandbox
 
@@ -25,6 +25,11 @@ from .screen import Screen
 _PATIENCE_S = 120.0
 _ROWS, _COLUMNS = 24, 80
 _QUESTION = "[y/N] "
+_LOOK_S = 0.05
+
+# As a shell has it: the number of the signal comes on top.
+_SIGNALED = 128
+_INTERRUPTED = _SIGNALED + signal.SIGINT
 
 
 class Seen(NamedTuple):
@@ -32,6 +37,10 @@ class Seen(NamedTuple):
 
     text: str
     code: int
+
+
+def _nothing() -> None:
+    """Do nothing meanwhile."""
 
 
 class Console:
@@ -68,6 +77,33 @@ class Console:
             raise CheckFailedError(f"'{line}' asks before it acts", _QUESTION, seen.text)
         return self._ended(line, seen, 0)
 
+    def root_interrupts(self, line: str, path: str) -> str:
+        """Run a line as root at a terminal, and press Ctrl-C there once a file exists.
+
+        What is printed goes into a pipe: dnf would draw on a terminal.
+        """
+        self._screen.typed("#", line)
+        master, slave = pty.openpty()
+        waited_for = [self._sandbox.path(path)]
+
+        def press() -> None:
+            if waited_for and waited_for[0].exists():
+                waited_for.clear()
+                self._screen.shown("^C\n")
+                os.write(master, b"\x03")
+
+        try:
+            process = self._sandbox.running.popen(
+                ["setsid", "--ctty", "sh", "-c", line], stdin=slave, stderr=subprocess.STDOUT
+            )
+            os.close(slave)
+            assert process.stdout is not None
+            with process.stdout as pipe:
+                seen = self._followed(process, pipe.fileno(), meanwhile=press)
+        finally:
+            os.close(master)
+        return self._ended(line, seen, _INTERRUPTED)
+
     def reboot(self) -> None:
         """Reboot the machine, as root would."""
         self._screen.typed("#", "reboot")
@@ -89,13 +125,19 @@ class Console:
             self._screen.shown(f"(exit code {code})\n")
         return seen.text
 
-    def _followed(self, process: subprocess.Popen[str], source: int, answer: str = "") -> Seen:
+    def _followed(
+        self,
+        process: subprocess.Popen[str],
+        source: int,
+        answer: str = "",
+        meanwhile: Callable[[], None] = _nothing,
+    ) -> Seen:
         """Show what comes until the end; a command that takes too long is killed."""
         text = ""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         deadline = time.monotonic() + _PATIENCE_S
         try:
-            while data := _read(source, deadline):
+            while data := _read(source, deadline, meanwhile):
                 part = decoder.decode(data).replace("\r", "")
                 self._screen.shown(part)
                 text += part
@@ -103,17 +145,20 @@ class Console:
                     # The terminal echoes it, so it is seen too.
                     os.write(source, f"{answer}\n".encode())
                     answer = ""
-            return Seen(text, process.wait(max(deadline - time.monotonic(), 1)))
+            code = process.wait(max(deadline - time.monotonic(), 1))
+            return Seen(text, code if code >= 0 else _SIGNALED - code)
         except BaseException:
             self._sandbox.signal(process, signal.SIGKILL)
             process.wait()
             raise
 
 
-def _read(source: int, deadline: float) -> bytes:
+def _read(source: int, deadline: float, meanwhile: Callable[[], None]) -> bytes:
     """Return what there is to read, nothing at the end. Raises TimeoutError."""
-    if not select.select([source], [], [], max(deadline - time.monotonic(), 0))[0]:
-        raise TimeoutError(f"the command is not done after {_PATIENCE_S:.0f} s")
+    while not select.select([source], [], [], _LOOK_S)[0]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the command is not done after {_PATIENCE_S:.0f} s")
+        meanwhile()
     try:
         return os.read(source, 65536)
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The application of the demo: version 1 works, version 2 does not."""
+"""The application of the demo: version 1 works, version 2 does not, version 3 takes its time."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ exit 127
 # As real ones do, the new version rewrites the configuration for itself.
 _MIGRATION = "sed -i 's/^GREETING=/greet_v2 = /' /etc/hello.conf"
 
+# What the script of version 3 makes when it begins to wait.
+WAITS = "/run/hello-waits"
+
 VERSION_1 = (
     Package("hello", "1.0", files={"/usr/bin/hello": _HELLO_1, "/etc/hello.conf": CONFIGURATION}),
     Package("hello-doc", "1.0", files={"/usr/share/hello/README": "hello greets.\n"}),
@@ -39,6 +42,16 @@ VERSION_2 = (
     ),
     Package("libgreeting", "2.0", files={"/usr/lib/libgreeting.so.2": "not a library\n"}),
     Package("tree", "2.1", files={"/usr/bin/tree": "#!/bin/sh\n"}),
+)
+VERSION_3 = (
+    Package(
+        "hello",
+        "3.0",
+        files={"/usr/bin/hello": _HELLO_2, "/etc/hello.conf": CONFIGURATION},
+        requires=["libgreeting >= 3"],
+        scriptlets={"pre": f"touch {WAITS}\nsleep 300"},
+    ),
+    Package("libgreeting", "3.0", files={"/usr/lib/libgreeting.so.3": "not a library\n"}),
 )
 
 

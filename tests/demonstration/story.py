@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from tests.sandbox.engine import Engine
 from tests.sandbox.layout import Layout
 from tests.sandbox.machine import Sandbox
 
@@ -51,6 +52,8 @@ class Story:
         self._after_the_reboot()
         self._undoing()
         self._changing_ones_mind()
+        if self._sandbox.engine is Engine.DNF5:
+            self._interrupting()
         self._cleaning_up()
 
     def _begin(self, chapter: str) -> None:
@@ -220,6 +223,43 @@ class Story:
         self._console.reboot()
         self._console.root("hello", code=127)
         self._proof.equal("after a reboot too", self._state(), before)
+
+    def _interrupting(self) -> None:
+        self._begin("Ctrl-C in the middle of an upgrade")
+        packages.offer(self._sandbox.repository, packages.VERSION_3)
+        self._say(
+            "Version 3 comes in two packages. When one is installed, the script of the other takes"
+            " its time, and somebody loses patience. dnf 5 ends at once then."
+        )
+        self._proof.claim("Ctrl-C leaves half an upgrade, and the record says so.")
+        said = self._console.root_interrupts("dnf -y upgrade", packages.WAITS)
+        target = self._proof.one_line("the snapshot was taken before", said, _LINE)[1]
+        record = self._when_it_has_ended()
+        self._proof.equal("it is the newest", record["name"], target)
+        self._proof.equal("its record", record["transaction"]["outcome"], "interrupted")
+        whole = "hello-2.0-1.noarch\nlibgreeting-2.0-1.noarch\n"
+        said = self._console.root("rpm -q hello libgreeting")
+        half = f"{whole}libgreeting-3.0-1.noarch\n"
+        self._proof.equal("rpm has one package in two versions", said, half)
+        said = self._console.root("fs-rollback list")
+        self._proof.one_line("the list names it", said, r" *\d+ .* pre +2 upgraded +dnf -y upgrade")
+        said = self._console.root("fs-rollback show latest")
+        self._proof.says("'show' says how it ended", said, target, "Outcome: interrupted", "3.0-1")
+        said = self._console.root("fs-rollback status", code=1)
+        self._proof.says(
+            "'status' says what to do", said,
+            "interrupted in the middle of 2 packages",
+            "'fs-rollback rollback' goes back to before it",
+        )  # fmt: skip
+        self._proof.claim("A rollback goes back to before the upgrade that was interrupted.")
+        said = self._console.root("fs-rollback rollback --yes")
+        self._proof.says("without being told where to", said, f"next boot uses a copy of {target}.")
+        self._console.reboot()
+        said = self._console.root("rpm -q hello libgreeting")
+        self._proof.equal("each package has one version again", said, whole)
+        said = self._console.root("rpm -V --noconfig hello libgreeting")
+        self._proof.equal("rpm -V finds every file", said, "")
+        self._check_written(*self._written)
 
     def _cleaning_up(self) -> None:
         self._begin("Cleaning up")
