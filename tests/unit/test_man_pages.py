@@ -107,7 +107,8 @@ def test_the_common_options_are_those_of_every_command() -> None:
 
 def test_every_option_on_any_page_exists() -> None:
     """Those of other programs are named here."""
-    others = {"--disableplugin", "--noplugins", "--installroot", "--downloadonly", "--assumeno",
+    others = {"--disableplugin", "--disable-plugin", "--noplugins", "--no-plugins",
+              "--installroot", "--downloadonly", "--assumeno",
               "--fs", "--now", "--rbind", "--make-rslave", "--recursive",
               "--readonly", "--failed", "--modules", "--kver",
               "--sysroot", "--no-hostonly"}  # fmt: skip
