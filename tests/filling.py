@@ -36,17 +36,19 @@ _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x
 _CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
 
 
-def fill(directory: Path) -> None:
+def fill(directory: Path, *, wide: int = 5000) -> None:
     """Make files of every kind in `directory`, which is made if it is not there; needs root.
 
-    Takes about 10 MiB and 6500 inodes. One file is larger than 4 GiB; one is immutable, where the
-    filesystem has that.
+    Takes about 10 MiB, and 400 inodes besides the `wide` empty files of one directory. One file is
+    larger than 4 GiB; one is immutable, where the filesystem has that.
     """
     directory.mkdir(exist_ok=True)
     for number, make in enumerate(_MAKERS):
         path = directory / make.__name__.strip("_")
         path.mkdir()
         make(path)
+        if make is _tree:
+            _many(path / "wide", wide)
         # Directories are as old as anything.
         os.utime(path, ns=(10**18, 10**18 + 123456789 + number))
     os.utime(directory, ns=(10**18, 10**18 + 987654321))
@@ -192,11 +194,13 @@ def _tree(path: Path) -> None:
         deep = deep / f"level-{level}"
         deep.mkdir()
     (deep / "bottom").write_text("x")
-    wide = path / "wide"
-    wide.mkdir()
-    for number in range(5000):
-        (wide / f"{number:04}-{'w' * (number % 40)}").touch()
     (path / "empty").mkdir()
+
+
+def _many(path: Path, count: int) -> None:
+    path.mkdir()
+    for number in range(count):
+        (path / f"{number:04}-{'w' * (number % 40)}").touch()
 
 
 def _flags(path: Path) -> None:

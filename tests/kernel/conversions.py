@@ -16,6 +16,8 @@ from tests.kernel.ext4_images import UUID, fill, make, on
 from tests.kernel.machine import run
 
 FSTAB = f"# made by a test\nUUID={UUID} / btrfs defaults 1 0\n"
+# As many files in one directory as need an index on ext4; test_convert_whole.py has thousands.
+_WIDE = 250
 # What the conversion itself changes, and what lies outside the 32 bits that it takes of a time.
 OWN = ("etc/fstab", "fs-snapshots", "ext2_saved", "filling/times", "lost+found", ".")
 _PREPARE = """
@@ -60,7 +62,7 @@ def prepared_image(directory: Path, *options: str) -> Path:
     image = directory / "disk.img"
     make(image, tree, *options)
     with on(image) as root:
-        filling.fill(root / "filling")
+        filling.fill(root / "filling", wide=_WIDE)
         command = [sys.executable, "-c", _PREPARE, str(root), UUID]
         subprocess.run(command, check=True, env=commands.environment())
     return image
