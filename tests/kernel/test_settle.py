@@ -54,7 +54,7 @@ def test_a_machine_that_came_up_elsewhere(machine: Machine) -> None:
     for options in (("--at-boot",), ()):
         ended = fs_rollback(machine.root, "settle", *options)
         assert ended.code == 1
-        assert "THIS BOOT DID NOT USE THE NEW ROOT" in ended.err
+        assert "THE MACHINE WAS ROLLED BACK, BUT THIS BOOT DID NOT USE THE NEW ROOT" in ended.err
         assert f"(ID {old}) runs" in ended.err
         assert f"(ID {wanted}) should" in ended.err
         assert ended.err.startswith("<4>") == bool(options)

@@ -37,7 +37,7 @@ _DESIGNS = (
 
 _MOMENTS = 50
 _KILLS = 3
-_FEW = 2  # cuts that are booted of each rollback where not all are
+_FEW = 1  # cuts that are booted of each rollback where not all are
 
 # The upgrade takes the kernel away that the snapshot needs.
 _UPGRADE = """
