@@ -1,17 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The product as its own RPMs: built as users build them, `make rpm`, without running its tests."""
+"""The product as its own RPMs: built as users build them, `make rpm`, without running its tests.
+
+Built once for all tests, and the demos: what was built lies in the cache for as long as it is used,
+by all that it was made of. tests/packaging/test_rpm.py builds it anew each time.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Optional
 
+from .base import built_once, cache_directory, digest
+
 CHECKOUT = Path(__file__).parents[2]
 _VERSIONED = ("rollback/fs_rollback/__init__.py", "packaging/fs-rollback.spec")
+# What takes part in a build, of all that is copied, though no package has it.
+_MACROS = Path("tests/packaging/macros")
+_KEPT_S = 24 * 3600.0
 _NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
 
 
@@ -21,7 +33,7 @@ def copy_checkout(tree: Path) -> None:
 
 
 def build_product(directory: Path, version: Optional[str] = None) -> list[Path]:
-    """Build the packages of this checkout into `directory`; return the binary ones by name.
+    """Put the packages of this checkout into `directory`; return the binary ones by name.
 
     `version` is another one than the checkout's own, for a package to upgrade to; its configuration
     files differ by a line. Raises RuntimeError with what was printed.
@@ -31,17 +43,57 @@ def build_product(directory: Path, version: Optional[str] = None) -> list[Path]:
         copy_checkout(tree)
         if version is not None:
             _change_version(tree, version)
-        # A home of its own: nobody's ~/.rpmmacros takes part.
-        environment = {**os.environ, "HOME": top, "LC_ALL": "C.UTF-8"}
-        command = ["make", "--silent", "rpm", "RPMBUILD=rpmbuild --nocheck --quiet"]
-        done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"make rpm failed:\n{done.stdout}{done.stderr}")
-        return sorted(
-            Path(shutil.copy(rpm, directory)) for rpm in (tree / "dist").glob("*.noarch.rpm")
-        )
+        archive = cache_directory() / f"product-{_key(tree)}.tar"
+        with built_once(archive) as unfinished:
+            if unfinished is not None:
+                _sweep(archive.parent)
+                _build(tree, Path(top))
+                command = ["tar", "--create", f"--file={unfinished}", f"--directory={tree}/dist"]
+                names = sorted(rpm.name for rpm in (tree / "dist").glob("*.noarch.rpm"))
+                subprocess.run([*command, *names], check=True)
+        os.utime(archive)
+        command = ["tar", "--extract", "--verbose", f"--file={archive}", f"--directory={directory}"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return [directory / name for name in done.stdout.splitlines()]
+
+
+def _key(tree: Path) -> str:
+    """Return what names the packages by all that they are made of."""
+    files = (path for path in tree.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(tree) for path in files)
+    command = ["rpmbuild", "--version"]
+    rpm = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return digest(
+        rpm,
+        platform.python_version(),
+        *(
+            (str(name), (tree / name).stat().st_mode, _checksum(tree / name))
+            for name in names
+            if name.parts[0] != "tests" or _MACROS in (name, *name.parents)
+        ),
+    )
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what nobody has used for a day."""
+    for path in cache.glob("product-*"):
+        if path.stat().st_mtime < time.time() - _KEPT_S:
+            path.unlink(missing_ok=True)
+
+
+def _build(tree: Path, home: Path) -> None:
+    # A home of its own: nobody's ~/.rpmmacros takes part.
+    environment = {**os.environ, "HOME": os.fspath(home), "LC_ALL": "C.UTF-8"}
+    command = ["make", "--silent", "rpm", "RPMBUILD=rpmbuild --nocheck --quiet"]
+    done = subprocess.run(
+        command, cwd=tree, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"make rpm failed:\n{done.stdout}{done.stderr}")
 
 
 def _change_version(tree: Path, version: str) -> None:
