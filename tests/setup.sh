@@ -62,10 +62,10 @@ install_packages() {
         missing=$(missing_packages $debian_packages $module_tools ${more_packages:-})
         [ -n "$missing" ] || return 0
         printf 'installing:\n%s\n' "$missing"
-        apt-get update --quiet=2
+        apt-get update --quiet=2 --option DPkg::Lock::Timeout=600
         # shellcheck disable=SC2086
         DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
-            --no-install-recommends $missing
+            --option DPkg::Lock::Timeout=600 --no-install-recommends $missing
     elif command -v dnf >/dev/null; then
         # Written from Fedora's package lists; not run there so far.
         # shellcheck disable=SC2086
