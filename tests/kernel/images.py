@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from tests.kernel.ext4_images import digest
 
 
 class Camera:
@@ -26,3 +28,10 @@ class Camera:
             command = ("cp", "--sparse=always", "--reflink=auto", str(disk), str(copy))
             subprocess.run(command, check=True)
         self.images.append((label, copies))
+
+    def different(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
+        """Give the images, but for those that are the next one too: no change has reached them."""
+        digests = [tuple(map(digest, copies)) for _, copies in self.images]
+        for image, now, following in zip(self.images, digests, (*digests[1:], None)):
+            if now != following:
+                yield image

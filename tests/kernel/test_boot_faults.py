@@ -259,7 +259,7 @@ def _originals(box: BootMachine) -> dict[str, bytes]:
 def _seen(box: BootMachine, camera: Camera, originals: dict[str, bytes], kind: str) -> list[bool]:
     """Boot every image; returns of each whether it has the new root."""
     found = []
-    for label, disks in camera.images:
+    for label, disks in camera.different():
         box.adopt(*disks)
         new = _is_new(box)
         assert box.machine.read("var/data") == ("data 1\n" if new else "2\n"), label

@@ -54,7 +54,7 @@ def test_every_image_of_a_rollback_boots(machine: Machine, tmp_path: Path) -> No
     camera = Camera((machine.image,), tmp_path)
     machine.roll_back(name, lambda host: Faulty(host, observe=camera))
     camera("done")
-    seen = [_boots_old_or_new(machine, image) for _, (image,) in camera.images]
+    seen = [_boots_old_or_new(machine, image) for _, (image,) in camera.different()]
     assert seen[0] == "version 2\n"
     assert seen[-1] == "version 1\n", "a rollback that was said to be done is on the disk"
     assert seen == sorted(seen, reverse=True), "once it boots the new root, it always does"
@@ -69,7 +69,7 @@ def test_every_image_of_an_undo_boots(machine: Machine, tmp_path: Path) -> None:
     machine.roll_back(name)
     machine.take_back(lambda host: Faulty(host, observe=camera))
     camera("done")
-    seen = [_boots_old_or_new(machine, image) for _, (image,) in camera.images]
+    seen = [_boots_old_or_new(machine, image) for _, (image,) in camera.different()]
     assert seen[0] == "version 1\n"
     assert seen[-1] == "version 2\n"
     assert seen == sorted(seen)
@@ -100,7 +100,7 @@ def test_no_image_has_a_snapshot_without_its_record(
             names.append(upkeep.take(host, store, Kind.PRE, now, transaction=transaction).name)
     monkeypatch.undo()
     found = 0
-    for label, (image,) in camera.images:
+    for label, (image,) in camera.different():
         machine.adopt(image)
         for snapshot in machine.snapshots():
             if snapshot.exists and snapshot.name in names:

@@ -109,7 +109,7 @@ def test_every_image_of_a_transaction(
     taken.release()
     assert len(known) == 3
     assert len(camera.images) > 10
-    for label, disks in camera.images:
+    for label, disks in camera.different():
         boot.adopt(*disks)
         _expect_whole(boot, known)
         if label == "it has returned":
@@ -136,7 +136,7 @@ def test_every_image_of_a_deletion(
         upkeep.delete(host, store, snapshot, upkeep.roots(host))
     monkeypatch.undo()
     camera("it has returned")
-    for _, disks in camera.images:
+    for _, disks in camera.different():
         boot.adopt(*disks)
         _expect_whole(boot, before)
     assert (boot.ours(), trials(boot)) == ([], set())
