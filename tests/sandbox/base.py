@@ -44,7 +44,7 @@ _FEDORA_PACKAGES = (
 )  # fmt: skip
 
 # The first release of Debian with dnf 5; dnf 4 is there too, for what both do on one machine.
-_DNF5_SUITE = "sid"
+DNF5_SUITE = "sid"
 DNF5_PACKAGES = (*DEBIAN_PACKAGES, "dnf5")
 
 # What rpm and dnf have to find on a system whose own packages they do not know: a release, the
@@ -113,7 +113,7 @@ def base_tarball(
     if engine is Engine.DNF5:
         if not debian:
             raise RuntimeError("no recipe for a sandbox with dnf 5 on this distribution")
-        version, packages = _DNF5_SUITE, DNF5_PACKAGES
+        version, packages = DNF5_SUITE, DNF5_PACKAGES
     key = digest(_RECIPE, packages, platform.machine())
     path = cache / f"base-{release['ID']}-{version}-{key}.tar"
     with built_once(path) as unfinished:

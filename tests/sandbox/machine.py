@@ -22,6 +22,7 @@ import btrfsutil
 from .base import copy_image
 from .engine import Engine
 from .namespace import Namespace
+from .product import rpms_for
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -115,8 +116,7 @@ class Sandbox:
 
     def install(self, rpms: Sequence[Path]) -> None:
         """Install the command and the plugin for this machine's dnf, of RPM files, with rpm."""
-        others = {engine.plugin for engine in Engine if engine is not self.engine}
-        rpms = [rpm for rpm in rpms if rpm.name.rsplit("-", 2)[0] not in others]
+        rpms = rpms_for(self.engine, rpms)
         names = [f"/run/{rpm.name}" for rpm in rpms]
         for rpm, name in zip(rpms, names):
             shutil.copyfile(rpm, self.path(name))

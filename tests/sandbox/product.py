@@ -14,10 +14,12 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional
 
 from .base import built_once, cache_directory, digest
+from .engine import Engine
 
 CHECKOUT = Path(__file__).parents[2]
 _VERSIONED = ("rollback/fs_rollback/__init__.py", "packaging/fs-rollback.spec")
@@ -94,6 +96,12 @@ def _build(tree: Path, home: Path) -> None:
     )
     if done.returncode != 0:
         raise RuntimeError(f"make rpm failed:\n{done.stdout}{done.stderr}")
+
+
+def rpms_for(engine: Engine, rpms: Iterable[Path]) -> list[Path]:
+    """Return what a machine with this dnf gets of the packages: all but the plugins for others."""
+    others = {other.plugin for other in Engine if other is not engine}
+    return [rpm for rpm in rpms if rpm.name.rsplit("-", 2)[0] not in others]
 
 
 def _change_version(tree: Path, version: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ import pytest
 
 from tests.need import withhold
 from tests.sandbox.base import cache_directory, is_debian
+from tests.sandbox.engine import Engine
 from tests.vm.base import Base, base, missing_tools
+from tests.vm.dnf5 import dnf5_base
 from tests.vm.stories import Cost, Story, Telling
 
 if TYPE_CHECKING:
@@ -51,8 +54,17 @@ def telling(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Telling]:
     """The stories of all selected tests, which begin now."""
+
+    def base_for(engine: Engine) -> Base:
+        if engine is Engine.DNF4:
+            return machine_base
+        try:
+            return dnf5_base(cache_directory(), machine_base, say=print)
+        except (OSError, subprocess.CalledProcessError) as error:
+            withhold(f"the system with dnf 5 cannot be made: {error}")
+
     directory = tmp_path_factory.mktemp("machines")
-    with Telling(_stories(request.session), machine_base, product_rpms, directory) as telling:
+    with Telling(_stories(request.session), base_for, product_rpms, directory) as telling:
         request.config.stash[_COSTS] = telling.costs
         yield telling
 

@@ -73,6 +73,8 @@ tar --extract --file="$tarball" --directory="$root" --numeric-owner --xattrs \
 tar --create --directory="$tree/root" . | tar --extract --directory="$root" --no-same-owner \
     --keep-directory-symlink
 [ -e "$root/usr/bin/dnf" ] || ln -s dnf-3 "$root/usr/bin/dnf"
+# rpm 6 runs scriptlets in a mount namespace of their own, and needs a mount at / for that.
+mountpoint --quiet "$root" || mount --rbind "$root" "$root"
 mkdir "$root/rpms"
 cp -r "$tree/release" "$tree/rpms" "$tree/kernel" "$root/rpms"
 chroot "$root" sh -eu <<'END'

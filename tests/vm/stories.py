@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from tests.sandbox.engine import Engine
+from tests.sandbox.product import rpms_for
 from tests.sandbox.rpms import Package, build
 
 from .base import Base
@@ -42,14 +44,16 @@ def wanted(stories: Iterable[Story]) -> list[Story]:
 class Story:
     """What is done with one machine, and what has to come of it.
 
-    `tell` raises whatever a test raises. `packages` are installed beside the product. A `rare` one
-    is told only where all are wanted: another one is much like it.
+    `tell` raises whatever a test raises. `packages` are installed beside the product. `engine` is
+    the dnf that the machine has. A `rare` one is told only where all are wanted: another one is
+    much like it.
     """
 
     name: str
     design: Design
     tell: Callable[[Machine], None]
     packages: tuple[Package, ...] = ()
+    engine: Engine = Engine.DNF4
     rare: bool = False
 
     def __str__(self) -> str:
@@ -66,11 +70,20 @@ class Cost:
 
 
 class Telling:
-    """Tells the stories; leaving the `with` cuts the power of every machine that still runs."""
+    """Tells the stories; leaving the `with` cuts the power of every machine that still runs.
 
-    def __init__(self, stories: Iterable[Story], base: Base, rpms: list[Path], directory: Path):
+    `base_for` returns the system with a dnf, and raises what the test shall raise without it.
+    """
+
+    def __init__(
+        self,
+        stories: Iterable[Story],
+        base_for: Callable[[Engine], Base],
+        rpms: list[Path],
+        directory: Path,
+    ):
         self.costs: list[Cost] = []
-        self._base = base
+        self._base_for = base_for
         self._rpms = rpms
         self._directory = directory
         self._machines: list[Machine] = []
@@ -99,11 +112,14 @@ class Telling:
 
     def _tell(self, story: Story) -> None:
         """Build the machine and tell its story. The disks of a failure stay for a look at them."""
+        base = self._base_for(story.engine)
         begin = time.monotonic()
         directory = self._directory / story.name
         directory.mkdir()
-        rpms = [*self._rpms, *(build(story.packages, directory) if story.packages else ())]
-        machine = Machine.build(story.design, directory, self._base, rpms)
+        rpms = rpms_for(story.engine, self._rpms)
+        if story.packages:
+            rpms += build(story.packages, directory)
+        machine = Machine.build(story.design, directory, base, rpms)
         with self._lock:
             if self._stopped:
                 machine.scrap()
