@@ -11,7 +11,7 @@ from typing import Any, Optional
 from .core.chain import Grade, Link, verdict
 from .core.conversion import point as conversion
 from .core.packages import summary
-from .core.record import PackageChange, Record, format_time, transaction_dict
+from .core.record import Outcome, PackageChange, Record, format_time, transaction_dict
 from .core.retention import Verdict
 from .core.snapshot import Roots, Snapshot
 
@@ -51,9 +51,16 @@ def marks(snapshot: Snapshot, roots: Roots) -> list[str]:
         "incomplete": snapshot.incomplete,
         "gone": snapshot.gone,
         "pending": snapshot.pending and snapshot.exists,
+        "failed": _ended(snapshot, Outcome.FAILED),
+        "interrupted": _ended(snapshot, Outcome.INTERRUPTED),
         "trial": snapshot.of_trial,
     }
     return [word for word, holds in found.items() if holds]
+
+
+def _ended(snapshot: Snapshot, outcome: Outcome) -> bool:
+    transaction = snapshot.record.transaction if snapshot.record else None
+    return transaction is not None and transaction.outcome is outcome
 
 
 def what(snapshot: Snapshot) -> str:

@@ -163,6 +163,8 @@ def test_a_hostile_description_stays_in_its_cell() -> None:
         (SNAPSHOTS[4], ["running", "pinned"]),
         (SNAPSHOTS[5], ["next"]),
         (SNAPSHOTS[6], ["pending"]),
+        (snapshot(300, outcome=Outcome.FAILED), ["failed"]),
+        (snapshot(300, outcome=Outcome.INTERRUPTED), ["interrupted"]),
         (SNAPSHOTS[3], []),
     ],
 )
