@@ -20,7 +20,7 @@ _WITHOUT = (
 
 
 def _main() -> None:
-    os.closerange(3, 1024)  # dnf 5 leaves files of its databases open, and a child of ours stays
+    os.closerange(3, 65536)  # dnf 5 leaves files of its databases open, and a child of ours stays
     os.write(1, _PACKAGES)  # at once: dnf 5 makes the answer while Python loads the rest
     gc.disable()  # for a program as short as this one it is only work
     try:

@@ -82,8 +82,9 @@ def _describe(pid: int, packages: list[dict[str, str]]) -> Transaction | None:
     if all(package["action"] == "?" for package in packages):
         return None  # `dnf mark`: no file of a package changes
     line = _command_line(pid)
-    if not line or line[1:3] == ("offline", "_execute") or not _is_dnf(line[0]):
-        line = keeper.description(pid) or line
+    is_offline = line[1:3] == ("offline", "_execute")
+    if not line or is_offline or not _is_dnf(line[0]):
+        line = keeper.description(pid, offline=is_offline) or line
     return Transaction(
         "dnf5",
         transaction.command_line(line),

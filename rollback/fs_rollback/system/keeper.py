@@ -21,6 +21,7 @@ from .transaction import Taken
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _LOOK_MS = 50
+_LOOKS_A_READING = 20  # of the history, which costs more than a look at the lock
 _OFFLINE = "/usr/lib/sysimage/libdnf5/offline/offline-transaction-state.toml"
 
 
@@ -68,11 +69,11 @@ def _lock_of(pid: int) -> int:
     return -1
 
 
-def description(pid: int) -> tuple[str, ...]:
+def description(pid: int, *, offline: bool) -> tuple[str, ...]:
     """Return the command that a person gave, as dnf 5 will have it in its history; () if unknown.
 
     `dnf5 offline _execute` and services have a command line of their own. The lock's file tells it
-    since 5.4.1 (libdnf5/utils/active_transaction_info.cpp), for an offline transaction its state
+    since 5.4.1 (libdnf5/utils/active_transaction_info.cpp), for an `offline` transaction its state
     does (libdnf5/transaction/offline.cpp). Both are TOML.
     """
     lock = _lock_of(pid)
@@ -81,7 +82,7 @@ def description(pid: int) -> tuple[str, ...]:
         os.close(lock)
         if found:
             return found
-    return _value(_OFFLINE, "cmd_line")
+    return _value(_OFFLINE, "cmd_line") if offline else ()
 
 
 def _value(path: str, wanted: str) -> tuple[str, ...]:
@@ -97,28 +98,32 @@ def _value(path: str, wanted: str) -> tuple[str, ...]:
 def keep(taken: Taken, watched: Watched) -> None:
     """Wait for the end of dnf 5's transaction, record it, and prune. For a child process."""
     os.setsid()
+    os.chdir("/")
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):  # dnf 5 reads until the last writer is gone
         os.dup2(nothing, descriptor)
     ended = select.poll()
     ended.register(watched.end, select.POLLIN)
+    looks = 0
     while not ended.poll(_LOOK_MS):
-        if _is_over(taken, watched):
+        looks += 1
+        if watched.lock >= 0 and syscalls.record_lock_owner(watched.lock) != watched.pid:
             break
-    outcome, number = _outcome(taken, watched)
-    syslog.openlog("fs-snapshot")
+        # A service may have the lock for its next transaction by now, and other versions of dnf 5
+        # have another lock.
+        is_due = looks % _LOOKS_A_READING == 0
+        if is_due and _outcome(taken, watched)[0] in (Outcome.DONE, Outcome.FAILED):
+            break
+    _end(taken, *_outcome(taken, watched))
+
+
+def _end(taken: Taken, outcome: Outcome, number: int | None) -> None:
     problems = transaction.after(taken, outcome, number)
     if outcome is Outcome.INTERRUPTED and number is not None:
         problems.insert(0, interrupted.sentence(Snapshot(taken.record.name, None, taken.record)))
+    syslog.openlog("fs-snapshot")
     for problem in problems:
         syslog.syslog(syslog.LOG_WARNING, problem)
-
-
-def _is_over(taken: Taken, watched: Watched) -> bool:
-    """Whether the transaction has ended, while the process lives: a service has others after it."""
-    if watched.lock >= 0:
-        return syscalls.record_lock_owner(watched.lock) != watched.pid
-    return _outcome(taken, watched)[0] is not Outcome.INTERRUPTED
 
 
 def _outcome(taken: Taken, watched: Watched) -> tuple[Outcome, int | None]:
