@@ -12,7 +12,7 @@ from tests import filling, manifest
 from tests.kernel import commands
 from tests.kernel.attached import attached, uuid_of
 from tests.kernel.commands import Done
-from tests.kernel.ext4_images import UUID, fill, make, on
+from tests.kernel.ext4_images import LEAST_BYTES, UUID, fill, make, on
 from tests.kernel.machine import run
 
 FSTAB = f"# made by a test\nUUID={UUID} / btrfs defaults 1 0\n"
@@ -55,12 +55,12 @@ except Error as error:
 """
 
 
-def prepared_image(directory: Path, *options: str) -> Path:
+def prepared_image(directory: Path, *options: str, size_bytes: int = LEAST_BYTES) -> Path:
     """Make the image of a prepared system with files of every kind."""
     tree = directory / "tree"
     fill(tree)
     image = directory / "disk.img"
-    make(image, tree, *options)
+    make(image, tree, *options, size_bytes=size_bytes)
     with on(image) as root:
         filling.fill(root / "filling", wide=_WIDE)
         command = [sys.executable, "-c", _PREPARE, str(root), UUID]

@@ -159,14 +159,15 @@ def test_a_partition_names_its_disk(
     image = tmp_path / "partitioned.img"
     with image.open("wb") as file:
         file.truncate(ext4_images.LEAST_BYTES + (2 << 20))
-    subprocess.run(("sfdisk", "-q", str(image)), input="2048,8388608,L\n", text=True, check=True)
+    sectors = str(ext4_images.LEAST_BYTES // 512)
+    subprocess.run(("sfdisk", "-q", str(image)), input=f"2048,{sectors},L\n", text=True, check=True)
     ext4_images.copy_behind(ext4_image, image, 1 << 20)
     before = digest(image)
     partition = tmp_path / "partition"
     with attached(image) as device:
         _is_no_ext4(start(tools, "check", "--device", device, "--json"), device, "with partitions")
         # By hand: the kernel may be one without partition tables, and udev is not here.
-        run("addpart", device, "1", "2048", "8388608")
+        run("addpart", device, "1", "2048", sectors)
         name = Path(device).name
         number = Path(f"/sys/block/{name}/{name}p1/dev").read_text()
         major, minor = (int(part) for part in number.split(":"))

@@ -31,7 +31,7 @@ _NO_ROOM = "there was no room for the metadata of btrfs"
 
 @pytest.fixture(scope="module", name="template")
 def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared_image(tmp_path_factory.mktemp("prepared"))
+    return prepared_image(tmp_path_factory.mktemp("prepared"), size_bytes=4 << 30)
 
 
 @pytest.fixture(name="image")
