@@ -19,8 +19,7 @@ def _answer(sandbox: Sandbox, command: str, *words: str) -> dict[str, Any]:
     return answer
 
 
-def test_answers(any_sandbox: Sandbox) -> None:
-    sandbox = any_sandbox
+def test_answers(sandbox: Sandbox) -> None:
     _answer(sandbox, "list")
     _answer(sandbox, "prune")
     assert _answer(sandbox, "status")["newest"] is None

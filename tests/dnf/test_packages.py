@@ -128,8 +128,9 @@ _MOUNTED = "for d in proc dev run; do mount --rbind /$d /image/$d; done"
 _BARE = "mkdir -p /image/run/repo && cp -r /run/repo /image/run/ && cp -a /dev/null /image/dev/"
 
 
-@pytest.mark.parametrize("mounts", [_MOUNTED, _BARE], ids=["mounted", "bare"])
-@pytest.mark.parametrize("place", ["/image", "a mount"])
+@pytest.mark.parametrize(
+    ("mounts", "place"), [(_MOUNTED, "a mount"), (_BARE, "/image")], ids=["mounted", "bare"]
+)
 def test_into_a_chroot_and_the_first_boot_from_there(
     offered: Sandbox, image: Path, mounts: str, place: str
 ) -> None:

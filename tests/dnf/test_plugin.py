@@ -15,8 +15,9 @@ from tests.sandbox.machine import Sandbox
 from tests.sandbox.rpms import Package
 
 
-def test_the_whole_story(any_sandbox: Sandbox) -> None:
-    box = any_sandbox
+def test_the_whole_story(toplevel_sandbox: Sandbox) -> None:
+    """tests/demo tells it in both layouts, and what is here has a named root elsewhere."""
+    box = toplevel_sandbox
     offer(box, app("1"))
     assert LINE in dnf(box, "install", "app").stdout
     offer(box, app("2"))

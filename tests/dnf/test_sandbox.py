@@ -60,23 +60,23 @@ def test_command_line_and_boot_entry_agree(bare_sandbox: Sandbox) -> None:
 
 
 def test_dnf_installs_and_upgrades_and_a_reboot_keeps_it(
-    bare_sandbox: Sandbox, repository: Path
+    bare_named: Sandbox, repository: Path
 ) -> None:
     offer(repository, "1")
-    done = bare_sandbox.run(["dnf", "-y", "install", "greeting"])
-    assert bare_sandbox.output("cat", "/usr/share/greeting") == "hello 1\n"
+    done = bare_named.run(["dnf", "-y", "install", "greeting"])
+    assert bare_named.output("cat", "/usr/share/greeting") == "hello 1\n"
     assert done.stderr == ""
     offer(repository, "2")
-    bare_sandbox.run(["dnf", "-y", "upgrade"])
-    assert bare_sandbox.output("cat", "/usr/share/greeting") == "hello 2\n"
-    bare_sandbox.reboot()
-    assert bare_sandbox.output("rpm", "-q", "greeting") == "greeting-2-1.noarch\n"
+    bare_named.run(["dnf", "-y", "upgrade"])
+    assert bare_named.output("cat", "/usr/share/greeting") == "hello 2\n"
+    bare_named.reboot()
+    assert bare_named.output("rpm", "-q", "greeting") == "greeting-2-1.noarch\n"
 
 
-def test_scriptlets_run(bare_sandbox: Sandbox, repository: Path) -> None:
+def test_scriptlets_run(bare_named: Sandbox, repository: Path) -> None:
     offer(repository, "1", post="echo post >/var/lib/greeting")
-    bare_sandbox.run(["dnf", "-y", "install", "greeting"])
-    assert bare_sandbox.output("cat", "/var/lib/greeting") == "post\n"
+    bare_named.run(["dnf", "-y", "install", "greeting"])
+    assert bare_named.output("cat", "/var/lib/greeting") == "post\n"
 
 
 def test_boot_follows_the_command_line_and_the_table(bare_sandbox: Sandbox) -> None:
@@ -103,45 +103,45 @@ def test_without_a_name_the_default_subvolume_boots(tmp_path: Path, repository: 
         assert sandbox.root_id == other
 
 
-def test_a_machine_without_a_root_does_not_boot(bare_sandbox: Sandbox) -> None:
-    line = bare_sandbox.command_line
-    bare_sandbox.command_line = f"{line} rootflags=subvol=nowhere"
+def test_a_machine_without_a_root_does_not_boot(bare_named: Sandbox) -> None:
+    line = bare_named.command_line
+    bare_named.command_line = f"{line} rootflags=subvol=nowhere"
     with pytest.raises(CommandError, match="nowhere"):
-        bare_sandbox.reboot()
-    assert attached(bare_sandbox.image) == ""
-    bare_sandbox.command_line = line
-    bare_sandbox.boot()
+        bare_named.reboot()
+    assert attached(bare_named.image) == ""
+    bare_named.command_line = line
+    bare_named.boot()
 
 
-def test_top_is_seen_by_nobody_else(bare_sandbox: Sandbox) -> None:
+def test_top_is_seen_by_nobody_else(bare_named: Sandbox) -> None:
     before = Path("/proc/self/mountinfo").read_text()
-    inside = bare_sandbox.output("cat", "/proc/self/mountinfo")
-    with bare_sandbox.top() as top:
-        assert Path(top, bare_sandbox.layout.subvolume, "etc/fstab").is_file()
+    inside = bare_named.output("cat", "/proc/self/mountinfo")
+    with bare_named.top() as top:
+        assert Path(top, bare_named.layout.subvolume, "etc/fstab").is_file()
         assert Path("/proc/self/mountinfo").read_text() == before
-        assert bare_sandbox.output("cat", "/proc/self/mountinfo") == inside
+        assert bare_named.output("cat", "/proc/self/mountinfo") == inside
         with pytest.raises(RuntimeError):
-            bare_sandbox.reboot()
-    bare_sandbox.shutdown()
-    assert attached(bare_sandbox.image) == ""
-    with bare_sandbox.top() as top:  # switched off
-        assert Path(top, bare_sandbox.layout.subvolume, "etc/fstab").is_file()
+            bare_named.reboot()
+    bare_named.shutdown()
+    assert attached(bare_named.image) == ""
+    with bare_named.top() as top:  # switched off
+        assert Path(top, bare_named.layout.subvolume, "etc/fstab").is_file()
 
 
-def test_a_signal_reaches_the_command(bare_sandbox: Sandbox) -> None:
+def test_a_signal_reaches_the_command(bare_named: Sandbox) -> None:
     script = "trap 'echo caught; exit 7' INT; echo ready; while :; do sleep 0.01; done"
-    with bare_sandbox.popen(["sh", "-c", script]) as process:
+    with bare_named.popen(["sh", "-c", script]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        bare_sandbox.signal(process, signal.SIGINT)
+        bare_named.signal(process, signal.SIGINT)
         assert process.stdout.read() == "caught\n"
     assert process.returncode == 7
 
 
-def test_a_command_that_hangs_is_killed(bare_sandbox: Sandbox) -> None:
+def test_a_command_that_hangs_is_killed(bare_named: Sandbox) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
-        bare_sandbox.run(["sleep", "1000"], timeout_s=0.2)
-    assert bare_sandbox.run(["sh", "-c", "grep -l sleep /proc/*/comm"], check=False).stdout == ""
+        bare_named.run(["sleep", "1000"], timeout_s=0.2)
+    assert bare_named.run(["sh", "-c", "grep -l sleep /proc/*/comm"], check=False).stdout == ""
 
 
 def test_two_machines_at_once(tmp_path: Path, repository: Path) -> None:
@@ -211,8 +211,8 @@ def test_a_killed_owner_leaves_nothing_behind(tmp_path: Path, repository: Path) 
         time.sleep(0.01)
 
 
-def test_the_product_is_installed_as_its_packages(any_sandbox: Sandbox) -> None:
-    assert any_sandbox.run(["fs-rollback", "--version"]).stdout.startswith("fs-rollback ")
-    packages = any_sandbox.output("rpm", "-qa", "--qf", "%{NAME}\\n").split()
+def test_the_product_is_installed_as_its_packages(sandbox: Sandbox) -> None:
+    assert sandbox.run(["fs-rollback", "--version"]).stdout.startswith("fs-rollback ")
+    packages = sandbox.output("rpm", "-qa", "--qf", "%{NAME}\\n").split()
     assert {"fs-rollback", "python3-dnf-plugin-fs-snapshot"} <= set(packages)
-    assert any_sandbox.output("rpm", "-V", "fs-rollback", "python3-dnf-plugin-fs-snapshot") == ""
+    assert sandbox.output("rpm", "-V", "fs-rollback", "python3-dnf-plugin-fs-snapshot") == ""

@@ -132,8 +132,9 @@ def test_a_broken_configuration_breaks_no_other_command(sandbox: Sandbox) -> Non
     assert "/etc/fs-rollback.conf is not a file. Correct or remove it." in done.stderr
 
 
-def test_a_waiting_rollback_stops_every_transaction(any_sandbox: Sandbox) -> None:
-    box = any_sandbox
+def test_a_waiting_rollback_stops_every_transaction(sandbox: Sandbox) -> None:
+    """In the other layout it is a claim of tests/demo."""
+    box = sandbox
     offer(box, app("1"), app("2"))
     dnf(box, "install", "app-1")
     dnf(box, "upgrade")

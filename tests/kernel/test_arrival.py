@@ -12,8 +12,9 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
+from tests.kernel.conftest import MakeMachine
 from tests.kernel.faults import manifest
-from tests.kernel.machine import Machine, run
+from tests.kernel.machine import LAYOUTS, Machine, run
 from tests.kernel.reboots import (
     KEPT,
     arrive,
@@ -265,19 +266,23 @@ def test_a_later_boot_copies_nothing(machine: Machine) -> None:
     assert machine.read("var/log/messages") == "new root's\n"
 
 
+_USES: tuple[Callable[[Path], object], ...] = (
+    lambda root: (root / "var/log/messages").write_text("new root's\n"),
+    lambda root: (root / "var/log/messages").unlink(),
+    lambda root: (root / "var/log/boot").mkdir(),
+    lambda root: (root / "var/log").chmod(0o700),
+)
+
+
 @pytest.mark.parametrize(
-    "use",
-    [
-        lambda root: (root / "var/log/messages").write_text("new root's\n"),
-        lambda root: (root / "var/log/messages").unlink(),
-        lambda root: (root / "var/log/boot").mkdir(),
-        lambda root: (root / "var/log").chmod(0o700),
-    ],
+    ("layout", "use"),
+    [*((layout, _USES[0]) for layout in LAYOUTS), *(("named", u) for u in _USES[1:])],
 )
 def test_what_the_new_root_has_written_is_never_touched(
-    machine: Machine, use: Callable[[Path], object]
+    make_machine: MakeMachine, layout: str, use: Callable[[Path], object]
 ) -> None:
     """Its first boot went to an emergency shell, or the unit was not there."""
+    machine = make_machine(layout)
     rolled_back(machine)
     for path in ("var/log/messages", "root/file", "var/lib/machines/guest"):
         (machine.root / path).write_text("old root's\n")

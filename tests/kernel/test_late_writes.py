@@ -15,7 +15,8 @@ from fs_rollback.system import arrival, executor, settling, transaction, window
 from fs_rollback.system.operations import Operations
 from tests.kernel.attached import command, off
 from tests.kernel.commands import done, fs_rollback
-from tests.kernel.machine import Machine, run
+from tests.kernel.conftest import MakeMachine
+from tests.kernel.machine import LAYOUTS, Machine, run
 from tests.kernel.reboots import arrive, journal_of, reboot, replaced, rolled_back
 from tests.kernel.test_store import listed
 
@@ -36,8 +37,14 @@ def _booted_without_the_unit(machine: Machine) -> str:
     return replaced(machine)
 
 
-@pytest.mark.parametrize("word", ["create", "settle", "prune"])
-def test_whoever_settles_pins_the_only_copy(machine: Machine, word: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "word"),
+    [*((layout, "settle") for layout in LAYOUTS), ("named", "create"), ("top-level", "prune")],
+)
+def test_whoever_settles_pins_the_only_copy(
+    make_machine: MakeMachine, layout: str, word: str
+) -> None:
+    machine = make_machine(layout)
     old = _booted_without_the_unit(machine)
     ended = fs_rollback(machine.root, word)
     said = ended.out + ended.err

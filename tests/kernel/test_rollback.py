@@ -116,10 +116,11 @@ def test_undo_after_the_reboot_and_undo_of_that(machine: Machine) -> None:
     assert len(_replaced(machine)) == 3
 
 
-def test_ten_rollbacks_to_one_snapshot_then_every_old_root_is_deleted(machine: Machine) -> None:
+def test_many_rollbacks_to_one_snapshot_then_every_old_root_is_deleted(machine: Machine) -> None:
+    count = 10 if machine.layout == "named" else 3
     name = machine.upgrade()
     snapshot = machine.uuid_of(store_of(machine) / name)
-    for number in range(10):
+    for number in range(count):
         (machine.root / "usr/bin/app").write_text("bad")
         machine.use(number)
         done(machine.root, "rollback", name, "--yes")
@@ -128,7 +129,7 @@ def test_ten_rollbacks_to_one_snapshot_then_every_old_root_is_deleted(machine: M
         assert machine.read("usr/bin/app") == "version 1\n"
         assert machine.read("root/.profile") == f"user's {number}\n"
     replaced = _replaced(machine)
-    assert len(replaced) == 10
+    assert len(replaced) == count
     run("umount", str(machine.top))
     done(machine.root, "delete", *replaced)
     run("mount", "-o", "loop,subvolid=5", str(machine.image), str(machine.top))
