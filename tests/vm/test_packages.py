@@ -18,6 +18,7 @@ _DESIGN = Design(Root.NAMED, Boot.IN_ROOT, subvolumes=("home",))
 
 _INSTALLED = """
 rpm --verify fs-rollback python3-dnf-plugin-fs-snapshot
+not rpm --query libdnf5-plugin-fs-snapshot
 [ "$(systemctl is-enabled fs-rollback-boot.service fs-rollback-settle.service | uniq)" = enabled ]
 not systemctl --quiet is-enabled fs-rollback-prune.timer
 [ "$(systemctl show --property NoNewPrivileges --value fs-rollback-boot.service)" = yes ]
