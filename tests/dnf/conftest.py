@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Machines with real dnf 4 and the product on them; each test has one of its own."""
+"""Machines with a real dnf and the product on them; each test has one of its own.
+
+Their dnf is dnf 4, where a test is not parametrized with `engine`: scenes.py has the marks.
+"""
 
 from __future__ import annotations
 
+import functools
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Union
 
 import pytest
 
+from tests.need import withhold
 from tests.sandbox.base import base_image, cache_directory
+from tests.sandbox.engine import Engine
 from tests.sandbox.layout import Layout
 from tests.sandbox.machine import Sandbox
 
@@ -22,11 +30,33 @@ def repository(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def engine() -> Engine:
+    """The dnf of the machines of this test."""
+    return Engine.DNF4
+
+
+def image_of(layout: Layout, engine: Engine) -> Path:
+    """Return the image that machines start with; the test is withheld where there is none."""
+    image = _try_image(layout, engine)
+    if isinstance(image, str):
+        withhold(image)
+    return image
+
+
+@functools.cache  # what takes a minute to fail is tried once
+def _try_image(layout: Layout, engine: Engine) -> Union[Path, str]:
+    try:
+        return base_image(cache_directory(), layout, engine, say=print)
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        return f"no sandbox with {engine.description}: {error}"
+
+
 @contextmanager
-def _bare(layout: Layout, directory: Path, repository: Path) -> Iterator[Sandbox]:
+def _bare(layout: Layout, engine: Engine, directory: Path, repository: Path) -> Iterator[Sandbox]:
     """Boot a machine without the product on it."""
-    image = base_image(cache_directory(), layout, say=print)
-    with Sandbox(image, layout, directory, repository) as sandbox:
+    image = image_of(layout, engine)
+    with Sandbox(image, layout, directory, repository, engine) as sandbox:
         sandbox.boot()
         yield sandbox
     # Only here after success: the disk of a failed test stays for whoever wants to look at it.
@@ -35,10 +65,10 @@ def _bare(layout: Layout, directory: Path, repository: Path) -> Iterator[Sandbox
 
 @contextmanager
 def _with_product(
-    layout: Layout, directory: Path, repository: Path, rpms: list[Path]
+    layout: Layout, engine: Engine, directory: Path, repository: Path, rpms: list[Path]
 ) -> Iterator[Sandbox]:
     """Boot a machine with the product installed as rpm does it."""
-    with _bare(layout, directory, repository) as sandbox:
+    with _bare(layout, engine, directory, repository) as sandbox:
         sandbox.install(rpms)
         yield sandbox
 
@@ -51,39 +81,47 @@ def layout(request: pytest.FixtureRequest) -> Layout:
 
 
 @pytest.fixture
-def bare_sandbox(layout: Layout, tmp_path: Path, repository: Path) -> Iterator[Sandbox]:
+def bare_sandbox(
+    layout: Layout, engine: Engine, tmp_path: Path, repository: Path
+) -> Iterator[Sandbox]:
     """A machine of each layout in turn, without the product."""
-    with _bare(layout, tmp_path, repository) as sandbox:
+    with _bare(layout, engine, tmp_path, repository) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def bare_named(tmp_path: Path, repository: Path) -> Iterator[Sandbox]:
+def bare_named(engine: Engine, tmp_path: Path, repository: Path) -> Iterator[Sandbox]:
     """A machine with a named root, without the product."""
-    with _bare(Layout.NAMED, tmp_path, repository) as sandbox:
+    with _bare(Layout.NAMED, engine, tmp_path, repository) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def any_sandbox(
-    layout: Layout, tmp_path: Path, repository: Path, product_rpms: list[Path]
+    layout: Layout,
+    engine: Engine,
+    tmp_path: Path,
+    repository: Path,
+    product_rpms: list[Path],
 ) -> Iterator[Sandbox]:
     """A machine of each layout in turn, with the product."""
-    with _with_product(layout, tmp_path, repository, product_rpms) as sandbox:
+    with _with_product(layout, engine, tmp_path, repository, product_rpms) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path, repository: Path, product_rpms: list[Path]) -> Iterator[Sandbox]:
+def sandbox(
+    engine: Engine, tmp_path: Path, repository: Path, product_rpms: list[Path]
+) -> Iterator[Sandbox]:
     """A machine with a named root, as Fedora's, and the product."""
-    with _with_product(Layout.NAMED, tmp_path, repository, product_rpms) as sandbox:
+    with _with_product(Layout.NAMED, engine, tmp_path, repository, product_rpms) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def toplevel_sandbox(
-    tmp_path: Path, repository: Path, product_rpms: list[Path]
+    engine: Engine, tmp_path: Path, repository: Path, product_rpms: list[Path]
 ) -> Iterator[Sandbox]:
     """A machine with its root in the top level, as a converted ext4, and the product."""
-    with _with_product(Layout.TOP_LEVEL, tmp_path, repository, product_rpms) as sandbox:
+    with _with_product(Layout.TOP_LEVEL, engine, tmp_path, repository, product_rpms) as sandbox:
         yield sandbox

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The plugin in real transactions of real dnf 4."""
+"""The plugins in real transactions of real dnf 4 and dnf 5; test_scenarios.py has one of each."""
 
 from __future__ import annotations
 
@@ -8,21 +8,33 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from tests.dnf.scenes import LINE, app, dnf, installed, offer, records, snapshots
+from tests.dnf.scenes import (
+    LINE,
+    app,
+    both,
+    dnf,
+    installed,
+    lines_of_ours,
+    offer,
+    once_each,
+    records,
+    said,
+    snapshots,
+    wait_for_keepers,
+)
+from tests.sandbox.engine import Engine
 from tests.sandbox.machine import Sandbox
 from tests.sandbox.rpms import Package
 
 
-def test_the_whole_story(toplevel_sandbox: Sandbox) -> None:
+@once_each
+def test_the_whole_story(any_sandbox: Sandbox) -> None:
     """tests/demo tells it in both layouts, and what is here has a named root elsewhere."""
-    box = toplevel_sandbox
+    box = any_sandbox
     offer(box, app("1"))
-    assert LINE in dnf(box, "install", "app").stdout
+    assert LINE in said(dnf(box, "install", "app"))
     offer(box, app("2"))
-    said = dnf(box, "upgrade").stdout
-    lines = [line for line in said.splitlines() if "fs-snapshot" in line]
+    lines = lines_of_ours(dnf(box, "upgrade"))
     assert len(lines) == 1
     assert re.fullmatch(r"fs-snapshot: snapshotting /: /fs-snapshots/yum_\d{14}", lines[0])
     assert installed(box) == "2"
@@ -42,24 +54,26 @@ def test_the_whole_story(toplevel_sandbox: Sandbox) -> None:
     assert box.output("app") == "2\n"
 
 
+@both
 def test_what_is_recorded(sandbox: Sandbox) -> None:
     offer(sandbox, app("1"), Package("gone", "1"), Package("old", "1"))
     dnf(sandbox, "install", "app", "gone", "old")
     offer(sandbox, app("2"), Package("fresh", "1"))
     sandbox.run(
-        ["sh", "-c", "dnf --assumeyes --allowerasing install app-2 fresh"], env={"SUDO_USER": "eve"}
+        ["sh", "-c", "dnf --assumeyes install --allowerasing app-2 fresh"], env={"SUDO_USER": "eve"}
     )
+    wait_for_keepers(sandbox)
     dnf(sandbox, "remove", "gone")
     first, second, third = records(sandbox).values()
     for record in (first, second, third):
         assert record["version"] == 1
         assert record["kind"] == "pre"
-        assert record["transaction"]["tool"] == "dnf4"
+        assert record["transaction"]["tool"] == sandbox.engine.value
         assert record["transaction"]["outcome"] == "done"
         assert len(record["uuid"]) == 32
     numbers = [r["transaction"]["history_id"] for r in (first, second, third)]
     assert numbers == [1, 2, 3]
-    command = ["dnf", "--assumeyes", "--allowerasing", "install", "app-2", "fresh"]
+    command = ["dnf", "--assumeyes", "install", "--allowerasing", "app-2", "fresh"]
     assert second["transaction"]["command_line"] == command
     assert second["transaction"]["user"] == "eve"
     assert second["transaction"]["packages"] == [
@@ -71,90 +85,21 @@ def test_what_is_recorded(sandbox: Sandbox) -> None:
     ]
 
 
-def test_a_failing_pre_scriptlet(sandbox: Sandbox) -> None:
-    offer(sandbox, app("1", scriptlets={"pre": "exit 1"}))
-    dnf(sandbox, "install", "app", code=1)
-    (record,) = records(sandbox).values()
-    assert record["transaction"]["outcome"] == "failed"
-    assert record["transaction"]["history_id"] == 1
-
-
-def test_reinstall_downgrade_and_obsoletes(sandbox: Sandbox) -> None:
-    offer(sandbox, app("1"), app("2"))
-    dnf(sandbox, "install", "app-2")
-    dnf(sandbox, "reinstall", "app")
-    dnf(sandbox, "downgrade", "app")
-    actions = [r["transaction"]["packages"][0] for r in records(sandbox).values()]
-    assert [(a["action"], a["from"], a["to"]) for a in actions] == [
-        ("install", None, "2-1"),
-        ("reinstall", "2-1", "2-1"),
-        ("downgrade", "2-1", "1-1"),
-    ]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("install", "--downloadonly", "app"),
-        ("upgrade",),
-        ("repolist",),
-        ("install", "--installroot=/tmp/other", "app"),
-        ("--setopt=tsflags=test", "install", "app"),
-    ],
-    ids=" ".join,
-)
-def test_no_snapshot_where_nothing_changes_here(
-    sandbox: Sandbox, arguments: tuple[str, ...]
-) -> None:
+@both
+def test_one_switch(sandbox: Sandbox) -> None:
     offer(sandbox, app("1"))
-    done = sandbox.run(["dnf", "--assumeyes", *arguments], check=False)
-    assert "fs-snapshot" not in done.stdout + done.stderr
+    switch = "/etc/dnf/plugins/fs-snapshot.conf"
+    usual = sandbox.path(switch).read_text()
+    for value in ("0", "no", "False"):
+        sandbox.path(switch).write_text(f"[main]\nenabled = {value}\n")
+        assert lines_of_ours(dnf(sandbox, "install", "app")) == []
+        assert lines_of_ours(dnf(sandbox, "remove", "app")) == []
     assert records(sandbox) == {}
-
-
-def test_group_mark_has_an_empty_transaction(sandbox: Sandbox) -> None:
-    comps = """<?xml version="1.0"?><comps><group><id>tools</id><name>Tools</name>
-    <uservisible>true</uservisible><packagelist><packagereq type="mandatory">app</packagereq>
-    </packagelist></group></comps>"""
-    offer(sandbox, app("1"))
-    (sandbox.repository / "comps.xml").write_text(comps)
-
-    subprocess.run(
-        ["createrepo_c", "--quiet", "--groupfile", "comps.xml", str(sandbox.repository)], check=True
-    )
-    done = dnf(sandbox, "group", "mark", "install", "tools")
-    assert "fs-snapshot" not in done.stdout + done.stderr
-    assert records(sandbox) == {}
-    assert "Tools" in dnf(sandbox, "group", "list", "--installed").stdout
-
-
-def test_the_installonly_trim(sandbox: Sandbox) -> None:
-    """Removing the oldest kernel adds an item whose package dnf itself cannot look up."""
-    for version in ("1", "2", "3", "4"):
-        offer(
-            sandbox, Package("kernel", version, files={f"/usr/lib/modules/{version}/vmlinuz": ""})
-        )
-        done = dnf(sandbox, "--setopt=installonly_limit=2", "install", f"kernel-{version}")
-        assert LINE in done.stdout
-        assert "Traceback" not in done.stdout + done.stderr
-    last = list(records(sandbox).values())[-1]
-    assert {(p["action"], p["from"], p["to"]) for p in last["transaction"]["packages"]} >= {
-        ("install", None, "4-1"),
-        ("remove", "2-1", None),
-    }
-    assert set(last["kernels"]) >= {"2", "3"}
-
-
-def test_quiet_says_nothing_and_protects(sandbox: Sandbox) -> None:
-    offer(sandbox, app("1"))
-    assert "fs-snapshot" not in dnf(sandbox, "--quiet", "install", "app").stdout
+    status = json.loads(sandbox.run(["fs-rollback", "status", "--json"], check=False).stdout)
+    assert any("switched off" in line for line in status["attention"])
+    sandbox.path(switch).write_text(usual)
+    assert len(lines_of_ours(dnf(sandbox, "install", "app"))) == 1
     assert len(records(sandbox)) == 1
-
-
-def test_disableplugin(sandbox: Sandbox) -> None:
-    offer(sandbox, app("1"))
-    dnf(sandbox, "--disableplugin=fs-snapshot", "install", "app")
-    assert records(sandbox) == {}
 
 
 def test_use_through_the_api_has_no_command_line(sandbox: Sandbox) -> None:
@@ -190,6 +135,7 @@ _ADVISORY = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
+@both
 def test_the_question_says_what_goes_back(sandbox: Sandbox, tmp_path: Path) -> None:
     offer(sandbox, app("1"), app("2"), Package("late", "1"))
     (tmp_path / "updateinfo.xml").write_text(_ADVISORY)
@@ -206,7 +152,11 @@ def test_the_question_says_what_goes_back(sandbox: Sandbox, tmp_path: Path) -> N
         ("app", "2-1", "1-1"),
         ("late", "1-1", None),
     ]
-    assert answer["reverts"]["advisories"] == ["TEST-2026-1 Critical/Sec. app-2-1.noarch"]
+    advisory = {
+        Engine.DNF4: "TEST-2026-1 Critical/Sec. app-2-1.noarch",
+        Engine.DNF5: "TEST-2026-1 security Critical app-2-1.noarch 2026-11-01 00:00:00",
+    }
+    assert answer["reverts"]["advisories"] == [advisory[sandbox.engine]], "as this dnf has it"
     assert "/etc/hosts" in answer["reverts"]["files"]
     assert answer["done"] is False
     text = sandbox.output("fs-rollback", "rollback", "--dry-run", upgrade)

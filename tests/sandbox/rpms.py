@@ -15,17 +15,26 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Union
 
+# Arguments of the macro: how many packages NAME-001, NAME-002, ... there are besides.
+_MORE = """
+%{{lua: for number = 1, {count} do
+    local name = string.format("{name}-%03d", number)
+    print("%package -n " .. name .. "\\nSummary: " .. name .. "\\n")
+    print("%description -n " .. name .. "\\n" .. name .. "\\n%files -n " .. name .. "\\n")
+end}}
+"""
+
 _SPEC = """\
 Name: {name}
 Version: {version}
 Release: {release}
 Summary: {name}
 License: GPL-2.0-or-later
-BuildArch: {arch}
 AutoReqProv: no
 {tags}
 %description
 {name}, made by a test.
+{more}
 
 %install
 mkdir -p %{{buildroot}}
@@ -45,7 +54,8 @@ class Package:
     `files` maps absolute paths to their text, or to a file of the host with what they hold: what
     begins with #! is executable, what lies below /etc is configuration that an upgrade does not
     replace. `scriptlets` maps pre, post, preun,
-    postun, pretrans or posttrans to shell text.
+    postun, pretrans or posttrans to shell text. `more` is how many packages without a file, named
+    NAME-001 and so on, come from the same source.
     """
 
     name: str
@@ -56,6 +66,9 @@ class Package:
     provides: Sequence[str] = ()
     scriptlets: Mapping[str, str] = field(default_factory=dict)
     arch: str = "noarch"
+    epoch: str = ""
+    obsoletes: Sequence[str] = ()
+    more: int = 0
 
     @property
     def file_name(self) -> str:
@@ -66,8 +79,14 @@ class Package:
 def build(packages: Iterable[Package], directory: Path) -> list[Path]:
     """Build the packages into `directory`; return their files in the same order."""
     wanted = list(packages)
+    for arch in sorted({package.arch for package in wanted}):
+        _build([package for package in wanted if package.arch == arch], arch, directory)
+    return [directory / package.file_name for package in wanted]
+
+
+def _build(packages: Sequence[Package], arch: str, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as top:
-        specs = [_write_source(package, Path(top, str(n))) for n, package in enumerate(wanted)]
+        specs = [_write_source(package, Path(top, str(n))) for n, package in enumerate(packages)]
         definitions = {
             "_topdir": top,
             "_rpmdir": os.fspath(directory),
@@ -76,7 +95,7 @@ def build(packages: Iterable[Package], directory: Path) -> list[Path]:
             "debug_package": "%{nil}",
             "__os_install_post": "%{nil}",
         }
-        command = ["rpmbuild", "-bb", "--quiet", "--nodeps"]
+        command = ["rpmbuild", "-bb", "--quiet", "--nodeps", f"--target={arch}"]
         for name, value in definitions.items():
             command += ["--define", f"{name} {value}"]
         # A home of its own: nobody's ~/.rpmmacros takes part.
@@ -86,7 +105,6 @@ def build(packages: Iterable[Package], directory: Path) -> list[Path]:
         )
         if done.returncode != 0:
             raise RuntimeError(f"rpmbuild failed:\n{done.stdout}{done.stderr}")
-    return [directory / package.file_name for package in wanted]
 
 
 def publish(repository: Path) -> None:
@@ -110,11 +128,13 @@ def _write_source(package: Package, directory: Path) -> str:
             path.chmod(0o755 if file.read(2) == b"#!" else 0o644)
     tags = [f"Requires: {name}" for name in package.requires]
     tags += [f"Provides: {name}" for name in package.provides]
+    tags += [f"Obsoletes: {name}" for name in package.obsoletes]
+    tags += [f"Epoch: {package.epoch}"] if package.epoch else []
     spec = _SPEC.format(
         name=package.name,
         version=package.version,
         release=package.release,
-        arch=package.arch,
+        more=_MORE.format(name=package.name, count=package.more) if package.more else "",
         tree=tree,
         tags="".join(f"{tag}\n" for tag in tags),
         files="\n".join(_file_line(name) for name in package.files),
