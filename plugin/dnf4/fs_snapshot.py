@@ -99,7 +99,8 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
 
     def _refuse_without_library(self, reason: ImportError) -> None:
         # The root of a btrfs subvolume has inode 256, whatever cannot be imported.
-        if self._concerns_us() and os.stat("/").st_ino == 256:
+        is_ours = os.stat("/").st_ino == 256 and not any(map(os.path.exists, _NOT_OURS))
+        if self._concerns_us() and is_ours:
             raise dnf.exceptions.Error(f"fs-snapshot cannot be loaded: {reason}. {_WITHOUT}.")
 
     def _concerns_us(self) -> bool:
@@ -140,6 +141,8 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
             _warn(problem)
 
 
+# As in fs_rollback.system.transaction, which may be what cannot be imported.
+_NOT_OURS = ("/run/ostree-booted", "/run/systemd/container", "/run/.containerenv")
 _WITHOUT = "Nothing was changed. To go on without a snapshot: --disableplugin=fs-snapshot"
 _HOW_TO_GO_ON = f"{_WITHOUT}, or on_failure = warn in /etc/fs-rollback.conf."
 

@@ -17,6 +17,8 @@ _WITHOUT = (
     "Nothing was changed. To go on without a snapshot: --disable-plugin=actions, which switches the"
     " actions of all packages off."
 )
+# As in fs_rollback.system.transaction, which may be what cannot be loaded.
+_NOT_OURS = ("/run/ostree-booted", "/run/systemd/container", "/run/.containerenv")
 
 
 def _main() -> None:
@@ -37,7 +39,7 @@ def _go_without(reason: Exception) -> None:
 
     sys.stdin.readline()
     # The root of a btrfs subvolume has inode 256, whatever cannot be loaded.
-    if os.stat("/").st_ino == 256:
+    if os.stat("/").st_ino == 256 and not any(map(os.path.exists, _NOT_OURS)):
         message = f"fs-snapshot cannot be loaded: {reason}. {_WITHOUT}"
         print(json.dumps({"op": "stop", "args": {"message": message}}))
 
