@@ -7,9 +7,8 @@ import json
 import os
 import time
 
-from tests.dnf.scenes import app, dnf, installed, offer, records
+from tests.dnf.scenes import app, dnf, installed, offer, records, wait_for_path
 from tests.dnf.test_roads import status
-from tests.dnf.test_trouble import _wait_for
 from tests.sandbox.machine import Sandbox
 from tests.sandbox.rpms import Package
 
@@ -88,7 +87,7 @@ def test_while_dnf_runs_and_after_it_was_killed(sandbox: Sandbox) -> None:
     dnf(sandbox, "install", "app")
     an_hour_passes(sandbox)
     with sandbox.popen(["dnf", "--assumeyes", "install", "slow"]) as process:
-        _wait_for(sandbox.path("/run/now"))
+        wait_for_path(sandbox.path("/run/now"))
         assert status(sandbox)["attention"] == []
         sandbox.signal(process, 9)
         sandbox.path("/run/now").unlink()
