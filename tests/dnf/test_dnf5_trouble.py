@@ -159,6 +159,17 @@ def test_a_full_disk(sandbox: Sandbox) -> None:
     assert last_end(sandbox) == ("done", 2)
 
 
+def test_a_root_that_is_read_only(sandbox: Sandbox) -> None:
+    """dnf 5 itself stops, before any hook."""
+    offer(sandbox, app("1"))
+    script = "mount -o remount,ro,bind / && exec dnf --assumeyes install app"
+    done = sandbox.run(["unshare", "--mount", "sh", "-c", script], check=False)
+    assert done.returncode == 1
+    assert "read-only" in done.stderr
+    assert records(sandbox) == {}
+    assert installed(sandbox) == ""
+
+
 _FILL = """
 for size in 1M 64k 4k; do
     dd if=/dev/urandom of=/ballast bs=$size oflag=append conv=notrunc status=none 2>/dev/null
