@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -66,11 +67,17 @@ def _is_usable(sandbox: Sandbox) -> None:
     assert last_end(sandbox)[0] == "done"
 
 
-@pytest.mark.parametrize("scriptlet", ["pre", "post"])
-def test_in_the_middle_of_rpm(sandbox: Sandbox, scriptlet: str) -> None:
+@pytest.mark.parametrize(
+    ("scriptlet", "signals"),
+    [("pre", _SIGNALS), ("post", (signal.SIGINT, signal.SIGKILL))],
+    ids=["pre", "post"],
+)
+def test_in_the_middle_of_rpm(
+    sandbox: Sandbox, scriptlet: str, signals: Sequence[signal.Signals]
+) -> None:
     offer(sandbox, app("1"), slow("slow", scriptlet))
     number = 0
-    for signum in _SIGNALS:
+    for signum in signals:
         with held(sandbox, "install", "slow") as process:
             sandbox.signal(process, signum)
             process.wait(timeout=10)
