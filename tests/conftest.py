@@ -24,6 +24,7 @@ _REASON = "needs root; only tests/unit does not"
 
 # A shell starts background jobs with SIGINT ignored, and so would everything the tests start be.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this
 
 
 class _WithheldModule(pytest.Module):

@@ -45,4 +45,7 @@ def _go_without(reason: Exception) -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    try:
+        _main()
+    except KeyboardInterrupt:
+        os._exit(130)

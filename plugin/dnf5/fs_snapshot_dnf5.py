@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from fs_rollback.core.packages import Item, changes
 from fs_rollback.core.record import Transaction
+from fs_rollback.errors import Error
 from fs_rollback.system import (
     keeper,
     protection,
@@ -57,16 +58,28 @@ def _protect(pid: int, answer: str) -> None:
         _stop(f"fs-snapshot: {found.stop}")
         return
     if found.taken is not None:
-        watched = keeper.watch(pid, found.taken)
-        if os.fork() == 0:
-            try:
-                keeper.keep(found.taken, watched)
-            finally:
-                os._exit(0)
+        try:
+            _leave_child(pid, found.taken)
+        except (Error, OSError) as error:
+            sentence = f"nobody can watch the transaction: {error}"
+            if found.taken.config.on_failure == "abort":
+                _stop(f"fs-snapshot: {sentence}. {_WAY_OUT}")
+                return
+            _say(sentence)
     if found.line and not _is_quiet(_command_line(pid)):
         _say(found.line)
     for warning in found.warnings:
         _say(warning)
+
+
+def _leave_child(pid: int, taken: transaction.Taken) -> None:
+    """Leave a child that has the store until dnf 5 has ended. Raises Error and OSError."""
+    watched = keeper.watch(pid, taken)
+    if os.fork() == 0:
+        try:
+            keeper.keep(taken, watched)
+        finally:
+            os._exit(0)
 
 
 def _packages(answer: str) -> list[dict[str, str]]:

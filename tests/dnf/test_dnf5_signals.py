@@ -55,10 +55,14 @@ _HOLDER = (
 def _is_usable(sandbox: Sandbox) -> None:
     """The next transaction waits for nobody, takes its snapshot and is recorded.
 
-    It says so where the last one was cut off in the middle of rpm.
+    It says so where one was cut off in the middle of rpm, and none was done since.
     """
-    was_cut_off = last_end(sandbox)[0] == "interrupted" and last_end(sandbox)[1] is not None
-    before = len(records(sandbox))
+    taken = records(sandbox)
+    ends = [record["transaction"] for record in taken.values() if record["transaction"]]
+    done = [number for number, end in enumerate(ends) if end["outcome"] == "done"]
+    since = ends[done[-1] + 1 :] if done else ends
+    was_cut_off = any(e["outcome"] == "interrupted" and e["history_id"] for e in since)
+    before = len(taken)
     verb = "remove" if installed(sandbox) else "install"
     lines = lines_of_ours(dnf(sandbox, verb, "app"))
     assert [line for line in lines if line.startswith(LINE)] == lines[:1]

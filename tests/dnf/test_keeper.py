@@ -68,10 +68,10 @@ def _service(box: Sandbox, lock: str, state: str) -> Iterator[subprocess.Popen[s
 
 
 def _outcome(box: Sandbox, *, within_s: float) -> str:
-    """Return how the newest transaction ended, as the record says when that is known."""
+    """Return how the transaction ended, as the first record says when that is known."""
     deadline = time.monotonic() + within_s
     while True:
-        *_, record = records(box).values()
+        record, *_ = records(box).values()
         outcome = str(record["transaction"]["outcome"])
         if outcome != "pending" or time.monotonic() > deadline:
             return outcome

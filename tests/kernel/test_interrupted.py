@@ -68,10 +68,31 @@ def test_a_later_transaction_has_the_last_word(named: Machine) -> None:
     old = cut_off(named, 2)
     named.upgrade(3)
     assert first_line(named) is None
-    cut_off(named, 4)
+    newer = cut_off(named, 4)
     named.take("by hand, after it")
     assert first_line(named) is not None
-    assert done(named.root, "rollback", "--dry-run", "--json").json["target"] != old
+    assert done(named.root, "rollback", "--dry-run", "--json").json["target"] == newer != old
+
+
+def test_the_first_of_several_is_the_one_to_go_back_to(named: Machine) -> None:
+    """The second transaction began in what the first had left, and so did all that failed since."""
+    first = cut_off(named, 2)
+    cut_off(named, 3)
+    cut_off(named, 4, history_id=None)
+    cut_off(named, 5, outcome="failed")
+    assert first_line(named) is not None
+    assert done(named.root, "rollback", "--dry-run", "--json").json["target"] == first
+    named.upgrade(6)
+    assert first_line(named) is None
+
+
+def test_an_undo_brings_what_was_cut_off_back(named: Machine) -> None:
+    named.roll_back(cut_off(named))
+    reboot(named)
+    assert first_line(named) is None
+    done(named.root, "undo", "--yes")
+    reboot(named)
+    assert first_line(named) is not None
 
 
 def test_the_snapshot_is_named_where_rollback_chooses_another(named: Machine) -> None:

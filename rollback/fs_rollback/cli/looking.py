@@ -181,7 +181,7 @@ def _interrupted(host: Host, snapshots: Sequence[Snapshot]) -> list[str]:
     found = interrupted.find(host, snapshots)
     if found is None:
         return []
-    is_chosen = found == interrupted.newest_pre(host, snapshots)
+    is_chosen = found == interrupted.default_target(host, snapshots)
     return [interrupted.sentence(found, "" if is_chosen else str(found.id))]
 
 

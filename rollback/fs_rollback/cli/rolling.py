@@ -100,7 +100,7 @@ def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
 def _target(reference: str | None, host: Host, snapshots: Sequence[Snapshot]) -> Snapshot:
     if reference is not None:
         return resolve(reference, snapshots)
-    newest = interrupted.newest_pre(host, snapshots)
+    newest = interrupted.default_target(host, snapshots)
     if newest is None:
         raise UsageError(
             "there is no snapshot from before a transaction",

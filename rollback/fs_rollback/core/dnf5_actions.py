@@ -27,16 +27,20 @@ class Action(NamedTuple):
 
 
 def find(text: str) -> Optional[Action]:
-    """Return the line of a file that runs PROGRAM, a whole one if there is any; None without."""
+    """Return the line of a file that runs PROGRAM, one that is not whole if there is any, or None.
+
+    dnf 5 runs only the first of two with the same command.
+    """
     found = None
     for number, line in enumerate(text.split("\n"), start=1):
         fields = line.split(":", 4)
         if line.startswith("#") or len(fields) < 5:
             continue
         command = _words(fields[4])
-        if command[:1] == [PROGRAM] and not (found and found.is_whole):
+        if command[:1] == [PROGRAM]:
             is_whole = tuple(fields[:3]) == _HOOK and command == _COMMAND and _runs(fields[3])
-            found = Action(number, is_whole)
+            if found is None or (found.is_whole and not is_whole):
+                found = Action(number, is_whole)
     return found
 
 

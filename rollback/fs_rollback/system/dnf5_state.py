@@ -68,6 +68,16 @@ def look(tree: int, more: Sequence[str] = ()) -> PluginState:
         return PluginState(State.UNKNOWN, problem, error.hint or "Correct or remove the file.")
 
 
+def history_directory(tree: int) -> str:
+    """Return where dnf.conf has dnf 5 keep its history; its default where that says nothing."""
+    try:
+        main = _main(tree, ())
+    except (BrokenFileError, KernelError):
+        main = {}
+    said = main.get("transaction_history_dir") or main.get("system_state_dir")
+    return said.setting.value if said else "/usr/lib/sysimage/libdnf5"
+
+
 def in_libraries(tree: int, path: str) -> list[str]:
     """Return the names in a directory of libraries, wherever this distribution has these."""
     triplets = files.list_in_tree(tree, "usr/lib") or []
@@ -85,6 +95,13 @@ def _look(tree: int, more: Sequence[str]) -> PluginState:
         return _off("is not installed", f"dnf install {_PACKAGE}")
     if "plugins" in main:
         return plugin_state.all_off(*main["plugins"])
+    root = main.get("installroot")
+    if root is not None and root.setting.value != "/":
+        where = f"{root.path} line {root.setting.line}"
+        problem = f"dnf 5 takes no snapshot: its installroot is not written '/' in {where}"
+        return PluginState(
+            State.OFF, problem, plugin_state.writing("installroot = /", root.path, root.setting)
+        )
     plugin = _actions_plugin(tree, directories, main.get("pluginpath"))
     if plugin is None:
         missing = "libdnf5-plugin-actions"
@@ -152,7 +169,7 @@ def _actions_plugin(tree: int, directories: Sequence[str], places: _Said | None)
     for plugin in _plugins(tree, directories):
         if plugin.is_on and not _has_library(tree, plugin.name, places):
             raise BrokenFileError(f"{plugin.path}: the plugin {plugin.name} has no library")
-        if plugin.name == "actions":
+        if plugin.name == "actions" and not (found and found.is_on):
             found = plugin
     return found
 
@@ -174,12 +191,15 @@ def _has_library(tree: int, name: str, places: _Said | None) -> bool:
 
 
 def _our_action(tree: int, directories: Sequence[str]) -> tuple[str, dnf5_actions.Action] | None:
-    """Return the file and the line that runs our program, a whole one if there is any."""
+    """Return the file and the line that runs our program, one that is not whole if there is any.
+
+    dnf 5 runs only the first of two with the same command.
+    """
     found = None
     for path in _sorted(tree, [f"{d}/actions.d" for d in directories], ".actions"):
         text = files.read_bytes(tree, path, _MOST_BYTES).decode("utf-8", "surrogateescape")
         action = dnf5_actions.find(text)
-        if action is not None and (found is None or action.is_whole):
+        if action is not None and (found is None or not action.is_whole):
             found = path, action
     return found
 

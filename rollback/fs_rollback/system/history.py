@@ -41,6 +41,18 @@ def rpm_lock(host: Host) -> int | None:
     return -1
 
 
+def rpm_lock_owner(host: Host) -> int:
+    """Return the PID of the process that has rpm's transaction lock, 0 if nobody has."""
+    place = rpmdb_path(host.root_fd)
+    try:
+        descriptor = syscalls.open_in_root(host.root_fd, f"{place}/.rpm.lock", os.O_RDONLY)
+    except OSError:
+        return 0
+    owner = syscalls.record_lock_owner(descriptor)
+    os.close(descriptor)
+    return owner
+
+
 def transaction_is_running(host: Host) -> bool:
     """Whether a transaction is running in the tree, other than that of a dnf 5 that started us.
 

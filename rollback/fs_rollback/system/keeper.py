@@ -6,6 +6,7 @@ The program that took the snapshot leaves a child with the store's lock, which g
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 from ..core.record import Outcome
 from ..core.snapshot import Snapshot
+from ..errors import Error
 from . import dnf_history, history, interrupted, syscalls, transaction
 from .transaction import Taken
 
@@ -28,13 +30,13 @@ _OFFLINE = "/usr/lib/sysimage/libdnf5/offline/offline-transaction-state.toml"
 class Watched(NamedTuple):
     """A running dnf 5: its PID, what becomes readable at its end, its lock, its last number.
 
-    `lock` is -1 where it has none that can be found.
+    `lock` is -1 where it has none that can be found, `last` is None where that cannot be read.
     """
 
     pid: int
     end: int
     lock: int
-    last: int
+    last: int | None
 
 
 def watch(pid: int, taken: Taken) -> Watched:
@@ -48,8 +50,11 @@ def watch(pid: int, taken: Taken) -> Watched:
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     rows = dnf_history.rows(taken.machine, "dnf5")
+    last = None if rows is None else max((row.number for row in rows), default=0)
     end = os.pidfd_open(pid)
-    return Watched(pid, end, _lock_of(pid), rows[-1].number if rows else 0)
+    if os.getppid() != pid:  # it has ended, and another process may have its PID
+        raise ProcessLookupError(errno.ESRCH, f"process {pid}, which started this, is gone")
+    return Watched(pid, end, _lock_of(pid), last)
 
 
 def _lock_of(pid: int) -> int:
@@ -107,7 +112,9 @@ def keep(taken: Taken, watched: Watched) -> None:
     looks = 0
     while not ended.poll(_LOOK_MS):
         looks += 1
-        if watched.lock >= 0 and syscalls.record_lock_owner(watched.lock) != watched.pid:
+        is_free = watched.lock >= 0 and syscalls.record_lock_owner(watched.lock) != watched.pid
+        # Another session of a service that fails at the lock takes it from the first (fcntl(2)).
+        if is_free and history.rpm_lock_owner(taken.machine) != watched.pid:
             break
         # A service may have the lock for its next transaction by now, and other versions of dnf 5
         # have another lock.
@@ -128,8 +135,12 @@ def _end(taken: Taken, outcome: Outcome, number: int | None) -> None:
 
 def _outcome(taken: Taken, watched: Watched) -> tuple[Outcome, int | None]:
     """Return how the transaction ended, and its number; None where rpm never began."""
-    rows = dnf_history.rows(taken.machine, "dnf5")
-    for row in rows or ():
-        if row.number > watched.last:
-            return row.outcome, row.number
+    if watched.last is None:
+        return Outcome.PENDING, None
+    try:
+        rows = dnf_history.rows(taken.machine, "dnf5", watched.last)
+    except (Error, OSError):
+        rows = None
+    if rows:
+        return rows[0].outcome, rows[0].number
     return (Outcome.PENDING if rows is None else Outcome.INTERRUPTED), None
