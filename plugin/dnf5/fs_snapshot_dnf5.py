@@ -12,7 +12,7 @@ import os
 import sqlite3  # noqa: F401 - loaded now, as reclaim is: gone perhaps when the child needs it
 import sys
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from fs_rollback.core.packages import Item, changes
 from fs_rollback.core.record import Transaction
@@ -142,12 +142,8 @@ def _is_quiet(line: tuple[str, ...]) -> bool:
 
 
 def _stop(message: str) -> None:
-    _send({"op": "stop", "args": {"message": message}})
-
-
-def _send(request: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(request) + "\n")
-    sys.stdout.flush()
+    """End dnf 5 with this message; it does not answer."""
+    print(json.dumps({"op": "stop", "args": {"message": message}}), flush=True)
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import report
 from ..core.layout import Layout
@@ -21,9 +21,6 @@ from ..system.store import Store
 from . import session
 from .advice import addressed
 from .terminal import columns
-
-if TYPE_CHECKING:
-    pass
 
 _LOW_SPACE = 0.05
 

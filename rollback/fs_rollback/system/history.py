@@ -44,8 +44,13 @@ def rpm_lock(host: Host) -> int | None:
 def rpm_lock_owner(host: Host) -> int:
     """Return the PID of the process that has rpm's transaction lock, 0 if nobody has."""
     place = rpmdb_path(host.root_fd)
+    return _lock_owner(host, f"{place}/.rpm.lock") if place else 0
+
+
+def _lock_owner(host: Host, path: str) -> int:
+    """Return the PID of the process that has the lock of a file, 0 without one or the other."""
     try:
-        descriptor = syscalls.open_in_root(host.root_fd, f"{place}/.rpm.lock", os.O_RDONLY)
+        descriptor = syscalls.open_in_root(host.root_fd, path, os.O_RDONLY)
     except OSError:
         return 0
     owner = syscalls.record_lock_owner(descriptor)
@@ -59,15 +64,8 @@ def transaction_is_running(host: Host) -> bool:
     dnf 5 has a lock of its own from before its hooks to its last line of history; rpm's lock comes
     later and ends earlier.
     """
-    try:
-        descriptor = syscalls.open_in_root(host.root_fd, DNF5_LOCK, os.O_RDONLY)
-    except OSError:
-        pass
-    else:
-        owner = syscalls.record_lock_owner(descriptor)
-        os.close(descriptor)
-        if owner not in (0, os.getppid()):
-            return True
+    if _lock_owner(host, DNF5_LOCK) not in (0, os.getppid()):
+        return True
     lock = rpm_lock(host)
     if lock is None:
         return True

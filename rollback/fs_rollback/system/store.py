@@ -71,7 +71,7 @@ class Store:
 
     def has_journal(self) -> bool:
         """Whether a rollback is under way, or waits for its reboot."""
-        return PENDING in self._entries()
+        return is_journal_in(self.host.top_fd)
 
     def __contains__(self, name: object) -> bool:
         """Whether a new snapshot cannot have this name: a subvolume or a record has it."""

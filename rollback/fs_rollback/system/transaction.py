@@ -46,7 +46,7 @@ class Taken:
         self.menu = menu
         self.config = config
         self.warnings: tuple[str, ...] = ()
-        self._held = held
+        self.held = held
         # Where dnf never comes to its last hook, the end of its Base or of the process does it.
         self._end = weakref.finalize(self, held.close)
 
@@ -60,10 +60,6 @@ class Taken:
         """The path of the snapshot as people read it."""
         return f"/{STORE}/{self.record.name}"
 
-    def held(self) -> ExitStack:
-        """Return what gives the lock back where its context ends."""
-        return self._held
-
     def leave(self) -> None:
         """Have the lock outlive this process, in a child of it that is made after this.
 
@@ -76,7 +72,7 @@ class Taken:
     def release(self) -> None:
         """Give the lock back where `after` is never called; its end is settled by the next run."""
         with suppress(Error, OSError):
-            self._held.close()
+            self.held.close()
 
 
 _left: list[Taken] = []
@@ -206,7 +202,7 @@ def after(taken: Taken, outcome: Outcome, history_id: int | None) -> list[str]:
     """
     problems: list[str] = []
     machine, config = taken.machine, taken.config
-    with taken.held():
+    with taken.held:
         try:
             machine.forget()
             _finish(taken, outcome, history_id, problems)
