@@ -20,11 +20,13 @@ import dnf.exceptions
 import libdnf.transaction
 
 try:
-    from fs_rollback.core import packages
-    from fs_rollback.core.record import Outcome, Transaction
+    from fs_rollback.core.packages import changes
+    from fs_rollback.core.snapshots.record import Outcome, Transaction
 
-    # reclaim and settling: loaded now, because they may be gone when `transaction` runs.
-    from fs_rollback.system import protection, reclaim, settling, transaction  # noqa: F401
+    # removal and settle: loaded now, because they may be gone when `transaction` runs.
+    from fs_rollback.system.hooks import protection, transaction
+    from fs_rollback.system.linux import removal  # noqa: F401
+    from fs_rollback.system.pending import settle  # noqa: F401
 except ImportError as error:
     # dnf would say so in one line and go on without a snapshot.
     _missing: Optional[ImportError] = error
@@ -114,14 +116,14 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         # Not through tsi.pkg: it raises KeyError for an item that only changes a reason, and
         # each kernel update has one.
         items = (
-            packages.Item(_ACTIONS.get(tsi.action, "unknown"), str(tsi.name), tsi.arch, _evr(tsi))
+            changes.Item(_ACTIONS.get(tsi.action, "unknown"), str(tsi.name), tsi.arch, _evr(tsi))
             for tsi in self._base.transaction
         )
         return Transaction(
             tool="dnf4",
             command_line=transaction.command_line(line),
             user=transaction.requested_by(dict(os.environ)),
-            packages=packages.changes(items),
+            packages=changes.changes(items),
         )
 
     def transaction(self) -> None:
@@ -141,7 +143,7 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
             _warn(problem)
 
 
-# As in fs_rollback.system.transaction, which may be what cannot be imported.
+# As in fs_rollback.system.hooks.transaction, which may be what cannot be imported.
 _NOT_OURS = ("/run/ostree-booted", "/run/systemd/container", "/run/.containerenv")
 _WITHOUT = "Nothing was changed. To go on without a snapshot: --disableplugin=fs-snapshot"
 _HOW_TO_GO_ON = f"{_WITHOUT}, or on_failure = warn in /etc/fs-rollback.conf."

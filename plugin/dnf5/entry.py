@@ -17,7 +17,7 @@ _WITHOUT = (
     "Nothing was changed. To go on without a snapshot: --disable-plugin=actions, which switches the"
     " actions of all packages off."
 )
-# As in fs_rollback.system.transaction, which may be what cannot be loaded.
+# As in fs_rollback.system.hooks.transaction, which may be what cannot be loaded.
 _NOT_OURS = ("/run/ostree-booted", "/run/systemd/container", "/run/.containerenv")
 
 

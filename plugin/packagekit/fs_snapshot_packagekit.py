@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Optional
 
 try:
     from fs_rollback import report
-    from fs_rollback.core.packages import Item, changes
-    from fs_rollback.core.record import Transaction
+    from fs_rollback.core.packages.changes import Item, changes
+    from fs_rollback.core.snapshots.record import Transaction
     from fs_rollback.errors import Error
-    from fs_rollback.system import packagekit_state, protection, transaction
-    from fs_rollback.system.changes import installed
-    from fs_rollback.system.files import opened
+    from fs_rollback.system.hooks import protection, transaction
+    from fs_rollback.system.linux.files import opened
+    from fs_rollback.system.packages import packagekit_state
+    from fs_rollback.system.packages.reverts import installed
 except ImportError as error:
     _missing: Optional[ImportError] = error
 else:

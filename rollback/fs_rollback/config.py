@@ -2,7 +2,7 @@
 """Parses fs-rollback.conf: one `key = value` a line, `#` begins a comment line.
 
 One row per key drives the parser, its messages and, through a test, the shipped file. The file is
-read in system/configuration.py, for every command and plugin alike.
+read in system/machine/configuration.py, for every command and plugin alike.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any, Callable, NamedTuple
 
-from .core.retention import Policy
+from .core.snapshots.retention import Policy
 from .errors import ConfigError
 
 PATH = "/etc/fs-rollback.conf"

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 _HINTS = {
-    errno.ENOSPC: "A filesystem is full: 'df -h' shows which one.",  # system/room.py says more
+    errno.ENOSPC: "A filesystem is full: 'df -h' shows which one.",  # make_room.py says more
     errno.EDQUOT: "A quota group limit is reached: see 'btrfs qgroup show -re /'.",
     errno.EROFS: "The filesystem is read-only; 'dmesg' may say why.",
     errno.EPERM: "This needs root, and root's full capabilities.",

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Optional
 
-from .core.chain import Grade, Link, verdict
-from .core.conversion import point as conversion
-from .core.packages import summary
-from .core.record import Outcome, PackageChange, Record, format_time, transaction_dict
-from .core.retention import Verdict
-from .core.snapshot import Roots, Snapshot
+from .core.boot.findings import Grade, Link, verdict
+from .core.packages.changes import summary
+from .core.snapshots.record import Outcome, PackageChange, Record, format_time, transaction_dict
+from .core.snapshots.retention import Verdict
+from .core.snapshots.snapshot import Roots, Snapshot
 
 JSON_VERSION = 1
 _NARROWEST = 12
@@ -248,24 +247,6 @@ def chain_text(links: Sequence[Link]) -> str:
         if link.grade is not Grade.OK and link.advice:
             lines.append(f"{'':{width + 11}}{clean(link.advice)}")
     return "\n".join([*lines, "", _VERDICTS[verdict(links)]])
-
-
-_CONVERSION = {
-    conversion.Verdict.OK: "This root can be converted to btrfs.",
-    conversion.Verdict.WARNING: "This root can be converted to btrfs; see the warnings first.",
-    conversion.Verdict.REFUSED: "This root cannot be converted as it is.",
-}
-
-
-def points_text(points: Sequence[conversion.Point]) -> str:
-    """Return the points of a conversion: a line each, what to do below it, the verdict last."""
-    width = max((len(point.name) for point in points), default=0)
-    lines = []
-    for point in points:
-        lines.append(f"{point.verdict.value:7}  {point.name:{width}}  {clean(point.text)}")
-        if point.verdict is not conversion.Verdict.OK and point.advice:
-            lines.append(f"{'':{width + 11}}{clean(point.advice)}")
-    return "\n".join([*lines, "", _CONVERSION[conversion.worst(points)]])
 
 
 def size(count: int) -> str:

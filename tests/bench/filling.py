@@ -12,9 +12,16 @@ from pathlib import Path
 
 import btrfsutil
 
-from fs_rollback.core import record
-from fs_rollback.core.record import Kind, Outcome, PackageChange, Record, Source, Transaction
-from fs_rollback.core.snapshot import STORE
+from fs_rollback.core.snapshots import record
+from fs_rollback.core.snapshots.record import (
+    Kind,
+    Outcome,
+    PackageChange,
+    Record,
+    Source,
+    Transaction,
+)
+from fs_rollback.core.snapshots.snapshot import STORE
 from tests.kernel.machine import Machine
 
 # The sizes of everyday transactions, in packages: a security fix, a few updates, a week's.

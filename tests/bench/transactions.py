@@ -14,9 +14,15 @@ from pathlib import Path
 import btrfsutil
 
 from fs_rollback.config import Config
-from fs_rollback.core.naming import SNAPSHOT_PREFIX, TRIAL_PREFIX
-from fs_rollback.core.record import Kind, Outcome, Transaction
-from fs_rollback.system import history, host, reclaim, settling, store, transaction, upkeep
+from fs_rollback.core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX
+from fs_rollback.core.snapshots.record import Kind, Outcome, Transaction
+from fs_rollback.system.hooks import transaction
+from fs_rollback.system.linux import removal
+from fs_rollback.system.machine import host
+from fs_rollback.system.packages import settle_records
+from fs_rollback.system.pending import settle
+from fs_rollback.system.snapshots import take_and_delete
+from fs_rollback.system.store import store
 from tests.bench import filling
 from tests.bench.installation import PYTHON, Installation
 from tests.bench.measure import Case, Promise, Samples, commands_in_turns, in_turns, promises, table
@@ -48,7 +54,7 @@ _PRUNE = Config(boot_entries=0)
 _ENTRIES = Config(keep_last=1000)
 
 # As the plugin does when dnf loads it: no import is left for the first hook.
-_LOADED = (history, reclaim, settling)
+_LOADED = (settle_records, removal, settle)
 
 
 class Transactions:
@@ -112,7 +118,7 @@ class Transactions:
         with host.opened(self.root) as machine, store.opened(machine) as found:
             assert found is not None
             with self.samples.time(line), found.locked():
-                upkeep.take(machine, found, Kind.PRE, now, transaction=change)
+                take_and_delete.take(machine, found, Kind.PRE, now, transaction=change)
 
     def plugin(self, line: str, change: Transaction, config: Config, pruned: int) -> None:
         """Time both hooks, together and each alone."""

@@ -46,7 +46,8 @@ pytestmark = dnf5
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 _HOLDER = (
-    "import sys; from fs_rollback.system import host, store\n"
+    "import sys; from fs_rollback.system.machine import host\n"
+    "from fs_rollback.system.store import store\n"
     "with host.opened() as h, store.opened(h) as s, s.locked():\n"
     "    print('held', flush=True); sys.stdin.readline()"
 )

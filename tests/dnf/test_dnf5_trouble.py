@@ -39,7 +39,8 @@ _BREAKS = {
     "no fs_rollback": (f"mv {_LIBRARY}/fs_rollback /away", "fs-snapshot cannot be loaded"),
     "no adapter": (f"mv {_LIBRARY}/fs_snapshot_dnf5.py /away", "fs-snapshot cannot be loaded"),
     "a file that Python cannot read": (
-        f"echo '(' >{_LIBRARY}/fs_rollback/core/packages.py", "fs-snapshot cannot be loaded",
+        f"echo '(' >{_LIBRARY}/fs_rollback/core/packages/changes.py",
+        "fs-snapshot cannot be loaded",
     ),
 }  # fmt: skip
 

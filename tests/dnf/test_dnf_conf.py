@@ -9,7 +9,7 @@ from pathlib import Path
 
 import libdnf.conf
 
-from fs_rollback.core import dnf_conf
+from fs_rollback.core.packages import dnf_conf
 from tests.sandbox.machine import Sandbox
 
 _PLUGIN_CONF = "/etc/dnf/plugins/fs-snapshot.conf"
@@ -110,7 +110,8 @@ _CASES = {
 _ASK = """
 import io, json, os, sys
 import dnf.cli.main
-from fs_rollback.system import host, plugin_state
+from fs_rollback.system.machine import host
+from fs_rollback.system.packages import dnf4_state
 for line in sys.stdin:
     for path, data in map(lambda pair: (pair[0], bytes.fromhex(pair[1])), json.loads(line)):
         if os.path.isdir(path):
@@ -142,7 +143,7 @@ for line in sys.stdin:
         said = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with host.opened() as machine:
-        state, problem, _ = plugin_state.look(machine.root_fd)
+        state, problem, _ = dnf4_state.look(machine.root_fd)
     print(json.dumps([code, said, state.value, problem]), flush=True)
 """
 

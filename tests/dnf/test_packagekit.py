@@ -12,7 +12,7 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.core.dnf5_actions import PROGRAM
+from fs_rollback.core.packages.dnf5_actions import PROGRAM
 from tests.dnf.scenes import LINE, app, dnf, installed, offer, records, snapshots
 from tests.sandbox.machine import Sandbox
 

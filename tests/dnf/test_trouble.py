@@ -302,7 +302,8 @@ def test_two_at_once_one_waits(sandbox: Sandbox) -> None:
     offer(sandbox, app("1"))
     sandbox.run(["fs-rollback", "create"])
     hold = (
-        "import sys; from fs_rollback.system import host, store\n"
+        "import sys; from fs_rollback.system.machine import host\n"
+        "from fs_rollback.system.store import store\n"
         "with host.opened() as h, store.opened(h) as s, s.locked():\n"
         "    print('held', flush=True); sys.stdin.readline()"
     )

@@ -18,8 +18,8 @@ import btrfsutil
 import pytest
 
 from fs_rollback.config import Config
-from fs_rollback.core.record import Outcome, PackageChange, Transaction
-from fs_rollback.system import transaction
+from fs_rollback.core.snapshots.record import Outcome, PackageChange, Transaction
+from fs_rollback.system.hooks import transaction
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.machine import GRUB_CFG, KERNEL, Machine, run
 

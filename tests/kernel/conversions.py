@@ -22,33 +22,35 @@ _WIDE = 250
 OWN = ("etc/fstab", "fs-snapshots", "ext2_saved", "filling/times", "lost+found", ".")
 _PREPARE = """
 import sys
-from fs_rollback.core.conversion import edits
-from fs_rollback.core.conversion.preparation import NEW_FSTAB, Preparation, Stage
-from fs_rollback.core.conversion.steps import WriteFile
-from fs_rollback.system.conversion import preparing, state
+from fs_rollback.convert.plan import edits, state
+from fs_rollback.convert.plan.plan import Preparation
+from fs_rollback.convert.plan.steps import WriteFile
+from fs_rollback.convert.prepare import prepare_machine
+from fs_rollback.core.boot.conversion_state import NEW_FSTAB, Stage
+from fs_rollback.system.linux.durable import write_file
 root, uuid = sys.argv[1:]
 text = open(f"{root}/etc/fstab").read()
 steps = (WriteFile(NEW_FSTAB, None, edits.btrfs_fstab(text), "a test"),)
 prepared = Preparation(Stage.PREPARED, "2026-11-26T03:00:00Z", "/dev/x", uuid, text, steps)
-preparing._make_directory(root)
+prepare_machine._make_directory(root)
 state.write(root, prepared)
-state.write_file(f"{root}/{NEW_FSTAB}", steps[0].after, 0o600)
+write_file(f"{root}/{NEW_FSTAB}", steps[0].after, 0o600)
 """
 # The command, with something done to it before or after one of its phases.
 _OBSERVED = """
 import os, signal, sys
+from fs_rollback.convert.run import convert
 from fs_rollback.errors import Error
-from fs_rollback.system import rescue
-from fs_rollback.system.conversion import running
+from fs_rollback.system.root import offline
 device, what, moment, phase = sys.argv[1:]
 def observe(*now):
     if now == (moment, phase):
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise Error(f"{moment} {phase}")
-rescue.take_own_mounts()
+offline.take_own_mounts()
 try:
-    running.run(device, print, observe)
+    convert.run(device, print, observe)
 except Error as error:
     print(error)
     sys.exit(error.exit_code)

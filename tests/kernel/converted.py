@@ -14,17 +14,13 @@ from pathlib import Path
 import btrfsutil
 
 from fs_rollback.cli import session
-from fs_rollback.core.conversion.preparation import NEW_FSTAB, Preparation, Stage
-from fs_rollback.core.conversion.steps import (
-    BootOnce,
-    MakeConverter,
-    RebuildImage,
-    Step,
-    WriteFile,
-)
-from fs_rollback.system import boot_sources
-from fs_rollback.system.conversion import preparing, renaming
-from fs_rollback.system.conversion import state as states
+from fs_rollback.convert.finish import rename_root
+from fs_rollback.convert.plan import state as states
+from fs_rollback.convert.plan.plan import Preparation
+from fs_rollback.convert.plan.steps import BootOnce, MakeConverter, RebuildImage, Step, WriteFile
+from fs_rollback.convert.prepare import prepare_machine
+from fs_rollback.core.boot.conversion_state import NEW_FSTAB, Stage
+from fs_rollback.system.root import root_lines
 from tests import manifest
 from tests.kernel.boots import TOKEN, A, BootMachine
 from tests.kernel.commands import Done, fs_rollback
@@ -95,7 +91,7 @@ class Converted:
         state = Preparation(
             Stage.CONVERTED, "2026-11-26T03:00:00Z", "/dev/x", self.machine.uuid, fstab, steps, 7
         )
-        preparing._make_directory(str(root))
+        prepare_machine._make_directory(str(root))
         states.write(str(root), state)
 
     def unmount(self) -> None:
@@ -149,10 +145,10 @@ class Converted:
         """Do the second phase in this process."""
         self._hide()
         with session.writing(str(self.root)) as (host, store):
-            layout = boot_sources.read_layout(host)
-            wanted = renaming.look(host, layout)
-            renaming.refuse(host, store, layout, wanted)
-            renaming.give_names(host, store, layout, wanted, _no_words)
+            layout = root_lines.read_layout(host)
+            wanted = rename_root.look(host, layout)
+            rename_root.refuse(host, store, layout, wanted)
+            rename_root.give_names(host, store, layout, wanted, _no_words)
 
     # What a test reads of it.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fs_rollback.core.conversion import beginning as saved_pieces
+from fs_rollback.convert.torn import pieces as saved_pieces
 from tests import manifest
 from tests.kernel import write_log
 from tests.kernel.attached import attached

@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fs_rollback.system.conversion import facts, machine, preparing, state
-from fs_rollback.system.conversion.preparing import Observer
+from fs_rollback.convert.check import gather
+from fs_rollback.convert.machine import machine
+from fs_rollback.convert.plan import state
+from fs_rollback.convert.prepare import prepare_machine
+from fs_rollback.convert.prepare.prepare_machine import Observer
 from tests import manifest
 from tests.kernel.ext4_images import NEW, OLD, UUID, Tools, add_kernel, archive, write
 from tests.kernel.machine import GRUB_CFG, run
@@ -82,23 +85,23 @@ class Ext4Root:
 
     def prepare(
         self, observe: Observer = lambda *_: None, *, at_next_boot: bool = True
-    ) -> preparing.Proposal:
+    ) -> prepare_machine.Proposal:
         """Prepare it in this process."""
         now = datetime.now(timezone.utc)
-        with machine.opened(str(self.root)) as found, preparing.locked(found):
-            known = facts.gather(found, backup=True, now=now)
-            proposal = preparing.propose(found, known, at_next_boot=at_next_boot, now=now)
-            preparing.carry_out(found, proposal, observe)
+        with machine.opened(str(self.root)) as found, prepare_machine.locked(found):
+            known = gather.gather(found, backup=True, now=now)
+            proposal = prepare_machine.propose(found, known, at_next_boot=at_next_boot, now=now)
+            prepare_machine.carry_out(found, proposal, observe)
             return proposal
 
     def abort(self) -> None:
         """Take it back in this process."""
-        with machine.opened(str(self.root)) as found, preparing.locked(found):
+        with machine.opened(str(self.root)) as found, prepare_machine.locked(found):
             preparation = state.read(str(self.root))
             if preparation is None:  # one that was cut off at its very end
-                preparing.remove_leftovers(found)
+                prepare_machine.remove_leftovers(found)
             else:
-                preparing.take_back(found, preparation)
+                prepare_machine.take_back(found, preparation)
 
 
 def fill(root: Path) -> None:
@@ -146,7 +149,7 @@ def about(path: Path) -> tuple[int, int, bytes]:
 CONVERTS = (
     "usr/bin/btrfs-convert", "usr/bin/e2fsck", "usr/sbin/fs-rollback-convert",
     "usr/lib/python3/encodings/utf_8.py", "usr/lib/python3/btrfsutil.so",
-    "usr/lib/python3/fs_rollback/system/conversion/running.py",
+    "usr/lib/python3/fs_rollback/convert/run/convert.py",
 )  # fmt: skip
 
 

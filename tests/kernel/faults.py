@@ -12,10 +12,10 @@ from typing import Any, Callable
 
 import btrfsutil
 
-from fs_rollback.core.operations import Operations
+from fs_rollback.core.rollback.operations import Operations
 from fs_rollback.errors import KernelError
-from fs_rollback.system.host import Host
-from fs_rollback.system.operations import Operations as RealOperations
+from fs_rollback.system.execute.trees import Operations as RealOperations
+from fs_rollback.system.machine.host import Host
 from tests.kernel.machine import Machine
 
 _CHANGING = frozenset(

@@ -17,20 +17,18 @@ from typing import Callable
 
 import btrfsutil
 
-from fs_rollback.core.operations import Operations
-from fs_rollback.core.record import Kind, Outcome, PackageChange, Transaction
-from fs_rollback.core.snapshot import Snapshot
-from fs_rollback.system import (
-    executor,
-    host,
-    rollback,
-    settling,
-    store,
-    transaction,
-    upkeep,
-)
-from fs_rollback.system import proposal as proposals
-from fs_rollback.system.operations import Operations as RealOperations
+from fs_rollback.core.rollback.operations import Operations
+from fs_rollback.core.snapshots.record import Kind, Outcome, PackageChange, Transaction
+from fs_rollback.core.snapshots.snapshot import Snapshot
+from fs_rollback.system.execute import executor
+from fs_rollback.system.execute.trees import Operations as RealOperations
+from fs_rollback.system.hooks import transaction
+from fs_rollback.system.machine import host
+from fs_rollback.system.pending import settle
+from fs_rollback.system.rollback import perform
+from fs_rollback.system.rollback import propose as proposals
+from fs_rollback.system.snapshots import take_and_delete
+from fs_rollback.system.store import journals, store
 from tests.kernel import running
 
 KEEP = ("/home", "/root", "/var/log")
@@ -176,7 +174,7 @@ class Machine:
         with host.opened(str(self.root)) as machine, store.opened(machine, create=True) as found:
             assert found is not None
             with found.locked():
-                settling.settle_in_passing(machine, found)
+                settle.settle_in_passing(machine, found)
                 found.tidy()
                 yield machine, found
 
@@ -195,7 +193,7 @@ class Machine:
     def take(self, description: str = "") -> str:
         with self.writing() as (machine, found):
             now = datetime.now().astimezone()
-            record = upkeep.take(machine, found, Kind.MANUAL, now, description=description)
+            record = take_and_delete.take(machine, found, Kind.MANUAL, now, description=description)
             found.write(record)
             return record.name
 
@@ -210,7 +208,7 @@ class Machine:
             now = datetime.now().astimezone()
             proposal = proposals.propose(machine, found, target, keep, now)
             operations = make_operations(machine)
-            rollback.carry_out(machine, found, proposal, "admin", operations=operations)
+            perform.carry_out(machine, found, proposal, "admin", operations=operations)
             return proposal
 
     def take_back(
@@ -218,7 +216,7 @@ class Machine:
     ) -> None:
         """Undo a rollback that waits for its reboot."""
         with self.writing() as (machine, found):
-            journal = executor.read_journal(found)
+            journal = journals.read(found)
             assert journal is not None
             executor.undo(found, journal, make_operations(machine))
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fs_rollback.system import window
-from fs_rollback.system.host import Host
+from fs_rollback.system.machine.host import Host
+from fs_rollback.system.pending import state
 
 _SUFFIX = ".boot"
-_boot_of = window.boot_of
+_boot_of = state.boot_of
 
 
 def install() -> None:
     """Have this process read the file where it asks for the boot of a machine."""
-    window.boot_of = _from_file
+    state.boot_of = _from_file
 
 
 def begin_boot(root: Path) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from fs_rollback.core.operations import Operations
-from fs_rollback.system import host, settling, store
+from fs_rollback.core.rollback.operations import Operations
+from fs_rollback.system.machine import host
+from fs_rollback.system.pending import settle
+from fs_rollback.system.store import store
 from tests.kernel.commands import done
 from tests.kernel.faults import Fault, Faulty, in_child, manifest
 from tests.kernel.machine import Machine, run
@@ -29,11 +31,11 @@ from tests.kernel.reboots import (
 from tests.kernel.test_store import listed
 
 
-def _bring_with(machine: Machine, make: Callable[[host.Host], Operations]) -> settling.Settled:
+def _bring_with(machine: Machine, make: Callable[[host.Host], Operations]) -> settle.Settled:
     with host.opened(str(machine.root)) as opened, store.opened(opened) as found:
         assert found is not None
         with found.locked():
-            return settling.settle(opened, found, make(opened), bring=True)
+            return settle.settle(opened, found, make(opened), bring=True)
 
 
 def _write_in_the_window(machine: Machine) -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from fs_rollback.config import Config
-from fs_rollback.core.boot_steps import PutBackKernel, SetDefaultEntry
+from fs_rollback.core.rollback.kernel_steps import PutBackKernel, SetDefaultEntry
 from fs_rollback.errors import KernelError, UndoFailedError
-from fs_rollback.system import settling
-from fs_rollback.system.executor import read_journal
-from fs_rollback.system.operations import Operations
+from fs_rollback.system.execute.trees import Operations
+from fs_rollback.system.pending import settle
+from fs_rollback.system.store import journals
 from tests.kernel.boots import A as KERNEL_A
 from tests.kernel.boots import B as KERNEL_B
 from tests.kernel.boots import BootMachine, MakeBoot, make_boot
@@ -79,9 +79,9 @@ def test_a_power_cut_is_settled_when_boot_is_mounted(box: BootMachine) -> None:
     pytest.fail("no point after the commit was met")
 
 
-def _settle_at_boot(box: BootMachine) -> settling.Settled:
+def _settle_at_boot(box: BootMachine) -> settle.Settled:
     with box.machine.unsettled() as (opened, store):
-        return settling.settle(opened, store, Operations(opened), bring=True)
+        return settle.settle(opened, store, Operations(opened), bring=True)
 
 
 def _undo_after_the_reboot(box: BootMachine) -> None:
@@ -113,7 +113,7 @@ def _is_new(box: BootMachine) -> bool:
 def _is_finished(box: BootMachine) -> bool:
     """Check everything that makes a rollback complete; False if none waits for its reboot."""
     with box.machine.writing() as (_, store):
-        journal = read_journal(store)
+        journal = journals.read(store)
     if journal is None:
         return False
     assert _is_new(box)

@@ -13,9 +13,12 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from fs_rollback.config import Config
-from fs_rollback.core.record import Kind
-from fs_rollback.core.retention import Action, Policy, Verdict
-from fs_rollback.system import history, host, store, upkeep
+from fs_rollback.core.snapshots.record import Kind
+from fs_rollback.core.snapshots.retention import Action, Policy, Verdict
+from fs_rollback.system.machine import host
+from fs_rollback.system.packages import settle_records
+from fs_rollback.system.snapshots import take_and_delete
+from fs_rollback.system.store import store
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.machine import Machine
@@ -48,7 +51,7 @@ def _listed(machine: Machine) -> list[str]:
 def _verdicts(machine: Machine, policy: Policy = _POLICY) -> dict[str, Verdict]:
     with host.opened(str(machine.root)) as opened, store.opened(opened) as found:
         assert found is not None
-        return {v.snapshot.name: v for v in upkeep.judge(opened, found, policy, _now())}
+        return {v.snapshot.name: v for v in take_and_delete.judge(opened, found, policy, _now())}
 
 
 def _goes(machine: Machine, policy: Policy = _POLICY) -> list[str]:
@@ -134,7 +137,7 @@ def test_a_name_that_was_used_before_the_clock_went_back(named: Machine) -> None
     names = []
     with named.writing() as (opened, found):
         for moment in hours:
-            names.append(upkeep.take(opened, found, Kind.PRE, moment).name)
+            names.append(take_and_delete.take(opened, found, Kind.PRE, moment).name)
     assert names == [f"yum_202610250{n}" for n in ("23000", "23001", "13000", "23002")]
     assert _listed(named) == names
     assert done(named.root, "rollback", "--dry-run", "--json").json["target"] == names[-1]
@@ -162,7 +165,7 @@ def _pending(machine: Machine, **dates: datetime) -> None:
 def _ends(machine: Machine) -> dict[str, tuple[str, int | None]]:
     with host.opened(str(machine.root)) as opened, store.opened(opened) as found:
         assert found is not None
-        ends = {r.name: r.transaction for r in history.settle(opened, found.load())}
+        ends = {r.name: r.transaction for r in settle_records.settle(opened, found.load())}
         return {name: (end.outcome.value, end.history_id) for name, end in ends.items() if end}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from fs_rollback.core.naming import trial_name
+from fs_rollback.core.snapshots.names import trial_name
 from tests.kernel.commands import done, fs_rollback, start
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.faults import Fault, faulty, in_child, manifest, state

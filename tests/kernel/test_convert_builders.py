@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.system.conversion import machine as machines
-from fs_rollback.system.conversion import preparing
+from fs_rollback.convert.machine import machine as machines
+from fs_rollback.convert.prepare import prepare_machine
 from tests.kernel.commands import fs_rollback
 from tests.kernel.ext4_images import NEW, OLD, UUID, Tools, add_kernel, archive, write
 from tests.kernel.ext4_prepared import EDITED, ENTRY, Ext4Root, write_tools
@@ -137,7 +137,7 @@ def test_grub_cannot_be_told(ext4_root: Ext4Root) -> None:
 
 
 def test_one_at_a_time(ext4_root: Ext4Root) -> None:
-    with machines.opened(str(ext4_root.root)) as found, preparing.locked(found):
+    with machines.opened(str(ext4_root.root)) as found, prepare_machine.locked(found):
         words = ("--yes", "--have-backup")
         done = fs_rollback(ext4_root.root, "convert", "prepare", *words)
     assert done.code == 1

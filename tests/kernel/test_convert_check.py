@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback import report
-from fs_rollback.core.conversion.point import Point, Verdict
+from fs_rollback.convert.commands.report import points_text
+from fs_rollback.convert.plan.facts import Point, Verdict
 from tests.kernel.attached import (
     nothing_stays,  # noqa: F401 - a fixture: being here is enough
 )
@@ -100,7 +100,7 @@ def test_the_text_says_what_json_says(
         for p in data["points"]
     ]
     said = re.sub("/dev/loop[0-9]+", points[0].text.split()[0], text.out)
-    assert said == report.points_text(points) + "\n"
+    assert said == points_text(points) + "\n"
     lines = said.splitlines()
     assert lines[-1] == last
     for point in points:

@@ -248,7 +248,8 @@ def test_a_label_is_a_device(ext4_image: Path, tools: dict[str, str]) -> None:
 def test_without_roots_rights(ext4_image: Path, tools: dict[str, str]) -> None:
     # The interpreter may lie where nobody else may go: it is root's until all is imported.
     program = (
-        "import os, sys; from fs_rollback.cli import main, converting; os.setuid(65534);"
+        "import os, sys; from fs_rollback.cli import arguments, main;"
+        " from fs_rollback.convert.commands import convert; os.setuid(65534);"
         " sys.exit(main.main())"
     )
     with attached(ext4_image) as device:

@@ -12,8 +12,12 @@ from typing import NamedTuple
 
 import pytest
 
+from fs_rollback.convert.machine import contents
+from fs_rollback.convert.run import convert as run_convert
+from fs_rollback.convert.run import go_back
+from fs_rollback.convert.torn import mend
+from fs_rollback.convert.torn import saved as torn_saved
 from fs_rollback.errors import ProcessError
-from fs_rollback.system.conversion import beginning, contents, mending, returning, running
 from tests import manifest
 from tests.kernel.attached import attached
 from tests.kernel.conversions import OWN, command, converted_on, expect, prepared_image
@@ -189,7 +193,7 @@ def test_both_filesystems(tried: Try, scene: Scene, tmp_path: Path) -> None:
         done = converted_on(device)
         assert done.code == 3, done
         assert "'fs-rollback convert run --back' goes on" in done.err
-        assert beginning.is_btrfs(device)
+        assert torn_saved.is_btrfs(device)
         done = command("run", "--back", "--device", device, "--yes")
         assert done.code == 0, done
     expect(image, "ext4", scene.before)
@@ -225,7 +229,7 @@ def test_what_is_overwritten_and_its_save_is_damaged(scene: Scene, tmp_path: Pat
     write(image, [second_superblock(scene)])
     _use(image)
     with attached(image) as device:
-        place = beginning._places_of(device, beginning.FILE)[7]
+        place = torn_saved._places_of(device, torn_saved.FILE)[7]
     write(image, [Write(place, bytes(BLOCK))])
     damaged = reserved(image)
     with attached(image) as device:
@@ -286,11 +290,11 @@ def test_without_debugfs_nothing_is_said_to_be_gone(
     before = reserved(image)
     with attached(image) as device, monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
-        for way in (running.run, returning.resume):
+        for way in (run_convert.run, go_back.resume):
             with pytest.raises(ProcessError, match="cannot start debugfs"):
                 way(device, str)
         with pytest.raises(ProcessError, match="cannot start debugfs"):
-            mending.refuse_overwritten(device)
+            mend.refuse_overwritten(device)
     assert reserved(image) == before
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.core.conversion import beginning as saved_pieces
+from fs_rollback.convert.torn import mend
+from fs_rollback.convert.torn import pieces as saved_pieces
+from fs_rollback.convert.torn import saved as torn_saved
 from fs_rollback.errors import Error
-from fs_rollback.system.conversion import beginning, mending
 from tests.kernel import write_log
 from tests.kernel.attached import attached
 from tests.kernel.conversions import (
@@ -74,12 +75,12 @@ def _saved(image: Path) -> list[saved_pieces.Extent]:
 
 
 def _give_back(image: Path, *, scan: bool = False) -> bool:
-    saves = beginning.named(str(image))
+    saves = torn_saved.named(str(image))
     if scan and not saves:
-        saves = beginning.looked_for(str(image), UUID, str)
-    fitting = beginning.fitting(str(image), saves)
+        saves = torn_saved.looked_for(str(image), UUID, str)
+    fitting = torn_saved.fitting(str(image), saves)
     for saved in fitting:
-        beginning.write(str(image), saved.extents)
+        torn_saved.write(str(image), saved.extents)
     return bool(fitting)
 
 
@@ -182,7 +183,7 @@ def test_a_disk_within_the_disk_is_not_given_back(scene: Scene, tmp_path: Path) 
     image = copy(scene.image, tmp_path / "disk.img")
     others = [saved_pieces.Extent(offset, data[::-1]) for offset, data in reserved(image)]
     with on(image) as root:
-        beginning.wipe(str(root))
+        torn_saved.wipe(str(root))
         (root / "other.img").write_bytes(b"".join(saved_pieces.pack(b"o" * 16, b"s" * 16, others)))
     before = zeroed(image)
     assert not _give_back(image, scan=True)
@@ -193,15 +194,15 @@ def test_two_that_fit_are_left_to_a_person(scene: Scene, tmp_path: Path) -> None
     """Where the file cannot be asked for by its name."""
     image = copy(scene.image, tmp_path / "disk.img")
     with on(image) as root:
-        os.rename(root / beginning.FILE, root / "earlier")
+        os.rename(root / torn_saved.FILE, root / "earlier")
     save(image)
     with on(image) as root:
-        os.rename(root / beginning.FILE, root / "later")
+        os.rename(root / torn_saved.FILE, root / "later")
     run("e2fsck", "-f", "-p", str(image))
     wanted = zeroed(image)
     now = reserved(image)
     with attached(image) as device, pytest.raises(Error, match="different beginnings"):
         # Both were saved at other times: neither is what was there, and both would fit.
-        mending.mend(device, str)
+        mend.mend(device, str)
     assert reserved(image) == now
     assert wanted != now

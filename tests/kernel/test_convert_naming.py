@@ -16,10 +16,12 @@ import btrfsutil
 import pytest
 
 from fs_rollback.cli import session
+from fs_rollback.convert.finish import named_files, rename_root
 from fs_rollback.errors import Error, KernelError, RefusedError
-from fs_rollback.system import boot_sources, btrfs, files, reclaim, upkeep
-from fs_rollback.system.conversion import named_files, renaming
-from fs_rollback.system.operations import Operations
+from fs_rollback.system.execute.trees import Operations
+from fs_rollback.system.linux import btrfs, files, removal
+from fs_rollback.system.root import root_lines
+from fs_rollback.system.snapshots import take_and_delete
 from tests import manifest
 from tests.kernel.boots import B, BootMachine
 from tests.kernel.converted import Converted
@@ -102,12 +104,12 @@ class Changes:
         for name in _CHANGES:
             self._watch(patch, Operations, name)
         for place, name in (
-            (renaming, "write_file"), (renaming, "_copy"), (named_files, "write_file"),
+            (rename_root, "write_file"), (rename_root, "_copy"), (named_files, "write_file"),
         ):  # fmt: skip
             self._watch(patch, place, name)
         self._watch(patch, btrfs, "create_subvolume")
-        self._watch(patch, upkeep, "delete")
-        self._watch(patch, reclaim, "remove")
+        self._watch(patch, take_and_delete, "delete")
+        self._watch(patch, removal, "remove")
         self._watch(patch, files, "remove_durably")
 
     def _watch(self, patch: pytest.MonkeyPatch, place: Any, name: str) -> None:
@@ -254,7 +256,7 @@ def test_written_while_it_is_copied(
     monkeypatch: pytest.MonkeyPatch,
     write: Callable[[Path], object],
 ) -> None:
-    real = renaming._copy
+    real = rename_root._copy
 
     def copy(source: str, target: str) -> None:
         real(source, target)
@@ -262,7 +264,7 @@ def test_written_while_it_is_copied(
             write(converted.root / "home")
 
     with monkeypatch.context() as patch:
-        patch.setattr(renaming, "_copy", copy)
+        patch.setattr(rename_root, "_copy", copy)
         with pytest.raises(Error, match="something was written to /home while it was copied"):
             converted.give_names()
     assert "home" not in converted.subvolumes()
@@ -307,11 +309,11 @@ def test_on_a_machine_that_runs(converted: Converted, template: Template) -> Non
     """The new subvolumes are mounted at once: what is written from then on is not lost."""
     converted._hide()
     with session.writing(str(converted.root)) as (host, store):
-        layout = boot_sources.read_layout(host)
-        wanted = renaming.look(host, layout)
-        renaming.refuse(host, store, layout, wanted)
+        layout = root_lines.read_layout(host)
+        wanted = rename_root.look(host, layout)
+        rename_root.refuse(host, store, layout, wanted)
         host.__dict__["is_running"] = True
-        renaming.give_names(host, store, layout, wanted, lambda _: None)
+        rename_root.give_names(host, store, layout, wanted, lambda _: None)
     for name in ("home", "boot"):
         assert (converted.root / name).is_mount()
         assert btrfsutil.subvolume_path(str(converted.root / name), 0) == name
@@ -337,11 +339,11 @@ def test_a_process_with_files_in_home(tmp_path: Path) -> None:
         try:
             said = rf"process {sleeping.pid} \(sleep\) has /home/user open"
             with pytest.raises(RefusedError, match=said) as caught:
-                renaming._refuse_users_of_home(_Running())  # type: ignore[arg-type]
+                rename_root._refuse_users_of_home(_Running())  # type: ignore[arg-type]
             assert "Log everybody out" in caught.value.hint
         finally:
             sleeping.kill()
             sleeping.wait()
-        renaming._refuse_users_of_home(_Running())  # type: ignore[arg-type]
+        rename_root._refuse_users_of_home(_Running())  # type: ignore[arg-type]
     finally:
         run("umount", "/home")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.core.conversion import edits
+from fs_rollback.convert.plan import edits
+from fs_rollback.core.boot import ext4_options
 from tests import mount_options
 from tests.kernel.attached import attached
 from tests.kernel.machine import run
@@ -46,7 +47,7 @@ def test_what_is_not_taken_goes(btrfs: str, tmp_path: Path) -> None:
 
 
 def test_what_is_called_wrong_is_not_taken(btrfs: str, tmp_path: Path) -> None:
-    wrong = [o for o in mount_options.EXT4 if edits.keeps_btrfs_off(o)]
+    wrong = [o for o in mount_options.EXT4 if ext4_options.keeps_btrfs_off(o)]
     assert len(wrong) > 30
     for option in wrong:
         assert not _takes(btrfs, option, tmp_path), option

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.core.conversion.preparation import FSTAB, NEW_FSTAB
+from fs_rollback.convert.plan.plan import FSTAB
+from fs_rollback.core.boot.conversion_state import NEW_FSTAB
 from tests.kernel.attached import attached
 from tests.kernel.commands import fs_rollback
 from tests.kernel.converted import Converted

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.core.record import PackageChange, Transaction
-from fs_rollback.system import transaction
+from fs_rollback.core.snapshots.record import PackageChange, Transaction
+from fs_rollback.system.hooks import transaction
 from tests.kernel.commands import Done, Terminal, fs_rollback
 from tests.kernel.ext4_images import NEW, OLD, UUID, write
 from tests.kernel.ext4_prepared import (

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from fs_rollback.convert.machine import machine as machines
+from fs_rollback.convert.prepare import operations, prepare_machine
+from fs_rollback.convert.prepare.operations import Operations
 from fs_rollback.errors import Error, KernelError, ProcessError, UndoFailedError
-from fs_rollback.system.conversion import machine as machines
-from fs_rollback.system.conversion import operations, preparing
-from fs_rollback.system.conversion.operations import Operations
-from fs_rollback.system.executor import Moment
+from fs_rollback.system.execute.executor import Moment
 from tests.kernel.commands import Terminal, fs_rollback
 from tests.kernel.ext4_images import NEW, OLD, write
 from tests.kernel.ext4_prepared import (
@@ -40,7 +40,7 @@ _CHANGING = {
 _INJECTED = KernelError("do", "what was asked", OSError(errno.EIO, "injected"))
 
 
-def _at(place: tuple[Moment, int], act: Callable[[], object]) -> preparing.Observer:
+def _at(place: tuple[Moment, int], act: Callable[[], object]) -> prepare_machine.Observer:
     def observe(moment: Moment, number: int, _: object) -> None:
         if (moment, number) == place:
             act()
@@ -125,7 +125,7 @@ def test_an_abort_that_is_killed_goes_on(
     for point in range(100):
         with monkeypatch.context() as patch:
             faulty = lambda found, point=point: _Faulty(Operations(found), point, moment, _kill)  # noqa: E731
-            patch.setattr(preparing, "Operations", faulty)
+            patch.setattr(prepare_machine, "Operations", faulty)
             killed = in_child(ext4_root.abort) == signal.SIGKILL
         if not killed:
             break
@@ -143,7 +143,7 @@ def test_an_abort_that_fails_says_so(
     ext4_root.prepare()
     with monkeypatch.context() as patch:
         patch.setattr(
-            preparing, "Operations", lambda m: _Faulty(Operations(m), 3, Moment.BEFORE, _fail)
+            prepare_machine, "Operations", lambda m: _Faulty(Operations(m), 3, Moment.BEFORE, _fail)
         )
         with pytest.raises(UndoFailedError, match="taking the preparation back failed") as caught:
             ext4_root.abort()
@@ -164,7 +164,7 @@ def test_a_failure_that_cannot_be_taken_back(
         return _Faulty(real, 4, Moment.BEFORE, _fail) if len(made) > 1 else real
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparing, "Operations", faulty)
+        patch.setattr(prepare_machine, "Operations", faulty)
         with pytest.raises(UndoFailedError, match="Input/output error after: cannot do what"):
             ext4_root.prepare(_at((Moment.AFTER, 8), _fail))
     ext4_root.abort()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.core.conversion.point import Contents
-from fs_rollback.system.conversion import contents
+from fs_rollback.convert.machine import contents
+from fs_rollback.convert.plan.facts import Contents
 from tests import manifest
 from tests.kernel import commands
 from tests.kernel.attached import attached, nothing_stays  # noqa: F401 - a fixture
@@ -142,15 +142,15 @@ def test_what_is_counted_is_what_btrfs_convert_reports(
 # The conversion without the gate: of what is refused, btrfs-convert shows why.
 _UNGATED = """
 import sys
-from fs_rollback.core.conversion.room import Room
+from fs_rollback.convert.disk.room import Room
+from fs_rollback.convert.run import convert
 from fs_rollback.errors import Error
-from fs_rollback.system import rescue
-from fs_rollback.system.conversion import running
+from fs_rollback.system.root import offline
 Room.needed_bytes = lambda *_: 0
 Room.left_bytes = staticmethod(lambda _: 0)
-rescue.take_own_mounts()
+offline.take_own_mounts()
 try:
-    running.run(sys.argv[1], lambda _: None)
+    convert.run(sys.argv[1], lambda _: None)
 except Error as error:
     print(error, error.hint, sep="\\n")
     sys.exit(error.exit_code)

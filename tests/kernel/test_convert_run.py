@@ -14,8 +14,9 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.core.conversion.preparation import STATE_FILE
-from fs_rollback.system.conversion import beginning, converter
+from fs_rollback.convert.disk import btrfs_convert
+from fs_rollback.convert.torn import saved
+from fs_rollback.core.boot.conversion_state import STATE_FILE
 from tests import manifest
 from tests.kernel.attached import attached, nothing_stays  # noqa: F401 - a fixture
 from tests.kernel.conversions import (
@@ -142,7 +143,7 @@ def test_what_was_prepared_may_be_in_the_journal_only(image: Path, tmp_path: Pat
             os.fsync(file.fileno())
         run("cp", "--sparse=always", str(image), str(cut))
     with attached(cut) as device:
-        assert not beginning.is_there(device, STATE_FILE)
+        assert not saved.is_there(device, STATE_FILE)
         assert converted_on(device).code == 0
 
 
@@ -361,7 +362,7 @@ def test_the_backup_has_to_be_answered_for(attached_image: str) -> None:
 
 def test_the_counters_of_a_program_are_said_in_tenths_and_never_beyond_all() -> None:
     said: list[str] = []
-    heard = converter.progress(said.append)
+    heard = btrfs_convert.progress(said.append)
     for line in (
         "Create btrfs metadata",
         "Copy inodes [.] [         1/     20052]",

@@ -12,7 +12,7 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from fs_rollback.system.conversion import beginning
+from fs_rollback.convert.torn import saved
 from tests import manifest
 from tests.kernel.attached import attached
 from tests.kernel.commands import Done
@@ -180,7 +180,7 @@ def test_a_superblock_of_an_earlier_life_of_the_disk(scene: Scene, tmp_path: Pat
     image = copy(scene.image, tmp_path / "disk.img")
     write(image, [second_superblock(scene)])
     with on(image) as root:
-        beginning.wipe(str(root))  # it was not saved before
+        saved.wipe(str(root))  # it was not saved before
         before = manifest.manifest(root, exclude=OWN)
     assert before != scene.before
     save(image)

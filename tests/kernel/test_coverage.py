@@ -11,11 +11,11 @@ from typing import Any, Callable, cast
 
 import pytest
 
-from fs_rollback.core.dnf5_actions import PROGRAM
-from fs_rollback.system import coverage, dnf5_state, packagekit_state
-from fs_rollback.system.coverage import Coverage, Road
-from fs_rollback.system.host import Host
-from fs_rollback.system.plugin_state import State
+from fs_rollback.core.packages.dnf5_actions import PROGRAM
+from fs_rollback.system.machine.host import Host
+from fs_rollback.system.packages import coverage, dnf5_state, packagekit_state
+from fs_rollback.system.packages.coverage import Coverage, Road
+from fs_rollback.system.packages.dnf4_state import State
 
 ACTIONS = "etc/dnf/libdnf5-plugins/actions.conf"
 ACTION = "etc/dnf/libdnf5-plugins/actions.d/fs-snapshot.actions"

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.core.record import Kind, PackageChange, Transaction
+from fs_rollback.core.snapshots.record import Kind, PackageChange, Transaction
 from fs_rollback.errors import KernelError
-from fs_rollback.system import btrfs, files, upkeep
+from fs_rollback.system.linux import btrfs, durable, files
+from fs_rollback.system.snapshots import take_and_delete
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.faults import Faulty, state
 from tests.kernel.images import Camera
@@ -97,7 +98,9 @@ def test_no_image_has_a_snapshot_without_its_record(
     for _ in range(3):
         with machine.writing() as (host, store):
             now = datetime.now().astimezone()
-            names.append(upkeep.take(host, store, Kind.PRE, now, transaction=transaction).name)
+            names.append(
+                take_and_delete.take(host, store, Kind.PRE, now, transaction=transaction).name
+            )
     monkeypatch.undo()
     found = 0
     for label, (image,) in camera.different():
@@ -116,7 +119,7 @@ def test_no_image_has_a_snapshot_without_its_record(
 
 def _observe(monkeypatch: pytest.MonkeyPatch, camera: Camera) -> None:
     """Take an image after each of the two writes that make a snapshot."""
-    write, create = files.write_for_next_commit, btrfs.create_snapshot
+    write, create = durable.write_for_next_commit, btrfs.create_snapshot
 
     def observed_write(directory: int, name: str, text: str) -> None:
         write(directory, name, text)
@@ -158,7 +161,7 @@ def test_a_snapshot_that_fails_leaves_no_record(named: Machine) -> None:
         subprocess.run(("swapon", str(named.root / "swap")), check=True)
         try:
             with pytest.raises(KernelError, match="Text file busy"):
-                upkeep.take(host, store, Kind.MANUAL, datetime.now().astimezone())
+                take_and_delete.take(host, store, Kind.MANUAL, datetime.now().astimezone())
         finally:
             subprocess.run(("swapoff", str(named.root / "swap")), check=True)
     (named.root / "swap").unlink()

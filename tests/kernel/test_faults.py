@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from fs_rollback.errors import KernelError, UndoFailedError
-from fs_rollback.system.executor import read_journal
+from fs_rollback.system.store import journals
 from tests.kernel.faults import Fault, Faulty, faulty, in_child, manifest, state
 from tests.kernel.machine import Machine
 
@@ -52,7 +52,7 @@ def _settle(machine: Machine) -> None:
 def _is_finished(machine: Machine) -> bool:
     """Check everything that makes a rollback complete; False if the machine reads as before."""
     with machine.writing() as (_, store):
-        journal = read_journal(store)
+        journal = journals.read(store)
     if journal is None:
         return False
     root = machine.next_root()
@@ -122,7 +122,7 @@ def test_undo_survives_a_kill_at_every_point(upgraded: Machine, fault: Fault) ->
 
 def test_recovery_survives_a_kill_at_every_point(upgraded: Machine) -> None:
     """Kill a rollback right after its commit, then kill the run that finishes it, and so on."""
-    from fs_rollback.system import executor
+    from fs_rollback.system.execute import executor
 
     _, commit = _points(upgraded)
     before = state(upgraded)

@@ -15,7 +15,7 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from fs_rollback.core.naming import trial_name
+from fs_rollback.core.snapshots.names import trial_name
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import manifest, state
 from tests.kernel.machine import Machine, run

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.system import files, host, syscalls
+from fs_rollback.system.linux import files, syscalls
+from fs_rollback.system.machine import host
 from tests.kernel.machine import Machine, run
 
 

@@ -8,7 +8,9 @@ from typing import Any, Optional
 
 import pytest
 
-from fs_rollback.system import host, interrupted, store
+from fs_rollback.system.machine import host
+from fs_rollback.system.packages import interrupted
+from fs_rollback.system.store import store
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import Machine
 from tests.kernel.reboots import reboot
@@ -16,7 +18,7 @@ from tests.kernel.test_store import edit_record, read_record
 
 
 def cut_off(machine: Machine, version: int = 2, **changes: Any) -> str:
-    """Do a transaction whose record says that it was interrupted, as history.py writes it."""
+    """Do a transaction whose record says that it was interrupted, as it is settled."""
     name = machine.upgrade(version)
     before = read_record(machine, name)["transaction"]
     edit_record(machine, name, transaction={**before, "outcome": "interrupted", **changes})

@@ -10,9 +10,11 @@ from datetime import datetime, timezone
 
 import pytest
 
-from fs_rollback.core.record import Outcome, Transaction
-from fs_rollback.system import arrival, executor, settling, transaction, window
-from fs_rollback.system.operations import Operations
+from fs_rollback.core.snapshots.record import Outcome, Transaction
+from fs_rollback.system.execute.trees import Operations
+from fs_rollback.system.hooks import transaction
+from fs_rollback.system.pending import bring_over, settle, state
+from fs_rollback.system.store import journals
 from tests.kernel.attached import command, off
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.conftest import MakeMachine
@@ -90,7 +92,7 @@ def _beside_a_trial(machine: Machine) -> Iterator[None]:
     """Let the machine's own root be mounted by a system that runs a copy of a snapshot."""
     boot = machine.root.with_name("root.boot")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fs_rollback.system.trial.is_beside_trial", lambda _host: True)
+        patch.setattr("fs_rollback.system.root.trial.is_beside_trial", lambda _host: True)
         number = int(boot.read_text())
         boot.write_text(str(number + 1))
         yield
@@ -107,10 +109,10 @@ def test_a_rollback_from_a_trial_takes_the_newest_state_of_each_path(
     if used:
         (machine.root / "var/log/messages").write_text("new root's\n")
     with _beside_a_trial(machine), machine.unsettled() as (host, store):
-        waiting = window.look(host, store)
-        assert waiting.waiting is window.Waiting.ELSEWHERE
-        window.refuse_while_waiting(host, waiting)
-        said = settling.supersede(host, store, waiting, Operations(host))
+        waiting = state.look(host, store)
+        assert waiting.waiting is state.Waiting.ELSEWHERE
+        state.refuse_while_waiting(host, waiting)
+        said = settle.supersede(host, store, waiting, Operations(host))
     newest = dict.fromkeys(LATE, "old root's last\n")
     if used:
         newest["var/log/messages"] = "new root's\n"
@@ -174,10 +176,10 @@ def test_a_clock_that_was_dead_in_between(named: Machine) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # No file can be given an old time of its last change: so the limit is later than all.
         later = datetime.now(timezone.utc).timestamp() + 1e6
-        patch.setattr(arrival, "_last_change_that_cannot_be", lambda _: later)
+        patch.setattr(bring_over, "_last_change_that_cannot_be", lambda _: later)
         with named.unsettled() as (host, store):
-            journal = executor.read_journal(store)
+            journal = journals.read(store)
             assert journal is not None
             new = next(s for s in host.subvolumes if s.uuid == journal.plan.new_uuid)
-            (line,) = arrival.left_behind(host, journal, new, Operations(host))
+            (line,) = bring_over.left_behind(host, journal, new, Operations(host))
     assert line.startswith("/root, /var/log did not come along")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.system import files
+from fs_rollback.system.linux import durable, files
 from tests.kernel.images import Camera
 from tests.kernel.machine import run
 
@@ -28,7 +28,7 @@ def test_what_was_written_is_there(tmp_path: Path, fstype: str) -> None:
     try:
         with files.opened(str(point)) as opened:
             for name, text in (("new", "first\n"), ("other", "same\n"), ("new", "second\n")):
-                files.replace(opened, name, (text.encode(),), for_loader=True)
+                durable.replace(opened, name, (text.encode(),), for_loader=True)
                 camera(name + text)
     finally:
         run("umount", str(point))

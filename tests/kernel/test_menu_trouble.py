@@ -9,8 +9,9 @@ from typing import Any, Callable
 import pytest
 
 from fs_rollback.config import Config
-from fs_rollback.core.record import Outcome, Transaction
-from fs_rollback.system import btrfs, files, transaction
+from fs_rollback.core.snapshots.record import Outcome, Transaction
+from fs_rollback.system.hooks import transaction
+from fs_rollback.system.linux import btrfs, files
 from tests.kernel.boots import A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import in_child, manifest

@@ -8,7 +8,7 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from fs_rollback.system import files, syscalls
+from fs_rollback.system.linux import durable, files, syscalls
 from tests.kernel.images import Camera
 from tests.kernel.machine import run
 
@@ -47,7 +47,7 @@ def test_the_next_commit_has_it(
             run("chattr", attribute, str(store))
         btrfsutil.create_subvolume(str(source))
         with files.opened(str(store)) as opened:
-            files.write_for_next_commit(opened, "record", text)
+            durable.write_for_next_commit(opened, "record", text)
         btrfsutil.create_snapshot(str(source), str(point / "snapshot"))
         camera("after the commit")
         with (store / "record").open("rb") as file:

@@ -13,7 +13,10 @@ import pytest
 
 from fs_rollback.config import Config
 from fs_rollback.errors import KernelError
-from fs_rollback.system import files, host, room, store
+from fs_rollback.system.linux import durable, files
+from fs_rollback.system.machine import host
+from fs_rollback.system.snapshots import make_room
+from fs_rollback.system.store import store
 from tests.kernel.boots import MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import Machine, run
@@ -61,7 +64,7 @@ def test_a_full_root(named: Machine) -> None:
 
 def _advice(machine: Machine) -> str:
     with host.opened(str(machine.root)) as opened, store.opened(opened) as found:
-        return room.on_root(opened, found, Config(keep_last=2, keep_days=0).policy)
+        return make_room.on_root(opened, found, Config(keep_last=2, keep_days=0).policy)
 
 
 def test_a_full_boot_of_its_own(make_boot: MakeBoot) -> None:
@@ -90,9 +93,9 @@ def test_which_filesystem_is_full(named: Machine, tmp_path: Path, *, is_own: boo
             pytest.raises(KernelError) as caught,
             named.writing() as (opened, found),
             files.opened(str(place)) as directory,
-            room.advising(opened, found, lambda: Config().policy),
+            make_room.advising(opened, found, lambda: Config().policy),
         ):
-            files.replace(directory, "vmlinuz", map(_fails, (b"",)))
+            durable.replace(directory, "vmlinuz", map(_fails, (b"",)))
     finally:
         if not is_own:
             run("umount", str(place))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fs_rollback.config import Config
-from fs_rollback.core.root_steps import SetAside
+from fs_rollback.core.rollback.root_steps import SetAside
 from fs_rollback.errors import Error
 from tests.kernel.boots import A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fs_rollback.config import Config
-from fs_rollback.core.record import Outcome, Transaction
-from fs_rollback.system import operations, transaction
+from fs_rollback.core.snapshots.record import Outcome, Transaction
+from fs_rollback.system.execute import trees
+from fs_rollback.system.hooks import transaction
 from tests.kernel.boots import BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import in_child
@@ -108,15 +109,15 @@ def test_a_snapshot_deleted_by_hand_while_boot_is_not_mounted(ext4: BootMachine)
 def test_a_copy_deleted_by_hand_and_cut_off_while_remade(
     ext4: BootMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(self: operations.Operations, tree: str, path: str, text: str) -> None:
+    def write(self: trees.Operations, tree: str, path: str, text: str) -> None:
         if trial_of(name) in tree:
             os.kill(os.getpid(), 9)
         real(self, tree, path, text)
 
-    real = operations.Operations.write_file
+    real = trees.Operations.write_file
     name, _ = ext4.transact()
     delete_subvolume(ext4, trial_of(name))
-    monkeypatch.setattr(operations.Operations, "write_file", write)
+    monkeypatch.setattr(trees.Operations, "write_file", write)
     assert in_child(ext4.transact) == 9
     monkeypatch.undo()
     ext4.transact(config=Config(boot_entries=3))

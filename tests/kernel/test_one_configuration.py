@@ -11,7 +11,7 @@ from typing import Callable
 import pytest
 
 from fs_rollback.config import Config
-from fs_rollback.system import configuration
+from fs_rollback.system.machine import configuration
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import Machine, run
 

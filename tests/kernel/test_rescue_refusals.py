@@ -179,7 +179,7 @@ def test_usage_and_rights() -> None:
     assert "not allowed with argument" in command("/dev/null", *words).err
     ended = subprocess.run(
         [sys.executable, "-c", "import os, sys; from fs_rollback.cli import arguments, looking;"
-         " from fs_rollback.system import rescue; from fs_rollback.cli.main import main;"
+         " from fs_rollback.system.root import offline; from fs_rollback.cli.main import main;"
          " os.setuid(65534); sys.exit(main(['list', '--device', '/dev/null']))"],
         capture_output=True, text=True, check=False, env=commands.environment(), cwd="/",
     )  # fmt: skip

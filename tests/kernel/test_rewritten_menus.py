@@ -13,7 +13,10 @@ import btrfsutil
 import pytest
 
 from fs_rollback.config import Config
-from fs_rollback.system import check, host, menu, store
+from fs_rollback.system.check import everything
+from fs_rollback.system.machine import host
+from fs_rollback.system.snapshots import menu
+from fs_rollback.system.store import store
 from tests.kernel.boots import A, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import run
@@ -57,7 +60,9 @@ def replaced(path: Path, old: str, new: str) -> None:
 def told(boot: BootMachine) -> list[str]:
     """Return what `check` says about entries of snapshots."""
     with host.opened(str(boot.root)) as machine, store.opened(machine) as found:
-        return [link.text for link in check.walk(machine, found) if link.name == "snapshot entry"]
+        return [
+            link.text for link in everything.walk(machine, found) if link.name == "snapshot entry"
+        ]
 
 
 def mend(boot: BootMachine) -> None:

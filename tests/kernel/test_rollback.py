@@ -12,7 +12,7 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from fs_rollback.core.naming import trial_name
+from fs_rollback.core.snapshots.names import trial_name
 from tests.kernel.commands import Terminal, done, fs_rollback, start
 from tests.kernel.faults import Fault, faulty, in_child, state
 from tests.kernel.machine import Machine, run

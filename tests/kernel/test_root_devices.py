@@ -12,9 +12,12 @@ from typing import Optional
 import btrfsutil
 import pytest
 
-from fs_rollback.core.chain import Grade
-from fs_rollback.core.layout import Kind
-from fs_rollback.system import boot_chain, boot_sources, host, process
+from fs_rollback.core.boot.findings import Grade
+from fs_rollback.core.boot.layout import Kind
+from fs_rollback.system.check import next_boot
+from fs_rollback.system.linux import process
+from fs_rollback.system.machine import host
+from fs_rollback.system.root import root_lines
 from tests.kernel.attached import attached, command, done, off
 from tests.kernel.boots import A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done as done_on_tree
@@ -107,8 +110,8 @@ def test_any_name_of_any_device(named: Machine) -> None:
 def test_a_uuid_starts_no_process(named: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "run", None)
     with host.opened(str(named.root)) as machine:
-        assert boot_sources.read_layout(machine).kind is Kind.NAMED
-        assert all(link.grade is not Grade.BROKEN for link in boot_chain.links(machine)[5:])
+        assert root_lines.read_layout(machine).kind is Kind.NAMED
+        assert all(link.grade is not Grade.BROKEN for link in next_boot.links(machine)[5:])
 
 
 @pytest.mark.parametrize("spec", ["second", "LABEL=fedora", "/dev/mapper/root"])
@@ -209,8 +212,8 @@ def test_an_id_is_a_number_however_it_is_written(named: Machine, number: str) ->
     (named.root / "mnt").mkdir(exist_ok=True)
     with host.opened(str(named.root)) as machine:
         wanted = home if number in ("id", "0xid", "0oct") else 5
-        assert boot_sources.mounted_by_id(machine) == {wanted}
-        fstab = [link for link in boot_chain.links(machine) if link.name == "fstab"]
+        assert root_lines.mounted_by_id(machine) == {wanted}
+        fstab = [link for link in next_boot.links(machine) if link.name == "fstab"]
         assert {link.grade for link in fstab} == {Grade.OK}, fstab
     # The kernel agrees.
     run("mount", "-o", f"subvolid={spelled}", _source(named), str(named.root / "mnt"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.boot_entries import trial_of
-from fs_rollback.system import boot as loader
-from fs_rollback.system import boot_sources, host
+from fs_rollback.core.boot.entries import trial_of
+from fs_rollback.system.loader import entries as loader
+from fs_rollback.system.machine import host
+from fs_rollback.system.root import root_lines
 from tests.kernel.boots import A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 
@@ -71,7 +72,7 @@ def test_a_default_that_somebody_has_set_stays(make_boot: MakeBoot) -> None:
     boot.transact()
     assert boot.default_name() == name
     with host.opened(str(boot.root)) as machine:
-        found = loader.read(machine, boot_sources.read_layout(machine))
+        found = loader.read(machine, root_lines.read_layout(machine))
         assert found.default is not None
         assert trial_of(found.default.entry) in {p.name for p in boot.store().iterdir()}
 

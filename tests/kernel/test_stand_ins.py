@@ -14,8 +14,8 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from fs_rollback.core.naming import trial_name
-from fs_rollback.core.snapshot import STORE
+from fs_rollback.core.snapshots.names import trial_name
+from fs_rollback.core.snapshots.snapshot import STORE
 from tests.kernel.boots import BootMachine
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.conftest import MakeMachine

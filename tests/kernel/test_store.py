@@ -17,9 +17,11 @@ from typing import Any, Callable
 import btrfsutil
 import pytest
 
-from fs_rollback.core.naming import trial_name
+from fs_rollback.core.snapshots.names import trial_name
 from fs_rollback.errors import LockedError
-from fs_rollback.system import btrfs, files, host, store
+from fs_rollback.system.linux import btrfs, durable
+from fs_rollback.system.machine import host
+from fs_rollback.system.store import store
 from tests.kernel.commands import done, fs_rollback, start
 from tests.kernel.faults import in_child
 from tests.kernel.machine import Machine
@@ -267,7 +269,7 @@ def _killed_in(machine: Machine, name: str, point: int, *, before: bool) -> bool
             snapshot = next(s for s in found.load() if s.name == name)
             os.rename = dying(os.rename)
             btrfs.delete_subvolume = dying(btrfs.delete_subvolume)
-            files.remove_durably = dying(files.remove_durably)
+            durable.remove_durably = dying(durable.remove_durably)
             found.delete(snapshot)
 
     return in_child(work) == 9

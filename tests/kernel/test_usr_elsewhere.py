@@ -7,8 +7,9 @@ import btrfsutil
 import pytest
 
 from fs_rollback.cli.main import main
-from fs_rollback.core.record import Transaction
-from fs_rollback.system import transaction
+from fs_rollback.core.snapshots.record import Transaction
+from fs_rollback.system.hooks import transaction
+from fs_rollback.system.machine import unprotected
 from tests.kernel.commands import Done
 from tests.kernel.machine import Machine, run
 
@@ -37,7 +38,7 @@ def test_all_commands_name_one_reason(
     reason = "/usr is a subvolume or filesystem of its own"
     try:
         before = transaction.before(Transaction("dnf4", ("dnf",), "admin"), str(named.root))
-        assert isinstance(before, transaction.Unprotected)
+        assert isinstance(before, unprotected.Unprotected)
         assert reason in before.reason
         assert reason in say("list").err
         for command in (("rollback",), ("rollback", "--dry-run"), ("rollback", "--yes", "latest")):

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from fs_rollback.errors import LockedError
-from fs_rollback.system import host, store
+from fs_rollback.system.machine import host
+from fs_rollback.system.store import store
 from tests.kernel.commands import arguments, environment, start
 from tests.kernel.machine import Machine
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from fs_rollback.core.boot_steps import SetDefaultEntry
-from fs_rollback.core.chain import Grade, Link
+from fs_rollback.core.boot.findings import Grade, Link
+from fs_rollback.core.rollback.kernel_steps import SetDefaultEntry
 from fs_rollback.errors import RefusedError
-from fs_rollback.system import check, host, proposal, store
-from fs_rollback.system.proposal import Proposal
+from fs_rollback.system.check import everything
+from fs_rollback.system.machine import host
+from fs_rollback.system.rollback import propose
+from fs_rollback.system.rollback.propose import Proposal
+from fs_rollback.system.store import store
 from tests.kernel.boots import A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.conftest import MakeMachine
@@ -71,7 +74,7 @@ def _proposed(machine: Machine, name: str) -> Proposal:
     with host.opened(str(machine.root)) as found, store.opened(found) as kept:
         assert kept is not None
         target = next(s for s in kept.load() if s.name == name)
-        return proposal.propose(found, kept, target, KEEP, datetime.now().astimezone())
+        return propose.propose(found, kept, target, KEEP, datetime.now().astimezone())
 
 
 def _entries_chosen(machine: Machine, name: str) -> list[str]:
@@ -81,7 +84,7 @@ def _entries_chosen(machine: Machine, name: str) -> list[str]:
 
 def _checked(machine: Machine) -> tuple[Link, ...]:
     with host.opened(str(machine.root)) as found, store.opened(found) as kept:
-        return check.walk(found, kept)
+        return everything.walk(found, kept)
 
 
 def test_other_entries_in_the_menu_are_no_matter(boot: BootMachine) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A model of a btrfs filesystem: names, IDs, UUIDs, read-only flags, files and stand-ins.
 
-It is core.operations.Operations as a real filesystem answers: what the kernel refuses is refused
-here.
+It is core.rollback.operations.Operations as a real filesystem answers: what the kernel refuses
+is refused here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from typing import NamedTuple, Optional
 
-from fs_rollback.core.snapshot import TOP_LEVEL_ID, Subvolume
+from fs_rollback.core.snapshots.snapshot import TOP_LEVEL_ID, Subvolume
 from fs_rollback.errors import KernelError
 from tests.unit.samples import NOW, uuid_of
 

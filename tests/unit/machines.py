@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fs_rollback.core.layout import Kind, Layout
-from fs_rollback.core.plan import Situation
-from fs_rollback.core.record import Kind as SnapshotKind
-from fs_rollback.core.record import Record, Source
-from fs_rollback.core.snapshot import STORE, Snapshot
+from fs_rollback.core.boot.layout import Kind, Layout
+from fs_rollback.core.rollback.plan import Situation
+from fs_rollback.core.snapshots.record import Kind as SnapshotKind
+from fs_rollback.core.snapshots.record import Record, Source
+from fs_rollback.core.snapshots.snapshot import STORE, Snapshot
 from tests.unit.filesystem import Filesystem
 from tests.unit.samples import NOW, uuid_of
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Optional
 
-from fs_rollback.core.record import Kind, Outcome, Record, Source, Transaction
-from fs_rollback.core.snapshot import STORE, Snapshot, Subvolume
+from fs_rollback.core.snapshots.record import Kind, Outcome, Record, Source, Transaction
+from fs_rollback.core.snapshots.snapshot import STORE, Snapshot, Subvolume
 
 NOW = datetime(2026, 11, 23, 13, 29, 57, tzinfo=timezone.utc)
 

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from fs_rollback.core.age import in_order, last_before_set_aside
-from fs_rollback.core.record import Kind
-from fs_rollback.core.retention import Action, Policy, Verdict, retention
-from fs_rollback.core.snapshot import Roots, Snapshot, Subvolume
+from fs_rollback.core.snapshots.age import in_order, last_before_set_aside
+from fs_rollback.core.snapshots.record import Kind
+from fs_rollback.core.snapshots.retention import Action, Policy, Verdict, retention
+from fs_rollback.core.snapshots.snapshot import Roots, Snapshot, Subvolume
 from tests.unit.samples import NOW, gone, snapshot, subvolume, uuid_of
 
 POLICY = Policy(keep_last=1, keep_days=30, keep_replaced_days=14)

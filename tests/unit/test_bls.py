@@ -5,7 +5,7 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.core.bls import BootEntry, parse, rewrite
+from fs_rollback.core.formats.bls import BootEntry, parse, rewrite
 
 FEDORA = """\
 title Fedora Linux (6.11.4-301.fc41.x86_64) 41 (Workstation Edition)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fs_rollback.core.boot_files import BootFilesError, SavedBoot, SavedFile, dump, parse
+from fs_rollback.core.snapshots.saved_files import BootFilesError, SavedBoot, SavedFile, dump, parse
 
 KERNEL = "6.11.4-301.fc41.x86_64"
 IMAGE = SavedFile(KERNEL, f"tree:boot/vmlinuz-{KERNEL}", "0f" * 32, 16_000_000, 1763904597000000001)

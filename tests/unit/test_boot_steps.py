@@ -10,10 +10,10 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.core.boot_steps import PutBackKernel, SetDefaultEntry, shown
-from fs_rollback.core.plan import KernelPlan, Plan, plan_rollback
-from fs_rollback.core.root_steps import Exchange, SetDefault
-from fs_rollback.core.steps import Step
+from fs_rollback.core.rollback.kernel_steps import PutBackKernel, SetDefaultEntry, shown
+from fs_rollback.core.rollback.plan import KernelPlan, Plan, plan_rollback
+from fs_rollback.core.rollback.root_steps import Exchange, SetDefault
+from fs_rollback.core.rollback.steps import Step
 from tests.unit.filesystem import Cut, Filesystem
 from tests.unit.machines import machine
 

@@ -5,30 +5,31 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core import chain, fstab
-from fs_rollback.core.chain import Grade
-from fs_rollback.core.fstab import Mounting
+from fs_rollback.core.boot import findings, judge
+from fs_rollback.core.boot.findings import Grade
+from fs_rollback.core.formats import fstab
+from fs_rollback.core.formats.fstab import Mounting
 
-GOOD = chain.ok("root", "/root")
-ODD = chain.warning("plugin", "it is off", "Switch it on.")
-BAD = chain.broken("init", "nothing starts the system: /sbin/init", "Roll back.")
+GOOD = findings.ok("root", "/root")
+ODD = findings.warning("plugin", "it is off", "Switch it on.")
+BAD = findings.broken("init", "nothing starts the system: /sbin/init", "Roll back.")
 
 
 def test_a_chain_is_as_good_as_its_weakest_link() -> None:
-    assert [chain.exit_code(links) for links in ((GOOD,), (GOOD, ODD), (BAD, ODD, GOOD))] == [
+    assert [findings.exit_code(links) for links in ((GOOD,), (GOOD, ODD), (BAD, ODD, GOOD))] == [
         0,
         1,
         3,
     ]
-    assert chain.verdict((ODD, BAD)) is Grade.BROKEN
+    assert findings.verdict((ODD, BAD)) is Grade.BROKEN
 
 
 def test_what_was_broken_in_the_same_way_before_is_not_new() -> None:
     same = BAD._replace(text="nothing starts the system: /usr/lib/systemd/systemd")
     other = BAD._replace(text="something else: /sbin/init")
-    assert chain.newly_broken((BAD,), (same,)) == []
-    assert chain.newly_broken((BAD,), (other,)) == [other]
-    assert chain.newly_broken((), (BAD._replace(name="saved kernels"), ODD, GOOD)) == []
+    assert judge.newly_broken((BAD,), (same,)) == []
+    assert judge.newly_broken((BAD,), (other,)) == [other]
+    assert judge.newly_broken((), (BAD._replace(name="saved kernels"), ODD, GOOD)) == []
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_what_was_broken_in_the_same_way_before_is_not_new() -> None:
 def test_a_kernel_of_x86_has_the_signature_of_its_setup_header(
     head: bytes, x86: bool, grade: Grade
 ) -> None:
-    assert chain.kernel_image("/vmlinuz", head, x86=x86).grade is grade
+    assert judge.kernel_image("/vmlinuz", head, x86=x86).grade is grade
 
 
 @pytest.mark.parametrize(
@@ -60,4 +61,4 @@ def test_a_kernel_of_x86_has_the_signature_of_its_setup_header(
     ],
 )
 def test_only_what_the_boot_waits_for_breaks_it(line: str, facts: Mounting, grade: Grade) -> None:
-    assert chain.fstab_entry(fstab.parse(line)[0], facts).grade is grade
+    assert judge.fstab_entry(fstab.parse(line)[0], facts).grade is grade

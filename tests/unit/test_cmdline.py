@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.cmdline import (
+from fs_rollback.core.formats.cmdline import (
     file_with_root_subvolume,
     of_file,
     root_arguments,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fs_rollback.config import SETTINGS, BrokenConfigError, Config, checked_path, parse
-from fs_rollback.core.retention import Policy
+from fs_rollback.core.snapshots.retention import Policy
 
 SHIPPED = Path(__file__).parents[2] / "etc/fs-rollback.conf"
 

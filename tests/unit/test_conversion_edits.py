@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.conversion import edits
+from fs_rollback.convert.plan import edits
+from fs_rollback.core.boot import ext4_options
 from tests import mount_options
 
 ANACONDA = """
@@ -79,12 +80,12 @@ def test_what_is_not_known_to_mean_the_same_goes(option: str) -> None:
      "compress=zstd:1", "space_cache=v2", "of_a_kernel_to_come"],
 )  # fmt: skip
 def test_what_a_btrfs_may_have_keeps_it_not_off(option: str) -> None:
-    assert not edits.keeps_btrfs_off(option)
+    assert not ext4_options.keeps_btrfs_off(option)
 
 
 @pytest.mark.parametrize("option", ["errors=remount-ro", "data=ordered", "usrjquota=", "nobh"])
 def test_well_known_options_of_ext4_keep_a_btrfs_off(option: str) -> None:
-    assert edits.keeps_btrfs_off(option)
+    assert ext4_options.keeps_btrfs_off(option)
 
 
 @pytest.mark.parametrize("text", ["", "# X / ext4 defaults 0 1\n", "X /home ext4 defaults 0 1\n"])

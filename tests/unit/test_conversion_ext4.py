@@ -14,10 +14,10 @@ from typing import NamedTuple, Optional
 
 import pytest
 
-from fs_rollback.core.conversion import ext4, groups, inodes
-from fs_rollback.core.conversion.ext4 import Superblock
-from fs_rollback.core.conversion.groups import Group
-from fs_rollback.core.conversion.inodes import INODE_FLAGS, Count
+from fs_rollback.convert.disk import ext4, groups, inodes
+from fs_rollback.convert.disk.ext4 import Superblock
+from fs_rollback.convert.disk.groups import Group
+from fs_rollback.convert.disk.inodes import INODE_FLAGS, Count
 from tests.need import withhold
 
 _PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from fs_rollback.core.conversion.ext4 import Superblock
-from fs_rollback.core.conversion.filesystem_points import gib, is_enough
-from fs_rollback.core.conversion.point import (
+from fs_rollback.convert.check.filesystem_points import gib, is_enough
+from fs_rollback.convert.check.points import estimate_s, points
+from fs_rollback.convert.disk.ext4 import Superblock
+from fs_rollback.convert.disk.room import Room
+from fs_rollback.convert.plan.facts import (
     CommandLine,
     Contents,
     Facts,
@@ -23,10 +25,8 @@ from fs_rollback.core.conversion.point import (
     exit_code,
     worst,
 )
-from fs_rollback.core.conversion.points import estimate_s, points
-from fs_rollback.core.conversion.preparation import Stage
-from fs_rollback.core.conversion.room import Room
-from fs_rollback.core.fstab import parse
+from fs_rollback.core.boot.conversion_state import Stage
+from fs_rollback.core.formats.fstab import parse
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=timezone.utc)
 GIB = 1 << 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.conversion import superblock
+from fs_rollback.convert.disk import btrfs_superblock
 
 _UUID, _PLACE = b"u" * 16, 64 << 20
 
@@ -13,8 +13,8 @@ _UUID, _PLACE = b"u" * 16, 64 << 20
 def _made(place: int = _PLACE, magic: bytes = b"_BHRfS_M", kind: int = 0) -> bytes:
     rest = _UUID + place.to_bytes(8, "little") + bytes(8) + magic
     rest = rest.ljust(196 - 32, b"r") + kind.to_bytes(2, "little")
-    rest = rest.ljust(superblock.SIZE - 32, b"\0")
-    return superblock.crc32c(rest).to_bytes(4, "little").ljust(32, b"\0") + rest
+    rest = rest.ljust(btrfs_superblock.SIZE - 32, b"\0")
+    return btrfs_superblock.crc32c(rest).to_bytes(4, "little").ljust(32, b"\0") + rest
 
 
 @pytest.mark.parametrize(
@@ -28,21 +28,21 @@ def _made(place: int = _PLACE, magic: bytes = b"_BHRfS_M", kind: int = 0) -> byt
     ],
 )
 def test_crc32c(data: bytes, expected: int) -> None:
-    assert superblock.crc32c(data) == expected
+    assert btrfs_superblock.crc32c(data) == expected
 
 
 def test_finished_or_not() -> None:
-    assert superblock.parse(_made(), _PLACE) == (_UUID, True, True)
-    assert superblock.parse(_made(magic=b"!BHRfS_M"), _PLACE) == (_UUID, False, True)
+    assert btrfs_superblock.parse(_made(), _PLACE) == (_UUID, True, True)
+    assert btrfs_superblock.parse(_made(magic=b"!BHRfS_M"), _PLACE) == (_UUID, False, True)
 
 
 def test_whole_or_not() -> None:
     block = bytearray(_made())
     block[3000] ^= 1
-    assert superblock.parse(bytes(block), _PLACE) == (_UUID, True, False)
-    assert superblock.parse(_made(kind=1), _PLACE) == (_UUID, True, None), "xxhash"
+    assert btrfs_superblock.parse(bytes(block), _PLACE) == (_UUID, True, False)
+    assert btrfs_superblock.parse(_made(kind=1), _PLACE) == (_UUID, True, None), "xxhash"
 
 
 def test_others() -> None:
     for block in (_made(64 << 10), _made(magic=b"_BHRfS_N"), bytes(4096), b""):
-        assert superblock.parse(block, _PLACE) is None
+        assert btrfs_superblock.parse(block, _PLACE) is None

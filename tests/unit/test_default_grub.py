@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from fs_rollback.core.default_grub import command_line, variables
+from fs_rollback.core.formats.default_grub import command_line, variables
 
 _TEXTS = (
     'GRUB_CMDLINE_LINUX="a b"\n',

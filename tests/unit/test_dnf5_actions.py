@@ -7,7 +7,7 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.core.dnf5_actions import PROGRAM, Action, find
+from fs_rollback.core.packages.dnf5_actions import PROGRAM, Action, find
 
 OPTIONS = "enabled=host-only mode=json raise_error=1"
 LINE = f"pre_transaction:::{OPTIONS}:{PROGRAM} ${{pid}}"

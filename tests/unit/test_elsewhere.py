@@ -7,9 +7,9 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.core.elsewhere import explain
-from fs_rollback.core.layout import Statement
-from fs_rollback.core.snapshot import Subvolume
+from fs_rollback.core.boot.layout import Statement
+from fs_rollback.core.rollback.wrong_root import explain
+from fs_rollback.core.snapshots.snapshot import Subvolume
 from tests.unit.samples import NOW, uuid_of
 
 

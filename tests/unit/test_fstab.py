@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.fstab import escape, parse, root_entry, with_root_subvolume
-from fs_rollback.core.mountinfo import unescape
+from fs_rollback.core.formats.fstab import escape, parse, root_entry, with_root_subvolume
+from fs_rollback.core.formats.mountinfo import unescape
 
 ANACONDA = """
 #

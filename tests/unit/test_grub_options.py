@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core import bls
-from fs_rollback.core.grub_options import expanded, variables
+from fs_rollback.core.formats import bls
+from fs_rollback.core.formats.grub_options import expanded, variables
 
 CFG = 'if [ -z "${kernelopts}" ]; then\n  set kernelopts="root=UUID=2 ro "\nfi\n'
 

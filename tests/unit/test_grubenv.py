@@ -5,7 +5,7 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.core.grubenv import EMPTY, GrubenvError, parse, with_values
+from fs_rollback.core.formats.grubenv import EMPTY, GrubenvError, parse, with_values
 
 # As on Fedora, with the comment that grub2-editenv writes.
 FEDORA = """\

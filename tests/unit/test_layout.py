@@ -5,8 +5,7 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.core import bls
-from fs_rollback.core.layout import (
+from fs_rollback.core.boot.layout import (
     Kind,
     Layout,
     Statement,
@@ -15,6 +14,7 @@ from fs_rollback.core.layout import (
     from_command_line,
     from_fstab,
 )
+from fs_rollback.core.formats import bls
 from fs_rollback.errors import RefusedError
 from tests.unit.samples import TOP, subvolume
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.loader_conf import DEFAULT, PREFERRED, pattern, with_pattern
+from fs_rollback.core.formats.loader_conf import DEFAULT, PREFERRED, pattern, with_pattern
 
 TYPICAL = "#console-mode keep\ntimeout 3\ndefault 0fb2a3e5*\neditor no\n"
 

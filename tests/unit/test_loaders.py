@@ -10,9 +10,7 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.core import bls
-from fs_rollback.core.bls import BootEntry
-from fs_rollback.core.loaders import (
+from fs_rollback.core.boot.loaders import (
     SNAPSHOT_ENTRY_PREFIX,
     Choice,
     Loader,
@@ -25,6 +23,8 @@ from fs_rollback.core.loaders import (
     snapshot_entry_values,
     version_compare,
 )
+from fs_rollback.core.formats import bls
+from fs_rollback.core.formats.bls import BootEntry
 from tests.need import need
 
 MACHINE = "0fb2a3e5c1d94e8f9a7b6c5d4e3f2a1b"

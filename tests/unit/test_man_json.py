@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from fs_rollback.core import chain
-from fs_rollback.core.plan import _STEPS
-from fs_rollback.core.record import Kind, Outcome, PackageChange, Transaction
-from fs_rollback.core.retention import Policy, retention
-from fs_rollback.core.snapshot import Roots
+from fs_rollback.core.boot import findings, judge
+from fs_rollback.core.rollback.plan import _STEPS
+from fs_rollback.core.snapshots.record import Kind, Outcome, PackageChange, Transaction
+from fs_rollback.core.snapshots.retention import Policy, retention
+from fs_rollback.core.snapshots.snapshot import Roots
 from fs_rollback.report import snapshot_json, verdict_json
 from tests.unit.manual import (
     CONVERSION,
@@ -104,14 +104,18 @@ def test_snapshots() -> None:
 
 
 def test_links() -> None:
-    links = (chain.ok("root", "/"), chain.warning("a", "b", "c"), chain.broken("init", "b", "c"))
+    links = (
+        findings.ok("root", "/"),
+        findings.warning("a", "b", "c"),
+        findings.broken("init", "b", "c"),
+    )
     rows = [link.to_json() for link in links]
-    answer = {"version": 1, "verdict": chain.verdict(links).value, "links": rows}
+    answer = {"version": 1, "verdict": findings.verdict(links).value, "links": rows}
     assert differences("check", answer) == []
     keys = documented_keys("check")
     for path in ("verdict", "links[].grade"):
-        assert values(keys[path]) == {grade.value for grade in chain.Grade}
-    assert all(f"``{name}``" in keys["links[].name"].text for name in chain.DECIDING)
+        assert values(keys[path]) == {grade.value for grade in findings.Grade}
+    assert all(f"``{name}``" in keys["links[].name"].text for name in judge.DECIDING)
 
 
 _SAMPLES: dict[str, Any] = {"str": "x", "int": 1, "tuple[str, ...]": ["x"], "Optional[str]": None}

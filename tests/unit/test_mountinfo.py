@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.mountinfo import containing, is_within, parse, unescape
+from fs_rollback.core.formats.mountinfo import containing, is_within, parse, unescape
 
 # From a Fedora Workstation: root and home on one btrfs, /boot on ext4, the ESP.
 FEDORA = """\

@@ -5,15 +5,15 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from fs_rollback.core.naming import (
+from fs_rollback.core.snapshots.names import (
     REPLACED_PREFIX,
     SNAPSHOT_PREFIX,
     free_name,
     grouped,
     resolve,
 )
-from fs_rollback.core.record import Kind
-from fs_rollback.core.snapshot import Snapshot
+from fs_rollback.core.snapshots.record import Kind
+from fs_rollback.core.snapshots.snapshot import Snapshot
 from fs_rollback.errors import UsageError
 from tests.unit.samples import gone, incomplete, snapshot
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.packagekit_conf import backend
+from fs_rollback.core.packages.packagekit_conf import backend
 
 BOTH = ["libpk_backend_dnf.so", "libpk_backend_dnf5.so", "libpk_backend_dummy.so"]
 

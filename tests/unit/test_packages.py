@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.packages import Item, between, changes, summary
-from fs_rollback.core.record import PackageChange
+from fs_rollback.core.packages.changes import Item, between, changes, summary
+from fs_rollback.core.snapshots.record import PackageChange
 
 X = "x86_64"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 
-from fs_rollback.core.pending import Pending, State, dump, parse
-from fs_rollback.core.plan import plan_rollback
+from fs_rollback.core.rollback.journal import Pending, State, dump, parse
+from fs_rollback.core.rollback.plan import plan_rollback
 from tests.unit.machines import machine
 
 

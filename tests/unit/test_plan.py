@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from fs_rollback.core import nested_steps, root_steps, steps
-from fs_rollback.core.pending import Pending, PendingError, State, dump, parse
-from fs_rollback.core.plan import (
+from fs_rollback.core.rollback import nested_steps, root_steps, steps
+from fs_rollback.core.rollback.journal import Pending, PendingError, State, dump, parse
+from fs_rollback.core.rollback.plan import (
     CommitStep,
     Plan,
     PlanError,
@@ -21,7 +21,7 @@ from fs_rollback.core.plan import (
     nested_subvolumes,
     plan_rollback,
 )
-from fs_rollback.core.snapshot import STORE
+from fs_rollback.core.snapshots.snapshot import STORE
 from fs_rollback.report import clean
 from tests.unit.machines import LAYOUTS, NAME, REPLACED, SPARE, machine
 from tests.unit.samples import subvolume

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fs_rollback.core.record import (
+from fs_rollback.core.snapshots.record import (
     Kind,
     Outcome,
     PackageChange,

@@ -10,15 +10,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from fs_rollback.core.record import (
-    Kind,
-    Outcome,
-    PackageChange,
-    Transaction,
-    parse_time,
-)
-from fs_rollback.core.retention import Policy, retention
-from fs_rollback.core.snapshot import Roots, Snapshot
+from fs_rollback.core.snapshots.record import Kind, Outcome, PackageChange, Transaction, parse_time
+from fs_rollback.core.snapshots.retention import Policy, retention
+from fs_rollback.core.snapshots.snapshot import Roots, Snapshot
 from fs_rollback.report import (
     clean,
     command_line,

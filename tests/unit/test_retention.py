@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fs_rollback.core.record import Kind, Outcome
-from fs_rollback.core.retention import Action, Policy, protection, retention
-from fs_rollback.core.snapshot import Roots, Snapshot
+from fs_rollback.core.snapshots.record import Kind, Outcome
+from fs_rollback.core.snapshots.retention import Action, Policy, protection, retention
+from fs_rollback.core.snapshots.snapshot import Roots, Snapshot
 from tests.unit.samples import NOW, gone, incomplete, snapshot
 
 DAY = timedelta(days=1)

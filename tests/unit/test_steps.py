@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import pytest
 
-from fs_rollback.core import nested_steps, root_steps, steps
-from fs_rollback.core.plan import plan_rollback
-from fs_rollback.core.record import Kind, parse
-from fs_rollback.core.snapshot import STORE
+from fs_rollback.core.rollback import nested_steps, root_steps, steps
+from fs_rollback.core.rollback.plan import plan_rollback
+from fs_rollback.core.snapshots.record import Kind, parse
+from fs_rollback.core.snapshots.snapshot import STORE
 from fs_rollback.errors import StoreError
 from tests.unit.filesystem import Cut, Filesystem
 from tests.unit.machines import LAYOUTS, NAME, REPLACED, SPARE, Machine, join, machine

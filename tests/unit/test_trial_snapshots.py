@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from fs_rollback.core import record as records
-from fs_rollback.core.naming import resolve
-from fs_rollback.core.retention import Action, Policy, retention
-from fs_rollback.core.snapshot import Roots, Snapshot
+from fs_rollback.core.snapshots import record as records
+from fs_rollback.core.snapshots.names import resolve
+from fs_rollback.core.snapshots.retention import Action, Policy, retention
+from fs_rollback.core.snapshots.snapshot import Roots, Snapshot
 from fs_rollback.errors import UsageError
 from fs_rollback.report import marks
 from tests.unit.samples import NOW, record, snapshot

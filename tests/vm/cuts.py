@@ -37,7 +37,7 @@ _AT_EACH_STEP = f"""\
 import mmap, os, sys, time
 
 from fs_rollback.cli.main import main
-from fs_rollback.system import rollback
+from fs_rollback.system.rollback import perform
 
 gate = os.open("/dev/disk/by-id/{_GATE}", os.O_RDONLY | os.O_DIRECT)
 page = mmap.mmap(-1, {_GATE_BYTES})
@@ -59,8 +59,8 @@ def stopping(host, store, proposal, user, observe):
     carry_out(host, store, proposal, user, observer)
     stop("the end")
 
-carry_out = rollback.carry_out
-rollback.carry_out = stopping
+carry_out = perform.carry_out
+perform.carry_out = stopping
 sys.exit(main(["rollback", "--yes"]))
 """
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from argparse import Namespace
 
 from .. import report
-from ..core import chain
-from ..system import check as checks
+from ..core.boot import findings
+from ..system.check import everything as checks
 from . import session
 from .advice import addressed
 
@@ -17,10 +17,10 @@ def check(args: Namespace) -> int:
     with session.reading(args.root) as (host, store):
         found = checks.walk(host, store)
     links = tuple(link._replace(advice=addressed(link.advice, args)) for link in found)
-    verdict = chain.verdict(links)
+    verdict = findings.verdict(links)
     if args.json:
         rows = [link.to_json() for link in links]
         session.print_json({"verdict": verdict.value, "links": rows})
     else:
         print(report.chain_text(links))
-    return chain.exit_code(links)
+    return findings.exit_code(links)

@@ -8,12 +8,12 @@ from argparse import Namespace
 from datetime import datetime
 
 from .. import report
-from ..core.naming import resolve
-from ..core.record import Kind
-from ..core.retention import Action
-from ..core.snapshot import STORE, Snapshot
+from ..core.snapshots.names import resolve
+from ..core.snapshots.record import Kind
+from ..core.snapshots.retention import Action
+from ..core.snapshots.snapshot import STORE, Snapshot
 from ..errors import Error, StoreError
-from ..system import menu, saved_kernels, upkeep
+from ..system.snapshots import menu, saved_kernels, take_and_delete
 from . import session
 
 
@@ -21,7 +21,7 @@ def create(args: Namespace) -> int:
     """`create`: take a snapshot now."""
     with session.writing(args.root, create=True) as (host, store):
         now = datetime.now().astimezone()
-        record = upkeep.take(host, store, Kind.MANUAL, now, description=args.message or "")
+        record = take_and_delete.take(host, store, Kind.MANUAL, now, description=args.message or "")
         store.write(record)
         entries = session.usable_configuration(host).boot_entries
         for problem in menu.update(host, store, entries).problems:
@@ -56,11 +56,11 @@ def delete(args: Namespace) -> int:
     with session.writing(args.root) as (host, store):
         snapshots = store.load()
         chosen = list(dict.fromkeys(resolve(ref, snapshots).name for ref in args.snapshot))
-        in_use = upkeep.roots(host)
+        in_use = take_and_delete.roots(host)
         by_name = {snapshot.name: snapshot for snapshot in snapshots}
         for name in chosen:
             try:
-                upkeep.delete(host, store, by_name[name], in_use)
+                take_and_delete.delete(host, store, by_name[name], in_use)
                 session.note(f"deleted {name}")
             except Error as error:
                 failures.append(error)
@@ -76,11 +76,11 @@ def prune(args: Namespace) -> int:
     failures: list[tuple[Snapshot, Error]] = []
     with session.reading(args.root) as (host, found):
         policy = session.configuration(host).policy
-        verdicts = upkeep.judge(host, found, policy, now) if found else ()
+        verdicts = take_and_delete.judge(host, found, policy, now) if found else ()
     if found and not args.dry_run:
         with session.writing(args.root) as (host, store):
-            verdicts = upkeep.judge(host, store, policy, now)
-            failures = upkeep.prune(host, store, verdicts, _progress)
+            verdicts = take_and_delete.judge(host, store, policy, now)
+            failures = take_and_delete.prune(host, store, verdicts, _progress)
             saved_kernels.collect(store, store.load())
     if args.json:
         rows = [report.verdict_json(verdict) for verdict in verdicts]

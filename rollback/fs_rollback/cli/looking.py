@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import report
-from ..core.layout import Layout
-from ..core.naming import resolve
-from ..core.record import format_time, parse_time
-from ..core.snapshot import Snapshot
+from ..core.boot.layout import Layout
+from ..core.snapshots.names import resolve
+from ..core.snapshots.record import format_time, parse_time
+from ..core.snapshots.snapshot import Snapshot
 from ..errors import ConfigError, Error, KernelError, StoreError
-from ..system import history, upkeep
-from ..system.host import Host
-from ..system.store import Store
+from ..system.machine.host import Host
+from ..system.packages import settle_records
+from ..system.snapshots import take_and_delete
+from ..system.store.store import Store
 from . import session
 from .advice import addressed
 from .terminal import columns
@@ -29,7 +30,7 @@ def list_snapshots(args: Namespace) -> int:
     """`list`: a row a snapshot, the newest last."""
     with session.reading(args.root) as (host, store):
         snapshots = _load(host, store)
-        roots = upkeep.roots(host)
+        roots = take_and_delete.roots(host)
         waiting = _waiting(host, store)[1] if store and store.has_journal() else []
         unsupported = "" if snapshots else host.unsupported()
     if args.json:
@@ -51,7 +52,7 @@ def show(args: Namespace) -> int:
     """`show`: everything about one snapshot."""
     with session.reading(args.root) as (host, store):
         snapshot = resolve(args.snapshot, _load(host, store))
-        roots = upkeep.roots(host)
+        roots = take_and_delete.roots(host)
     if args.json:
         session.print_json({"snapshot": report.snapshot_json(snapshot, roots)})
     else:
@@ -66,7 +67,7 @@ def _load(host: Host, store: Store | None) -> list[Snapshot]:
     snapshots = store.load()
     if store.is_busy():
         return snapshots
-    settled = {record.name: record for record in history.settle(host, snapshots)}
+    settled = {record.name: record for record in settle_records.settle(host, snapshots)}
     return [s._replace(record=settled.get(s.name, s.record)) for s in snapshots]
 
 
@@ -84,8 +85,9 @@ def status(args: Namespace) -> int:
 
 
 def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
-    from ..system import coverage, room
-    from ..system.conversion import finishing
+    from ..system.check import conversion
+    from ..system.packages import coverage
+    from ..system.snapshots import make_room
 
     layout, attention = _layout(host)
     paths = {subvolume.id: "/" + subvolume.path for subvolume in host.subvolumes}
@@ -95,7 +97,7 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     attention += _uncovered([(plugin.problem, plugin.advice), *((r.why, r.advice) for r in roads)])
     is_unfinished = False
     try:
-        is_unfinished = finishing.read(host) is not None
+        is_unfinished = conversion.is_unfinished(host)
     except StoreError as error:
         attention.append(error.line)
     snapshots = _load(host, store)
@@ -108,7 +110,9 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     total, free = _space(host)
     if free < _LOW_SPACE * total:
         policy = session.usable_configuration(host).policy
-        attention.append(f"only {report.size(free)} are free. {room.on_root(host, store, policy)}")
+        attention.append(
+            f"only {report.size(free)} are free. {make_room.on_root(host, store, policy)}"
+        )
     return {
         "device": host.mount.source,
         "layout": layout.describe() if layout else None,
@@ -128,24 +132,25 @@ def _facts(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
 
 def _layout(host: Host) -> tuple[Layout | None, list[str]]:
     """Return how the machine finds its root, and what keeps it from snapshots and rollbacks."""
-    from ..system import boot_sources, kernels, refusals, transaction, trial
+    from ..system.machine import kernels, unprotected, usable
+    from ..system.root import root_lines, trial
 
     attention: list[str] = []
     layout = None
     try:
-        layout = boot_sources.read_layout(host)
+        layout = root_lines.read_layout(host)
     except Error as error:
         if not host.unsupported():  # that is the first reason
             is_own = trial.aside(host) is None  # else the error tells how one is possible
             attention.append(f"no rollback is possible: {error.line}" if is_own else error.line)
-    if host.is_running and (unprotected := transaction.unprotected()) is not None:
-        attention.append(f"{unprotected.reason}: transactions take no snapshot")
+    if host.is_running and (without := unprotected.unprotected()) is not None:
+        attention.append(f"{without.reason}: transactions take no snapshot")
     if host.is_running and (running := kernels.running_without_modules(host.root_fd)):
         attention.append(
             f"the root has no modules for the kernel that runs, {running}; 'fs-rollback check'"
             " tells which boot entry fits"
         )
-    found = (refusals.not_writable(host), refusals.devices_missing(host))
+    found = (usable.not_writable(host), usable.devices_missing(host))
     attention += [refusal.line for refusal in found if refusal is not None]
     if reason := host.unsupported():
         attention.append(f"{reason}: transactions take no snapshot, no rollback is possible")
@@ -173,7 +178,7 @@ def _uncovered(reasons: Sequence[tuple[str, str]]) -> list[str]:
 
 def _interrupted(host: Host, snapshots: Sequence[Snapshot]) -> list[str]:
     """Return the way back from a transaction that was cut off in the middle."""
-    from ..system import interrupted
+    from ..system.packages import interrupted
 
     found = interrupted.find(host, snapshots)
     if found is None:
@@ -184,7 +189,7 @@ def _interrupted(host: Host, snapshots: Sequence[Snapshot]) -> list[str]:
 
 def _changed(host: Host, store: Store | None) -> tuple[str | None, list[str]]:
     """Return when packages changed without a snapshot, in JSON and in words."""
-    from ..system import rpm_changes
+    from ..system.packages import rpm_changes
 
     changed = rpm_changes.without_snapshot(host, store) if store is not None else None
     if changed is None:
@@ -195,10 +200,11 @@ def _changed(host: Host, store: Store | None) -> tuple[str | None, list[str]]:
 
 def _menu(host: Host, layout: Layout) -> list[str]:
     """Return what somebody who is about to choose in the boot menu has to know."""
-    from ..system import boot, snapshot_entries
+    from ..system.loader import entries as loader_entries
+    from ..system.snapshots import snapshot_entries
 
     try:
-        found = boot.read(host, layout)
+        found = loader_entries.read(host, layout)
         entries = snapshot_entries.of_copies(host, found).values()
         troubles = [(entry, snapshot_entries.trouble(host, entry)) for entry in entries]
         saved = snapshot_entries.saved_by_grub(host, found)
@@ -220,23 +226,23 @@ def _menu(host: Host, layout: Layout) -> list[str]:
 
 
 def _waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
-    from ..system import window
+    from ..system.pending import state as pending_state
 
     try:
-        found = window.look(host, store)
+        found = pending_state.look(host, store)
     except StoreError as error:
         return "unknown", [error.line]
     if found.journal is None:
         return "nothing", []
     target = found.journal.target
-    if found.waiting is window.Waiting.REBOOT:
+    if found.waiting is pending_state.Waiting.REBOOT:
         said = f"the rollback to {target} waits for a reboot; 'fs-rollback undo' takes it back"
         return "reboot", [said]
-    if found.waiting is window.Waiting.DISPLACED:
-        why = window.explain(host, found)
+    if found.waiting is pending_state.Waiting.DISPLACED:
+        why = pending_state.explain(host, found)
         return "displaced", [why.line]
-    if found.waiting is window.Waiting.ELSEWHERE:
-        why = window.explain(host, found)
+    if found.waiting is pending_state.Waiting.ELSEWHERE:
+        why = pending_state.explain(host, found)
         return "elsewhere", [
             f"the machine was rolled back to {target}, but this boot did not use that root:"
             f" {why.sentence}. {why.hint}"

@@ -23,6 +23,7 @@ from .advice import addressed, remember
 if TYPE_CHECKING:
     import argparse
 
+_WING = {"converting": "convert.commands.convert", "finishing": "convert.commands.finish"}
 _READING = (
     ("looking", "status"),
     ("looking", "list_snapshots"),
@@ -78,7 +79,8 @@ def _run(args: argparse.Namespace) -> int:
     remember(args)
     try:
         with _on_device(args):
-            return int(getattr(import_module(f"fs_rollback.cli.{module}"), function)(args))
+            where = _WING.get(module, f"cli.{module}")
+            return int(getattr(import_module(f"fs_rollback.{where}"), function)(args))
     except KeyboardInterrupt:
         if args.debug:
             raise
@@ -103,7 +105,7 @@ def _on_device(args: argparse.Namespace) -> Iterator[None]:
     args.trial = ""
     # Settling is early at boot, and about the boot that this is: nothing to mount for it.
     if args.device is None and args.root == "/" and args.command[0] != "settling":
-        from ..system import trial
+        from ..system.root import trial
 
         args.trial = trial.of_snapshot()
     # No btrfs yet, or one that must not be mounted, or that has to come up first.
@@ -113,10 +115,10 @@ def _on_device(args: argparse.Namespace) -> Iterator[None]:
     if args.device is None and (not args.trial or os.geteuid() != 0):
         yield
         return
-    from ..system import rescue
+    from ..system.root import offline
     from .session import note
 
-    with rescue.mounted_own(note) if args.trial else rescue.mounted(args.device, note) as root:
+    with offline.mounted_own(note) if args.trial else offline.mounted(args.device, note) as root:
         args.root = root
         yield
 

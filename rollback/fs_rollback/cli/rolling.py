@@ -14,19 +14,24 @@ from functools import partial
 from typing import Any, Callable, TypeVar
 
 from .. import config, report
-from ..core.naming import REPLACED_PREFIX, free_name, grouped, resolve
-from ..core.packages import summary
-from ..core.record import PackageChange, format_time, package_dict
-from ..core.snapshot import Snapshot
-from ..core.steps import CarrySubvolume, Step
+from ..core.packages.changes import summary
+from ..core.rollback.steps import CarrySubvolume, Step
+from ..core.snapshots.names import REPLACED_PREFIX, free_name, grouped, resolve
+from ..core.snapshots.record import PackageChange, format_time, package_dict
+from ..core.snapshots.snapshot import Snapshot
 from ..errors import KernelError, ProcessError, RefusedError, UsageError
-from ..system import changes, executor, interrupted, refusals, rollback, settling, verify, window
-from ..system import keep as paths_to_keep
-from ..system import proposal as proposals
-from ..system.host import Host
-from ..system.operations import Operations
-from ..system.store import Store
-from ..system.transaction import requested_by
+from ..system.execute import executor
+from ..system.execute.trees import Operations
+from ..system.hooks.transaction import requested_by
+from ..system.machine import usable
+from ..system.machine.host import Host
+from ..system.packages import interrupted
+from ..system.packages import reverts as packages_reverts
+from ..system.pending import settle, state
+from ..system.rollback import kept_paths as paths_to_keep
+from ..system.rollback import perform, verify
+from ..system.rollback import propose as proposals
+from ..system.store.store import Store
 from . import session
 from .advice import addressed
 
@@ -37,21 +42,21 @@ Found = TypeVar("Found")
 def roll_back(args: Namespace) -> int:
     """`rollback`: make a snapshot the root of the next boot."""
     with _opened(args) as (host, store):
-        refusals.refuse_unsupported(host)  # the reason why there is no snapshot, too
+        usable.refuse_unsupported(host)  # the reason why there is no snapshot, too
         target = _target(args.snapshot or args.trial or None, host, store.load())
-        found = window.look(host, store)
-        window.refuse_while_waiting(host, found)
+        found = state.look(host, store)
+        state.refuse_while_waiting(host, found)
         return _propose_and_do(args, host, store, target, "Roll back", found)
 
 
 def undo(args: Namespace) -> int:
     """`undo`: take back a rollback that waits for its reboot, or go back to the replaced root."""
     with _opened(args) as (host, store):
-        found = window.look(host, store)
+        found = state.look(host, store)
         used = False
-        if found.waiting is not window.Waiting.NOTHING:
-            window.refuse_to_take_back(host, found)
-            used = window.was_used(host, store, found)
+        if found.waiting is not state.Waiting.NOTHING:
+            state.refuse_to_take_back(host, found)
+            used = state.was_used(host, store, found)
             is_new = found.new_root is not None and found.new_root.id == host.root_id
             if not (used and is_new):
                 return _take_back(args, host, store, found, used=used)
@@ -59,7 +64,7 @@ def undo(args: Namespace) -> int:
             s
             for s in store.load()
             if s.exists and s.is_replaced and not s.was_taken_back
-            if not refusals.of_stranger(host, s)
+            if not usable.of_stranger(host, s)
         ]
         if not replaced:
             raise RefusedError(
@@ -110,11 +115,11 @@ def _target(reference: str | None, host: Host, snapshots: Sequence[Snapshot]) ->
 
 
 def _propose_and_do(
-    args: Namespace, host: Host, store: Store, target: Snapshot, verb: str, found: window.Window
+    args: Namespace, host: Host, store: Store, target: Snapshot, verb: str, found: state.Window
 ) -> int:
     """Ask, and do it; a rollback that waits, if there is one, is `found` and ends with this one."""
     keep = _keep_paths(args, host)
-    supersedes = found.waiting is not window.Waiting.NOTHING
+    supersedes = found.waiting is not state.Waiting.NOTHING
     now = datetime.now().astimezone()
     proposal = proposals.propose(host, store, target, keep, now, supersedes=supersedes)
     reverts = _reverts(host, proposal)
@@ -133,12 +138,12 @@ def _propose_and_do(
         return _answer(args, answer, "Nothing was changed.", code=1)
     with executor.finishing():
         if supersedes:
-            for line in settling.supersede(host, store, found, Operations(host)):
+            for line in settle.supersede(host, store, found, Operations(host)):
                 session.note(line)
             # What was brought over may have changed which subvolumes are nested in the root.
             proposal = proposals.propose(host, store, target, keep, now)
         observe = partial(_progress, len(proposal.plan.steps))
-        rollback.carry_out(host, store, proposal, requested_by(dict(os.environ)), observe)
+        perform.carry_out(host, store, proposal, requested_by(dict(os.environ)), observe)
         answer.update(done=True, replaced=proposal.situation.replaced, next_step="reboot")
         return _answer(
             args,
@@ -150,7 +155,7 @@ def _propose_and_do(
 
 
 def _take_back(
-    args: Namespace, host: Host, store: Store, found: window.Window, *, used: bool
+    args: Namespace, host: Host, store: Store, found: state.Window, *, used: bool
 ) -> int:
     """Take back a rollback that waits; a new root that was `used` is kept."""
     journal = found.journal
@@ -173,7 +178,7 @@ def _take_back(
         return _answer(args, answer, "Nothing was changed.", code=1)
     with executor.finishing():
         executor.undo(store, journal, Operations(host))
-        same_boot = found.waiting is not window.Waiting.ELSEWHERE
+        same_boot = found.waiting is not state.Waiting.ELSEWHERE
         verify.verify_taken_back(host, journal.old_uuid, running=same_boot)
         answer["done"] = True
         is_gone = found.new_root is not None and found.new_root.id == host.root_id
@@ -206,9 +211,11 @@ def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
 def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:
     """Return what goes back, as data; None where it cannot be known."""
     target, root = proposal.target, proposal.situation.layout.root
-    packages = _known("packages", lambda: changes.packages(host, target))
-    advisories = _known("security advisories", lambda: changes.advisories(host, packages or ()))
-    written = _known("files", lambda: changes.written_files(host, root, target))
+    packages = _known("packages", lambda: packages_reverts.packages(host, target))
+    advisories = _known(
+        "security advisories", lambda: packages_reverts.advisories(host, packages or ())
+    )
+    written = _known("files", lambda: packages_reverts.written_files(host, root, target))
     return {
         "packages": None if packages is None else [package_dict(change) for change in packages],
         "advisories": advisories,
@@ -291,7 +298,7 @@ def _print_files(paths: list[str] | None) -> None:
         print("  Files: they could not be compared.")
         return
     etc = [path for path in paths if path.startswith("/etc/")]
-    others = changes.grouped(path for path in paths if not path.startswith("/etc/"))
+    others = packages_reverts.grouped(path for path in paths if not path.startswith("/etc/"))
     if not paths:
         print("  Files: none was written since outside of what stays.")
     for path in etc[:_SHOWN]:

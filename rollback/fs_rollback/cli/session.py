@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from .. import config, report
 from ..errors import Error, KernelError, UsageError
-from ..system import configuration as settings
-from ..system import host, store
-from ..system.host import Host
-from ..system.store import Store
+from ..system.machine import configuration as settings
+from ..system.machine import host
+from ..system.machine.host import Host
+from ..system.store import store
+from ..system.store.store import Store
 from . import streams
 
 
@@ -40,9 +41,9 @@ def reading(root: str) -> Iterator[tuple[Host, Store | None]]:
         except KernelError as error:
             if not machine.mount.read_only:
                 raise
-            from ..system import refusals
+            from ..system.machine import usable
 
-            why = refusals.read_only(machine)
+            why = usable.read_only(machine)
             raise Error(f"{why}, and {error}", hint=why.hint) from error
 
 
@@ -58,9 +59,9 @@ def usable_configuration(machine: Host) -> config.Config:
 
 def no_store(machine: Host) -> Error:
     """Return what to say where nothing was ever taken."""
-    from ..system import refusals
+    from ..system.machine import usable
 
-    return refusals.unsupported(machine) or UsageError(
+    return usable.unsupported(machine) or UsageError(
         "there are no snapshots yet, and nothing to go back to",
         hint="The next dnf transaction or 'fs-rollback create' takes the first one.",
     )
@@ -73,22 +74,27 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
     Raises UsageError where there is no store and `create` is false, RefusedError where nothing can
     be written.
     """
-    from ..system import history, menu, refusals, room, settling
+    from ..system.machine import usable
+    from ..system.packages import settle_records
+    from ..system.pending import settle
+    from ..system.snapshots import make_room, menu
 
     with host.opened(root) as machine:
         if machine.mount.read_only:
-            raise refusals.read_only(machine)
+            raise usable.read_only(machine)
         with store.opened(machine, create=create) as found:
             if found is None:
                 raise no_store(machine)
-            advising = room.advising(machine, found, lambda: usable_configuration(machine).policy)
+            advising = make_room.advising(
+                machine, found, lambda: usable_configuration(machine).policy
+            )
             with found.locked(note), advising:
-                for line in settling.settle_in_passing(machine, found)[1]:
+                for line in settle.settle_in_passing(machine, found)[1]:
                     note(line)
                 leftovers = [str(problem) for problem in found.tidy()]
                 for problem in (*leftovers, *menu.mend(machine, found)):
                     note(problem)
-                for record in history.settle(machine, found.load()):
+                for record in settle_records.settle(machine, found.load()):
                     # 'list' tells the same without it, and a full disk must not stop 'delete'.
                     with suppress(KernelError):
                         found.write(record)

@@ -12,13 +12,15 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from ..errors import Error, RefusedError, UnsupportedRootError
-from ..system import host, leftovers, store
+from ..system.machine import host
+from ..system.pending import has_work
+from ..system.store import store
 from .advice import addressed
 
 if TYPE_CHECKING:
-    from ..system.host import Host
-    from ..system.settling import Settled
-    from ..system.store import Store
+    from ..system.machine.host import Host
+    from ..system.pending.settle import Settled
+    from ..system.store.store import Store
 
 # fs-rollback-settle.service is started where this is.
 _UNFINISHED = "/run/fs-rollback-unfinished"
@@ -49,11 +51,11 @@ def settle(args: Namespace) -> int:
 def _settle(args: Namespace) -> Settled | None:
     """Settle what there is; None if there is nothing."""
     with host.opened(args.root) as machine, store.opened(machine) as found:
-        if found is None or not leftovers.has_work(machine, found):
+        if found is None or not has_work.has_work(machine, found):
             return None
-        from ..system import settling
-        from ..system.operations import Operations
-        from ..system.window import Waiting
+        from ..system.execute.trees import Operations
+        from ..system.pending import settle as pending_settle
+        from ..system.pending.state import Waiting
         from .session import note
 
         if machine.mount.read_only:
@@ -64,7 +66,7 @@ def _settle(args: Namespace) -> Settled | None:
         with found.locked(note):
             if args.forget:
                 return _forget(machine, found)
-            done = settling.settle(
+            done = pending_settle.settle(
                 machine, found, Operations(machine), bring=args.at_boot, cut_off=args.missed
             )
             if done.postponed and args.root == "/":
@@ -77,40 +79,43 @@ def _settle(args: Namespace) -> Settled | None:
 
 def _forget(machine: Host, found: Store) -> Settled:
     """Give up a rollback whose machine has another root now. Raises RefusedError elsewhere."""
-    from ..system import executor, settling, window
-    from ..system.operations import Operations
+    from ..system.execute import executor
+    from ..system.execute.trees import Operations
+    from ..system.pending import settle as pending_settle
+    from ..system.pending import state
 
     operations = Operations(machine)
     said = executor.settle(found, operations)
-    waiting = window.look(machine, found)
+    waiting = state.look(machine, found)
     if waiting.journal is None:
-        return settling.Settled(window.Waiting.NOTHING, (said,) if said else ())
-    window.refuse_stranger(machine, waiting)
-    if not window.has_another_root(machine, waiting):
-        window.refuse_while_waiting(machine, waiting)
+        return pending_settle.Settled(state.Waiting.NOTHING, (said,) if said else ())
+    state.refuse_stranger(machine, waiting)
+    if not state.has_another_root(machine, waiting):
+        state.refuse_while_waiting(machine, waiting)
         raise RefusedError(
             "there is nothing to give up: the next boot uses a root of the rollback",
             hint="'fs-rollback settle' confirms it.",
         )
-    done = settling.forget(machine, found, waiting, operations)
-    return settling.Settled(window.Waiting.NOTHING, done)
+    done = pending_settle.forget(machine, found, waiting, operations)
+    return pending_settle.Settled(state.Waiting.NOTHING, done)
 
 
 def _update_menu(machine: Host, found: Store) -> tuple[str, ...]:
     """Renew the menu of a /boot that went back: it has the snapshots that there were then."""
-    from ..system import menu, refusals
+    from ..system.root import mounted
+    from ..system.snapshots import menu
     from .session import usable_configuration
 
     try:
-        refusals.refuse_what_is_not_mounted(machine)
+        mounted.refuse_what_is_not_mounted(machine)
     except Error:
         return ()  # before the mounts: that one did not go back
     return menu.update(machine, found, usable_configuration(machine).boot_entries).problems
 
 
 def _answer(args: Namespace, done: Settled | None, *, quiet: bool) -> int:
-    from ..system.settling import Settled
-    from ..system.window import Waiting
+    from ..system.pending.settle import Settled
+    from ..system.pending.state import Waiting
 
     done = done or Settled(Waiting.NOTHING)
     said, problems = ([addressed(s, args) for s in lines] for lines in (done.said, done.problems))
@@ -127,7 +132,7 @@ def _answer(args: Namespace, done: Settled | None, *, quiet: bool) -> int:
 
 def _print(done: Settled, waits: str, *, quiet: bool) -> None:
     from .. import report
-    from ..system.window import Waiting
+    from ..system.pending.state import Waiting
 
     lines = list(done.said)
     if done.brought:

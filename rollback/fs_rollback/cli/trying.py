@@ -6,9 +6,11 @@ from __future__ import annotations
 from argparse import Namespace
 
 from .. import report
-from ..core.naming import resolve
+from ..core.snapshots.names import resolve
 from ..errors import RefusedError
-from ..system import boot_sources, loader_settings, menu
+from ..system.loader import settings
+from ..system.root import root_lines
+from ..system.snapshots import menu
 from . import session
 
 
@@ -21,7 +23,7 @@ def try_snapshot(args: Namespace) -> int:
                 f"{snapshot.name} cannot be tried: it is no snapshot of a root",
                 hint="'fs-rollback list' shows what there is.",
             )
-        layout = boot_sources.read_layout(host)
+        layout = root_lines.read_layout(host)
         count = session.usable_configuration(host).boot_entries
         problems = menu.update(host, store, count, also=(snapshot.name,)).problems
         found, entry = menu.entry_of(host, layout, snapshot)
@@ -30,9 +32,7 @@ def try_snapshot(args: Namespace) -> int:
                 f"{snapshot.name} cannot be tried: {_reason(snapshot.name, problems)}",
                 hint="'fs-rollback check' tells how this machine boots.",
             )
-        reason = loader_settings.set_once(
-            host, found.places, found.choice, found.setting, entry.entry
-        )
+        reason = settings.set_once(host, found.places, found.choice, found.setting, entry.entry)
     title = report.clean(entry.entry.title)
     if reason:
         session.note(f"the next boot cannot be set: {reason}")

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether an ext4 can be converted: what its own superblock and its space say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..disk.ext4 import SPARE_BLOCK, SPARE_BLOCK_BYTES, Superblock
+from ..disk.inodes import INODE_FLAGS
+from ..disk.room import Room
+from ..plan.facts import Contents, Point, Verdict, Volume
+
+LEAST_FREE_BYTES = 2 << 30
+LEAST_FREE_PERCENT = 15
+# What btrfs-convert(8) is known to read right, and what does not concern a reader.
+_KNOWN = frozenset((
+    "dir_prealloc", "has_journal", "ext_attr", "resize_inode", "dir_index", "sparse_super2",
+    "fast_commit", "stable_inodes", "orphan_file", "filetype", "needs_recovery", "meta_bg",
+    "extent", "64bit", "mmp", "flex_bg", "metadata_csum_seed", "large_dir", "sparse_super",
+    "large_file", "huge_file", "uninit_bg", "dir_nlink", "extra_isize", "quota",
+    "metadata_csum", "project", "orphan_present", "btree_dir",
+))  # fmt: skip
+# What lsattr(1) shows of an inode; it knows no letter for ea_inode.
+_LETTERS = {"encrypt": "E", "verity": "V", "inline_data": "N", "casefold": "F"}
+_LIMITS = frozenset({"quota", "project"})
+
+
+def is_enough(free_bytes: int, size_bytes: int) -> bool:
+    """Whether the free space keeps the gate."""
+    return free_bytes >= _wanted(size_bytes)
+
+
+def _wanted(size_bytes: int) -> int:
+    return max(LEAST_FREE_BYTES, size_bytes * LEAST_FREE_PERCENT // 100)
+
+
+def none(volume: Volume) -> Point:
+    """Return the only point of what is no ext4."""
+    name, said = "filesystem", volume.fstype or "nothing that is known"
+    advice = "Only ext4 can be converted; move the system to a new btrfs another way."
+    if volume.fstype == "btrfs":
+        said = "btrfs already"
+        advice = "After a conversion: 'fs-rollback convert finish'. Else there is nothing to do."
+    elif volume.fstype in ("ext2", "ext3"):
+        advice = f"Only ext4 can be converted; tune2fs(8) tells how {volume.fstype} becomes ext4."
+    elif volume.fstype == "ext4":
+        said = "ext4 with a superblock that cannot be read"
+        advice = "'e2fsck -f' with a backup superblock may help; see e2fsck(8), option -b."
+    return Point(name, Verdict.REFUSED, f"{volume.device} is {said}", advice)
+
+
+def features(volume: Volume, superblock: Superblock) -> Iterator[Point]:
+    """Give a point for each feature that matters, or one for all."""
+    name = "ext4 features"
+    refused = False
+    for feature in sorted(superblock.features - _KNOWN):
+        users = volume.contents.users.get(feature) if volume.contents else None
+        if users == 0:
+            yield Point(name, Verdict.OK, f"{feature} is allowed, and no file uses it")
+            continue
+        refused = True
+        what = f"{feature} is set"
+        if users:
+            what = f"{feature} is used by {users} inode{'s' * (users > 1)}"
+        elif feature in INODE_FLAGS:
+            what = f"{feature} is set, and its users could not be counted"
+        yield Point(name, Verdict.REFUSED, f"{what}: btrfs-convert cannot do that", _cure(feature))
+    if "filetype" not in superblock.features:
+        refused = True
+        yield Point(
+            name,
+            Verdict.REFUSED,
+            "filetype is not set: btrfs-convert cannot do without",
+            f"From a rescue system: tune2fs -O filetype {volume.device} && e2fsck -f"
+            f" {volume.device}",
+        )
+    if superblock.external_journal:
+        refused = True
+        yield Point(
+            name,
+            Verdict.REFUSED,
+            "the journal is on a device of its own: btrfs-convert cannot do that",
+            "Bring it back, from a rescue system:"
+            f" tune2fs -O ^has_journal {volume.device} && tune2fs -j {volume.device}",
+        )
+    for feature in sorted(_LIMITS & superblock.features):
+        yield Point(
+            name,
+            Verdict.WARNING,
+            f"{feature} is set: limits for users or projects end with ext4",
+            "Note them: repquota(8). btrfs has quota groups instead, which slow everything down.",
+        )
+    if not refused:
+        yield Point(name, Verdict.OK, "none that btrfs-convert does not know")
+
+
+def _cure(feature: str) -> str:
+    letter = _LETTERS.get(feature)
+    if letter:
+        return (
+            "Copy these files to another filesystem and delete them here, then check again; in"
+            f" 'lsattr -R -a' they have the letter {letter}."
+        )
+    if feature in INODE_FLAGS:
+        return (
+            "Copy the files with large extended attributes to another filesystem and delete them"
+            " here, then check again."
+        )
+    return "Move the system to a new btrfs another way: this cannot be taken off in place."
+
+
+def blocks(volume: Volume, superblock: Superblock) -> Point:
+    """Return whether btrfs can have blocks as large as these."""
+    name, size = "block size", superblock.block_bytes
+    if size == volume.page_bytes:
+        return Point(name, Verdict.OK, f"{size} bytes, as the kernel's pages")
+    return Point(
+        name,
+        Verdict.REFUSED,
+        f"{size} bytes, and this machine's pages have {volume.page_bytes}",
+        "A converted filesystem could not be mounted here. Move the system another way.",
+    )
+
+
+def state(volume: Volume, superblock: Superblock) -> Iterator[Point]:
+    """Give what is known of its health."""
+    name, check = "ext4 state", f"e2fsck -f {volume.device}"
+    if not superblock.is_clean and not volume.is_mounted:
+        yield Point(
+            name,
+            Verdict.REFUSED,
+            f"{volume.device} was not unmounted cleanly",
+            f"Repair it first: {check}",
+        )
+    if superblock.errors:
+        yield Point(
+            name,
+            Verdict.WARNING,
+            f"errors were noted in it by the kernel: {superblock.errors}",
+            f"Find out why ('dmesg', smartctl(8)), then from a rescue system: {check}",
+        )
+    ago = "never"
+    if superblock.checked is not None:
+        days = max((volume.at - superblock.checked).days, 0)
+        ago = f"{superblock.checked:%Y-%m-%d}, {days} days ago"
+    text = f"last e2fsck: {ago}; mounted {superblock.mounts} times since"
+    yield Point(name, Verdict.OK, text + "; the conversion begins with one")
+
+
+def contents(volume: Volume, superblock: Superblock) -> Iterator[Point]:
+    """Give what is known of what lies behind the superblock."""
+    found, device = volume.contents, volume.device
+    if found is None:
+        yield Point(
+            "ext4 state",
+            Verdict.REFUSED,
+            volume.damage,
+            f"The device is too short or damaged; look: e2fsck -fn {device}",
+        )
+        return
+    if found.bad_blocks:
+        some = f"{found.bad_blocks} block{'s' * (found.bad_blocks > 1)}"
+        yield Point(
+            "bad blocks",
+            Verdict.REFUSED,
+            f"ext4 keeps a list of {some} of {device} that cannot be used; btrfs has no such list,"
+            " and would put files there",
+            "If the disk is bad, move the system to another one. If it was replaced, or found other"
+            f" blocks to use instead, test it from a rescue system: e2fsck -f -c -y {device} reads"
+            " every block, and empties the list if all can be read.",
+        )
+    if found.room is not None:
+        yield room(found, found.room, volume, superblock)
+
+
+def room(found: Contents, free: Room, volume: Volume, superblock: Superblock) -> Point:
+    """Return whether btrfs-convert(8) finds room for its metadata, and leaves some."""
+    name = "room for metadata"
+    needed = free.needed_bytes(found.items_bytes)
+    left = free.left_bytes(superblock.size_bytes)
+    has = free.metadata_bytes
+    text = (
+        f"{gib(has)} of the free space can take btrfs metadata (pieces of more than 32 MiB);"
+        f" {gib(needed, up=True)} for the files, and {gib(left, up=True)} for what comes after"
+    )
+    if has >= needed + left:
+        return Point(name, Verdict.OK, f"{text}, are needed")
+    lacks = needed + left - has
+    advice = (
+        f"Free {gib(lacks, up=True)} more: delete large files, or many small ones; or enlarge"
+        f" the device and then {volume.device} on it (resize2fs)."
+    )
+    if volume.free_bytes >= needed + left + free.used_bytes // 50:
+        advice = (
+            "The free space is in small pieces. With a backup, and from a rescue system, this"
+            f" brings it together: e2fsck -f {volume.device} && resize2fs -M {volume.device} &&"
+            f" resize2fs {volume.device}"
+        )
+    return Point(name, Verdict.REFUSED, f"{text}, have to be there", advice)
+
+
+def spare(volume: Volume, superblock: Superblock) -> Iterator[Point]:
+    """Give a point where the superblock has no copy by which a power cut could be mended."""
+    if superblock.block_bytes != SPARE_BLOCK_BYTES or "bigalloc" in superblock.features:
+        return  # it is elsewhere, and the conversion is refused for that
+    if volume.spare is not None and volume.spare.uuid == superblock.uuid:
+        return
+    yield Point(
+        "ext4 state",
+        Verdict.REFUSED,
+        f"there is no spare superblock of it in block {SPARE_BLOCK}: what a power cut leaves in the"
+        " last moment of a conversion could not be mended",
+        "Move the system to a new btrfs another way."
+        if volume.spare is None
+        else f"From a rescue system: tune2fs -U {superblock.uuid} {volume.device}",
+    )
+
+
+def space(volume: Volume, superblock: Superblock) -> Point:
+    """Return whether there is room for the metadata of btrfs beside that of ext4."""
+    name, free, total = "free space", volume.free_bytes, superblock.size_bytes
+    text = f"{gib(free)} of {gib(total)} are free ({free * 100 // max(total, 1)} %)"
+    if is_enough(free, total):
+        return Point(name, Verdict.OK, text)
+    wanted = _wanted(total)
+    return Point(
+        name,
+        Verdict.REFUSED,
+        f"{text}; {gib(wanted, up=True)} have to be: {LEAST_FREE_PERCENT} %,"
+        f" and {LEAST_FREE_BYTES >> 30} GiB at least",
+        f"Free {gib(wanted - free, up=True)} more: 'dnf clean all', old kernels, logs.",
+    )
+
+
+def gib(count: int, *, up: bool = False) -> str:
+    """Return a number of bytes in GiB; never more than there is, or never less with `up`."""
+    tenths = -(-count * 10 >> 30) if up else count * 10 >> 30
+    return f"{tenths // 10}.{tenths % 10} GiB"

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The chain of a boot, from the loader to fstab: a link each, and how good it is.
+
+A link's text says what is wrong, then ": " and which thing it is, so that two walks can be
+compared: broken in the same way is the same link with the same words before the colon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+from ..formats.cmdline import RootArguments
+from ..formats.fstab import Entry, Mounting
+from ..snapshots.snapshot import Subvolume
+from .ext4_options import keeps_btrfs_off
+from .findings import Grade, Link, broken, ok, warning
+from .layout import Kind, Layout, Statement, root_of
+
+# linux/Documentation/arch/x86/boot.rst: the signature of the setup header, and its offset.
+_BZIMAGE_MAGIC, _BZIMAGE_OFFSET = b"HdrS", 0x202
+HEAD_BYTES = _BZIMAGE_OFFSET + len(_BZIMAGE_MAGIC)
+# The links without which there is no boot; the others are about the next change, or the way back.
+DECIDING = (
+    "default entry",
+    "kernel",
+    "initramfs",
+    "command line",
+    "root",
+    "init",
+    "modules",
+    "fstab",
+)
+
+
+def newly_broken(before: Sequence[Link], after: Sequence[Link]) -> list[Link]:
+    """Return what decides the boot and is broken after, but was not in the same way before."""
+    known = {(link.name, link.way) for link in before if link.grade is Grade.BROKEN}
+    return [
+        link
+        for link in after
+        if link.grade is Grade.BROKEN
+        and link.name in DECIDING
+        and (link.name, link.way) not in known
+    ]
+
+
+def kernel_image(path: str, head: Optional[bytes], *, x86: bool) -> Link:
+    """Grade a kernel image by its first HEAD_BYTES; None if it is absent.
+
+    On x86 it has the signature of a bzImage, elsewhere nothing but its presence is judged.
+    """
+    advice = "Reinstall the kernel package, or choose another default entry."
+    if head is None:
+        return broken("kernel", f"the kernel image is missing: {path}", advice)
+    if not head:
+        return broken("kernel", f"the kernel image is empty: {path}", advice)
+    if x86 and head[_BZIMAGE_OFFSET:HEAD_BYTES] != _BZIMAGE_MAGIC:
+        return broken("kernel", f"the file is no x86 kernel image: {path}", advice)
+    return ok("kernel", path)
+
+
+def command_line(statement: Statement, root: Optional[Subvolume], arguments: RootArguments) -> Link:
+    """Grade what the default entry says of the root; `root` is what root_of() found for it."""
+    name = "command line"
+    said = says(statement)
+    if root is None:
+        return broken(
+            name,
+            f"it names a subvolume that does not exist: {said}",
+            f"'btrfs subvolume list /' shows all; correct the options of {statement.where}.",
+        )
+    word = next(filter(keeps_btrfs_off, arguments.flags), "")
+    if arguments.fstypes and not {"btrfs", "auto"} & {*arguments.fstypes}:
+        word = f"rootfstype={','.join(arguments.fstypes)}"
+    if word:
+        return broken(
+            name,
+            f"the root is btrfs and is not mounted with what is for another filesystem: {word}",
+            f"In {statement.where}, remove '{word}'.",
+        )
+    if statement.subvolume_id is not None:
+        edit = f"replace it by 'subvol={root.path}'" if root.path else "remove it"
+        return warning(
+            name,
+            f"it pins the root by its ID, so that no rollback is possible: {said}",
+            f"In {statement.where}, {edit}.",
+        )
+    return ok(name, said)
+
+
+def kernel_settings(
+    statement: Statement, layout: Layout, subvolumes: Sequence[Subvolume], default_id: int
+) -> Link:
+    """Grade a file from which the next kernel update makes its command line."""
+    name = "kernel updates"
+    led = root_of(statement, subvolumes, layout.silent_id(default_id))
+    # A subvolume ID leads there only until the next rollback.
+    if statement.subvolume_id is None and led is not None and led.id == layout.root.id:
+        return ok(name, f"{statement.where} leads to the root of the next boot")
+    named = layout.kind is Kind.NAMED
+    edit = f"'rootflags=subvol={layout.root.path}'" if named else "no 'rootflags=subvol='"
+    return warning(
+        name,
+        f"the next kernel update would boot another root than the default entry:"
+        f" {statement.where} says {says(statement)}",
+        f"In {statement.where}, write {edit}.",
+    )
+
+
+def says(statement: Statement) -> str:
+    """Return what a line says of the root, in the words of mount options."""
+    options = []
+    if statement.subvolume is not None:
+        options.append(f"subvol={statement.subvolume or '/'}")
+    if statement.subvolume_id is not None:
+        options.append(f"subvolid={statement.subvolume_id}")
+    return ",".join(options) or "the default subvolume"
+
+
+def fstab_root(entry: Optional[Entry]) -> Optional[Link]:
+    """Grade what fstab says of the root, a btrfs, beside its subvolume; None if it is all right.
+
+    systemd-remount-fs.service(8) remounts it with the options; the type is not asked for then.
+    """
+    if entry is None:
+        return warning(
+            "fstab",
+            "/etc/fstab has no entry for /: the root may stay read-only",
+            "Add one, or make sure that the kernel's command line says 'rw'.",
+        )
+    where = f"/etc/fstab line {entry.line}, {entry.text!r}"
+    option = next(filter(keeps_btrfs_off, entry.options), "")
+    if option:
+        return broken(
+            "fstab",
+            f"the root is btrfs and stays read-only with an option of ext4: {where}",
+            f"Remove '{option}' from /etc/fstab line {entry.line}.",
+        )
+    if entry.fstype not in ("btrfs", "auto"):
+        return warning(
+            "fstab",
+            f"the root is btrfs and its entry says something else: {where}",
+            f"Write 'btrfs' instead of '{entry.fstype}' into /etc/fstab line {entry.line}.",
+        )
+    return None
+
+
+def fstab_entry(entry: Entry, facts: Mounting) -> Link:
+    """Grade one entry of fstab.
+
+    systemd makes a missing mount point, waits 90 s for a missing device and then stops the boot,
+    unless the entry says noauto or nofail (systemd.mount(5)); swap it can do without.
+    """
+    where = f"/etc/fstab line {entry.line}, {entry.text!r}"
+    spared = {"noauto", "nofail"} & set(entry.options) or entry.fstype == "swap"
+    worst = warning if spared else broken
+    cure = f"Correct /etc/fstab line {entry.line}, or add 'nofail' to its options."
+    if facts.has_device is False:
+        return worst("fstab", f"the device of an entry does not exist: {where}", cure)
+    if facts.has_subvolume is False:
+        return worst("fstab", f"the subvolume of an entry does not exist: {where}", cure)
+    if facts.has_device is None or facts.has_subvolume is None:
+        return warning("fstab", f"an entry cannot be looked at from here: {where}", cure)
+    if not facts.has_point:
+        return warning(
+            "fstab",
+            f"the mount point of an entry does not exist: {where}",
+            f"Make the directory {entry.point}; systemd would make it at boot.",
+        )
+    return ok("fstab", f"{entry.point} can be mounted")

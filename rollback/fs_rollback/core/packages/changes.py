@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What happens to packages in a transaction, and between two sets of installed packages."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple, Optional
+
+from ..snapshots.record import PackageChange
+
+# One word for each change, in the order in which a summary names them.
+_WORDS = {
+    "upgrade": "upgraded",
+    "downgrade": "downgraded",
+    "install": "new",
+    "remove": "removed",
+    "revert": "reverted",
+    "restore": "restored",
+    "obsolete": "replaced",
+    "reinstall": "reinstalled",
+    "reason": "reason changed",
+}
+# What goes away in the same transaction, for each that comes.
+_OUTGOING = {"upgraded": "upgrade", "downgraded": "downgrade", "reinstalled": "reinstall"}
+
+
+class Item(NamedTuple):
+    """One item of a transaction as the package manager has it: what it does to one package."""
+
+    action: str
+    name: str
+    arch: str
+    evr: str
+
+
+def changes(items: Iterable[Item]) -> tuple[PackageChange, ...]:
+    """Pair what comes with what goes: one change for each package, with both versions.
+
+    Actions are libdnf's TransactionItemAction names in lower case, without the prefix
+    (libdnf/transaction/Types.hpp).
+    """
+    outgoing: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
+    rest: list[Item] = []
+    for item in items:
+        if item.action in _OUTGOING:
+            outgoing[_OUTGOING[item.action], item.name].append(item)
+        else:
+            rest.append(item)
+    found: list[PackageChange] = []
+    for item in rest:
+        old = _take(outgoing.get((item.action, item.name)), item.arch)
+        found.append(_change(item, old))
+    leftover = (item for group in outgoing.values() for item in group)
+    found += [PackageChange("remove", i.name, i.arch, i.evr, None) for i in leftover]
+    return tuple(sorted(found, key=lambda change: (change.name, change.arch, change.new or "")))
+
+
+def _take(candidates: Optional[list[Item]], arch: str) -> Optional[Item]:
+    if not candidates:
+        return None
+    same = [item for item in candidates if item.arch == arch]
+    chosen = (same or candidates)[0]
+    candidates.remove(chosen)
+    return chosen
+
+
+def _change(item: Item, old: Optional[Item]) -> PackageChange:
+    if item.action in ("remove", "obsoleted"):
+        action = "obsolete" if item.action == "obsoleted" else "remove"
+        return PackageChange(action, item.name, item.arch, item.evr, None)
+    if item.action == "reason_change":
+        return PackageChange("reason", item.name, item.arch, item.evr, item.evr)
+    # "obsolete" is a package that comes and pushes another one out (which is "obsoleted").
+    action = "install" if item.action == "obsolete" else item.action
+    return PackageChange(action, item.name, item.arch, old.evr if old else None, item.evr)
+
+
+def summary(packages: Iterable[PackageChange]) -> str:
+    """Return the size of a transaction in words: "12 upgraded, 1 new"."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    for package in packages:
+        counts[package.action] += 1
+    words = [f"{counts.pop(action)} {word}" for action, word in _WORDS.items() if action in counts]
+    words += [f"{count} {action}" for action, count in sorted(counts.items())]
+    return ", ".join(words)
+
+
+def between(now: Iterable[Item], then: Iterable[Item]) -> tuple[PackageChange, ...]:
+    """Return what changes when the packages `now` installed become the ones of `then`.
+
+    A package with one version on either side goes back; one with several (kernels) is
+    installed and removed version by version.
+    """
+    present, target = set(now), set(then)
+    goes: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
+    comes: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
+    for item in present - target:
+        goes[item.name, item.arch].append(item)
+    for item in target - present:
+        comes[item.name, item.arch].append(item)
+    several = {
+        key
+        for side in (present, target)
+        for key, count in Counter((item.name, item.arch) for item in side).items()
+        if count > 1
+    }
+    found: list[PackageChange] = []
+    for key in sorted(goes.keys() | comes.keys()):
+        out, back = sorted(goes[key]), sorted(comes[key])
+        if len(out) == 1 and len(back) == 1 and key not in several:
+            found.append(PackageChange("revert", *key, out[0].evr, back[0].evr))
+            continue
+        found += [PackageChange("remove", *key, item.evr, None) for item in out]
+        found += [PackageChange("restore", *key, None, item.evr) for item in back]
+    return tuple(found)

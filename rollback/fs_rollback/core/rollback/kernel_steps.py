@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The steps that pair the boot loader with the restored root, where /boot does not follow it.
+
+Files are named as system/loader does: "top:" and a path from the top level, "tree:" and a path from
+the root of the machine, below which its other filesystems are mounted.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+from ..formats import loader_conf
+from .operations import Operations
+
+
+@dataclass(frozen=True)
+class PutBackKernel:
+    """A kernel that the restored root needs comes back to /boot, its boot entry last."""
+
+    kernel: str
+    sources: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def describe(self) -> str:
+        names = ", ".join(shown(file) for file in self.files)
+        return f"Put back kernel {self.kernel}, which the restored root needs: {names}."
+
+    def apply(self, operations: Operations) -> None:
+        for source, file in zip(self.sources, self.files):
+            operations.put_file(source, file)
+
+    def undo(self, operations: Operations) -> None:
+        # The entry first: it must not name what is not there.
+        for source, file in reversed(tuple(zip(self.sources, self.files))):
+            operations.remove_copy(source, file)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()  # one more entry in the menu harms nobody
+
+
+@dataclass(frozen=True)
+class SetDefaultEntry:
+    """The boot entry whose kernel has its modules in the new root becomes the default.
+
+    `file` and `key` are where the boot loader is told; without a file it is an EFI variable.
+    """
+
+    entry: str
+    kernel: str
+    file: str
+    key: str
+    value: str
+    old: Optional[str]
+
+    def describe(self) -> str:
+        return f"Make the boot entry {self.entry} (kernel {self.kernel}) the default."
+
+    def apply(self, operations: Operations) -> None:
+        if operations.setting(self.file, self.key) != self.value:
+            operations.write_setting(self.file, self.key, self.value)
+
+    def undo(self, operations: Operations) -> None:
+        # What somebody else has set since is not ours to take back.
+        if operations.setting(self.file, self.key) == self.value:
+            operations.write_setting(self.file, self.key, self.old)
+
+    def by_hand(self) -> tuple[str, ...]:
+        if not self.file:
+            verb = "set-preferred" if self.key.endswith("Preferred") else "set-default"
+            return (f"bootctl {verb} {shlex.quote(self.old or '')}",)
+        if self.key in loader_conf.KEYS:
+            return (f"# in {shown(self.file)}: {self.key} {self.old or '(no such line)'}",)
+        change = f"set {self.key}={self.old}" if self.old is not None else f"unset {self.key}"
+        return (f"grub2-editenv {shlex.quote(shown(self.file))} {change}",)
+
+
+@dataclass(frozen=True)
+class ForgetOneShot:
+    """An entry that was set for the next boot only would boot something else than the new root."""
+
+    file: str
+    key: str
+    old: str
+
+    def describe(self) -> str:
+        return f"Let the next boot use the default entry, and not {self.old} once."
+
+    def apply(self, operations: Operations) -> None:
+        if operations.setting(self.file, self.key):
+            operations.write_setting(self.file, self.key, None)
+
+    def undo(self, operations: Operations) -> None:
+        if not operations.setting(self.file, self.key):
+            operations.write_setting(self.file, self.key, self.old)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()  # the way back is the default entry
+
+
+class MenuFiles(NamedTuple):
+    """The entries of snapshots in `folder`, a path in the roots: those that go, those that come."""
+
+    folder: str
+    remove: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RenewMenu:
+    """A /boot in the root goes back: its menu would have the snapshots of that time, mostly gone.
+
+    What follows the two roots is as in MenuFiles; `names` are copied from one to the other.
+    """
+
+    root: str
+    spare: str
+    folder: str
+    remove: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "Give the boot menu of the new root the entries of today's snapshots."
+
+    def apply(self, operations: Operations) -> None:
+        for name in self.remove:
+            operations.make_room(self.root, self.spare, f"{self.folder}/{name}")
+        for name in self.names:
+            operations.copy(self.root, self.spare, f"{self.folder}/{name}")
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class LendModules:
+    """The kernel that is the default until after the commit finds its modules in the new root.
+
+    Else a power cut between the commit and the new default would start the new root with a kernel
+    that has none. `root` is the old root, `spare` the new one.
+    """
+
+    root: str
+    spare: str
+    kernel: str
+
+    def describe(self) -> str:
+        return f"Lend the modules of kernel {self.kernel} to the new root for the time in between."
+
+    def apply(self, operations: Operations) -> None:
+        operations.copy(self.root, self.spare, modules_of(self.kernel))
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class ReturnModules:
+    """What was lent goes; `old` and `new` are where the two roots lie after the commit."""
+
+    old: str
+    new: str
+    kernel: str
+    old_uuid: str
+
+    def describe(self) -> str:
+        return f"Remove the lent modules of kernel {self.kernel} from the new root."
+
+    def apply(self, operations: Operations) -> None:
+        if not self.in_use(operations):
+            operations.make_room(self.new, self.new, modules_of(self.kernel))
+
+    def in_use(self, operations: Operations) -> bool:
+        """Whether the new root was booted with the kernel that its modules were lent for."""
+        return operations.runs(self.new, self.kernel)
+
+    def undo(self, operations: Operations) -> None:
+        # The way back passes the same place, if the commit was made.
+        committed = operations.subvolume(self.old)[1] == self.old_uuid
+        if committed and operations.subvolume(self.new)[1]:
+            operations.copy(self.old, self.new, modules_of(self.kernel))
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+# What needs /boot and the like to be mounted.
+OF_LOADER = (PutBackKernel, SetDefaultEntry, ForgetOneShot)
+
+
+def modules_of(kernel: str) -> str:
+    """Return where a root has the modules of a kernel."""
+    return f"usr/lib/modules/{kernel}"
+
+
+def shown(where: str) -> str:
+    """Return a file as people read it; what is named from the top level lies on /mnt by hand."""
+    kind, _, path = where.partition(":")
+    return f"/mnt/{path}" if kind == "top" else f"/{path}"

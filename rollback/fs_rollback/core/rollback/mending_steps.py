@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The steps of a plan that mend what has gone stale in the files of a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from ..formats import bls, cmdline, fstab
+from .operations import Operations
+
+
+@dataclass(frozen=True)
+class MendCommandLines:
+    """Files of the snapshot lead to the root as this machine finds it today.
+
+    `files` are boot entries and files like /etc/kernel/cmdline. `subvolume` is what they name as
+    the root, "" for nothing. What entries start in the root they find by its path: `root` is that
+    of today, `old_root` that of the time of the snapshot.
+    """
+
+    spare: str
+    subvolume: str
+    root: str
+    old_root: str
+    files: tuple[str, ...]
+
+    def describe(self) -> str:
+        says = f"'subvol={self.subvolume}'" if self.subvolume else "no subvolume"
+        paths = ", ".join(f"/{path}" for path in self.files)
+        return f"Correct the kernel command lines in the new root, to say {says}: {paths}."
+
+    def apply(self, operations: Operations) -> None:
+        for path in self.files:
+            text = operations.read_file(self.spare, path)
+            mended = self._entry(text) if path.endswith(".conf") else self._file(text)
+            if mended != text:
+                operations.write_file(self.spare, path, mended)
+
+    def _file(self, text: str) -> str:
+        return cmdline.file_with_root_subvolume(text, self.subvolume or None)
+
+    def _entry(self, text: str) -> str:
+        entry = bls.parse("", text)
+        values = {
+            "options": cmdline.with_root_subvolume(entry.options, self.subvolume or None),
+            "linux": self._moved(entry.linux),
+            "initrd": self._moved(*entry.initrd),
+            "devicetree": self._moved(*entry.devicetree),
+            "devicetree-overlay": self._moved(*entry.overlays),
+        }
+        changed = {key: value for key, value in values.items() if value}
+        return bls.rewrite(text, changed) if entry.text else text
+
+    def _moved(self, *words: str) -> Optional[str]:
+        """Return paths below the root's old place below its new one; None where nothing changes."""
+        old, new = (f"/{path}/" if path else "/" for path in (self.old_root, self.root))
+        if old == new:
+            return None
+        moved = [
+            new + word[len(old) :] if word.startswith(old) and not word.startswith(new) else word
+            for word in words
+        ]
+        return " ".join(moved) or None
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class DropMounts:
+    """The snapshot's fstab mounts what is gone: with these lines no boot would end."""
+
+    spare: str
+    lines: tuple[str, ...]
+
+    def describe(self) -> str:
+        points = ", ".join(entry.point for entry in fstab.parse("\n".join(self.lines)))
+        return f"Comment out in the new root's /etc/fstab what is gone: {points}."
+
+    def apply(self, operations: Operations) -> None:
+        text = operations.read_file(self.spare, "etc/fstab")
+        mended = fstab.without_lines(text, self.lines)
+        if mended != text:
+            operations.write_file(self.spare, "etc/fstab", mended)
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The steps of a plan for what a snapshot of the root does not have, or not so that it is of use.
+
+Steps as in steps.py. That nested subvolumes are carried over is one of those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..formats import fstab
+from .operations import Operations
+from .steps import in_words, join, named
+
+
+@dataclass(frozen=True)
+class RestoreSubvolume:
+    """A subvolume that is nested in the replaced root to go back to, and in no other by now."""
+
+    target: str
+    spare: str
+    path: str
+
+    def describe(self) -> str:
+        return f"Bring back the nested subvolume /{self.path} as it is in {named(self.target)}."
+
+    def apply(self, operations: Operations) -> None:
+        operations.make_room(self.target, self.spare, self.path)
+        operations.snapshot(
+            join(self.target, self.path), join(self.spare, self.path), read_only=False
+        )
+
+    def undo(self, operations: Operations) -> None:
+        operations.delete(join(self.spare, self.path))
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class RenewSwap:
+    """The kernel swaps to no file that shares its data with a copy."""
+
+    spare: str
+    paths: tuple[str, ...]
+
+    def describe(self) -> str:
+        paths = in_words(self.paths)
+        return f"Make new swap files, because the kernel refuses copies: {paths}."
+
+    def apply(self, operations: Operations) -> None:
+        for path in self.paths:
+            operations.renew_swap(self.spare, path)
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class RemoveStubs:
+    """A snapshot has an empty stand-in, which nobody can write to, for each nested subvolume.
+
+    What stands for a subvolume outside the root goes, the others become directories.
+    """
+
+    root: str
+    spare: str
+    remove: tuple[str, ...]
+    directories: tuple[str, ...]
+
+    def describe(self) -> str:
+        remove, directories = map(in_words, (self.remove, self.directories))
+        where = "where the snapshot has nothing of a nested subvolume"
+        sentences = [f"Remove the empty stand-ins of subvolumes outside the root: {remove}."]
+        sentences += [f"Make empty directories {where}: {directories}."]
+        return " ".join(s for s, paths in zip(sentences, (remove, directories)) if paths)
+
+    def apply(self, operations: Operations) -> None:
+        for path in self.remove:
+            operations.make_room(self.root, self.spare, path)
+        for path in self.directories:
+            operations.make_directory(self.root, self.spare, path)
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class AddMounts:
+    """Where the snapshot has old data, or none, something is mounted now: that stays in sight."""
+
+    spare: str
+    lines: tuple[str, ...]
+
+    def describe(self) -> str:
+        points = ", ".join(entry.point for entry in fstab.parse("\n".join(self.lines)))
+        return f"Add today's lines to /etc/fstab in the new root, to keep these mounted: {points}."
+
+    def apply(self, operations: Operations) -> None:
+        text = operations.read_file(self.spare, "etc/fstab")
+        mended = fstab.with_mounts(text, self.lines)
+        if mended != text:
+            operations.write_file(self.spare, "etc/fstab", mended)
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The steps that make the new root, put it in its place, and set the old one aside.
+
+Either root is known by its UUID alone: what has another one is never deleted, moved or written to.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from ...errors import StoreError
+from ..snapshots.record import Kind, Record, Source, dump, parse_time
+from ..snapshots.snapshot import OFFLINE_UPDATE, STORE
+from .operations import Operations
+from .steps import mounted, named
+
+
+class Standing(enum.Enum):
+    """Which root the next boot finds where a rollback puts its new one, told by UUID."""
+
+    OLD = "old"
+    NEW = "new"
+    GONE = "gone"  # nothing is there any more
+    OTHER = "other"  # another subvolume, which somebody else put there
+
+
+@dataclass(frozen=True)
+class CreateRoot:
+    """A writable snapshot of the target becomes the new root; `new_uuid` is "" until it exists."""
+
+    target: str
+    spare: str
+    old_uuid: str
+    new_uuid: str = ""
+
+    def describe(self) -> str:
+        return f"Make a writable snapshot of {named(self.target)} as the new root: /{self.spare}."
+
+    def apply(self, operations: Operations) -> None:
+        operations.snapshot(self.target, self.spare, read_only=False)
+        for trigger in OFFLINE_UPDATE:
+            operations.remove(self.spare, trigger)
+
+    def undo(self, operations: Operations) -> None:
+        # The steps before this one in reverse have put the old root back under its own name. If
+        # it is here all the same, something else moved it, and nothing may delete it.
+        found = operations.subvolume(self.spare)[1]
+        if found == self.old_uuid:
+            raise StoreError(f"the old root lies at /{self.spare}, where the new one should be")
+        if found and self.is_ours(found, operations):
+            operations.delete(self.spare)
+
+    def is_ours(self, found: str, operations: Operations) -> bool:
+        """Whether the subvolume with the UUID `found`, which is at the spare name, is ours.
+
+        A crash may have come between the snapshot and the line that says its UUID; then it is a
+        snapshot of the target.
+        """
+        if self.new_uuid:
+            return found == self.new_uuid
+        return operations.origin(self.spare) == operations.subvolume(self.target)[1]
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()  # a leftover harms nobody, and no hand should delete what may be the old root
+
+
+@dataclass(frozen=True)
+class KeepNewRoot:
+    """The new root has been used: when the rollback is undone it stays, whole, with a record.
+
+    What is undone after this, the steps before it, finds nothing at the spare name.
+    """
+
+    spare: str
+    name: str
+    created: str
+    description: str
+    new_uuid: str = ""
+
+    def describe(self) -> str:
+        return f"Keep the root that the rollback made: /{STORE}/{self.name}."
+
+    def apply(self, operations: Operations) -> None:
+        """Nothing to do: the new root is there already."""
+
+    def undo(self, operations: Operations) -> None:
+        place = f"{STORE}/{self.name}"
+        if operations.subvolume(self.spare)[1] == self.new_uuid:
+            operations.rename(self.spare, place)
+        found, uuid = operations.subvolume(place)
+        if uuid == self.new_uuid:
+            record = Record(
+                name=self.name,
+                kind=Kind.REPLACED,
+                created=parse_time(self.created),
+                uuid=uuid,
+                source=Source(place, found, uuid),
+                description=self.description,
+                kernels=operations.kernels(place),
+            )
+            operations.write_record(self.name, dump(record))
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()  # it is whole under its other name too
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The old root and the new one exchange their names; their UUIDs tell which is where."""
+
+    root: str
+    spare: str
+    old_uuid: str
+    new_uuid: str = ""
+
+    def describe(self) -> str:
+        return f"Exchange /{self.root} and /{self.spare} in one atomic step."
+
+    def standing(self, operations: Operations) -> Standing:
+        """Return what has the root's name now."""
+        found = operations.subvolume(self.root)[1]
+        known = {"": Standing.GONE, self.new_uuid: Standing.NEW, self.old_uuid: Standing.OLD}
+        return known.get(found, Standing.OTHER) if found else Standing.GONE
+
+    def done(self, operations: Operations) -> bool:
+        """Whether the names are exchanged."""
+        return self.standing(operations) is Standing.NEW
+
+    def is_displaced(self, operations: Operations) -> bool:
+        """Whether somebody else has put another root where this one put the new root."""
+        return self.standing(operations) is Standing.OTHER and not self._is_before(operations)
+
+    def _is_before(self, operations: Operations) -> bool:
+        """Whether the new root is still at the spare name: nothing was exchanged yet."""
+        return bool(self.new_uuid) and operations.subvolume(self.spare)[1] == self.new_uuid
+
+    def apply(self, operations: Operations) -> None:
+        if self.done(operations):
+            return
+        for path, uuid in ((self.root, self.old_uuid), (self.spare, self.new_uuid)):
+            if operations.subvolume(path)[1] != uuid:
+                raise StoreError(f"another subvolume lies at /{path} than a moment ago")
+        operations.exchange(self.root, self.spare)
+
+    def undo(self, operations: Operations) -> None:
+        standing = self.standing(operations)
+        if standing is Standing.OLD or self._is_before(operations):
+            return
+        if standing is Standing.OTHER:
+            raise StoreError(f"/{self.root} is neither the old root nor the one of this rollback")
+        old = operations.locate(self.old_uuid)
+        if old is None:
+            raise StoreError("the old root does not exist any more")
+        if standing is Standing.GONE:
+            operations.rename(old, self.root)
+            return
+        if old != self.spare and not operations.subvolume(self.spare)[1]:
+            # Somebody moved it: what is made the spare root here is deleted, and only that.
+            operations.rename(old, self.spare)
+            old = self.spare
+        operations.exchange(self.root, old)
+
+    def by_hand(self) -> tuple[str, ...]:
+        uuid = "-".join(
+            self.old_uuid[a:b] for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
+        )
+        swap = (
+            "import ctypes, os, sys; one, other = map(os.fsencode, sys.argv[1:]); sys.exit("
+            'ctypes.CDLL(None).renameat2(-100, one, -100, other, 2) and "not exchanged")'
+        )
+        return (
+            f"btrfs subvolume show {mounted(self.root)}   # unless this shows UUID {uuid}:",
+            f"python3 -c '{swap}' {mounted(self.root)} {mounted(self.spare)}",
+        )
+
+
+@dataclass(frozen=True)
+class SetDefault:
+    """The new root, which lies at `path` by then, becomes the default subvolume."""
+
+    path: str
+    old_id: int
+    new_uuid: str = ""
+
+    def describe(self) -> str:
+        return f"Make the new root the default subvolume (now ID {self.old_id})."
+
+    def standing(self, operations: Operations) -> Standing:
+        """Return what the default subvolume is now."""
+        default = operations.default_id()
+        if default == self.old_id:
+            return Standing.OLD
+        place = operations.locate(self.new_uuid) if self.new_uuid else None
+        is_new = place is not None and operations.subvolume(place)[0] == default
+        return Standing.NEW if is_new else Standing.OTHER
+
+    def done(self, operations: Operations) -> bool:
+        """Whether the new root is the default subvolume."""
+        return self.standing(operations) is Standing.NEW
+
+    def is_displaced(self, operations: Operations) -> bool:
+        """Whether somebody else has made another subvolume the default one."""
+        return self.standing(operations) is Standing.OTHER
+
+    def apply(self, operations: Operations) -> None:
+        if self.done(operations):
+            return
+        number, uuid = operations.subvolume(self.path)
+        if uuid != self.new_uuid:
+            raise StoreError(f"another subvolume lies at /{self.path} than a moment ago")
+        operations.set_default(number)
+
+    def undo(self, operations: Operations) -> None:
+        # What somebody else has set since is not ours to take back.
+        if self.done(operations):
+            operations.set_default(self.old_id)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return (f"btrfs subvolume set-default {self.old_id} /mnt",)
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Neither a rename nor a new default is on the disk when the call returns."""
+
+    def describe(self) -> str:
+        return "Write everything to the disk."
+
+    def apply(self, operations: Operations) -> None:
+        operations.sync()
+
+    def undo(self, operations: Operations) -> None:
+        operations.sync()
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ("btrfs filesystem sync /mnt",)
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """The old root goes to the store, whole, with a record; a top level can only be recorded."""
+
+    spare: str
+    name: str
+    old_path: str
+    old_id: int
+    old_uuid: str
+    created: str
+    description: str
+    boot_files: str = ""
+
+    @property
+    def in_top_level(self) -> bool:
+        """Whether the old root is the top level."""
+        return not self.old_path
+
+    def describe(self) -> str:
+        if self.in_top_level:
+            return f"Record the old root, which stays in the top level, as {self.name}."
+        return f"Set the old root aside, whole: /{STORE}/{self.name}."
+
+    def apply(self, operations: Operations) -> None:
+        place = f"{STORE}/{self.name}"
+        if self.in_top_level:
+            place = ""
+        elif operations.subvolume(self.spare)[1] == self.old_uuid:
+            operations.rename(self.spare, place)
+        record = Record(
+            name=self.name,
+            kind=Kind.REPLACED,
+            created=parse_time(self.created),
+            uuid=self.old_uuid,
+            source=Source(self.old_path, self.old_id, self.old_uuid),
+            description=self.description,
+            kernels=operations.kernels(place),
+            boot_files=self.boot_files,
+        )
+        operations.write_record(self.name, dump(record))
+
+    def undo(self, operations: Operations) -> None:
+        operations.remove_record(self.name)
+        place = f"{STORE}/{self.name}"
+        if not self.in_top_level and operations.subvolume(place)[1] == self.old_uuid:
+            operations.rename(place, self.spare)
+
+    def by_hand(self) -> tuple[str, ...]:
+        if self.in_top_level:
+            return (f"rm /mnt/{STORE}/{self.name}.json",)
+        return (
+            f"mv --no-target-directory /mnt/{STORE}/{self.name} /mnt/{self.spare}",
+            f"rm /mnt/{STORE}/{self.name}.json",
+        )

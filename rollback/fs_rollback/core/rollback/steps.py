@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The steps of a plan: data that can say what it does, do it, and take it back.
+
+A step touches nothing itself: it asks `Operations`, which system/execute/trees.py implements on a
+real filesystem. All paths are relative to the top level. `apply` and `undo` look before they act:
+either may run again after a crash, or after the other was cut off in the middle. So one mechanism
+serves a failing step, a killed process, a power cut and `fs-rollback undo`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..formats import fstab
+from ..snapshots import names
+from .operations import Operations
+
+
+class Step(Protocol):
+    """One change. `describe` is a sentence; `apply` and `undo` may run more than once."""
+
+    def describe(self) -> str:
+        """Say what will be done."""
+
+    def apply(self, operations: Operations) -> None:
+        """Do it, or what is left of it."""
+
+    def undo(self, operations: Operations) -> None:
+        """Take it back, or what there is of it."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        """Return the commands that take it back, with the top level mounted on /mnt.
+
+        Only what decides which root boots: the next run clears away the rest.
+        """
+
+
+@dataclass(frozen=True)
+class KeepPaths:
+    """User data comes along: copied from a frozen image of the old root, so that nothing moves."""
+
+    root: str
+    spare: str
+    frozen: str
+    paths: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"Copy what must survive from the present root: {', '.join(self.paths)}."
+
+    def apply(self, operations: Operations) -> None:
+        operations.delete(self.frozen)
+        operations.snapshot(self.root, self.frozen, read_only=True)
+        for path in self.paths:
+            operations.copy(self.frozen, self.spare, path.lstrip("/"))
+        operations.delete(self.frozen)
+
+    def undo(self, operations: Operations) -> None:
+        operations.delete(self.frozen)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class CarrySubvolume:
+    """A nested subvolume is in no snapshot of its parent: its present state is carried over."""
+
+    root: str
+    spare: str
+    path: str
+
+    def describe(self) -> str:
+        return f"Carry over the nested subvolume /{self.path} as it is now."
+
+    def apply(self, operations: Operations) -> None:
+        operations.make_room(self.root, self.spare, self.path)
+        operations.snapshot(
+            join(self.root, self.path), join(self.spare, self.path), read_only=False
+        )
+
+    def undo(self, operations: Operations) -> None:
+        operations.delete(join(self.spare, self.path))
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class SealSubvolumes:
+    """What was read-only in the old root is read-only in the new one."""
+
+    spare: str
+    paths: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"Make read-only again: {in_words(self.paths)}."
+
+    def apply(self, operations: Operations) -> None:
+        for path in self.paths:
+            operations.set_read_only(join(self.spare, path), read_only=True)
+
+    def undo(self, operations: Operations) -> None:
+        # What is nested in a read-only subvolume could not be deleted.
+        for path in self.paths:
+            operations.set_read_only(join(self.spare, path), read_only=False)
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class MendFstab:
+    """The snapshot's fstab names the root subvolume as this machine does today; "" is none."""
+
+    spare: str
+    subvolume: str
+
+    def describe(self) -> str:
+        says = f"'subvol={self.subvolume}'" if self.subvolume else "no subvolume"
+        return f"Correct /etc/fstab in the new root: its line for / says {says}."
+
+    def apply(self, operations: Operations) -> None:
+        text = operations.read_file(self.spare, "etc/fstab")
+        mended = fstab.with_root_subvolume(text, self.subvolume or None)
+        if mended != text:
+            operations.write_file(self.spare, "etc/fstab", mended)
+
+    def undo(self, operations: Operations) -> None:
+        """Nothing to take back: the new root is deleted as a whole."""
+
+    def by_hand(self) -> tuple[str, ...]:
+        return ()
+
+
+def join(tree: str, path: str) -> str:
+    """Join two paths of the top level, either of which may be ""."""
+    return f"{tree}/{path}".strip("/")
+
+
+def mounted(path: str) -> str:
+    """Return a path of the top level on /mnt as one word of a shell.
+
+    Any user may name a subvolume; a command for root to copy must not obey that name.
+    """
+    full = f"/mnt/{path}"
+    if full.isprintable():
+        return shlex.quote(full)
+    return "$'" + "".join(f"\\x{byte:02x}" for byte in os.fsencode(full)) + "'"
+
+
+def in_words(paths: Sequence[str]) -> str:
+    """Return paths from a root as people read them."""
+    return ", ".join(names.grouped([f"/{path}" for path in paths]))
+
+
+def named(path: str) -> str:
+    """Return a path of the top level as people read it."""
+    return f"/{path}" if path else "the top level"

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Names of snapshots, and what a user may write for one."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from datetime import datetime, timedelta
+
+from ...errors import UsageError
+from ..formats.mountinfo import is_within_any
+from .snapshot import Snapshot
+
+SNAPSHOT_PREFIX = "yum_"
+REPLACED_PREFIX = "replaced_"
+NEW_ROOT_PREFIX = "root_"
+TRIAL_PREFIX = "try_"  # a writable copy of a snapshot, for its entry in the boot menu
+_FORMAT = "%Y%m%d%H%M%S"
+
+
+def free_name(prefix: str, now: datetime, taken: Container[str]) -> str:
+    """Return `prefix` and the local time `now` (aware) in seconds, the next free second if taken.
+
+    Local time as in 2010: the name shows what the clock on the wall showed.
+    """
+    moment = now
+    while (name := prefix + moment.strftime(_FORMAT)) in taken:
+        moment += timedelta(seconds=1)
+    return name
+
+
+def is_moment(text: str) -> bool:
+    """Whether this can be what follows the prefix in a name of ours."""
+    return len(text) == 14 and text.isascii() and text.isdigit()
+
+
+def trial_name(snapshot: str) -> str:
+    """Return the name of the writable copy of a snapshot."""
+    return TRIAL_PREFIX + snapshot.partition("_")[2]
+
+
+def grouped(paths: Sequence[str], most: int = 12) -> list[str]:
+    """Return paths for people to read: at most `most`, however many there are.
+
+    Where there are more, what lies inside another counts with that, and what shares a directory is
+    counted; so a service's hundred subvolumes are one line.
+    """
+    if len(paths) <= most:
+        return list(paths)
+    inside: dict[str, int] = {}
+    for path in sorted(paths):
+        if not is_within_any(path, inside):
+            inside[path] = 0
+    for path in set(paths) - set(inside):
+        above = path
+        while above not in inside:
+            above = above.rpartition("/")[0]
+        inside[above] += 1
+    beside: dict[str, list[str]] = {}
+    for path in inside:
+        beside.setdefault(path.rpartition("/")[0], []).append(path)
+    found = []
+    for directory, row in beside.items():
+        if directory and len(row) > 3:
+            found.append(f"{sum(inside[p] + 1 for p in row)} in {directory}")
+        else:
+            found += [f"{p} and {inside[p]} in it" if inside[p] else p for p in row]
+    more = len(found) - most
+    return found if more <= 0 else [*found[:most], f"{more} more places"]
+
+
+def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:
+    """Return the one snapshot that `reference` (ID, name, unique prefix, `latest`) means.
+
+    `snapshots` is in the order of age, oldest first; `latest` is none that was taken in a trial.
+    Raises UsageError where none or several fit.
+    """
+    present = [s for s in snapshots if s.exists]
+    if reference == "latest":
+        candidates = [s for s in present if not (s.is_replaced or s.of_trial)]
+        if not candidates:
+            raise UsageError("there is no snapshot yet", hint="'fs-rollback create' makes one.")
+        return candidates[-1]
+    exact = [s for s in snapshots if s.name == reference]
+    exact = exact or [s for s in present if str(s.id) == reference]
+    matches = exact or [s for s in snapshots if reference and s.name.startswith(reference)]
+    if not matches:
+        raise UsageError(f"no snapshot {reference!r}", hint="'fs-rollback list' shows all of them.")
+    if len(matches) > 1:
+        names = ", ".join(s.name for s in matches[:5])
+        more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
+        raise UsageError(
+            f"{reference!r} fits {len(matches)} snapshots: {names}{more}",
+            hint="Write one more character, or the ID.",
+        )
+    return matches[0]

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether this root came from ext4 and its conversion is not finished; the wing finishes it."""
+
+from __future__ import annotations
+
+import os
+
+from ...core.boot.conversion_state import (
+    NEW_FSTAB,
+    STATE_FILE,
+    ConversionStateError,
+    NewerConversionStateError,
+    Stage,
+    parse,
+)
+from ...errors import StoreError
+from ..linux import files
+from ..machine.host import Host
+
+_NEWER = "A newer fs-rollback has written it: update this one."
+
+
+def is_unfinished(host: Host) -> bool:
+    """Whether the machine has a conversion behind it whose last tasks wait.
+
+    Raises StoreError where that cannot be read.
+    """
+    text = files.read_in_tree(host.top_fd, STATE_FILE)
+    if text is None:
+        return False
+    try:
+        return is_behind(host, parse(text)[0])
+    except ConversionStateError as error:
+        raise unreadable(error) from error
+
+
+def is_behind(host: Host, stage: Stage) -> bool:
+    """Whether a machine that runs from btrfs has reached this stage with the conversion done."""
+    if stage is Stage.PREPARING:
+        return False
+    # By hand, as the rescue sheet says, nobody wrote down that it is done.
+    return stage is Stage.CONVERTED or not os.path.lexists(host.path(NEW_FSTAB))
+
+
+def unreadable(error: ConversionStateError, by_hand: str = "") -> StoreError:
+    """Return what says that the file cannot be read, and what to do then."""
+    hint = _NEWER if isinstance(error, NewerConversionStateError) else by_hand
+    return StoreError(f"/{STATE_FILE} cannot be read: {error}", hint=hint)

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Walks the links that decide the next boot: entry, kernel, command line, root, init, fstab."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Optional
+
+from ...core.boot import findings, judge
+from ...core.boot.entries import Bootable
+from ...core.boot.findings import Link
+from ...core.boot.layout import Kind, Layout, Statement, root_of
+from ...core.formats import cmdline, fstab
+from ...core.snapshots.snapshot import Subvolume
+from ...errors import Error, RefusedError, kernel_errors
+from ..linux import files, syscalls
+from ..loader import entries as loader_entries
+from ..loader.entries import Boot
+from ..machine import kernels
+from ..machine.host import Host
+from ..root import fstab_facts, root_lines
+
+_X86 = ("x86_64", "i386", "i486", "i586", "i686")
+_INITS = ("usr/lib/systemd/systemd", "sbin/init")
+
+
+class Walk(NamedTuple):
+    """What a walk stands on: how the root is found, what the loader reads, the root that boots.
+
+    `refusal` is why no rollback is possible here; `default` is the default entry, None where that
+    is unknown or another system's; `said` is what it says of the root, None where that is unknown
+    or another filesystem. `tree` is the open root of the next boot, `is_mounted` whether that is
+    the tree with all that is mounted in it.
+    """
+
+    host: Host
+    layout: Layout
+    refusal: Optional[RefusedError]
+    found: Boot
+    default: Optional[Bootable]
+    said: Optional[Statement]
+    root: Subvolume
+    tree: int
+    is_mounted: bool
+
+
+def links(host: Host) -> tuple[Link, ...]:
+    """Return the links that decide the next boot of a machine. Raises KernelError."""
+    with opened(host) as walk:
+        return deciding(walk)
+
+
+@contextmanager
+def opened(host: Host) -> Iterator[Walk]:
+    """Read what the walk starts from. Raises KernelError, never RefusedError."""
+    layout, refusal = _layout(host)
+    found = loader_entries.read(host, layout)
+    default = found.default
+    own = default if default is not None and not default.foreign else None
+    said = own.said if own is not None and own.ours else None
+    silent_id = host.default_id if refusal else layout.root.id
+    root = root_of(said, host.subvolumes, silent_id) if said else None
+    root = root or layout.root
+    is_mounted = root.id == host.root_id
+    with files.opened(host.root if is_mounted else host.path(root.path)) as tree:
+        yield Walk(host, layout, refusal, found, own, said, root, tree, is_mounted)
+
+
+def _layout(host: Host) -> tuple[Layout, Optional[RefusedError]]:
+    """Return how the root is found; where lines disagree, the present root and the refusal."""
+    try:
+        return root_lines.read_next_layout(host), None
+    except RefusedError as error:
+        root = next(s for s in host.subvolumes if s.id == host.root_id)
+        return Layout(Kind.NAMED if root.path else Kind.DEFAULT, root, ()), error
+
+
+def deciding(walk: Walk) -> tuple[Link, ...]:
+    """Return the links of chain.DECIDING, in the order of a boot. Raises KernelError."""
+    found: list[Link] = []
+    default = walk.default
+    if default is None:
+        found.append(_no_default(walk))
+    else:
+        found.append(findings.ok("default entry", f"{default.entry.file}: {default.entry.title}"))
+        found += _images(walk, default)
+        found.append(_command_line(walk, default))
+    root = _root(walk)
+    found.append(root)
+    if root.grade is findings.Grade.BROKEN:
+        return tuple(found)
+    found.append(_init(walk, default))
+    if default is not None:
+        found.append(_modules(walk, default))
+    return (*found, *_fstab(walk))
+
+
+def _no_default(walk: Walk) -> Link:
+    other = walk.found.default
+    if other is not None:
+        return findings.warning(
+            "default entry",
+            f"the default entry is another system's: {other.entry.file}",
+            "Right if that is what you want to boot; the links below are those of the root here."
+            " Choose its entry in the boot menu.",
+        )
+    if walk.found.bootables:
+        text = "which entry boots if nobody touches a key cannot be known"
+        return findings.warning(
+            "default entry", text, "Look at the boot menu; choose its entry there at the next boot."
+        )
+    return findings.warning(
+        "default entry",
+        "there are no boot entries to read: which kernel boots cannot be known",
+        "Make sure that the loader starts a kernel that the root has modules for.",
+    )
+
+
+def _images(walk: Walk, default: Bootable) -> Iterator[Link]:
+    place = walk.found.place_of(default)
+    entry = default.entry
+    if not entry.linux.startswith("/"):
+        yield findings.warning(
+            "kernel",
+            f"the entry names no kernel image that can be looked at: {entry.file}",
+            "Unified kernel images and other loaders' files are not looked into.",
+        )
+    else:
+        head = _head(place.base, entry.linux)
+        yield judge.kernel_image(entry.linux, head, x86=os.uname().machine in _X86)
+    initrds = [path for path in entry.files if path != entry.linux]
+    absent = [path for path in initrds if path in default.missing]
+    for path in absent:
+        yield findings.broken(
+            "initramfs",
+            f"a file of the default entry is missing or empty: {path}",
+            f"Make it again: dracut --force --kver {default.kernel or 'VERSION'}.",
+        )
+    if not initrds:
+        yield findings.warning(
+            "initramfs",
+            f"the default entry names none: {entry.file}",
+            "Right only where the kernel mounts the root by itself; otherwise: dracut --force.",
+        )
+    elif not absent:
+        yield findings.ok("initramfs", " ".join(initrds))
+
+
+def _head(base: str, path: str) -> Optional[bytes]:
+    """Return the first bytes of a file that a boot loader reads, None if there is none.
+
+    `base` is where the loader's paths begin; no symbolic link leads out of it.
+    """
+    with files.opened(base) as tree, kernel_errors("read", path):
+        try:
+            descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            return file.read(judge.HEAD_BYTES) if is_file else None
+
+
+def _command_line(walk: Walk, default: Bootable) -> Link:
+    entry, said = default.entry, walk.said
+    arguments = cmdline.root_arguments(entry.arguments)
+    spec = arguments.root
+    if said is not None:
+        silent_id = walk.host.default_id if walk.refusal else walk.layout.root.id
+        root = root_of(said, walk.host.subvolumes, silent_id)
+        return judge.command_line(said, root, arguments)
+    if not spec:
+        return findings.warning(
+            "command line",
+            f"it names no root, or only in variables of the loader: {entry.file}",
+            "Look at the options in the boot menu, or write root= into the entry.",
+        )
+    cure = f"Correct root= in {entry.file}; 'lsblk --fs' lists all devices."
+    if fstab_facts.has_device(walk.host, spec) is False:
+        return findings.broken(
+            "command line", f"the device of the root does not exist: {spec}", cure
+        )
+    if walk.host.identity.is_meant(spec) is None:
+        return findings.warning(
+            "command line",
+            f"whether it boots this filesystem cannot be told from here: root={spec}",
+            "'fs-rollback check' on the running machine can tell.",
+        )
+    return findings.warning("command line", f"it boots another filesystem: root={spec}", cure)
+
+
+def _root(walk: Walk) -> Link:
+    root = walk.root
+    place = f"/{root.path}" if root.path else "the top level"
+    back = "'fs-rollback list' shows what there is to go back to."
+    if root.read_only:
+        return findings.broken(
+            "root",
+            f"the root subvolume is read-only: {place} (ID {root.id})",
+            f"'btrfs property set {place} ro false' on the mounted top level, or roll back.",
+        )
+    for name in ("usr", "etc"):
+        if files.list_in_tree(walk.tree, name) is None:
+            return findings.broken(
+                "root", f"the root holds no system, /{name} is missing: {place}", back
+            )
+    runs = walk.host.is_running and root.id == walk.host.root_id
+    which = "the running root" if runs else "the root of the next boot"
+    return findings.ok("root", f"{place} (ID {root.id}), {which}")
+
+
+def _init(walk: Walk, default: Optional[Bootable]) -> Link:
+    options = cmdline.words(default.entry.arguments) if default is not None else []
+    given = [word[5:].lstrip("/") for word in options if word.startswith("init=")]
+    paths = given[-1:] or _INITS
+    for path in paths:
+        status = files.status_of(walk.tree, path)
+        if status and stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 and status.st_size:
+            return findings.ok("init", f"/{path}")
+    said = " or ".join("/" + path for path in paths)
+    if _is_elsewhere(walk, "/usr"):
+        return findings.warning(
+            "init", f"/usr is not mounted here: whether there is {said} cannot be known", _MOUNT_IT
+        )
+    return findings.broken(
+        "init",
+        f"no program starts the system: {said} is no executable file in the root",
+        "Reinstall systemd, or roll back: 'fs-rollback list'.",
+    )
+
+
+def _modules(walk: Walk, default: Bootable) -> Link:
+    kernel = default.kernel
+    if not kernel:
+        return findings.warning(
+            "modules",
+            f"which kernel the default entry starts cannot be known: {default.entry.file}",
+            "Choose a normal entry as the default, not one for rescue.",
+        )
+    directory = f"usr/lib/modules/{kernel}"
+    if files.list_in_tree(walk.tree, directory) is None:
+        if _is_elsewhere(walk, "/usr"):
+            text = f"/usr is not mounted here: whether there is /{directory} cannot be known"
+            return findings.warning("modules", text, _MOUNT_IT)
+        return findings.broken(
+            "modules",
+            f"the root has no modules for the kernel of the default entry: {kernel}",
+            "Choose another entry in the boot menu and as the default, or reinstall that kernel.",
+        )
+    if files.status_of(walk.tree, f"{directory}/modules.dep") is None:
+        return findings.warning(
+            "modules",
+            f"the kernel cannot find its modules, /{directory}/modules.dep is missing",
+            f"depmod {kernel}",
+        )
+    if kernels.lacks_btrfs(walk.tree, kernel):
+        return findings.broken(
+            "modules",
+            f"the kernel of the default entry has no btrfs, which the root is on: {kernel}",
+            "Choose another entry in the boot menu and as the default.",
+        )
+    return findings.ok("modules", f"/{directory}")
+
+
+_MOUNT_IT = "Mount it below the root and check again."
+
+
+def _is_elsewhere(walk: Walk, point: str) -> bool:
+    """Whether fstab mounts something at a place of the tree that is not mounted there now."""
+    if not any(e.point == point for e in root_lines.fstab_entries(walk.tree)):
+        return False
+    return files.device_of(walk.tree, point) in (None, os.fstat(walk.tree).st_dev)
+
+
+def _fstab(walk: Walk) -> Iterator[Link]:
+    entries = root_lines.fstab_entries(walk.tree)
+    odd = judge.fstab_root(fstab.root_entry(entries))
+    if odd is not None:
+        yield odd
+    for entry in entries:
+        try:
+            facts = fstab_facts.look(walk.host, walk.tree, entry)
+        except Error as error:
+            yield findings.warning("fstab", f"an entry cannot be looked at: {error}", error.hint)
+            continue
+        if facts is not None:
+            yield judge.fstab_entry(entry, facts)

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Carries out a plan, takes it back, and finishes or takes back what a crash cut off.
+
+What happened is read from the machine (steps look before they act); the journal only says which
+plan it was. One mechanism serves errors, signals, kills, power cuts and `undo`.
+"""
+
+from __future__ import annotations
+
+import enum
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Callable
+
+from ...core.rollback.journal import Pending, State
+from ...core.rollback.kernel_steps import ReturnModules, modules_of
+from ...core.rollback.nested_steps import RestoreSubvolume
+from ...core.rollback.operations import Operations
+from ...core.rollback.plan import Plan
+from ...core.rollback.root_steps import CreateRoot
+from ...core.rollback.steps import CarrySubvolume, SealSubvolumes, Step
+from ...errors import Error, UndoFailedError, kernel_errors
+from ..linux import durable, syscalls
+from ..store import journals
+from ..store.store import PENDING, Store
+
+# What these undo lies inside the new root.
+_INSIDE = (CarrySubvolume, RestoreSubvolume, SealSubvolumes)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Moment(enum.Enum):
+    """When an observer is called."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+Observer = Callable[[Moment, int, Step], None]
+
+
+def execute(store: Store, journal: Pending, operations: Operations, observe: Observer) -> None:
+    """Carry out the plan of `journal`; on any failure take back what was done, then raise.
+
+    Raises UndoFailedError if taking it back fails too, or what the failing step raised.
+    """
+    reached = -1
+    try:
+        # What is dirty gets its generation before the new root has its own: at the next boot all
+        # that is newer was written after it was copied (bring_over.py).
+        _sync(store)
+        journals.write(store, journal)
+        for reached in range(len(journal.plan.steps)):
+            step = journal.plan.steps[reached]
+            if reached == journal.plan.commit:
+                journal = journal._replace(generation=_generation(store))
+                journals.write(store, journal)
+            with signals_let_through():
+                observe(Moment.BEFORE, reached, step)
+                step.apply(operations)
+                observe(Moment.AFTER, reached, step)
+            if isinstance(step, CreateRoot):
+                uuid = operations.subvolume(step.spare)[1]
+                journal = journal._replace(plan=journal.plan.with_new_root(uuid))
+                journals.write(store, journal)
+        journals.write(store, journal._replace(state=State.COMMITTED))
+    except BaseException as error:
+        with signals_held_back():
+            take_back(store, journal.plan.steps[: reached + 1], operations, error)
+        raise
+
+
+def take_back(
+    store: Store, steps: Sequence[Step], operations: Operations, cause: BaseException | None = None
+) -> None:
+    """Undo the steps in reverse and remove the journal. Raises UndoFailedError."""
+    left = list(steps)
+    made = next((step for step in steps if isinstance(step, CreateRoot)), None)
+    try:
+        while left:
+            if not (isinstance(left[-1], _INSIDE) and made and _is_elsewhere(made, operations)):
+                left[-1].undo(operations)
+            left.pop()
+        # Removing the journal is durable at once, ahead of all that has not been synced: without
+        # this a power cut would bring back the new root, and nothing would know it for a leftover.
+        operations.sync()
+        durable.remove_durably(store.directory, PENDING)
+    except Error as error:
+        commands = [f"mount -o subvolid=5 {store.host.mount.source} /mnt"]
+        commands += [line for step in reversed(left) for line in step.by_hand()]
+        commands += ["umount /mnt", "fs-rollback status   # the next command clears away the rest"]
+        reason = f" after: {cause}" if cause is not None else ""
+        raise UndoFailedError(
+            f"taking the rollback back failed: {error}{reason}", commands=commands
+        ) from error
+    finally:
+        store.host.forget()
+
+
+def _is_elsewhere(made: CreateRoot, operations: Operations) -> bool:
+    """Whether what lies at the spare name, if anything does, is not the new root."""
+    found = operations.subvolume(made.spare)[1]
+    return not found or not made.is_ours(found, operations)
+
+
+def undo(store: Store, journal: Pending, operations: Operations) -> None:
+    """Take back a rollback that is done and waits for its reboot; `journal` is what was read.
+
+    Raises KernelError if nothing was touched, UndoFailedError if it could not be finished.
+    """
+    # From here on it is under way again: the next run finishes what a crash leaves.
+    journals.write(store, journal._replace(state=State.PREPARED))
+    take_back(store, journal.plan.steps, operations)
+
+
+def settle(store: Store, operations: Operations) -> str:
+    """Finish or take back a rollback that was cut off; returns what was done, "" if nothing.
+
+    Needs the lock. Before the commit it is taken back, after it it is finished.
+    """
+    journal = journals.read(store)
+    if journal is None or journal.state is State.COMMITTED:
+        return ""
+    plan = journal.plan
+    if plan.is_foreign(operations):
+        # Somebody repaired the machine by hand: nothing of this is ours to finish or take back.
+        journals.set_aside(store)
+        return (
+            f"a rollback was interrupted and repaired by hand; its journal is now {journals.STALE}"
+        )
+    if plan.commit_step.is_displaced(operations):
+        return ""  # pending/state.py says so, and what to do
+    with signals_held_back():
+        if not plan.commit_step.done(operations):
+            take_back(store, plan.steps, operations)
+            return "an interrupted rollback was taken back"
+        finish(store, plan, operations)
+        journals.write(store, journal._replace(state=State.COMMITTED))
+    lent = [s for s in plan.steps if isinstance(s, ReturnModules) and s.in_use(operations)]
+    stays = "".join(
+        f"; /{modules_of(step.kernel)} stays, no package has it: remove it after the next reboot"
+        for step in lent
+    )
+    return f"an interrupted rollback was finished{stays}"
+
+
+def finish(store: Store, plan: Plan, operations: Operations) -> None:
+    """Apply what comes after the commit; each step looks before it acts."""
+    for step in plan.steps[plan.commit + 1 :]:
+        step.apply(operations)
+    store.host.forget()
+
+
+def _sync(store: Store) -> None:
+    with kernel_errors("sync", store.host.mount.source):
+        syscalls.sync_filesystem(store.host.top_fd)
+
+
+def _generation(store: Store) -> int:
+    with kernel_errors("read the generation of", store.host.mount.source):
+        return syscalls.filesystem_generation(store.host.top_fd)
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """Let signals in only where a plan's step runs; what arrives elsewhere is forgotten.
+
+    Between the last step and the last word to the user an interruption would come too late to be
+    true: the machine is no longer as before.
+    """
+    with signals_held_back():
+        try:
+            yield
+        finally:
+            while signal.sigtimedwait(_SIGNALS, 0) is not None:
+                pass
+
+
+@contextmanager
+def signals_let_through() -> Iterator[None]:
+    """Let a signal interrupt what is done inside, wherever it was held back."""
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Let no signal interrupt what must be finished; it arrives afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the steps of a plan do, on a real filesystem. Paths are from the top level."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...core.snapshots.snapshot import STORE
+from ...errors import KernelError, kernel_errors
+from ..linux import btrfs, durable, files, process, removal, syscalls
+from ..loader import places, settings
+from ..machine import kernels
+from ..machine.host import Host
+from . import swap
+
+
+class Operations:
+    """core.rollback.operations.Operations on the filesystem of a host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def snapshot(self, source: str, destination: str, *, read_only: bool) -> None:
+        """Make a snapshot of a subvolume."""
+        # Parts of both paths may belong to users, who could put a link where a directory was.
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        with kernel_errors("open", f"/{source}"):
+            origin = syscalls.open_in_root(self._host.top_fd, source or ".", flags, follow=False)
+        try:
+            with self._parent("", destination) as place:
+                btrfs.create_snapshot(f"/proc/self/fd/{origin}", place, read_only=read_only)
+        finally:
+            os.close(origin)
+
+    def delete(self, path: str) -> None:
+        """Delete a subvolume and all that are nested in it; nothing to do if there is none."""
+        if btrfs.is_subvolume(self._path(path)):
+            btrfs.delete_subvolume(self._path(path), recursive=True)
+
+    def set_read_only(self, path: str, *, read_only: bool) -> None:
+        """Make a subvolume read-only or writable; nothing to do if there is none."""
+        if btrfs.is_subvolume(self._path(path)):
+            btrfs.set_read_only(self._path(path), read_only=read_only)
+
+    def subvolume(self, path: str) -> tuple[int, str]:
+        """Return ID and UUID of the subvolume at `path`, or (0, "") if there is none."""
+        full = self._path(path)
+        if not btrfs.is_subvolume(full):
+            return 0, ""
+        return btrfs.subvolume_id(full), btrfs.subvolume_uuid(full)
+
+    def origin(self, path: str) -> str:
+        """Return the UUID of what the subvolume at `path` is a snapshot of, "" if of nothing."""
+        if not btrfs.is_subvolume(self._path(path)):
+            return ""
+        parent = btrfs.btrfsutil_info(self._path(path)).parent_uuid.hex()
+        return parent if parent.strip("0") else ""
+
+    def locate(self, uuid: str) -> str | None:
+        """Return the path of the subvolume with this UUID, None if there is none."""
+        self._host.forget()
+        return next((s.path for s in self._host.subvolumes if s.uuid == uuid), None)
+
+    def exchange(self, one: str, other: str) -> None:
+        """Exchange two names in one atomic step."""
+        try:
+            syscalls.exchange(self._path(one), self._path(other))
+        except OSError as error:
+            raise KernelError(f"exchange /{one} and", f"/{other}", error) from error
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a subvolume a name that is free."""
+        try:
+            if os.path.lexists(self._path(new)):  # rename(2) would replace an empty directory
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            os.rename(self._path(old), self._path(new))
+        except OSError as error:
+            raise KernelError(f"rename /{old} to", f"/{new}", error) from error
+
+    def default_id(self) -> int:
+        """Return the ID of the default subvolume."""
+        return btrfs.default_subvolume(self._host.top)
+
+    def set_default(self, subvolume_id: int) -> None:
+        """Make a subvolume the default one."""
+        btrfs.set_default_subvolume(self._host.top, subvolume_id)
+
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+        try:
+            syscalls.sync_filesystem(self._host.top_fd)
+        except OSError as error:
+            raise KernelError("sync", self._host.mount.source, error) from error
+
+    def make_room(self, model: str, tree: str, path: str) -> None:
+        """Free the place `path` in `tree`; directories above it that it lacks are as in `model`."""
+        self._make_parents(model, tree, path)
+        with self._parent(tree, path) as place, kernel_errors("make room at", f"/{tree}/{path}"):
+            if os.path.lexists(place):
+                removal.remove(place)
+
+    def remove(self, tree: str, path: str) -> None:
+        """Remove what is at `path` in `tree`; nothing to do if there is none, nor a way to it."""
+        try:
+            with self._parent(tree, path, follow=True) as place, kernel_errors("remove", path):
+                if os.path.lexists(place):
+                    removal.remove(place)
+        except KernelError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+
+    def make_directory(self, model: str, tree: str, path: str) -> None:
+        """Put an empty directory in the place of a stand-in, with the mode and owner in `model`.
+
+        What else is at `path` in `tree` stays: a kept path has come to its place, for instance.
+        """
+        with self._parent(tree, path) as place:
+            if os.path.lexists(place) and not btrfs.is_stub(place):
+                return
+        self.make_room(model, tree, path)
+        self._make_like(model, tree, path)
+
+    def copy(self, source: str, tree: str, path: str) -> None:
+        """Replace what is at `path` in `tree` by a copy of what `source` has there.
+
+        Copies share their data with the original where the filesystem allows it (reflinks); a
+        file that does not (NOCOW) is copied plainly.
+        """
+        self.make_room(source, tree, path)
+        with self._parent(source, path) as origin, self._parent(tree, path) as place:
+            if not os.path.lexists(origin):
+                return
+            descriptors = [int(p.split("/")[4]) for p in (origin, place)]
+            process.run(
+                ("cp", "--archive", "--reflink=auto", "--no-target-directory", origin, place),
+                pass_fds=descriptors,
+            )
+
+    def renew_swap(self, tree: str, path: str) -> None:
+        """Make a swap file anew that the kernel would not use as it is."""
+        with self._parent(tree, path) as place, kernel_errors("make anew", f"/{tree}/{path}"):
+            swap.renew(place)
+
+    def read_file(self, tree: str, path: str) -> str:
+        """Return a text file of a tree, "" if there is none."""
+        with files.opened(self._path(tree)) as root:
+            return files.read_in_tree(root, path) or ""
+
+    def write_file(self, tree: str, path: str, text: str) -> None:
+        """Replace the text of a file, durable with the next sync; owner, mode, attributes stay.
+
+        In place, not by rename: the tree is one that nothing boots yet.
+        """
+        with files.opened(self._path(tree)) as root, kernel_errors("write", f"/{tree}/{path}"):
+            descriptor = syscalls.open_in_root(root, path, os.O_WRONLY | os.O_TRUNC, follow=False)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text.encode("utf-8", "surrogateescape"))
+                file.flush()
+                durable.leave_to_next_commit(file.fileno())
+
+    def write_record(self, name: str, text: str) -> None:
+        """Write a record into the store durably."""
+        with files.opened(self._path(STORE)) as directory:
+            durable.write_durably(directory, name + ".json", text)
+
+    def remove_record(self, name: str) -> None:
+        """Remove a record from the store; nothing to do if there is none."""
+        with files.opened(self._path(STORE)) as directory:
+            durable.remove_durably(directory, name + ".json")
+
+    def kernels(self, path: str) -> tuple[str, ...]:
+        """Return the kernel versions that have modules in the subvolume at `path`."""
+        with files.opened(self._path(path)) as tree:
+            return kernels.with_modules(tree)
+
+    def runs(self, path: str, kernel: str) -> bool:
+        """Whether the subvolume at `path` is the running root, and this its kernel."""
+        if not self._host.is_running or self.subvolume(path)[0] != self._host.root_id:
+            return False
+        return kernels.running() == kernel
+
+    def put_file(self, source: str, destination: str) -> None:
+        """Copy a file durably to where there is none; both as boot.py names them."""
+        origin, place = (places.path_of(self._host, where) for where in (source, destination))
+        if os.path.lexists(place) and os.lstat(place).st_size:
+            return
+        with kernel_errors("make", destination):
+            _make_directories(os.path.dirname(place))
+            mode = stat.S_IMODE(os.lstat(origin).st_mode)
+        with files.opened(os.path.dirname(place)) as directory:
+            name, data = os.path.basename(place), files.chunks(origin)
+            durable.replace(directory, name, data, mode=mode, for_loader=True)
+
+    def remove_copy(self, source: str, destination: str) -> None:
+        """Remove what `put_file` made; anything else there, or nothing, is left."""
+        origin, place = (places.path_of(self._host, where) for where in (source, destination))
+        if os.path.isfile(place) and files.are_equal(origin, place):
+            self.remove_file(destination)
+        self.remove_file(destination + durable.TEMPORARY)  # what a power cut left of a copy
+
+    def remove_file(self, where: str) -> None:
+        """Remove a file; nothing to do if there is none."""
+        directory, name = os.path.split(places.path_of(self._host, where))
+        if os.path.isdir(directory):
+            with files.opened(directory) as opened:
+                durable.remove_durably(opened, name)
+
+    def setting(self, file: str, key: str) -> str | None:
+        """Return what a boot loader is told by its default entry's `key`, None if nothing."""
+        return settings.setting_value(self._host, file, key)
+
+    def write_setting(self, file: str, key: str, value: str | None) -> None:
+        """Tell it something else, durably."""
+        settings.write_setting(self._host, file, key, value)
+
+    def _path(self, relative: str) -> str:
+        return self._host.path(relative)
+
+    @contextmanager
+    def _parent(self, tree: str, path: str, *, follow: bool = False) -> Iterator[str]:
+        """Give a path whose directory is pinned by a descriptor.
+
+        No link was followed to it or, with `follow`, none that leads out of the tree.
+        """
+        head, tail = os.path.split(path)
+        with files.opened(self._path(tree)) as root:
+            with kernel_errors("open", f"/{tree}/{head}"):
+                flags = os.O_RDONLY | os.O_DIRECTORY
+                directory = syscalls.open_in_root(root, head or ".", flags, follow=follow)
+            try:
+                yield f"/proc/self/fd/{directory}/{tail}"
+            finally:
+                os.close(directory)
+
+    def _make_parents(self, model: str, tree: str, path: str) -> None:
+        parts = path.split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            self._make_like(model, tree, "/".join(parts[:depth]))
+
+    def _make_like(self, model: str, tree: str, path: str) -> None:
+        """Make the directory `path` in `tree`, if it lacks it, as it is in `model`.
+
+        Where that has no such directory it is one that the owner of the one above may use.
+        """
+        with self._parent(tree, path) as place, kernel_errors("make", f"/{tree}/{path}"):
+            is_there = os.path.lexists(place)
+            if is_there and stat.S_ISDIR(os.lstat(place).st_mode) and not btrfs.is_stub(place):
+                return
+            if is_there:  # a stand-in; or a file, or a link, where there is a directory today
+                removal.remove(place)
+            os.mkdir(place, 0o700)
+            with files.opened(self._path(model)) as root:
+                like = files.status_of(root, path, follow=False)
+            if like is None or not stat.S_ISDIR(like.st_mode) or like.st_ino == btrfs.STUB_INODE:
+                above = os.stat(os.path.dirname(place))
+                os.chown(place, above.st_uid, above.st_gid, follow_symlinks=False)
+                os.chmod(place, 0o755)  # noqa: S103 - as the stand-in showed it
+                return
+            os.chown(place, like.st_uid, like.st_gid, follow_symlinks=False)
+            os.chmod(place, stat.S_IMODE(like.st_mode))
+            with self._parent(model, path) as original:
+                for name in os.listxattr(original, follow_symlinks=False):
+                    value = os.getxattr(original, name, follow_symlinks=False)
+                    os.setxattr(place, name, value, follow_symlinks=False)
+
+
+def _make_directories(path: str) -> None:
+    """Make the directories of a path that are not there, with the mode of the one above them."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    _make_directories(above)
+    os.mkdir(path, stat.S_IMODE(os.stat(above).st_mode) & 0o777)

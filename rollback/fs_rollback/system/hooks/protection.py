@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Decides for every package manager alike: a snapshot, none, or no transaction at all."""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple
+
+from ...core.snapshots.record import Transaction
+from ...errors import Error, KernelError, RefusedError
+from ..linux import files
+from ..linux.process import Say
+from ..machine import configuration, unprotected
+from ..packages import dnf4_state
+from . import transaction
+
+
+class Protection(NamedTuple):
+    """What a plugin does now: stop with a sentence, or go on, with these lines for people.
+
+    `stop` is "" where the transaction may run. `line` is the one that is printed for each
+    transaction, `warnings` is what somebody has to know even where that is not wanted, `debug` is
+    for logs that nobody reads without a reason.
+    """
+
+    taken: transaction.Taken | None = None
+    stop: str = ""
+    line: str = ""
+    warnings: tuple[str, ...] = ()
+    debug: str = ""
+
+
+def protect(
+    describe: Callable[[], Transaction | None], way_out: str, said: Say, *, reads_switch: bool
+) -> Protection:
+    """Take the snapshot before a transaction.
+
+    `describe` is asked only where one is taken, and returns None for what changes no package;
+    `way_out` is a sentence on how this transaction can run without a snapshot; `said` is told for
+    whom this waits. `reads_switch` is true for whoever does not read the switch of fs-snapshot by
+    itself, as dnf 4 does. Raises nothing: whatever goes wrong decides about the transaction, as
+    `on_failure` has it. A refusal stops it whatever that says.
+    """
+    config, broken = configuration.usable()
+    try:
+        reason = unprotected.unprotected() or (_switched_off() if reads_switch else None)
+        if reason is not None:
+            return _without(reason)
+        if broken is not None:
+            raise broken
+        wanted = describe()
+        if wanted is None:
+            return Protection()
+        result = transaction.before(wanted, config=config, said=said)
+        if isinstance(result, unprotected.Unprotected):
+            return _without(result)
+    except RefusedError as error:
+        return Protection(stop=_sentence(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it decides about the transaction
+        if config.on_failure == "abort":
+            return Protection(stop=f"{_sentence(error)} {way_out}")
+        return Protection(
+            warnings=(f"{_sentence(error)} The transaction goes on without a way back.",)
+        )
+    return Protection(
+        taken=result,
+        line=f"snapshotting /: {result.path}",
+        warnings=(*result.warnings, *result.menu.problems),
+    )
+
+
+def _switched_off() -> unprotected.Unprotected | None:
+    try:
+        with files.opened("/") as tree:
+            off = dnf4_state.switched_off(tree)
+    except KernelError:
+        return None  # what cannot be read switches nothing off
+    return unprotected.Unprotected(off.problem, True) if off is not None else None
+
+
+def _without(reason: unprotected.Unprotected) -> Protection:
+    if reason.quiet:
+        return Protection(debug=reason.reason)
+    return Protection(warnings=(reason.reason,))
+
+
+def _sentence(error: Exception) -> str:
+    return error.line if isinstance(error, Error) else f"{error}."

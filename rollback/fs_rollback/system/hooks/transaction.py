@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What happens around a package transaction; the plugins for dnf 4 and dnf 5 both call this."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from datetime import datetime
+
+from ...config import Config
+from ...core.snapshots.record import Kind, Outcome, Record, Transaction
+from ...core.snapshots.snapshot import STORE
+from ...errors import Error, KernelError, StoreError, UnsupportedRootError
+from ..linux.process import Say
+from ..machine import host
+from ..machine.host import Host
+from ..machine.unprotected import Unprotected, unprotected
+from ..packages import settle_records
+from ..root import trial
+from ..snapshots import make_room, menu, take_and_delete
+from ..snapshots.menu import Menu
+from ..store import store
+from ..store.store import Store
+
+_DEFAULTS = Config()
+
+
+class Taken:
+    """The snapshot that protects a transaction.
+
+    `menu` is what became of its entry in the boot menu, `warnings` is what `check_before` found and
+    the administrator wants only said, and what was noticed of an earlier rollback. It holds the
+    store's lock until `after` or `release`, or until nobody has it any more, at the end of the
+    process at the latest: a rollback in between would leave the transaction in the root that it has
+    just set aside.
+    """
+
+    # Not a dataclass: what makes one takes a third of the time that a plugin has to load.
+
+    def __init__(
+        self, record: Record, store: Store, held: ExitStack, config: Config, menu: Menu
+    ) -> None:
+        self.record = record
+        self.store = store
+        self.menu = menu
+        self.config = config
+        self.warnings: tuple[str, ...] = ()
+        self.held = held
+        # Where dnf never comes to its last hook, the end of its Base or of the process does it.
+        self._end = weakref.finalize(self, held.close)
+
+    @property
+    def machine(self) -> Host:
+        """The machine that it is of."""
+        return self.store.host
+
+    @property
+    def path(self) -> str:
+        """The path of the snapshot as people read it."""
+        return f"/{STORE}/{self.record.name}"
+
+    def leave(self) -> None:
+        """Have the lock outlive this process, in a child of it that is made after this.
+
+        It is one lock for both (flock(2)), and whoever gives it back does so for the other: here
+        nothing of it may end, not even as garbage.
+        """
+        self._end.detach()
+        _left.append(self)
+
+    def release(self) -> None:
+        """Give the lock back where `after` is never called; its end is settled by the next run."""
+        with suppress(Error, OSError):
+            self.held.close()
+
+
+_left: list[Taken] = []
+
+
+def before(
+    transaction: Transaction, root: str = "/", config: Config = _DEFAULTS, said: Say = str
+) -> Taken | Unprotected:
+    """Take the snapshot before a transaction, and hold the store until `after`.
+
+    Where another process has the store `said` is told for whom this waits.
+
+    The newest snapshots get their entries in the boot menu: if the machine does not come up after
+    this transaction, or loses its power in it, the way back is there.
+
+    Raises RefusedError while a rollback waits for its reboot, and Error where the snapshot
+    fails, or where `check_before` finds that this machine would not boot: the transaction should
+    not run then.
+    """
+    reason = unprotected(root)
+    if reason is not None:
+        return reason
+    with ExitStack() as stack:
+        try:
+            machine = stack.enter_context(host.opened(root))
+        except UnsupportedRootError as error:
+            return Unprotected(str(error), True)
+        unsupported = machine.unsupported()
+        if unsupported:
+            return Unprotected(f"no snapshot: {unsupported}", False)
+        found = stack.enter_context(store.opened(machine, create=True))
+        if found is None:
+            raise StoreError(f"/{STORE} vanished while it was opened")
+        stack.enter_context(found.locked(said))
+        warnings = _settle(machine, found)
+        warnings += _check(machine, config) if config.check_before else ()
+        with make_room.advising(machine, found, lambda: config.policy):
+            warnings += _look_back(machine, found)
+            now = datetime.now().astimezone()
+            record = take_and_delete.take(machine, found, Kind.PRE, now, transaction=transaction)
+        if record.trial:  # the menu is the own root's
+            updated, warnings = Menu(), (trial.before_changes(machine), *warnings)
+        else:
+            updated = menu.update(machine, found, config.boot_entries)
+        taken = Taken(record, found, stack.pop_all(), config, updated)
+        taken.warnings = warnings
+        return taken
+
+
+def _check(machine: Host, config: Config) -> tuple[str, ...]:
+    """Return what is broken in the chain of the next boot, in words.
+
+    Raises Error with the first of it unless `on_failure` is "warn".
+    """
+    from ...core.boot.findings import Grade
+    from ..check import next_boot
+
+    broken = [link for link in next_boot.links(machine) if link.grade is Grade.BROKEN]
+    if broken and config.on_failure == "abort":
+        raise Error(
+            f"this machine would not boot: {broken[0].name}: {broken[0].text}",
+            hint=f"{broken[0].advice} 'fs-rollback check' tells all.",
+        )
+    return tuple(f"this machine would not boot: {b.name}: {b.text}. {b.advice}" for b in broken)
+
+
+def _settle(machine: Host, found: Store) -> tuple[str, ...]:
+    """Settle a rollback whose reboot has happened; return what somebody has to know of it.
+
+    Raises RefusedError while a rollback waits for its reboot.
+    """
+    if not found.has_journal():
+        return ()
+    from ..pending import settle, state
+
+    waiting, said = settle.settle_in_passing(machine, found)
+    state.refuse_while_waiting(machine, waiting)
+    return said
+
+
+def _look_back(machine: Host, found: Store) -> tuple[str, ...]:
+    """Settle what earlier transactions left; return what is to be said of the last one."""
+    found.tidy()  # what cannot be removed is said by the next command
+    outcomes = found.outcomes()
+    if Outcome.PENDING in outcomes:
+        with suppress(KernelError):  # what is not settled now is settled by the next run
+            for settled in settle_records.settle(machine, found.load()):
+                found.write(settled)
+    if outcomes.isdisjoint((Outcome.PENDING, Outcome.INTERRUPTED)):
+        return ()
+    from ..packages import interrupted
+
+    last = interrupted.find(machine, found.load())
+    return (interrupted.sentence(last, str(last.id)),) if last is not None else ()
+
+
+def after(taken: Taken, outcome: Outcome, history_id: int | None) -> list[str]:
+    """Record how the transaction ended, take the post snapshot if wanted, prune.
+
+    Returns what went wrong in words: nothing here may fail a transaction that has run.
+    """
+    problems: list[str] = []
+    machine, config = taken.machine, taken.config
+    with taken.held:
+        try:
+            machine.forget()
+            _finish(taken, outcome, history_id, problems)
+            if not taken.record.trial and (config.post_snapshot or not taken.menu.is_whole()):
+                problems += menu.update(machine, taken.store, config.boot_entries).problems
+        except (Error, OSError) as error:
+            problems.append(str(error))
+    return problems
+
+
+def _finish(taken: Taken, outcome: Outcome, history_id: int | None, problems: list[str]) -> None:
+    machine, found = taken.machine, taken.store
+    if taken.record.transaction is None:
+        return
+    end = taken.record.transaction._replace(outcome=outcome, history_id=history_id)
+    # If a crash loses this, the next run learns it from dnf's history.
+    found.write(taken.record._replace(transaction=end), durable=False)
+    if outcome is not Outcome.DONE:
+        return
+    if taken.config.post_snapshot:
+        now = datetime.now().astimezone()
+        found.write(take_and_delete.take(machine, found, Kind.POST, now, transaction=end))
+    problems += prune(taken)
+
+
+def prune(taken: Taken) -> list[str]:
+    """Delete the snapshots that retention no longer keeps; return what went wrong, in words.
+
+    In a trial nothing goes: that is for the own root to say.
+    """
+    if taken.record.trial:
+        return []
+    now = datetime.now().astimezone()
+    verdicts = take_and_delete.judge(taken.machine, taken.store, taken.config.policy, now)
+    # Reclaiming an old root in the top level unlinks every file of a system: not inside dnf.
+    verdicts = tuple(v for v in verdicts if not v.snapshot.is_top_level)
+    return [str(error) for _, error in take_and_delete.prune(taken.machine, taken.store, verdicts)]
+
+
+def requested_by(environment: dict[str, str]) -> str:
+    """Return who asked for this: the login behind sudo and su, as the kernel's audit knows it."""
+    import pwd
+
+    number = _login_uid()
+    if number is None and environment.get("SUDO_USER"):
+        return environment["SUDO_USER"]
+    uid = os.getuid() if number is None else number
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _login_uid() -> int | None:
+    """Return /proc/self/loginuid, None where nobody has logged in (4294967295)."""
+    try:
+        with open("/proc/self/loginuid", encoding="ascii") as file:
+            number = int(file.read())
+    except (OSError, ValueError):
+        return None
+    return None if number == 0xFFFFFFFF else number
+
+
+def command_line(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return a command line fit for a record: the program's name without its directory."""
+    return (os.path.basename(arguments[0]), *arguments[1:]) if arguments else ()

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Subvolumes through libbtrfsutil, as functions that raise KernelError with path and reason.
+
+The Python names are the old ones, which versions 6.2 to 7 all have.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+import btrfsutil
+
+from ...core.snapshots.snapshot import TOP_LEVEL_ID, Subvolume
+from ...errors import KernelError, kernel_errors
+from . import syscalls, tree_search
+
+_LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is made
+SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
+_READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_FS_COMPR_FL, _FS_NOCOW_FL = 0x4, 0x800000  # linux/fs.h
+_DIR_INDEX_KEY, _ROOT_ITEM_KEY = 96, 132  # linux/btrfs_tree.h
+STUB_INODE = 2  # BTRFS_EMPTY_SUBVOL_DIR_OBJECTID: where a snapshot has no nested subvolume
+
+
+def is_subvolume(path: str) -> bool:
+    """Whether `path` is the root of a btrfs subvolume; False on any other filesystem."""
+    try:
+        return bool(btrfsutil.is_subvolume(path))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return False
+        raise KernelError("look at", path, error) from error
+
+
+def subvolume_id(path: str) -> int:
+    """Return the ID of the subvolume that `path` (a file, a directory) lies in."""
+    with kernel_errors("find the subvolume of", path):
+        return int(btrfsutil.subvolume_id(path))
+
+
+def subvolume_uuid(path: str) -> str:
+    """Return the UUID of the subvolume at `path` as 32 hexadecimal digits."""
+    with kernel_errors("read the subvolume", path):
+        return str(btrfsutil.subvolume_info(path).uuid.hex())
+
+
+def subvolume_path(path: str) -> str:
+    """Return the path from the top level of the subvolume at `path`, "" for the top level."""
+    with kernel_errors("find the subvolume of", path):
+        return str(btrfsutil.subvolume_path(path))
+
+
+def subvolumes(top: str) -> tuple[Subvolume, ...]:
+    """Return all subvolumes of the filesystem whose top level is at `top`, that one included.
+
+    Left out is what lies so deep that no path leads there (PATH_MAX): any user can make such a
+    subvolume, and nobody may be kept from a rollback by it.
+    """
+    found = [_subvolume("", btrfsutil_info(top))]
+    with (
+        kernel_errors("list the subvolumes of", top),
+        btrfsutil.SubvolumeIterator(top, TOP_LEVEL_ID, info=True) as iterator,
+    ):
+        while True:
+            try:
+                path, info = next(iterator)
+            except StopIteration:
+                return tuple(found)
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                continue  # the iterator goes on behind it
+            if len(os.fsencode(path)) < _LONGEST_PATH:
+                found.append(_subvolume(path, info))
+
+
+def btrfsutil_info(path: str) -> btrfsutil.SubvolumeInfo:
+    """Return what the kernel knows of the subvolume at `path`."""
+    with kernel_errors("read the subvolume", path):
+        return btrfsutil.subvolume_info(path)
+
+
+def _subvolume(path: str, info: btrfsutil.SubvolumeInfo) -> Subvolume:
+    return Subvolume(
+        id=info.id,
+        path=path,
+        uuid=info.uuid.hex(),
+        parent_id=info.parent_id,
+        parent_uuid=info.parent_uuid.hex(),
+        read_only=bool(info.flags & _READ_ONLY),
+        created=datetime.fromtimestamp(int(info.otime), timezone.utc),
+        born=info.otransid,
+    )
+
+
+def nested(path: str) -> tuple[str, ...]:
+    """Return where in the subvolume at `path` others lie, not those inside them: paths in it."""
+    found: list[str] = []
+    with (
+        kernel_errors("list the subvolumes in", path),
+        btrfsutil.SubvolumeIterator(path, btrfsutil.subvolume_id(path)) as iterator,
+    ):
+        while True:
+            try:
+                below, _ = next(iterator)
+            except StopIteration:
+                break
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                continue
+            # What lies in another one follows that.
+            if not found or not below.startswith(f"{found[-1]}/"):
+                found.append(below)
+    return tuple(sorted(found))
+
+
+def stand_ins(tree: int) -> tuple[str, ...]:
+    """Return where a snapshot of `tree` (an open subvolume) has empty stand-ins: paths in it.
+
+    Those are all entries that lead to another subvolume, which is no part of a snapshot, and those
+    that have led nowhere since `tree` was made by a snapshot itself. A path that is too long to be
+    told is left out. The whole tree is read: a second for some 200 000 files that are in memory.
+    What is not on the disk yet does not show. Raises KernelError.
+    """
+    with kernel_errors("look for subvolumes in", "the snapshot"):
+        return tuple(sorted(_subvolume_entries(tree)))
+
+
+def _subvolume_entries(tree: int) -> Iterator[str]:
+    for inode, kind, answer, place in tree_search.tree_items(tree, 0):
+        # struct btrfs_dir_item: a key, whose type is at offset 8, names what the entry leads to.
+        if kind == _DIR_INDEX_KEY and answer[place + 8] == _ROOT_ITEM_KEY:
+            length = struct.unpack_from("<H", answer, place + 27)[0]
+            name = os.fsdecode(bytes(answer[place + 30 : place + 30 + length]))
+            above = [""] if inode == SUBVOLUME_INODE else tree_search.inode_paths(tree, inode)
+            yield from (os.path.join(directory, name) for directory in above or ())
+
+
+def create_snapshot(source: str, destination: str, *, read_only: bool) -> None:
+    """Make a snapshot. The ioctl commits the filesystem: what it returns from is on disk."""
+    with kernel_errors("make the snapshot", destination):
+        btrfsutil.create_snapshot(source, destination, read_only=read_only)
+
+
+def create_subvolume(path: str) -> None:
+    """Make an empty subvolume."""
+    with kernel_errors("make the subvolume", path):
+        btrfsutil.create_subvolume(path)
+
+
+def set_read_only(path: str, *, read_only: bool) -> None:
+    """Change the read-only flag of a subvolume."""
+    with kernel_errors("change the read-only flag of", path):
+        btrfsutil.set_subvolume_read_only(path, read_only)
+
+
+def delete_subvolume(path: str, *, recursive: bool) -> None:
+    """Delete a subvolume, with the nested ones if `recursive`."""
+    with kernel_errors("delete the subvolume", path):
+        try:
+            btrfsutil.delete_subvolume(path, recursive=recursive)
+        except OSError as error:
+            if not (recursive and error.errno in (errno.EROFS, errno.EPERM)):
+                raise
+            # What is nested in a read-only subvolume cannot be taken out of it, and a subvolume
+            # whose directory is immutable (chattr(1)) cannot go.
+            _make_writable(path)
+            syscalls.unprotect(path)
+            btrfsutil.delete_subvolume(path, recursive=True)
+
+
+def _make_writable(path: str) -> None:
+    """Clear the read-only flag of a subvolume and of all that are nested in it. Raises OSError."""
+    with btrfsutil.SubvolumeIterator(path, btrfsutil.subvolume_id(path), info=True) as iterator:
+        nested = [name for name, info in iterator if info.flags & _READ_ONLY]
+    for name in ("", *nested):
+        btrfsutil.set_subvolume_read_only(os.path.join(path, name), False)
+
+
+def default_subvolume(top: str) -> int:
+    """Return the ID of the default subvolume."""
+    with kernel_errors("read the default subvolume of", top):
+        return int(btrfsutil.get_default_subvolume(top))
+
+
+def set_default_subvolume(top: str, subvolume: int) -> None:
+    """Make the subvolume with this ID the default."""
+    with kernel_errors("set the default subvolume of", top):
+        btrfsutil.set_default_subvolume(top, subvolume)
+
+
+def is_nocow(descriptor: int) -> bool:
+    """Whether the data of an open file is overwritten in place, chattr(1) +C. Raises OSError."""
+    answer = array.array("i", [0, 0])
+    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, answer)
+    return bool(answer[0] & _FS_NOCOW_FL)
+
+
+def make_nocow(descriptor: int) -> None:
+    """Make an empty file one whose data is overwritten in place, uncompressed. Raises OSError."""
+    flags = array.array("i", [0, 0])
+    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, flags)
+    flags[0] = flags[0] & ~_FS_COMPR_FL | _FS_NOCOW_FL
+    fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, flags)
+
+
+def is_stub(path: str) -> bool:
+    """Whether `path` is the empty stand-in of a nested subvolume."""
+    try:
+        return os.lstat(path).st_ino == STUB_INODE
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise KernelError("look at", path, error) from error

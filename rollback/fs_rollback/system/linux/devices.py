@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which block device somebody means, and what blkid(8) says is on it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+
+from ...errors import (
+    Error,
+    ProcessError,
+    RefusedError,
+    UnsupportedRootError,
+    UsageError,
+    kernel_errors,
+)
+from . import process
+
+# The tags of mount(8), and the names of udev's folders of links: /dev/disk/by-NAME/VALUE.
+_LINKS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
+_LINK = re.compile(rf"/dev/disk/by-({'|'.join(_LINKS.values())})/([^/]+)")
+# How udev(7) writes what may not stand in the name of a link.
+_CODED = re.compile(r"\\x([0-9a-f]{2})")
+_TO_CODE = re.compile(rb"[^0-9A-Za-z#+\-.:=@_\x80-\xff]")
+# How to get at what is inside, by blkid's TYPE.
+_CONTAINERS = {
+    "crypto_LUKS": "Open it first: cryptsetup open {} NAME, then --device /dev/mapper/NAME.",
+    "LVM2_member": "Activate it first: vgchange --activate y, then --device /dev/VG/LV.",
+    "linux_raid_member": "Assemble it first: mdadm --assemble --scan, then --device /dev/md/NAME.",
+}
+_INSTEAD_OF_EXT4 = {
+    "btrfs": "There is nothing to convert; 'fs-rollback status --device' works on it.",
+    "ext2": "Only ext4 can be converted; tune2fs(8) tells how ext2 becomes ext4.",
+    "ext3": "Only ext4 can be converted; tune2fs(8) tells how ext3 becomes ext4.",
+    "xfs": "Only ext4 can be converted; move the system to a new btrfs another way.",
+}
+
+
+def find(given: str) -> str:
+    """Return the block device that a path or a tag means.
+
+    Raises UsageError if there is none, RefusedError if a tag fits several filesystems.
+    """
+    spec = as_tag(given)
+    if is_tag(spec):
+        return _find_tag(spec)
+    try:
+        is_block = stat.S_ISBLK(os.stat(spec).st_mode)
+    except OSError as error:
+        raise UsageError(
+            f"there is no device {given}", hint="'lsblk --fs' lists all devices."
+        ) from error
+    if not is_block:
+        raise UsageError(
+            f"{given} is not a block device",
+            hint="An image becomes one with 'losetup --find --show --partscan FILE'.",
+        )
+    return spec
+
+
+def _find_tag(tag: str) -> str:
+    # Not from blkid's cache, which may tell of disks that were taken out.
+    devices = (_blkid("-c", os.devnull, "-t", tag, "-o", "device") or "").split()
+    if not devices:
+        raise UsageError(f"there is no device with {tag}", hint="'lsblk --fs' lists all devices.")
+    if len(devices) > 1 and not _are_one_filesystem([probe(device) for device in devices]):
+        raise RefusedError(
+            f"several devices have {tag}: {', '.join(devices)}",
+            hint="Detach the one that is not meant, or mount all by hand and use --root.",
+        )
+    return devices[0]
+
+
+def _are_one_filesystem(found: Sequence[dict[str, str]]) -> bool:
+    """Whether devices are those of one btrfs, and no copies: each has a UUID_SUB of its own."""
+    kinds = {(one.get("TYPE"), one.get("UUID")) for one in found}
+    parts = {one.get("UUID_SUB") for one in found}
+    return len(kinds) == 1 and len(parts) == len(found) and found[0].get("TYPE") == "btrfs"
+
+
+def as_tag(spec: str) -> str:
+    """Return a specification without quotation marks, and udev's links as the tags they are of."""
+    link = _LINK.fullmatch(spec)
+    if link is not None:
+        return f"{link[1].upper()}={_decoded(link[2])}"
+    tag, separator, value = spec.partition("=")
+    return tag + separator + value.strip("\"'") if separator and not tag.startswith("/") else spec
+
+
+def is_tag(spec: str) -> bool:
+    """Whether a specification of as_tag() is a tag that names a device."""
+    return spec.partition("=")[0] in _LINKS and "=" in spec
+
+
+def link_of(tag: str) -> str:
+    """Return the link that udev(7) makes for a tag."""
+    kind, _, value = tag.partition("=")
+    if kind in ("UUID", "PARTUUID"):
+        value = value.lower()
+    coded = _TO_CODE.sub(lambda match: b"\\x%02x" % match[0][0], os.fsencode(value))
+    return f"/dev/disk/by-{_LINKS[kind]}/{os.fsdecode(coded)}"
+
+
+def _decoded(name: str) -> str:
+    raw = _CODED.sub(lambda match: chr(int(match[1], 16)), name)
+    return os.fsdecode(raw.encode("utf-8", "surrogateescape"))
+
+
+def _blkid(*arguments: str) -> str | None:
+    """Return what blkid(8) prints, None where it finds nothing. Raises ProcessError without it."""
+    try:
+        return process.run(["blkid", *arguments])
+    except ProcessError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        return None
+
+
+def number_of(device: str) -> str:
+    """Return "MAJOR:MINOR" of a block device. Raises OSError."""
+    number = os.stat(device).st_rdev
+    return f"{os.major(number)}:{os.minor(number)}"
+
+
+def of_number(number: str) -> str:
+    """Return the path of the block device "MAJOR:MINOR". Raises KernelError."""
+    path = f"/sys/dev/block/{number}/uevent"
+    with kernel_errors("read", path), open(path, encoding="utf-8") as file:
+        names = [line[8:].strip() for line in file if line.startswith("DEVNAME=")]
+    return f"/dev/{names[0]}" if names else f"/dev/block/{number}"
+
+
+def is_read_only(number: str) -> bool:
+    """Whether the block device "MAJOR:MINOR" takes no writes; False where there is none."""
+    try:
+        with open(f"/sys/dev/block/{number}/ro", encoding="utf-8") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def probe(device: str) -> dict[str, str]:
+    """Return what a device holds: TYPE, UUID, PTTYPE and more, as blkid(8) names it."""
+    lines = (_blkid("-p", "-o", "export", device) or "").splitlines()
+    return {key: value for key, _, value in (line.partition("=") for line in lines)}
+
+
+def btrfs_uuid(device: str) -> str:
+    """Return the UUID of the btrfs on a device. Raises UnsupportedRootError for anything else."""
+    found = probe(device)
+    kind = found.get("TYPE", "")
+    if kind == "btrfs":
+        return found["UUID"]
+    raise other_than("btrfs", device, found)
+
+
+def is_btrfs(spec: str, uuid: str) -> bool:
+    """Whether a path or a tag means a device of that btrfs; False where it means none there is."""
+    try:
+        return btrfs_uuid(find(spec)).lower() == uuid.lower()
+    except Error:
+        return False
+
+
+def other_than(wanted: str, device: str, found: dict[str, str]) -> UnsupportedRootError:
+    """Return what to say of a device that holds another thing; `found` is what probe() says."""
+    kind, hint = found.get("TYPE", ""), "'lsblk --fs' lists all devices and what is on them."
+    said = "holds nothing that blkid(8) recognizes"
+    if kind:
+        said = f"is {kind}, not {wanted}"
+        hint = _CONTAINERS.get(kind, hint).format(device)
+    elif "PTTYPE" in found:
+        said = f"is a disk with partitions, not {wanted}"
+    if wanted == "ext4":
+        hint = _INSTEAD_OF_EXT4.get(kind, hint)
+    return UnsupportedRootError(f"{device} {said}", hint=hint)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files: written durably, and read in a tree without following a link out of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from ...errors import KernelError, kernel_errors
+from . import syscalls
+
+_READ_LIMIT_BYTES = 16 << 20
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Open a directory for the calls that take a descriptor. Raises KernelError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError("open", path, error) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_in_tree(tree: int, path: str) -> str | None:
+    """Return a text file of the tree, None if there is none.
+
+    No symbolic link leads out of the tree: it is resolved as if the tree were /. Bytes that are
+    not UTF-8 come as surrogates. Raises KernelError on anything but absence.
+    """
+    try:
+        file = _open_regular(tree, path, follow=True)
+        if file is None:
+            return None
+        with file:
+            return file.read(_READ_LIMIT_BYTES).decode("utf-8", "surrogateescape")
+    except OSError as error:
+        # A link in a circle leads to nothing, as a dangling one does.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise KernelError("read", path, error) from error
+
+
+def read_entry(directory: int, name: str) -> str | None:
+    """Return a text file of an open directory; None if there is none, or anything but a file.
+
+    Made for the store, where thousands are read. Raises UnicodeError, and KernelError.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            return os.read(descriptor, min(status.st_size, _READ_LIMIT_BYTES)).decode()
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            return None
+        raise KernelError("read", name, error) from error
+
+
+def _open_regular(tree: int, path: str, *, follow: bool) -> BinaryIO | None:
+    """Open a file of the tree; None if it is anything but a regular one. Raises OSError."""
+    flags = os.O_RDONLY | os.O_NONBLOCK
+    descriptor = syscalls.open_in_root(tree, path, flags, follow=follow)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(tree: int, path: str, most: int) -> bytes:
+    """Return what a regular file of the tree begins with, b"" if there is none.
+
+    Raises KernelError on anything but absence.
+    """
+    with kernel_errors("read", path):
+        try:
+            file = _open_regular(tree, path, follow=True)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return b""
+            raise
+        if file is None:
+            return b""
+        with file:
+            return file.read(most)
+
+
+def list_in_tree(tree: int, path: str) -> list[str] | None:
+    """Return the names in a directory of the tree, sorted; None if there is no such directory."""
+    try:
+        descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise KernelError("list", path, error) from error
+    try:
+        return sorted(os.listdir(descriptor))
+    except OSError as error:
+        raise KernelError("list", path, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def device_of(tree: int, path: str) -> int | None:
+    """Return st_dev of a path in the tree, None if there is none: each subvolume has its own."""
+    status = status_of(tree, path)
+    return status.st_dev if status else None
+
+
+def inode_of(tree: int, path: str) -> int | None:
+    """Return st_ino of a path in the tree, None if there is none or a symbolic link is on it."""
+    status = status_of(tree, path, follow=False)
+    return status.st_ino if status else None
+
+
+def status_of(tree: int, path: str, *, follow: bool = True) -> os.stat_result | None:
+    """Return what stat(2) says of a path in the tree, None if there is none.
+
+    Without `follow` a symbolic link anywhere on the path counts as nothing there, and one that
+    leads in a circle always does.
+    """
+    try:
+        descriptor = syscalls.open_in_root(tree, path, os.O_PATH, follow=follow)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise KernelError("look at", path, error) from error
+    try:
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_beyond_mount(tree: int, path: str) -> bool:
+    """Whether something is mounted in the tree on the way to a path, or there. It is not entered.
+
+    To look at what is mounted may take for ever: its server may be gone.
+    """
+    try:
+        os.close(syscalls.open_in_root(tree, path, os.O_PATH, cross=False))
+    except OSError as error:
+        return error.errno == errno.EXDEV
+    return False
+
+
+def real_path(tree: int, path: str, *, cross: bool = True) -> str | None:
+    """Return the absolute path of something in the tree without symbolic links; None if absent.
+
+    Resolved as if the tree were /: what is returned lies in it, or on what is mounted in it. With
+    `cross` false what is mounted in it counts as absent.
+    """
+    absent = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, *(() if cross else (errno.EXDEV,)))
+    try:
+        descriptor = syscalls.open_in_root(tree, path, os.O_PATH, cross=cross)
+    except OSError as error:
+        if error.errno in absent:
+            return None
+        raise KernelError("look at", path, error) from error
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def chunks(path: str, *, size_bytes: int = 1 << 20) -> Iterator[bytes]:
+    """Give the bytes of a file piece by piece. Raises KernelError, also where it is no file."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with kernel_errors("read", path):
+        descriptor = os.open(path, flags)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            while chunk := file.read(size_bytes):
+                yield chunk
+
+
+def are_equal(one: str, other: str) -> bool:
+    """Whether two files have the same content. Raises KernelError."""
+    with kernel_errors("compare", other):
+        if os.stat(one).st_size != os.stat(other).st_size:
+            return False
+    return all(a == b for a, b in zip(chunks(one), chunks(other)))
+
+
+def copy_from_tree(tree: int, path: str, destination: str) -> None:
+    """Copy the bytes of a regular file of the tree to a new file; anything else is passed over.
+
+    Raises KernelError.
+    """
+    import shutil
+
+    try:
+        source = _open_regular(tree, path, follow=False)
+        if source is None:
+            return
+        with source, open(destination, "xb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise KernelError("copy", path, error) from error

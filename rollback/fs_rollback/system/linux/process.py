@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one door through which processes are started: argument lists, never a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Callable
+
+from ...errors import ProcessError
+
+if TYPE_CHECKING:
+    import subprocess
+
+# Told what happens while something takes its time, a line at a time.
+Say = Callable[[str], object]
+# What dnf 5 runs before a transaction, with its own PID: plugin/dnf5.
+HOOK = "/usr/libexec/fs-snapshot-dnf5"
+_MOST_CHARACTERS = 100
+
+
+def _environment() -> dict[str, str]:
+    """The caller's with the C locale: what is printed is read."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+def run(
+    arguments: Sequence[str], *, pass_fds: Sequence[int] = (), with_errors: bool = False
+) -> str:
+    """Run a program to its end and return what it printed, `with_errors` on stderr too.
+
+    The environment is the caller's with the C locale. Raises ProcessError with the last line it
+    wrote to stderr.
+    """
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            list(arguments),
+            check=False,
+            capture_output=True,
+            env=_environment(),
+            pass_fds=pass_fds,
+            stdin=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise ProcessError(f"cannot start {arguments[0]}: {error.strerror}") from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        # mount(8) adds where to look, indented.
+        said = [line for line in said if not line.startswith(" ")] or said
+        reason = said[-1] if said else f"exit code {done.returncode}"
+        raise ProcessError(f"{arguments[0]} failed: {reason}")
+    printed = done.stdout + (done.stderr if with_errors else b"")
+    return printed.decode("utf-8", "surrogateescape")
+
+
+def watch(
+    arguments: Sequence[str],
+    heard: Say = str,
+    *,
+    pass_fds: Sequence[int] = (),
+) -> tuple[int, str]:
+    """Run a program to its end, giving each line that it prints to `heard` as it comes.
+
+    Standard error is among them; a line ends where a terminal would begin anew, with a carriage
+    return too. In a session of its own: what is typed at a terminal does not reach it. Signals that
+    are held back here (execute) are so there too: what must be finished is not ended by the
+    SIGTERM that everything gets at shutdown, only by SIGKILL. Returns the exit code (negative: the
+    signal that ended it) and why it failed: the last line that speaks of an error, or the last one.
+    What `heard` raises ends the program, SIGKILL, and is raised. Raises ProcessError where it
+    cannot be started.
+    """
+    import subprocess
+
+    try:
+        running = subprocess.Popen(
+            list(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            pass_fds=pass_fds,
+            start_new_session=True,
+            # SIGPIPE stays ignored, as Python has it: it goes on where nobody reads any more.
+            restore_signals=False,
+        )
+    except OSError as error:
+        raise ProcessError(f"cannot start {arguments[0]}: {error.strerror}") from error
+    last, rest, failure = "", "", ""
+    with running, _killed_with_us(running):
+        assert running.stdout is not None, "it is a pipe"
+        while data := os.read(running.stdout.fileno(), 1 << 16):
+            *lines, rest = re.split(r"[\r\n]+", rest + data.decode("utf-8", "replace"))
+            for line in filter(None, map(str.strip, lines)):
+                last = line
+                failure = line if "ERROR" in line else failure
+                heard(line)
+        if rest.strip():
+            last = rest.strip()
+            heard(last)
+    return running.returncode, failure or last
+
+
+@contextmanager
+def _killed_with_us(running: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        running.kill()
+        raise
+
+
+@contextmanager
+def beside(arguments: Sequence[str]) -> Iterator[None]:
+    """Let a program run beside what is done, and end it; one that cannot start is left out."""
+    import subprocess
+
+    try:
+        running = subprocess.Popen(
+            list(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        running.kill()  # it may have been started where SIGTERM is held back
+        running.wait()
+
+
+def name_of(number: str) -> str:
+    """Return the name of a running process, proc_pid_comm(5)."""
+    try:
+        with open(f"/proc/{number}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "gone or elsewhere"
+
+
+def lock_holder(descriptor: int) -> str:
+    """Return in words who has the flock(2) of an open file, as far as /proc tells.
+
+    The process that is named by proc_locks(5) may have left it to a child. A process in another PID
+    namespace is not shown, and not every line there is about this file: inode numbers repeat in
+    each subvolume, and the device is that of the filesystem.
+    """
+    file = os.fstat(descriptor)
+    for number in (*_named_in_locks(file.st_ino), *filter(str.isdigit, os.listdir("/proc"))):
+        with suppress(OSError):
+            if _has_lock(number, file):
+                return _described(_waits_for(number) or number)
+    return "a process that /proc does not show, in a container perhaps"
+
+
+def _named_in_locks(inode: int) -> list[str]:
+    with suppress(OSError), open("/proc/locks", encoding="ascii") as file:
+        lines = [line.split() for line in file]
+        return [f[4] for f in lines if f[1] == "FLOCK" and f[5].endswith(f":{inode}")]
+    return []
+
+
+def _has_lock(number: str, file: os.stat_result) -> bool:
+    """Whether a process has the lock through one of its own descriptors. Raises OSError."""
+    for descriptor in os.listdir(f"/proc/{number}/fdinfo"):
+        path = f"/proc/{number}/fdinfo/{descriptor}"
+        with open(path, encoding="utf-8", errors="replace") as told:
+            locks = [line for line in told if line.startswith("lock:") and "FLOCK" in line]
+        # Only then: what is asked of a file on a dead server never comes back.
+        if any(f":{file.st_ino} " in line for line in locks):
+            found = os.stat(f"/proc/{number}/fd/{descriptor}")
+            if (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino):
+                return True
+    return False
+
+
+def _waits_for(number: str) -> str:
+    """Return the PID of the dnf 5 for which a child of its hook has the lock; "" if it is none."""
+    with open(f"/proc/{number}/cmdline", encoding="utf-8", errors="replace") as file:
+        words = file.read().split("\0")
+    if HOOK not in words[:-2]:
+        return ""
+    dnf = words[words.index(HOOK) + 1]
+    return dnf if dnf.isdigit() and os.path.exists(f"/proc/{dnf}") else ""
+
+
+def _described(number: str) -> str:
+    """Return what can be told of a process: its name, since when it runs, its command line."""
+    text = f"process {number} ({name_of(number)})"
+    with suppress(OSError, ValueError, LookupError):
+        text += f", running since {_begin(number):%Y-%m-%d %H:%M}"
+    with suppress(OSError):  # it has ended
+        with open(f"/proc/{number}/cmdline", encoding="utf-8", errors="replace") as file:
+            words = " ".join(file.read().replace("\0", " ").split())
+        text += f": {words[:_MOST_CHARACTERS]}" if words else ""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _begin(number: str) -> datetime:
+    """Return when a process was started, local time. Raises OSError, ValueError, LookupError."""
+    with open(f"/proc/{number}/stat", encoding="utf-8", errors="replace") as file:
+        ticks = int(file.read().rpartition(")")[2].split()[19])  # the name before it may hold any
+    with open("/proc/stat", encoding="ascii") as file:
+        boot = dict(line.split()[:2] for line in file)["btime"]
+    return datetime.fromtimestamp(int(boot) + ticks / os.sysconf("SC_CLK_TCK")).astimezone()

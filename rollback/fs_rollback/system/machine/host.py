@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One machine, running or not: its root directory, its filesystem, and the top level of that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+
+from ...core.formats import cmdline, fstab, mountinfo
+from ...core.formats.mount_options import is_named
+from ...core.snapshots.snapshot import Subvolume
+from ...errors import (
+    Error,
+    KernelError,
+    RefusedError,
+    UnsupportedRootError,
+    kernel_errors,
+    require_root,
+)
+from ..linux import btrfs, devices, files, syscalls
+from . import identity, kernels
+from .identity import Identity
+
+# Fedora's place, that of EL 8 and 9; and where rpm is told which.
+RPMDB_PLACES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
+_RPM_MACROS = ("usr/lib/rpm/macros", "etc/rpm/macros")
+BOOT_POINTS = ("boot", "efi", "boot/efi")  # where the boot loader's files may be mounted
+
+TEMPORARY = "/run/fs-rollback."  # what the directories begin with that offline.py makes
+
+
+class Host:
+    """What is known of a machine; everything is read at most once, when first asked for.
+
+    `root` is the directory of its root, "/" for the running system; `mounts` is what this process
+    saw mounted when it was opened, `mount` the one of these that has the root. `top` is a path to
+    the top level that lives as long as the descriptor behind it.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        mounts: tuple[mountinfo.Mount, ...],
+        mount: mountinfo.Mount,
+        root_fd: int,
+        top_fd: int,
+    ) -> None:
+        self.root = root
+        self.mounts = mounts
+        self.mount = mount
+        self.root_fd = root_fd
+        self.top_fd = top_fd
+        self.top = f"/proc/self/fd/{top_fd}"
+
+    @cached_property
+    def is_running(self) -> bool:
+        """Whether this is the system that was booted: not one that somebody has changed root to."""
+        return self.root == "/" and not is_chroot()
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the root is mounted for this process alone (offline.py): to nobody else's use."""
+        return self.root.startswith(TEMPORARY)
+
+    @cached_property
+    def uuid(self) -> str:
+        """The UUID of the filesystem, as blkid(8) prints it."""
+        return syscalls.filesystem_uuid(self.top_fd)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Tells whether a device of fstab or a command line is the filesystem of the root."""
+        paths = [*self.device_paths, self.mount.source]
+        return identity.of_btrfs(self.uuid, paths, is_attached=self.running_id != 0)
+
+    @cached_property
+    def device_paths(self) -> tuple[str, ...]:
+        """What the kernel calls the devices of the filesystem, "" for a missing one."""
+        with kernel_errors("list the devices of", self.mount.source):
+            return tuple(syscalls.device_paths(self.top_fd))
+
+    @property
+    def missing_devices(self) -> int:
+        """How many devices of the filesystem are not there."""
+        return self.device_paths.count("")
+
+    @cached_property
+    def root_id(self) -> int:
+        """The ID of the subvolume that `root` is."""
+        return btrfs.subvolume_id(self.root)
+
+    @cached_property
+    def running_id(self) -> int:
+        """The ID of the subvolume that this process runs on, 0 if that is another filesystem.
+
+        Another one than `root_id` where the system was booted from a copy of a snapshot.
+        """
+        if self.is_running:
+            return self.root_id
+        if is_chroot():
+            return 0
+        told = overlaid(self.mounts)
+        if told is not None:
+            return self._below_overlay(told)
+        mount = mountinfo.containing(self.mounts, "/")
+        ours = mount is not None and mount.device == self.mount.device
+        return btrfs.subvolume_id("/") if ours else 0
+
+    def _below_overlay(self, told: cmdline.RootArguments) -> int:
+        """Return the ID of what an overlay on / was put over, 0 on another filesystem."""
+        if not devices.is_btrfs(told.root, self.uuid):
+            return 0
+        named = (s.id for s in self.subvolumes if is_named(told.flags, s.path, s.id))
+        return next(named, self.default_id)
+
+    @cached_property
+    def subvolumes(self) -> tuple[Subvolume, ...]:
+        """All subvolumes of the filesystem."""
+        return btrfs.subvolumes(self.top)
+
+    @cached_property
+    def default_id(self) -> int:
+        """The ID of the default subvolume."""
+        return btrfs.default_subvolume(self.top)
+
+    @cached_property
+    def mounted_ids(self) -> frozenset[int]:
+        """The IDs of the subvolumes of this filesystem that are mounted anywhere."""
+        ours = (m for m in self.mounts if m.device == self.mount.device)
+        # What lies below an overlay may be in no mount table.
+        return frozenset({*(m.subvolume_id for m in ours), self.running_id} - {0})
+
+    @cached_property
+    def machine_id(self) -> str:
+        """The machine-id(5) of the system, "" where there is none yet."""
+        return _machine_id(self.root_fd)
+
+    @cached_property
+    def kernels(self) -> tuple[str, ...]:
+        """The kernels that have modules in the root."""
+        return kernels.with_modules(self.root_fd)
+
+    def is_stranger(self, tree: int) -> bool:
+        """Whether a tree is of another machine than this one, as far as both say."""
+        theirs = _machine_id(tree)
+        return bool(self.machine_id and theirs) and self.machine_id != theirs
+
+    def is_stranger_at(self, path: str) -> bool:
+        """Whether a subvolume, by its path from the top level, is of another machine."""
+        with files.opened(self.path(path)) as tree:
+            return self.is_stranger(tree)
+
+    def path(self, relative: str) -> str:
+        """Return the path of something given from the top level."""
+        return f"{self.top}/{relative}" if relative else self.top
+
+    def forget(self) -> None:
+        """Drop what was read: something on the filesystem has changed."""
+        for name in ("subvolumes", "default_id"):
+            with suppress(KeyError):
+                del self.__dict__[name]
+
+    def unsupported(self) -> str:
+        """Return why a snapshot of the root would not hold the system, "" if it does.
+
+        What rpm owns has to lie in the root subvolume: an rpm database that is newer than /usr is
+        a broken machine.
+        """
+        device = os.fstat(self.root_fd).st_dev
+        rpmdb = rpmdb_path(self.root_fd)
+        # Whatever lies at the other place: something empty, or left there by an older system.
+        for path in ("usr", "etc", *([rpmdb] if rpmdb else RPMDB_PLACES)):
+            other = files.device_of(self.root_fd, path)
+            if other is not None and other != device:
+                return f"/{path} is a subvolume or filesystem of its own"
+        # Where the system does not run it need not be mounted now.
+        for entry in fstab.parse(files.read_in_tree(self.root_fd, "etc/fstab") or ""):
+            if entry.point in ("/usr", "/etc") and not {"bind", "noauto"} & set(entry.options):
+                return f"{entry.point} is a subvolume or filesystem of its own"
+        return ""
+
+
+def rpmdb_path(tree: int) -> str | None:
+    """Return where the rpm database of a tree (an open directory) is, None if it has none."""
+    found = []
+    for path in RPMDB_PLACES:
+        names = files.list_in_tree(tree, path) or []
+        if any(name.startswith("rpmdb.") or name == "Packages" for name in names):
+            found.append(path)
+    if len(found) < 2 or files.real_path(tree, found[0]) == files.real_path(tree, found[1]):
+        return found[0] if found else None
+    texts = (files.read_in_tree(tree, macros) or "" for macros in _RPM_MACROS)
+    lines = (line.split() for text in texts for line in text.split("\n"))
+    said = [words[1] for words in lines if len(words) == 2 and words[0] == "%_dbpath"]
+    # "%{_var}/lib/rpm", for instance
+    return next((p for p in found if said and said[-1].endswith(p.partition("/")[2])), found[0])
+
+
+def _machine_id(tree: int) -> str:
+    found = (files.read_in_tree(tree, "etc/machine-id") or "").strip()
+    return found if len(found) == 32 else ""  # "uninitialized", as in an image
+
+
+def read_mounts(process: str = "self") -> tuple[mountinfo.Mount, ...]:
+    """Return the mounts of a process, of this one if none is named. Raises KernelError."""
+    path = f"/proc/{process}/mountinfo"
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            return mountinfo.parse(file.read())
+    except OSError as error:
+        raise KernelError("read", path, error) from error
+
+
+def mounts_of_all() -> tuple[mountinfo.Mount, ...]:
+    """Return the mounts of every process, each mount namespace once.
+
+    A process that ends meanwhile is passed over. Raises KernelError.
+    """
+    found = {_namespace("self"): read_mounts()}
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        namespace = _namespace(process)
+        if namespace and namespace not in found:
+            with suppress(KernelError):
+                found[namespace] = read_mounts(process)
+    return tuple(mount for mounts in found.values() for mount in mounts)
+
+
+def _namespace(process: str) -> str:
+    try:
+        return os.readlink(f"/proc/{process}/ns/mnt")
+    except OSError:
+        return ""
+
+
+def overlaid(mounts: tuple[mountinfo.Mount, ...]) -> cmdline.RootArguments | None:
+    """Return what the kernel was told of the root that lies below an overlay on /.
+
+    None where / is none, or where the command line is another system's.
+    """
+    mount = mountinfo.containing(mounts, "/")
+    if mount is None or mount.fstype != "overlay" or is_chroot():
+        return None
+    return cmdline.root_arguments(kernels.running_command_line())
+
+
+def overlay_refusal(mounts: tuple[mountinfo.Mount, ...]) -> UnsupportedRootError | None:
+    """Return what to say where / is an overlay over a btrfs; None if that is not known."""
+    told = overlaid(mounts)
+    try:
+        uuid = devices.btrfs_uuid(devices.find(told.root)) if told is not None else ""
+    except Error:
+        return None
+    if not uuid:
+        return None
+    return UnsupportedRootError(
+        "/ is an overlay, and not the machine's own root", hint=hint_of_own_root(uuid)
+    )
+
+
+def hint_of_own_root(uuid: str) -> str:
+    """Return what is possible on a machine that runs something else than its own root."""
+    return (
+        f"'fs-rollback rollback --device UUID={uuid}' rolls its own root back from here, too; all"
+        " other commands work on it with the same --device."
+    )
+
+
+def is_chroot() -> bool:
+    """Whether this process sees another root than the first one does, chroot(2).
+
+    What the running kernel, its command line and the firmware say is of another system then.
+    """
+    try:
+        first, ours = os.stat("/proc/1/root/."), os.stat("/")
+    except FileNotFoundError:
+        # No system runs without /proc; but its first process can be hidden in it, proc(5).
+        return not os.path.lexists("/proc/self")
+    except OSError:
+        return False
+    return (first.st_dev, first.st_ino) != (ours.st_dev, ours.st_ino)
+
+
+def is_btrfs_root(root: str) -> bool:
+    """Whether the directory is the root of a btrfs subvolume."""
+    return btrfs.is_subvolume(root)
+
+
+def _refuse_boot_of_server(root: str, mounts: tuple[mountinfo.Mount, ...]) -> None:
+    """Raise RefusedError where a look at the boot loader's files may wait for a server for ever."""
+    for point in BOOT_POINTS:
+        place = os.path.join(root, point)
+        mount = mountinfo.containing(mounts, place)
+        if mount is not None and mount.has_server:
+            raise RefusedError(
+                f"{mount.source} ({mount.fstype}) is mounted on {mount.point}, and no boot loader"
+                " reads that",
+                hint=f"Unmount it first: umount --lazy {mount.point}",
+            )
+
+
+def _refuse_what_is_no_system(root: str, source: str, root_fd: int) -> None:
+    for name in ("usr", "etc"):
+        if files.device_of(root_fd, name) is None:
+            raise UnsupportedRootError(
+                f"{root} holds no system: there is no /{name} in it",
+                hint=f"Mount the root subvolume itself, for instance: mount -o subvol=root {source}"
+                " DIR",
+            )
+
+
+def _first_device(root_fd: int) -> str:
+    return next(filter(None, syscalls.device_paths(root_fd)))
+
+
+@contextmanager
+def opened(root: str = "/") -> Iterator[Host]:
+    """Open the machine whose root is the directory `root`.
+
+    Raises RefusedError where that is no root of a btrfs subvolume, Error without root's rights.
+    """
+    require_root()
+    path = os.path.realpath(root)
+    if not os.path.isdir(path):
+        raise RefusedError(f"{root} is not a directory", hint="Give the mounted root of a system.")
+    mounts = read_mounts()
+    mount = mountinfo.containing(mounts, path)
+    if mount is None or mount.fstype != "btrfs":
+        if path == "/" and (below := overlay_refusal(mounts)):
+            raise below
+        kind = mount.fstype if mount else "not mounted"
+        hint = "Snapshots and rollbacks need a btrfs root."
+        if kind == "ext4":
+            hint += " 'fs-rollback convert check' tells whether it can become one."
+        raise UnsupportedRootError(f"{root} is {kind}, not btrfs", hint=hint)
+    if not btrfs.is_subvolume(path):
+        raise UnsupportedRootError(
+            f"{root} is not the root of a btrfs subvolume",
+            hint="Give the directory on which the root subvolume is mounted.",
+        )
+    _refuse_boot_of_server(path, mounts)
+    with files.opened(path) as root_fd:
+        _refuse_what_is_no_system(root, mount.source, root_fd)
+        try:
+            # Without an initramfs the kernel names its root /dev/root, which does not exist.
+            known = os.path.exists(mount.source)
+            source = mount.source if known else _first_device(root_fd)
+            top_fd = syscalls.mount_top_level(source, read_only=mount.read_only)
+        except OSError as error:
+            raise KernelError("reach the top level of", mount.source, error) from error
+        try:
+            yield Host(path, mounts, mount._replace(source=source), root_fd, top_fd)
+        finally:
+            os.close(top_fd)
+
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def boot_id() -> str:
+    """Return the identity of this boot of the running kernel."""
+    try:
+        with open(_BOOT_ID, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError as error:
+        raise KernelError("read", _BOOT_ID, error) from error

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether the filesystem can be worked on: written, whole, and holding the whole system."""
+
+from __future__ import annotations
+
+from ...core.snapshots.snapshot import Snapshot
+from ...errors import RefusedError
+from .host import Host
+
+
+def read_only(host: Host) -> RefusedError:
+    """Return what says that nothing can be written."""
+    source = host.mount.source
+    writable = f"'mount -o remount,rw {host.root}' makes it writable"
+    if host.is_temporary:
+        writable = f"mount it writable: 'findmnt {source}' shows where it is mounted"
+    return RefusedError(
+        f"the filesystem on {source} is read-only",
+        hint=f"'dmesg' may say why. If it has no errors, {writable}; after an error only a reboot"
+        " does.",
+    )
+
+
+def not_writable(host: Host) -> RefusedError | None:
+    """Return what says that the filesystem, or the running system's mount of it, is read-only."""
+    if host.mount.read_only:
+        return read_only(host)
+    if host.is_running and "ro" in host.mount.options:
+        return RefusedError(
+            "/ is mounted read-only, although its filesystem is not",
+            hint="'mount -o remount,rw /' makes it writable; 'fs-rollback check' looks at"
+            " /etc/fstab, which does so at boot.",
+        )
+    return None
+
+
+def devices_missing(host: Host) -> RefusedError | None:
+    """Return why the filesystem is not whole, None if all its devices are there."""
+    if not host.missing_devices:
+        return None
+    return RefusedError(
+        f"the filesystem on {host.mount.source} runs with a device missing"
+        f" ({host.missing_devices} of {len(host.device_paths)})",
+        hint="Replace the device first: see btrfs-replace(8).",
+    )
+
+
+def unsupported(host: Host) -> RefusedError | None:
+    """Return why a snapshot of the root is no way back, None if it is one."""
+    reason = host.unsupported()
+    if not reason:
+        return None
+    return RefusedError(
+        f"{reason}, so a snapshot of the root does not hold the whole system",
+        hint="What rpm owns must lie in the root subvolume for a rollback.",
+    )
+
+
+def refuse_unsupported(host: Host) -> None:
+    """Raise RefusedError where no snapshot of the root holds the whole system."""
+    refusal = unsupported(host)
+    if refusal is not None:
+        raise refusal
+
+
+def of_stranger(host: Host, snapshot: Snapshot) -> bool:
+    """Whether a snapshot is of another machine that shares this filesystem."""
+    return host.is_stranger_at(snapshot.path)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads the histories of dnf 4 and dnf 5: which transaction has which number, and how it ended."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import NamedTuple
+
+from ...core.snapshots.record import Outcome
+from ..linux import files, syscalls
+from ..machine.host import Host
+
+
+class Row(NamedTuple):
+    """One transaction: its number, its begin in seconds since 1970, and its end.
+
+    `outcome` is INTERRUPTED where the history knows of no end: it runs, or was killed.
+    """
+
+    number: int
+    began: int
+    outcome: Outcome
+
+
+class _Source(NamedTuple):
+    path: str
+    query: str  # for number, begin and state behind a number, in the order of the numbers
+    outcomes: dict[object, Outcome]
+
+
+# dnf 4: /etc/dnf/dnf.conf, persistdir; libdnf's SQL schema is transaction/private/Transaction.cpp.
+_DNF4 = _Source(
+    "var/lib/dnf/history.sqlite",
+    "SELECT id, dt_begin, state FROM trans WHERE id > ? ORDER BY id",
+    {1: Outcome.DONE, 2: Outcome.FAILED},
+)
+# dnf 5: libdnf5/transaction/db/db.cpp and sql/create_tables.sql.
+_DNF5 = _Source(
+    "usr/lib/sysimage/libdnf5/transaction_history.sqlite",
+    "SELECT trans.id, dt_begin, name FROM trans JOIN trans_state ON trans_state.id = state_id"
+    " WHERE trans.id > ? ORDER BY trans.id",
+    {"Ok": Outcome.DONE, "Error": Outcome.FAILED},
+)
+
+
+def rows(host: Host, tool: str, behind: int = 0) -> list[Row] | None:
+    """Return the transactions of the history that `tool` of a record writes to, in order.
+
+    Only those with numbers `behind` one. Whatever is not dnf 5 writes to dnf 4's, PackageKit with
+    libdnf among it. None if it cannot be read: that is not the same as an empty one.
+    """
+    import sqlite3
+
+    source = _DNF5 if tool == "dnf5" else _DNF4
+    path = source.path
+    if source is _DNF5 and files.device_of(host.root_fd, path) is None:
+        from . import dnf5_state
+
+        path = f"{dnf5_state.history_directory(host.root_fd)}/{os.path.basename(path)}"
+    if files.device_of(host.root_fd, path) is None:
+        return []
+    try:
+        descriptor = syscalls.open_in_root(host.root_fd, path.lstrip("/"), os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        # SQLite reads where the link leads, and finds its other files there.
+        uri = f"file:/proc/self/fd/{descriptor}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            return [
+                Row(int(number), int(began), source.outcomes.get(state, Outcome.INTERRUPTED))
+                for number, began, state in database.execute(source.query, (behind,))
+            ]
+    except sqlite3.Error:
+        return None
+    finally:
+        os.close(descriptor)

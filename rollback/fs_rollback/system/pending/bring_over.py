@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The first boot of a new root: brings over what was written in the old one since the rollback.
+
+Between a rollback and its reboot the old root goes on running. What it wrote to the paths to keep,
+and to the subvolumes that were carried over, is copied anew before anything that writes there is
+started; each copy is made in a directory that only root can enter and exchanged with what is there
+in one atomic step.
+
+A path that the new root has written to is never touched. That is read from the generations in the
+filesystem, not from a flag: so whatever kept this from running at the first boot, a kill, an
+emergency shell, a unit that was not there, no later boot overwrites anything. Nor does a power cut
+need a journal of its own: a path that was exchanged is newer than the rollback, and its copy stays
+in the directory until all are done.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from ...core.formats import mountinfo
+from ...core.formats.mountinfo import is_within
+from ...core.rollback.journal import Pending
+from ...core.rollback.nested_steps import RenewSwap
+from ...core.rollback.operations import Operations
+from ...core.rollback.steps import CarrySubvolume, KeepPaths, join
+from ...core.snapshots.record import parse_time
+from ...core.snapshots.snapshot import STORE, Subvolume
+from ...errors import Error, KernelError, kernel_errors
+from ..linux import btrfs, files, syscalls
+from ..machine import changed_since
+from ..machine.host import Host, mounts_of_all
+from .has_work import STAGING
+
+_MARGIN_S = 24 * 3600.0
+
+
+class Part(NamedTuple):
+    """What is brought over in one step: a kept path, or a carried subvolume.
+
+    `path` and `nested`, the subvolumes of the old root in it (itself too, parents first), are from
+    the root. `number` names its directory while it is made, the same at each try.
+    """
+
+    number: int
+    path: str
+    nested: tuple[str, ...]
+    is_subvolume: bool
+
+
+class Arrival(NamedTuple):
+    """What is to be done: `parts` to bring over, `done` ones that an earlier try has exchanged.
+
+    `swap` are the swap files that a copy of must be made anew.
+    """
+
+    old: Subvolume
+    new: Subvolume
+    frozen: str
+    parts: tuple[Part, ...]
+    done: tuple[Part, ...]
+    problems: tuple[str, ...]
+    swap: tuple[str, ...] = ()
+
+
+def decide(host: Host, journal: Pending, new: Subvolume) -> Arrival | None:
+    """Return what is to be brought over; None where that cannot be known or there is nothing.
+
+    An older program's journal has no generation to tell what the new root has written; an old root
+    that was deleted has nothing left. Raises KernelError.
+    """
+    old = next((s for s in host.subvolumes if s.uuid == journal.old_uuid), None)
+    if old is None or not journal.generation:
+        return None
+    steps = journal.plan.steps
+    keep = [path.lstrip("/") for s in steps if isinstance(s, KeepPaths) for path in s.paths]
+    carried = _carried(journal)
+    after_s = _last_change_that_cannot_be(journal)
+    stale = _stale_paths(host, old, new, keep, after_s)
+    parts: list[Part] = []
+    for number, path in enumerate((*keep, *carried)):
+        if any(is_within(path, part.path) for part in parts):
+            continue
+        is_subvolume = number >= len(keep)
+        if path in stale or (is_subvolume and _is_stale_subvolume(host, old, new, path, after_s)):
+            nested = _nested(host, old, new, path, carried)
+            parts.append(Part(number, path, nested, is_subvolume))
+    swap = tuple(path for s in steps if isinstance(s, RenewSwap) for path in s.paths)
+    arrival = Arrival(old, new, next(iter(frozen(journal)), ""), (), (), (), swap)
+    return _sorted_out(host, journal, arrival, parts)
+
+
+def _sorted_out(host: Host, journal: Pending, arrival: Arrival, parts: list[Part]) -> Arrival:
+    """Tell what to bring from what an earlier try has brought and what must not be touched."""
+    new, since = arrival.new, journal.generation
+    paths = [part.path for part in parts]
+    written = changed_since.touched(host, new.path, since, paths)
+    shown = _shown(host) if parts else ()
+    doing, done, problems = [], [], list(arrival.problems)
+    for part in parts:
+        inside = (s for s in host.subvolumes if is_within(s.path, join(new.path, part.path)))
+        if part.path in written or any(
+            changed_since.is_touched(host, s.path, since) for s in inside
+        ):
+            if os.path.lexists(host.path(_staging(new, part))):
+                done.append(part)
+            else:
+                problems.append(f"/{part.path} was written to by the new root; {where(journal)}")
+        elif _is_in_use(host, new, part, shown):
+            problems.append(f"/{part.path} is mounted, or something in it is; {where(journal)}")
+        else:
+            doing.append(part)
+    return arrival._replace(parts=tuple(doing), done=tuple(done), problems=tuple(problems))
+
+
+def _stale_paths(
+    host: Host, old: Subvolume, new: Subvolume, keep: list[str], after_s: float
+) -> set[str]:
+    """Return the kept paths that the old root has changed since the new one was made of it."""
+    # The new root was made right before the copies: what is not newer than it is in them.
+    reads = changed_since.Reads(new.path, after_s)
+    found = changed_since.touched_or_moved(host, old.path, new.born, keep, reads)
+    return found | {p for p in keep if _type(host, old.path, p) != _type(host, new.path, p)}
+
+
+def _is_stale_subvolume(
+    host: Host, old: Subvolume, new: Subvolume, path: str, after_s: float
+) -> bool:
+    by_path = {subvolume.path: subvolume for subvolume in host.subvolumes}
+    original, copy = by_path.get(join(old.path, path)), by_path.get(join(new.path, path))
+    if original is None or copy is None:
+        return original is not copy
+    reads = changed_since.Reads(copy.path, after_s)
+    return changed_since.is_touched(host, original.path, copy.born, reads)
+
+
+def _last_change_that_cannot_be(journal: Pending) -> float:
+    """Return a time (seconds since 1970) that no change since the rollback can have.
+
+    What is newer in the filesystem and has an earlier time was only read, most likely. Times follow
+    the clock, which may have been set back: so the margin, and the clock of this boot counts too.
+    """
+    made = parse_time(journal.created).timestamp()
+    return min(made, datetime.now(timezone.utc).timestamp()) - _MARGIN_S
+
+
+def _nested(
+    host: Host, old: Subvolume, new: Subvolume, path: str, carried: list[str]
+) -> tuple[str, ...]:
+    """Return the old root's subvolumes at and in a path: those carried over, and newer ones."""
+    place = join(old.path, path)
+    inside = [s for s in host.subvolumes if is_within(s.path, place)]
+    paths = {s.path[len(old.path) :].strip("/"): s for s in inside}
+    return tuple(sorted(p for p, s in paths.items() if p in carried or s.born > new.born))
+
+
+def _type(host: Host, tree: str, path: str) -> int:
+    """Return the type of a file (stat.S_IFMT), 0 where there is none or a link leads to it."""
+    with files.opened(host.path(tree)) as root, kernel_errors("look at", f"/{join(tree, path)}"):
+        try:
+            flags = os.O_PATH | os.O_NOFOLLOW
+            descriptor = syscalls.open_in_root(root, path, flags, follow=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        try:
+            return stat.S_IFMT(os.fstat(descriptor).st_mode)
+        finally:
+            os.close(descriptor)
+
+
+def _shown(host: Host) -> tuple[mountinfo.Mount, ...]:
+    """Return what is mounted for any process: a line of fstab, or a service, may be early."""
+    return mounts_of_all() if host.is_running else host.mounts
+
+
+def _is_in_use(host: Host, new: Subvolume, part: Part, mounts: Sequence[mountinfo.Mount]) -> bool:
+    """Whether a part, or something in it, is mounted anywhere, or something is mounted in it."""
+    place = "/" + join(new.path, part.path)
+    point = f"{host.root.rstrip('/')}/{part.path}"
+    return any(
+        (m.device == host.mount.device and is_within(m.root, place)) or is_within(m.point, point)
+        for m in mounts
+    )
+
+
+def left_behind(host: Host, journal: Pending, new: Subvolume, operations: Operations) -> list[str]:
+    """Return in words what `bring_over` would bring, or could not: only the old root has it."""
+    try:
+        operations.sync()  # generations are read from the disk
+        arrival = decide(host, journal, new)
+    except Error as error:
+        return [f"what was written before the reboot cannot be told: {error}; {where(journal)}"]
+    if arrival is None:
+        return _untold(host, journal)
+    paths = ", ".join("/" + part.path for part in arrival.parts)
+    left = (
+        [f"{paths} did not come along as the old root left it; {where(journal)}"] if paths else []
+    )
+    return [*left, *arrival.problems]
+
+
+def _untold(host: Host, journal: Pending) -> list[str]:
+    """Say that a journal of an older program does not tell what was written since."""
+    there = any(s.uuid == journal.old_uuid for s in host.subvolumes)
+    steps = journal.plan.steps
+    paths = ", ".join(path for s in steps if isinstance(s, KeepPaths) for path in s.paths)
+    if not there or journal.generation or not paths:
+        return []
+    return [f"what was written to {paths} since cannot be told; {where(journal)}"]
+
+
+def bring_over(
+    host: Host, journal: Pending, new: Subvolume, operations: Operations
+) -> tuple[tuple[str, ...], list[str]]:
+    """Bring over what has changed; returns the paths, and in words what was not. Never raises."""
+    try:
+        operations.sync()  # generations are read from the disk
+        arrival = decide(host, journal, new)
+    except Error as error:
+        return (), [f"nothing was brought over: {error}; {where(journal)}"]
+    if arrival is None:
+        return (), _untold(host, journal)
+    problems = list(arrival.problems)
+    brought = [*arrival.done]
+    for part in arrival.parts:
+        try:
+            discard(host, operations, new.path, f"{STAGING}/{part.number}")
+            _bring(host, arrival, part, operations)
+            brought.append(part)
+        except Error as error:
+            problems.append(f"/{part.path} was not brought over: {error}; {where(journal)}")
+            problems += _discarded(host, operations, arrival, part)
+    problems += _sealed(host, journal, arrival, operations)
+    return tuple("/" + part.path for part in brought), problems
+
+
+def _bring(host: Host, arrival: Arrival, part: Part, operations: Operations) -> None:
+    """Make a fresh copy of one part and put it in its place, or take away what the old one lost."""
+    old, new = arrival.old.path, arrival.new.path
+    tree = _staging(arrival.new, part)
+    fresh, present = join(tree, part.path), join(new, part.path)
+    for place in (join(new, STAGING), tree):
+        _make_private(host.path(place))
+    is_gone = not _type(host, old, part.path)
+    # Never exchanged with a stand-in of a nested subvolume: the kernel aborts at that.
+    is_there = bool(_type(host, new, part.path)) and not btrfs.is_stub(host.path(present))
+    if not is_gone:
+        _make_copy(arrival, part, operations)
+        # What is exchanged has to be on the disk: a power cut must not leave half of it there.
+        operations.sync()
+    # A read-only subvolume cannot leave its directory.
+    operations.set_read_only(present, read_only=False)
+    if is_gone:
+        operations.rename(present, join(tree, "gone"))
+    elif is_there:
+        operations.exchange(fresh, present)
+    else:
+        operations.make_room(old, new, part.path)
+        operations.rename(fresh, present)
+    host.forget()
+
+
+def _make_copy(arrival: Arrival, part: Part, operations: Operations) -> None:
+    old, tree = arrival.old.path, _staging(arrival.new, part)
+    if not part.is_subvolume:
+        # Copied from a frozen image, in which subvolumes are empty: those are snapshots again.
+        operations.delete(arrival.frozen)
+        operations.snapshot(old, arrival.frozen, read_only=True)
+        operations.copy(arrival.frozen, tree, part.path)
+        operations.delete(arrival.frozen)
+    for path in part.nested:
+        operations.make_room(old, tree, path)
+        operations.snapshot(join(old, path), join(tree, path), read_only=False)
+    for path in arrival.swap:
+        if is_within(path, part.path):
+            operations.renew_swap(tree, path)
+
+
+def _sealed(host: Host, journal: Pending, arrival: Arrival, operations: Operations) -> list[str]:
+    """Make read-only in the new root what is so in the old one; returns what could not be.
+
+    An earlier try may have been cut off right before this.
+    """
+    problems = []
+    sealed = {s.path for s in host.subvolumes if s.read_only}
+    nested = {path for part in (*arrival.parts, *arrival.done) for path in part.nested}
+    for path in sorted(nested | set(_carried(journal)), reverse=True):
+        original, copy = join(arrival.old.path, path), join(arrival.new.path, path)
+        if original in sealed and copy not in sealed:
+            try:
+                operations.set_read_only(copy, read_only=True)
+            except Error as error:
+                problems.append(f"/{path} should be read-only: {error}")
+    return problems
+
+
+def _discarded(host: Host, operations: Operations, arrival: Arrival, part: Part) -> list[str]:
+    """Remove what was made of a part that failed; returns why it could not be."""
+    try:
+        discard(host, operations, arrival.new.path, f"{STAGING}/{part.number}")
+        operations.delete(arrival.frozen)
+    except Error as error:
+        return [str(error)]
+    return []
+
+
+def discard(host: Host, operations: Operations, root: str, path: str) -> None:
+    """Remove a directory of the staging place with the subvolumes in it, if it is there."""
+    place = join(root, path)
+    if not os.path.lexists(host.path(place)):
+        return
+    host.forget()
+    inside = sorted(s.path for s in host.subvolumes if is_within(s.path, place))
+    for subvolume in inside:
+        operations.delete(subvolume)
+    operations.make_room(root, root, path)
+    host.forget()
+
+
+def _make_private(place: str) -> None:
+    try:
+        os.mkdir(place, 0o700)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise KernelError("make", place, error) from error
+
+
+def _staging(new: Subvolume, part: Part) -> str:
+    return join(new.path, f"{STAGING}/{part.number}")
+
+
+def _carried(journal: Pending) -> list[str]:
+    return [step.path for step in journal.plan.steps if isinstance(step, CarrySubvolume)]
+
+
+def frozen(journal: Pending) -> list[str]:
+    """Return where images of the old root are made to copy from, from the top level."""
+    return [step.frozen for step in journal.plan.steps if isinstance(step, KeepPaths)]
+
+
+def where(journal: Pending) -> str:
+    """Say where what was not brought over still is."""
+    replaced = journal.plan.aside
+    in_top_level = replaced.in_top_level
+    place = "the top level (subvolume ID 5)" if in_top_level else f"/{STORE}/{replaced.name}"
+    return f"what was written there between the rollback and the reboot is in {place}"

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether there is anything to settle: asked at each boot, so next to nothing is imported."""
+
+from __future__ import annotations
+
+import os
+
+from ..machine.host import Host
+from ..store.store import Store
+
+STAGING = ".fs-rollback-arrival"
+
+
+def has_work(host: Host, store: Store) -> bool:
+    """Whether a rollback is not settled, or a process that was killed left something behind.
+
+    Cheap, and needs no lock.
+    """
+    return store.has_journal() or has_leftovers(host)
+
+
+def has_leftovers(host: Host) -> bool:
+    """Whether a process that was killed left what it wanted to bring over in the root."""
+    return os.path.lexists(os.path.join(host.root, STAGING))

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Settles a rollback whose reboot may have happened, and says what became of it."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from ...core.rollback import kernel_steps
+from ...core.rollback.journal import Pending, State
+from ...core.rollback.operations import Operations
+from ...core.rollback.root_steps import KeepNewRoot
+from ...core.snapshots.names import REPLACED_PREFIX, free_name
+from ...core.snapshots.record import format_time
+from ...errors import Error
+from ..execute import executor
+from ..execute.trees import Operations as RealOperations
+from ..linux import files
+from ..loader import places
+from ..machine import kernels
+from ..machine.host import Host
+from ..root import root_lines
+from ..store import journals
+from ..store.store import Store
+from . import bring_over, state
+from .has_work import STAGING, has_leftovers
+from .state import Waiting, Window
+
+
+class Settled(NamedTuple):
+    """Where the machine stands, what was done in words, and what was not brought over.
+
+    `postponed`: what was cut off needs /boot, which is not mounted yet.
+    """
+
+    waiting: Waiting
+    said: tuple[str, ...] = ()
+    brought: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    hint: str = ""
+    postponed: bool = False
+
+
+def settle(
+    host: Host, store: Store, operations: Operations, *, bring: bool, cut_off: bool = False
+) -> Settled:
+    """Do what every writing command does first and say so; with `bring` bring over what is left.
+
+    `cut_off` is after a process that was to do that was killed. Needs the lock. Raises Error.
+    """
+    postponed = bring and _waits_for_boot(host, store)
+    interrupted = "" if postponed else executor.settle(store, operations)
+    said = [interrupted] if interrupted else []
+    found = state.look(host, store)
+    if found.waiting in (Waiting.ELSEWHERE, Waiting.DISPLACED):
+        why = state.explain(host, found)
+        return Settled(found.waiting, tuple(said), (), (why.sentence,), why.hint)
+    if found.waiting is Waiting.REBOOT:
+        return Settled(found.waiting, tuple(said))
+    journal = found.journal
+    brought: tuple[str, ...] = ()
+    problems: list[str] = []
+    if journal is not None and found.new_root is not None and not found.is_undone_by_hand:
+        if bring:
+            brought, problems = bring_over.bring_over(host, journal, found.new_root, operations)
+        elif cut_off:
+            problems.append(
+                f"it was stopped before everything was brought over; {bring_over.where(journal)}"
+            )
+        else:
+            problems = bring_over.left_behind(host, journal, found.new_root, operations)
+    if postponed:
+        said.append("a rollback was interrupted; that is settled as soon as /boot is mounted")
+        return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), postponed=True)
+    said += confirm(host, store, found, operations, incomplete=bool(problems))
+    hint = ""
+    unfit = kernels.running_without_modules(host.root_fd) if host.is_running and journal else ""
+    if unfit:
+        problems.append(
+            f"the boot loader started kernel {unfit} instead of its default entry, and the new root"
+            " has no modules for it"
+        )
+        fitting = " or ".join(kernels.that_fit(host.root_fd))
+        hint = f"Reboot and choose kernel {fitting} in the boot menu."
+    return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), hint)
+
+
+def _waits_for_boot(host: Host, store: Store) -> bool:
+    """Whether a rollback was cut off that has to do with a /boot which is not mounted yet."""
+    journal = journals.read(store)
+    if journal is None or journal.state is State.COMMITTED:
+        return False
+    if not any(isinstance(step, kernel_steps.OF_LOADER) for step in journal.plan.steps):
+        return False
+    root = os.fstat(host.root_fd).st_dev
+    entries = root_lines.fstab_entries(host.root_fd)
+    points = {entry.point.strip("/") for entry in entries} & set(places.POINTS)
+    return any(files.device_of(host.root_fd, point) in (None, root) for point in points)
+
+
+def settle_in_passing(host: Host, store: Store) -> tuple[Window, tuple[str, ...]]:
+    """Finish or take back what a crash cut off, and forget a rollback whose reboot has happened.
+
+    For what has other work to do, while the machine is in use: nothing is brought over, and an old
+    root that has the only copy of something is pinned. Needs the lock. Returns where the machine
+    stands now, and what was done in words, where somebody has to know.
+    """
+    operations = RealOperations(host)
+    interrupted = executor.settle(store, operations)
+    said = (interrupted,) if interrupted else ()
+    found = state.look(host, store)
+    if found.waiting is not Waiting.NOTHING or not (found.journal or has_leftovers(host)):
+        return found, said
+    left: list[str] = []
+    if found.journal is not None and found.new_root is not None and not found.is_undone_by_hand:
+        left = bring_over.left_behind(host, found.journal, found.new_root, operations)
+    done = confirm(host, store, found, operations, incomplete=bool(left))
+    return Window(Waiting.NOTHING), (*said, *left, *(done if left else ()))
+
+
+def supersede(host: Host, store: Store, found: Window, operations: Operations) -> tuple[str, ...]:
+    """End a rollback whose new root does not run and is about to be replaced itself.
+
+    What the old root wrote since is brought over first, so that what comes next takes the newest
+    state of each path from one place. Needs the lock. Returns what was done in words.
+    """
+    journal, new = found.journal, found.new_root
+    assert journal is not None, "a rollback waits"
+    said: list[str] = []
+    problems: list[str] = []
+    if new is not None:
+        brought, problems = bring_over.bring_over(host, journal, new, operations)
+        if brought:
+            said.append(f"brought over what was written since: {', '.join(brought)}")
+    ended = _end(host, store, found, operations, pin=bool(problems), note="")
+    return (*said, *problems, *ended)
+
+
+def forget(host: Host, store: Store, found: Window, operations: Operations) -> tuple[str, ...]:
+    """Give up a rollback whose machine has another root now: that one stays, nothing is deleted.
+
+    The old root is pinned: what was written between the rollback and the reboot is nowhere else.
+    Needs the lock. Returns what was done in words.
+    """
+    journal = found.journal
+    assert journal is not None, "a rollback waits"
+    now = datetime.now().astimezone()
+    name = free_name(REPLACED_PREFIX, now, store)
+    made_by = f"made by the rollback to {journal.target}, which was given up"
+    aside, uuid = journal.plan.aside, journal.plan.new_uuid
+    if operations.subvolume(aside.spare)[1] == journal.old_uuid:
+        aside.apply(operations)  # somebody has exchanged the two by hand
+        host.forget()
+    KeepNewRoot(aside.spare, name, format_time(now), made_by, uuid).undo(operations)
+    ended = _end(host, store, found, operations, pin=True, note="given up")
+    return (f"the rollback to {journal.target} is given up", *ended)
+
+
+def confirm(
+    host: Host,
+    store: Store,
+    found: Window,
+    operations: Operations,
+    *,
+    incomplete: bool = False,
+) -> list[str]:
+    """Forget the rollback, whose reboot has happened; returns that in words.
+
+    Where what was brought over is `incomplete` the old root is pinned: it has the only copy.
+    The record of the old root says it from now on. The journal goes before what was exchanged is
+    deleted: a deletion that is cut off is finished by the next run. Needs the lock.
+    """
+    journal = found.journal
+    if journal is None:
+        _remove_leftovers(host, operations)
+        return []
+    if found.is_undone_by_hand:
+        _end(host, store, found, operations, pin=False, note=None)
+        return [f"the rollback to {journal.target} was taken back by hand"]
+    moment = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    note = f"came up in the new root {moment}"
+    ended = _end(host, store, found, operations, pin=incomplete, note=note)
+    name = journal.plan.aside.name
+    return [
+        f"came up in the new root: a copy of {journal.target}, the old root is kept as {name}",
+        *ended,
+    ]
+
+
+def _end(
+    host: Host, store: Store, found: Window, operations: Operations, *, pin: bool, note: str | None
+) -> tuple[str, ...]:
+    """Forget the journal, and note in the old root's record what came of it; None writes nothing.
+
+    The journal goes before what was exchanged is deleted: a deletion that is cut off is finished
+    by the next run. But it stays as long as a pin cannot be written: pruning would take the old
+    root, which has the only copy.
+    """
+    journal = found.journal
+    assert journal is not None, "a rollback waits"
+    # Removing a file is durable at once, ahead of what has not been synced.
+    operations.sync()
+    is_noted, problem = (False, "")
+    if note is not None:
+        is_noted, problem = _note_in_record(store, journal, note, pin=pin)
+    if not problem:
+        journals.clear(store)
+    for frozen in bring_over.frozen(journal):
+        operations.delete(frozen)
+    _remove_leftovers(host, operations)
+    if problem and note is not None:  # the disk was full, perhaps of what is gone now
+        operations.sync()
+        is_noted, problem = _note_in_record(store, journal, note, pin=pin)
+        if problem and pin:
+            return (f"{problem}; the next command tries again",)
+        journals.clear(store)
+    if problem:
+        return (problem,)
+    name = journal.plan.aside.name
+    return (f"{name} is pinned: no pruning takes it",) if pin and is_noted else ()
+
+
+def _remove_leftovers(host: Host, operations: Operations) -> None:
+    root = next((s for s in host.subvolumes if s.id == host.root_id), None)
+    if root is not None and has_leftovers(host):
+        bring_over.discard(host, operations, root.path, STAGING)
+
+
+def _note_in_record(store: Store, journal: Pending, note: str, *, pin: bool) -> tuple[bool, str]:
+    """Write into the old root's record what came of the rollback.
+
+    Returns whether that was done, False also where there is no record, and why it could not be.
+    """
+    aside = journal.plan.aside
+    for snapshot in store.load():
+        record = snapshot.record
+        if record is None or snapshot.name != aside.name or record.uuid != journal.old_uuid:
+            continue
+        description = "; ".join(filter(None, (aside.description, note)))
+        try:
+            store.write(record._replace(description=description, pinned=record.pinned or pin))
+        except Error as error:
+            return False, f"that cannot be noted in the record of {aside.name}: {error}"
+        return True, ""
+    return False, ""

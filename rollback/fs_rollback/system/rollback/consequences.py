@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a rollback does beside what people ask it for: said before the question."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from ...core.formats import fstab
+from ...core.formats.mountinfo import is_within, is_within_any
+from ...core.rollback.plan import Situation, left_stand_ins, nested_subvolumes, relative
+from ..execute.swap import SwapFile
+from ..linux import files
+from ..machine.host import Host
+from ..root import root_lines, stand_ins
+
+# Where the directory of a service ends, that has subvolumes of its own in it.
+_SERVICES = (
+    r"(/(?:var/(?:lib|snap|opt)|srv|opt|(?:home/[^/]+|root)/\.local/share)/[^/]+)/.",
+    # Docker, Podman, containerd, LXD and Incus, wherever they were told to put them
+    r"(/.+?)/(?:btrfs/subvolumes|io\.containerd\.snapshotter\.v1\.btrfs|storage-pools)/.",
+)
+_NO_DATA = ("", "boot", "efi", "tmp", "proc", "sys", "dev", "run")
+_NO_DISK = ("swap", "tmpfs", "proc", "sysfs", "devpts", "devtmpfs", "cgroup2")
+
+
+def warnings(
+    host: Host, situation: Situation, text: str, swap_files: Sequence[SwapFile]
+) -> Iterator[str]:
+    """Give what to say aloud; `text` is the fstab of the target."""
+    yield from _out_of_sight(host, situation)
+    yield from _without_index(situation)
+    yield from _no_longer_mounted(host, situation, text)
+    yield from _not_opened(host, situation)
+    yield from _swap_that_changes(situation, swap_files)
+
+
+def mounted(host: Host, situation: Situation, text: str) -> tuple[str, ...]:
+    """Return where the new root mounts what is mounted now: that stays as it is, and is not ours.
+
+    `text` is the fstab of the target. Left out is what holds no data of people or services.
+    """
+    after = _points_after(situation, text)
+    return tuple(e.point for e in _data_mounts(host) if after is None or e.point in after)
+
+
+def _data_mounts(host: Host) -> Iterator[fstab.Entry]:
+    for entry in root_lines.fstab_entries(host.root_fd):
+        optional = "noauto" in entry.options and "x-systemd.automount" not in entry.options
+        bound = {"bind", "rbind"} & set(entry.options)
+        odd = not entry.point.startswith("/") or entry.point.split("/")[1] in _NO_DATA
+        if not (optional or bound or odd or entry.fstype in _NO_DISK):
+            yield entry
+
+
+def _points_after(situation: Situation, text: str) -> frozenset[str] | None:
+    """Return the mount points of the new root's fstab, None where that is today's."""
+    if any(is_within("/etc/fstab", place) for place in situation.keep):
+        return None
+    entries = fstab.parse(fstab.with_mounts(text, situation.added_mounts))
+    return frozenset(entry.point for entry in entries)
+
+
+def _no_longer_mounted(host: Host, situation: Situation, text: str) -> Iterator[str]:
+    after = _points_after(situation, text)
+    lost = [e.point for e in _data_mounts(host) if after is not None and e.point not in after]
+    if lost:
+        yield (
+            f"/etc/fstab in {situation.target.name} has no line for {', '.join(lost)}: it will not"
+            " be mounted after the rollback. To keep today's lines: --keep /etc/fstab"
+        )
+
+
+def _not_opened(host: Host, situation: Situation) -> Iterator[str]:
+    """Say where a line that fstab gets may wait at boot for a device that nothing opens."""
+    if any(is_within("/etc/crypttab", place) for place in situation.keep):
+        return
+    with files.opened(host.path(situation.target.path)) as tree:
+        names = _encrypted(host.root_fd) - _encrypted(tree)
+    entries = fstab.parse("\n".join(situation.added_mounts))
+    points = [e.point for e in entries if e.spec[:1] != "/" or e.spec.startswith("/dev/")]
+    others = [e.point for e in entries if e.point in points and not host.identity.is_meant(e.spec)]
+    if names and others:
+        yield (
+            f"/etc/crypttab in {situation.target.name} has no line for {', '.join(sorted(names))}:"
+            f" if {', '.join(others)} is on such a device, the next boot would wait for it in vain."
+            " To keep today's lines: --keep /etc/crypttab"
+        )
+
+
+def _encrypted(tree: int) -> set[str]:
+    """Return the names that the crypttab of a tree opens devices under, crypttab(5)."""
+    lines = (files.read_in_tree(tree, "etc/crypttab") or "").split("\n")
+    return {words[0] for words in map(str.split, lines) if words and words[0][0] != "#"}
+
+
+def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
+    """Say where data of today gives way to an empty directory, and how to take it along."""
+    found, foreign = list[str](), list[str]()
+    device = os.fstat(host.root_fd).st_dev
+    for path in sorted(left_stand_ins(situation) - situation.outside):
+        status = files.status_of(host.root_fd, path, follow=False)
+        is_empty = files.list_in_tree(host.root_fd, path) == []
+        if status is not None and not is_empty and not stand_ins.covered(host, path):
+            ours = status.st_dev == device
+            (found if ours else foreign).append(shlex.quote(f"/{path}"))
+    if foreign:
+        yield (
+            f"mounted now, but not by /etc/fstab: {', '.join(foreign)}. After the rollback these"
+            f" are empty directories, unless {situation.target.name} has what mounts them, such as"
+            " a systemd unit. To keep today's units: --keep /etc/systemd/system"
+        )
+    if found:
+        yield (
+            f"{situation.target.name} does not contain what was in these nested subvolumes when it"
+            f" was taken: {', '.join(found)}. They will be empty directories. To keep what is there"
+            f" now: {' '.join(f'--keep {path}' for path in found)}"
+        )
+
+
+def _without_index(situation: Situation) -> Iterator[str]:
+    """Say which services have subvolumes that stay, and files beside those that go back."""
+    root = situation.layout.root
+    carried = {f"/{relative(root, s)}" for s in nested_subvolumes(situation)}
+    found: dict[str, int] = {}
+    for path in sorted(carried):
+        inside = is_within_any(path.rpartition("/")[0], carried)
+        matches = (re.match(pattern, path, re.DOTALL) for pattern in _SERVICES)
+        service = next((match[1] for match in matches if match), "")
+        if service and not inside and not any(is_within(service, p) for p in situation.keep):
+            found[service] = found.get(service, 0) + 1
+    for service, count in found.items():
+        stay = "a nested subvolume stays as it is" if count == 1 else f"{count} nested subvolumes"
+        stay += "" if count == 1 else " stay as they are"
+        yield (
+            f"in {service}, {stay} now, but all other files revert: the service's own index may"
+            " then not fit what it finds. To keep all of it as it is now:"
+            f" --keep {shlex.quote(service)}"
+        )
+
+
+def _swap_that_changes(situation: Situation, found: Sequence[SwapFile]) -> Iterator[str]:
+    """Say what the new root has no swap file for, or another one than the command line names."""
+    files_of = {f.path: shlex.quote(f"/{f.path}") for f in found}
+    for path, size in found:
+        if path not in situation.swap:
+            yield (
+                f"there is no room for a new swap file {files_of[path]}, and the kernel refuses"
+                " a copy. To make it after the reboot, when there is room:"
+                f" rm {files_of[path]}; btrfs filesystem mkswapfile --size {size} {files_of[path]}"
+            )
+    places = [s.where for s in situation.layout.statements if "resume_offset=" in s.text]
+    if situation.swap and places:
+        ask = (f"btrfs inspect-internal map-swapfile -r {files_of[p]}" for p in situation.swap)
+        yield (
+            "a new swap file lies elsewhere on the disk: with the resume_offset in"
+            f" {', '.join(places)}, the machine would not resume from hibernation. To print the"
+            f" new number, after the reboot: {'; '.join(ask)}"
+        )

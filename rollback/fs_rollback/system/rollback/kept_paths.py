@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which of the paths to keep are part of the root subvolume, and may be taken from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from ...config import Config
+from ...core.formats.mountinfo import is_within
+from ...errors import RefusedError
+from ..linux import files
+from ..machine.host import Host, rpmdb_path
+from ..root import root_lines
+
+# What packages own goes back as a whole or not at all.
+_OWNED_BY_PACKAGES = ("/usr", "/etc", "/boot")
+
+
+def resolve(host: Host, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the real paths, from the root, of what lies inside the root subvolume, sorted.
+
+    A pattern stands for what it matches now. Left out is what does not exist, what is mounted
+    there, what lies in a nested subvolume (that is carried over) and what another path contains.
+    Raises RefusedError for what packages own.
+    """
+    device = os.fstat(host.root_fd).st_dev
+    mounted = root_lines.mount_points(host)
+    found: set[str] = set()
+    said = {path: one for one in wanted for path in expand(host.root_fd, one) or (one,)}
+    for path in (*said, *_bound(host, tuple(said))):
+        real = _real_path(host, path)
+        _refuse_packages(host, said.get(path, path), real or path)
+        outside = any(is_within(path, m) or (real and is_within(real, m)) for m in mounted)
+        if real is not None and not outside and files.device_of(host.root_fd, real) == device:
+            found.add(real)
+    return tuple(sorted(p for p in found if not any(p != q and is_within(p, q) for q in found)))
+
+
+def expand(tree: int, path: str) -> list[str]:
+    """Return what a path to keep stands for in a tree: nothing if nothing is there.
+
+    What exists under the very name is that. Else `*`, `?` and `[...]` are patterns as a shell's:
+    none matches a "/" or a dot that a name begins with. Raises KernelError.
+    """
+    if _is_there(tree, path):
+        return [path]
+    found = [""]
+    for part in path.strip("/").split("/"):
+        if any(character in part for character in "*?["):
+            found = [f"{base}/{name}" for base in found for name in _matching(tree, base, part)]
+        else:
+            found = [f"{base}/{part}" for base in found]
+    return [one for one in found if _is_there(tree, one)]
+
+
+def _is_there(tree: int, path: str) -> bool:
+    """Whether there is such a path; what is mounted is not entered and counts as there."""
+    return files.is_beyond_mount(tree, path) or files.device_of(tree, path) is not None
+
+
+def _matching(tree: int, base: str, pattern: str) -> list[str]:
+    if files.is_beyond_mount(tree, base or "/"):
+        return []
+    names = files.list_in_tree(tree, base or "/") or []
+    hidden = pattern.startswith(".")
+    return [n for n in names if fnmatchcase(n, pattern) and (hidden or not n.startswith("."))]
+
+
+def missing(host: Host, wanted: Sequence[str]) -> list[str]:
+    """Return a warning for each path or pattern that stands for nothing in the root."""
+    return [
+        f"nothing is kept for {path}: there is no such path"
+        for path in wanted
+        if path not in Config().keep and not expand(host.root_fd, path)
+    ]
+
+
+def _bound(host: Host, wanted: Sequence[str]) -> list[str]:
+    """Return where the data of the wanted paths is that fstab binds there from elsewhere."""
+    found = []
+    for entry in root_lines.fstab_entries(host.root_fd):
+        if {"bind", "rbind"} & set(entry.options):
+            for path in wanted:
+                if is_within(path, entry.point):
+                    found.append(entry.spec.rstrip("/") + path[len(entry.point.rstrip("/")) :])
+                elif is_within(entry.point, path):
+                    found.append(entry.spec)
+    return found
+
+
+def _real_path(host: Host, path: str) -> str | None:
+    """Return a path without symbolic links in the root; None if there is none in it."""
+    absolute = files.real_path(host.root_fd, path, cross=False)
+    if absolute is None:
+        return None
+    return os.path.normpath("/" + os.path.relpath(absolute, host.root))
+
+
+def _refuse_packages(host: Host, path: str, real: str) -> None:
+    rpmdb = rpmdb_path(host.root_fd)
+    owned = {*_OWNED_BY_PACKAGES, *(["/" + rpmdb] if rpmdb else [])}
+    for place in owned:
+        if is_within(place, real) or (place != "/etc" and is_within(real, place)):
+            raise RefusedError(
+                f"{path} cannot be kept: {place} goes back with the packages",
+                hint="Keep paths that hold data, for instance /home; see 'keep' in the"
+                " configuration and --keep.",
+            )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Carries out a proposed rollback and reads the machine again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...core.rollback import operations as core_operations
+from ...core.rollback.journal import Pending, State
+from ...errors import Error, RefusedError, UndoFailedError
+from ..check import next_boot
+from ..execute import executor
+from ..execute.trees import Operations
+from ..machine.host import Host
+from ..packages import settle_records
+from ..pending import state
+from ..snapshots import saved_kernels
+from ..store import journals
+from ..store.store import Store
+from . import verify
+from .propose import Proposal
+
+
+def carry_out(
+    host: Host,
+    store: Store,
+    proposal: Proposal,
+    user: str,
+    observe: executor.Observer = lambda *_: None,
+    operations: core_operations.Operations | None = None,
+) -> None:
+    """Carry the plan out and read the machine again; returns only if the next boot finds the root.
+
+    `observe` is told of each step, `operations` are the host's own if none are given. Raises what
+    a failing step raised after taking everything back, UndoFailedError if that failed,
+    VerificationError if the machine reads otherwise than it should (taken back too).
+    """
+    situation = proposal.situation
+    root = situation.layout.root
+    journal = Pending(
+        state=State.PREPARED,
+        created=situation.created,
+        user=user,
+        target=proposal.target.name,
+        old_id=root.id,
+        old_uuid=root.uuid,
+        boot_id=state.this_boot(host),
+        plan=proposal.plan.with_saved_kernels(_save_kernels(host, store)),
+    )
+    operations = operations or Operations(host)
+    with _no_transaction(host):
+        try:
+            before = next_boot.links(host)
+            executor.execute(store, journal, operations, observe)
+            verify.verify(host.root, proposal, before)
+        except UndoFailedError:
+            raise
+        except BaseException:
+            # Whatever it was, a signal too: if the rollback still stands, it is taken back.
+            done = journals.read(store)
+            if done is not None:
+                with executor.signals_held_back():
+                    executor.undo(store, done, operations)
+            raise
+
+
+def _save_kernels(host: Host, store: Store) -> str:
+    """Save the kernels of the root that goes; return the list's name, "" where that fails.
+
+    They lie in /boot still: a full disk is no reason to stay with a broken system.
+    """
+    try:
+        return saved_kernels.save_outside(host, store)
+    except Error:
+        return ""
+
+
+@contextmanager
+def _no_transaction(host: Host) -> Iterator[None]:
+    """Hold rpm's lock: no transaction may change the root while it is being replaced."""
+    lock = settle_records.rpm_lock(host)
+    if lock is None:
+        raise RefusedError(
+            "a package transaction is running", hint="Wait until it has finished, then try again."
+        )
+    try:
+        yield
+    finally:
+        if lock >= 0:
+            os.close(lock)

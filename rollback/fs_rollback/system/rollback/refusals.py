@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What cannot be made safe: refused before anything is touched, with the reason and the way out."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+
+from ...core.boot.layout import Layout
+from ...core.formats.mountinfo import is_within, unescape
+from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
+from ...errors import RefusedError
+from ..linux import files
+from ..machine.host import Host
+from ..machine.usable import devices_missing, read_only, refuse_unsupported
+from ..packages import settle_records
+from ..root import root_lines
+
+
+def refuse_filesystem(host: Host) -> None:
+    """Raise RefusedError where nothing can be written, or a snapshot does not hold the system."""
+    if host.mount.read_only:
+        raise read_only(host)
+    missing = devices_missing(host)
+    if missing is not None:
+        raise missing
+    refuse_unsupported(host)
+    if settle_records.transaction_is_running(host):
+        raise RefusedError(
+            "a package transaction is running", hint="Wait until it has finished, then try again."
+        )
+
+
+def refuse_mounts_by_id(host: Host, nested: Sequence[Subvolume]) -> None:
+    """Raise RefusedError if fstab mounts a nested subvolume by its ID: its copy has another one."""
+    ids = {subvolume.id: subvolume for subvolume in nested}
+    for entry in root_lines.own_entries(host, host.root_fd):
+        number = root_lines.number_of(entry)
+        if number in ids and entry.point != "/":
+            raise RefusedError(
+                f"/etc/fstab line {entry.line} mounts a subvolume inside the root by its ID:"
+                f" {entry.text}",
+                hint=f"In /etc/fstab, put 'subvol={ids[number].path}' there without the subvolid,"
+                " and try again.",
+            )
+
+
+def refuse_stranger(host: Host, target: Snapshot, tree: int) -> None:
+    """Raise RefusedError if the target is no system, or that of another machine.
+
+    Two systems may share a filesystem, and its store; machine-id(5) tells them apart.
+    """
+    for path in ("usr", "etc"):
+        if files.list_in_tree(tree, path) is None:
+            raise RefusedError(
+                f"{target.name} holds no system: it has no /{path}",
+                hint="'fs-rollback list' shows what else there is.",
+            )
+    if host.is_stranger(tree):
+        raise RefusedError(
+            f"{target.name} is of another system on this filesystem",
+            hint="Its /etc/machine-id is not the one here. Choose another snapshot.",
+        )
+
+
+def refuse_other_root(host: Host, layout: Layout, target: Snapshot) -> None:
+    """Raise RefusedError if the root here is not the one that would be replaced."""
+    if layout.root.id != host.root_id:
+        running = next((s.path for s in host.subvolumes if s.id == host.root_id), "?")
+        raise RefusedError(
+            f"/{running} is the root here, but the next boot uses /{layout.root.path}"
+            f" ({layout.describe()})",
+            hint="Reboot into the root that is to be replaced, then try again.",
+        )
+    if target.id == layout.root.id:
+        raise RefusedError(f"{target.name} is the root already")
+    inside = is_within(f"/{STORE}/", "/" + layout.root.path) and layout.root.id != TOP_LEVEL_ID
+    if inside:
+        raise RefusedError(f"the root /{layout.root.path} contains the snapshot store")
+
+
+def refuse_swap(host: Host, subvolumes: set[int]) -> None:
+    """Raise RefusedError if an active swap file keeps one of the subvolumes from snapshots."""
+    with open("/proc/swaps", encoding="utf-8", errors="surrogateescape") as file:
+        rows = [line.split() for line in file.read().split("\n")[1:]]
+    devices = {os.stat(host.path(s.path)).st_dev for s in host.subvolumes if s.id in subvolumes}
+    # The kernel writes blanks in these paths as it does in mountinfo.
+    for path in (unescape(row[0]) for row in rows if row[1:2] == ["file"]):
+        if os.path.exists(path) and os.stat(path).st_dev in devices:
+            raise RefusedError(
+                f"the swap file {path} is active, and a subvolume with one has no snapshots",
+                hint=f"Turn it off first: swapoff {shlex.quote(path)}",
+            )

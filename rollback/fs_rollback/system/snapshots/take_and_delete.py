@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Taking, deleting and pruning snapshots, with the proofs that deletion needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Callable
+
+from ...core.formats.mountinfo import is_within
+from ...core.snapshots.names import SNAPSHOT_PREFIX, free_name, trial_name
+from ...core.snapshots.record import Kind, Record, Source, Transaction
+from ...core.snapshots.retention import Action, Policy, Verdict, protection, retention
+from ...core.snapshots.snapshot import STORE, Roots, Snapshot
+from ...errors import Error, RefusedError
+from ..linux import btrfs
+from ..loader import places
+from ..machine import kernels, usable
+from ..machine.host import Host
+from ..root import mounted, root_lines, trial
+from ..store.store import Store, is_journal_in
+from . import menu, saved_kernels
+
+
+def roots(host: Host) -> Roots:
+    """Return which subvolumes are in use; `next` is 0 where the machine's files do not tell."""
+    try:
+        next_id = root_lines.read_layout(host).root.id
+    except RefusedError:
+        next_id = 0
+    waiting = 0
+    if is_journal_in(host.top_fd):
+        from ..store import journals
+
+        journal = journals.glance(host.top_fd)
+        waiting = journal.old_id if journal else 0
+    return Roots(host.root_id, next_id, host.default_id, host.mounted_ids, waiting)
+
+
+def take(
+    host: Host,
+    store: Store,
+    kind: Kind,
+    now: datetime,
+    *,
+    description: str = "",
+    transaction: Transaction | None = None,
+) -> Record:
+    """Take a snapshot of the root, and save the kernels that it does not hold.
+
+    `now` is aware. Needs the lock. Raises KernelError.
+
+    The record on disk has no UUID yet: the caller writes what is returned when it suits.
+    """
+    source = btrfs.btrfsutil_info(host.root)
+    record = Record(
+        name=free_name(SNAPSHOT_PREFIX, now, store),
+        kind=kind,
+        created=now,
+        uuid="",
+        source=Source(btrfs.subvolume_path(host.root), source.id, source.uuid.hex()),
+        description=description,
+        kernels=kernels.with_modules(host.root_fd),
+        boot_files=saved_kernels.save_outside(host, store),
+        transaction=transaction,
+        nested=tuple(p for p in btrfs.nested(host.root) if not is_within(p, STORE)),
+        trial=trial.runs_other_root(host),
+    )
+    return store.take(record, host.root)
+
+
+def delete(host: Host, store: Store, snapshot: Snapshot, in_use: Roots) -> None:
+    """Delete one snapshot, with what is nested in it. Needs the lock.
+
+    `in_use` is what `roots` says. Raises RefusedError if the snapshot, or anything inside it, is in
+    use or pinned.
+    """
+    reason = obstacle(host, snapshot, in_use)
+    if reason:
+        hint = "'fs-rollback unpin' first." if snapshot.pinned else ""
+        if snapshot.id == in_use.waiting:
+            hint = "Boot the machine into its new root first."
+        raise RefusedError(f"{snapshot.name} is not deleted: {reason}", hint=hint)
+    _delete_trial(host, snapshot, in_use)
+    store.delete(snapshot)
+
+
+def obstacle(host: Host, snapshot: Snapshot, in_use: Roots) -> str:
+    """Return why nobody may delete a snapshot now, "" if one may; `in_use` is what `roots` says."""
+    return protection(snapshot, in_use) or _nested_in_use(host, snapshot)
+
+
+def _delete_trial(host: Host, snapshot: Snapshot, in_use: Roots) -> None:
+    """Delete the writable copy of a snapshot, and its boot entry before that."""
+    name = trial_name(snapshot.name)
+    trial = next((s for s in host.subvolumes if s.path == f"{STORE}/{name}"), None)
+    moment = name.partition("_")[2]
+    has_entry = any(moment in path for path in places.entry_files(host.root_fd))
+    if snapshot.is_replaced or not (trial or has_entry):
+        return
+    used = {in_use.running, host.running_id, in_use.next, in_use.default, *in_use.mounted}
+    if trial is not None and trial.id in used:
+        raise RefusedError(
+            f"{snapshot.name} is not deleted: this machine runs a copy of it",
+            hint="Reboot into the usual boot entry first.",
+        )
+    mounted.refuse_what_is_not_mounted(host)  # its entry may lie there
+    problems = menu.remove(host, root_lines.read_layout(host), snapshot)
+    if problems:
+        raise Error(f"{snapshot.name} is not deleted: {problems[0]}")
+
+
+def _nested_in_use(host: Host, snapshot: Snapshot) -> str:
+    """Return why something inside a snapshot keeps it from deletion, "" if nothing does."""
+    if snapshot.gone or snapshot.is_top_level:
+        return ""
+    inside = [s for s in host.subvolumes if s.path.startswith(snapshot.path + "/")]
+    by_name = root_lines.mounted_elsewhere(host)
+    by_id = root_lines.mounted_by_id(host)
+    for subvolume in inside:
+        if subvolume.id in host.mounted_ids | {host.default_id}:
+            return f"the subvolume /{subvolume.path} in it is in use"
+        if subvolume.path in by_name or subvolume.id in by_id:
+            return f"/etc/fstab mounts the subvolume /{subvolume.path} in it"
+    return ""
+
+
+def judge(host: Host, store: Store, policy: Policy, now: datetime) -> tuple[Verdict, ...]:
+    """Return retention's verdict on every snapshot; one of another system is not ours to delete."""
+    verdicts = retention(store.load(), policy, roots(host), now)
+    return tuple(_spare_a_stranger(host, verdict) for verdict in verdicts)
+
+
+def _spare_a_stranger(host: Host, verdict: Verdict) -> Verdict:
+    snapshot = verdict.snapshot
+    doomed = verdict.action is Action.DELETE and snapshot.exists
+    if doomed and usable.of_stranger(host, snapshot):
+        return Verdict(snapshot, Action.KEEP, "it is of another system on this filesystem")
+    return verdict
+
+
+def prune(
+    host: Host,
+    store: Store,
+    verdicts: Sequence[Verdict],
+    progress: Callable[[Snapshot], None] = lambda _: None,
+) -> list[tuple[Snapshot, Error]]:
+    """Delete what the verdicts say; returns the failures, after all were tried. Needs the lock."""
+    failures: list[tuple[Snapshot, Error]] = []
+    doomed = [verdict.snapshot for verdict in verdicts if verdict.action is Action.DELETE]
+    if not doomed:
+        return failures
+    in_use = roots(host)
+    for snapshot in doomed:
+        progress(snapshot)
+        try:
+            delete(host, store, snapshot, in_use)
+        except Error as error:
+            failures.append((snapshot, error))
+    host.forget()
+    saved_kernels.collect(store, store.load())
+    return failures
