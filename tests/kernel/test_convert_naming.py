@@ -19,7 +19,7 @@ from fs_rollback.cli import session
 from fs_rollback.convert.finish import named_files, rename_root
 from fs_rollback.errors import Error, KernelError, RefusedError
 from fs_rollback.system.execute.trees import Operations
-from fs_rollback.system.linux import btrfs, files, removal
+from fs_rollback.system.linux import btrfs, durable, removal
 from fs_rollback.system.root import root_lines
 from fs_rollback.system.snapshots import take_and_delete
 from tests import manifest
@@ -110,7 +110,7 @@ class Changes:
         self._watch(patch, btrfs, "create_subvolume")
         self._watch(patch, take_and_delete, "delete")
         self._watch(patch, removal, "remove")
-        self._watch(patch, files, "remove_durably")
+        self._watch(patch, durable, "remove_durably")
 
     def _watch(self, patch: pytest.MonkeyPatch, place: Any, name: str) -> None:
         real = getattr(place, name)

@@ -12,7 +12,7 @@ import pytest
 
 from fs_rollback.core.snapshots.record import Kind, PackageChange, Transaction
 from fs_rollback.errors import KernelError
-from fs_rollback.system.linux import btrfs, durable, files
+from fs_rollback.system.linux import btrfs, durable
 from fs_rollback.system.snapshots import take_and_delete
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.faults import Faulty, state
@@ -129,7 +129,7 @@ def _observe(monkeypatch: pytest.MonkeyPatch, camera: Camera) -> None:
         create(source, destination, read_only=read_only)
         camera("snapshot")
 
-    monkeypatch.setattr(files, "write_for_next_commit", observed_write)
+    monkeypatch.setattr(durable, "write_for_next_commit", observed_write)
     monkeypatch.setattr(btrfs, "create_snapshot", observed_create)
 
 

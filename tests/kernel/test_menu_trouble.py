@@ -11,7 +11,7 @@ import pytest
 from fs_rollback.config import Config
 from fs_rollback.core.snapshots.record import Outcome, Transaction
 from fs_rollback.system.hooks import transaction
-from fs_rollback.system.linux import btrfs, files
+from fs_rollback.system.linux import btrfs, durable
 from tests.kernel.boots import A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import in_child, manifest
@@ -144,7 +144,7 @@ def killed_at(boot: BootMachine, monkeypatch: pytest.MonkeyPatch, point: int) ->
     with monkeypatch.context() as patch:
         for module, names in {
             btrfs: ("create_snapshot", "delete_subvolume"),
-            files: ("replace", "remove_durably", "write_durably", "_write_temporary"),
+            durable: ("replace", "remove_durably", "write_durably", "_write_temporary"),
         }.items():
             for name in names:
                 patch.setattr(module, name, counted(getattr(module, name)))

@@ -18,7 +18,7 @@ from ...core.snapshots.record import Outcome, Record
 from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ...errors import KernelError, LockedError, StoreError
 from ..linux import btrfs, files, process, syscalls
-from ..linux.durable import TEMPORARY, remove_durably, write_durably, write_for_next_commit
+from ..linux import durable as writing
 from ..machine.host import Host
 
 PENDING = "pending.json"
@@ -152,12 +152,12 @@ class Store:
         there is never a snapshot on disk without its record. The returned record has the UUID.
         """
         name = record.name + _RECORD_SUFFIX
-        write_for_next_commit(self.directory, name, records.dump(record))
+        writing.write_for_next_commit(self.directory, name, records.dump(record))
         path = self.host.path(f"{STORE}/{record.name}")
         try:
             btrfs.create_snapshot(source, path, read_only=True)
         except KernelError:
-            remove_durably(self.directory, name)
+            writing.remove_durably(self.directory, name)
             raise
         self.host.forget()
         return record._replace(uuid=btrfs.subvolume_uuid(path))
@@ -174,7 +174,7 @@ class Store:
                 f" version {records.VERSION}",
                 hint="Update fs-rollback to change it; going back to the snapshot works.",
             )
-        write = write_durably if durable else write_for_next_commit
+        write = writing.write_durably if durable else writing.write_for_next_commit
         write(self.directory, record.name + _RECORD_SUFFIX, records.dump(record))
 
     def delete(self, snapshot: Snapshot) -> None:
@@ -200,7 +200,7 @@ class Store:
 
         The record goes first: what a killed process leaves is incomplete.
         """
-        remove_durably(self.directory, name + _RECORD_SUFFIX)
+        writing.remove_durably(self.directory, name + _RECORD_SUFFIX)
         for place in (name, _DELETED_PREFIX + name):
             path = self.host.path(f"{STORE}/{place}")
             if btrfs.is_subvolume(path):
@@ -246,7 +246,7 @@ class Store:
                 problems.append(error)
         temporary = {name for name in entries if _OUR_TEMPORARY.fullmatch(name)}
         for name in temporary | {name + _RECORD_SUFFIX for name in self._never_taken(entries)}:
-            remove_durably(self.directory, name)
+            writing.remove_durably(self.directory, name)
         if doomed:
             self.host.forget()
         return problems
@@ -281,7 +281,7 @@ class Store:
 # Only what has a name of our own shape is a leftover of ours.
 _OUR_NAME = rf"(?:{SNAPSHOT_PREFIX}|{REPLACED_PREFIX})\d{{14}}"
 _OUR_DELETED = re.compile(rf"{_DELETED_PREFIX}{_OUR_NAME}(?:\.json)?")
-_OUR_TEMPORARY = re.compile(rf"(?:{_OUR_NAME}|pending)\.json{re.escape(TEMPORARY)}")
+_OUR_TEMPORARY = re.compile(rf"(?:{_OUR_NAME}|pending)\.json{re.escape(writing.TEMPORARY)}")
 
 
 def _is_record(name: str) -> bool:
