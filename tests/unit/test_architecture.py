@@ -24,6 +24,7 @@ ROOMS = (
     "core/formats",
     "core/snapshots",
     "core/packages",
+    "core/loader",
     "core/boot",
     "core/rollback",
     "config",

@@ -7,8 +7,9 @@ from typing import Optional
 import pytest
 
 from fs_rollback.core.boot.entries import Bootable, best_fit, default_of, kernel_version, newest
-from fs_rollback.core.boot.loaders import SNAPSHOT_ENTRY_PREFIX, Choice, Loader
 from fs_rollback.core.formats import bls
+from fs_rollback.core.loader.choice import Choice, Loader
+from fs_rollback.core.loader.menu_names import SNAPSHOT_ENTRY_PREFIX
 
 TOKEN = "0fb2a3e5c1d94e8f9a7b6c5d4e3f2a1b"
 OLD, NEW, NEWEST = "6.11.4-301.fc41.x86_64", "6.11.10-300.fc41.x86_64", "6.12.1-200.fc41.x86_64"

@@ -10,21 +10,17 @@ from typing import Optional
 
 import pytest
 
-from fs_rollback.core.boot.loaders import (
-    SNAPSHOT_ENTRY_PREFIX,
-    Choice,
-    Loader,
-    default_entry,
-    is_snapshot_entry,
-    once,
-    ordered,
-    rpm_compare,
-    snapshot_entry_prefix,
-    snapshot_entry_values,
-    version_compare,
-)
 from fs_rollback.core.formats import bls
 from fs_rollback.core.formats.bls import BootEntry
+from fs_rollback.core.loader.choice import Choice, Loader
+from fs_rollback.core.loader.loaders import default_entry, once, ordered
+from fs_rollback.core.loader.menu_names import (
+    SNAPSHOT_ENTRY_PREFIX,
+    is_snapshot_entry,
+    snapshot_entry_prefix,
+    snapshot_entry_values,
+)
+from fs_rollback.core.loader.versions import rpm_compare, version_compare
 from tests.need import need
 
 MACHINE = "0fb2a3e5c1d94e8f9a7b6c5d4e3f2a1b"

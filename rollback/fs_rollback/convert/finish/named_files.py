@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Callable
 
 from ...core.boot.layout import from_boot_entry
-from ...core.boot.loaders import is_snapshot_entry
 from ...core.formats import bls, cmdline
+from ...core.loader.menu_names import is_snapshot_entry
 from ...system.linux import files
 from ...system.linux.durable import write_file
 from ...system.loader import places

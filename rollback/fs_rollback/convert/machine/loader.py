@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Optional
 
-from ...core.boot import loaders
+from ...core.loader.choice import Loader as Known
 from ...system.linux import devices, files
 from ...system.loader.entries import Boot
 from ...system.loader.places import GRUB_CONFIGURATIONS
@@ -22,12 +22,12 @@ _MOST_BYTES = 64 << 20
 
 def look(machine: Ext4Machine, found: Optional[Boot]) -> Loader:
     """Return what reads kernels and boot entries, and whether it can go on doing so."""
-    choice = found.choice.loader if found else loaders.Loader.UNKNOWN
+    choice = found.choice.loader if found else Known.UNKNOWN
     tree = machine.root_fd
-    if choice is loaders.Loader.SYSTEMD_BOOT and found:
+    if choice is Known.SYSTEMD_BOOT and found:
         place = found.places[0]
         return Loader(place.point, "systemd-boot", place.beside_root, reads_btrfs=False)
-    is_grub = choice is loaders.Loader.GRUB or any(
+    is_grub = choice is Known.GRUB or any(
         files.status_of(tree, f"boot/{name}") is not None for name in GRUB_CONFIGURATIONS
     )
     boot_device = files.device_of(tree, "boot/.")

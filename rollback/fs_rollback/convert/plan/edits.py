@@ -8,8 +8,11 @@ that btrfs takes with the same meaning (discard, commit=...).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ...core.formats import cmdline, fstab
+from ...core.formats.bls import BootEntry
+from ...core.loader.menu_names import snapshot_entry_prefix
 
 FSTYPE = "ext4"
 DRACUT_CONF = "etc/dracut.conf.d/90-fs-rollback.conf"
@@ -157,3 +160,9 @@ def dracut_conf() -> str:
 def initramfs_tools_hook() -> str:
     """Return the hook of initramfs-tools(7) that does the same."""
     return _HOOK
+
+
+def conversion_entry(entries: Sequence[BootEntry]) -> str:
+    """Return the file name of the entry that converts a root: last in a menu, like a snapshot's."""
+    prefix = snapshot_entry_prefix(entries)
+    return prefix.replace("fs-snapshot-", "fs-convert") + ".conf"

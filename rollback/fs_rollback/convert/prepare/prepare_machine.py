@@ -11,8 +11,8 @@ from typing import Callable, NamedTuple, Optional
 
 from ...core.boot.conversion_state import DIRECTORY, NEW_FSTAB, STATE_FILE, Stage
 from ...core.boot.entries import CONVERT
-from ...core.boot.loaders import conversion_entry, default_entry
 from ...core.formats import bls, cmdline
+from ...core.loader.loaders import default_entry
 from ...core.snapshots.record import format_time
 from ...core.snapshots.snapshot import STORE
 from ...errors import Error, KernelError, LockedError, RefusedError, UndoFailedError, kernel_errors
@@ -24,6 +24,7 @@ from ...system.machine import usable
 from ..machine import command_lines
 from ..machine.machine import LAYOUT, Ext4Machine
 from ..plan import edits, state
+from ..plan.edits import conversion_entry
 from ..plan.facts import Facts
 from ..plan.plan import FSTAB, SHEET, Preparation
 from ..plan.steps import BootOnce, MakeConverter, RebuildImage, Step, WriteFile

@@ -9,17 +9,12 @@ from typing import NamedTuple, Optional
 
 from ..formats.bls import BootEntry
 from ..formats.cmdline import root_arguments
+from ..loader.choice import Choice, Loader
+from ..loader.loaders import default_entry, ordered
+from ..loader.menu_names import SNAPSHOT_ENTRY_PREFIX, is_snapshot_entry
 from ..snapshots.names import TRIAL_PREFIX, is_moment
 from ..snapshots.snapshot import STORE
 from .layout import Statement
-from .loaders import (
-    SNAPSHOT_ENTRY_PREFIX,
-    Choice,
-    Loader,
-    default_entry,
-    is_snapshot_entry,
-    ordered,
-)
 
 # What the boot that converts finds on its command line, with the name of the root behind it:
 # packaging/dracut/90fs-rollback/convert.sh.

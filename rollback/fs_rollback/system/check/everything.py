@@ -12,8 +12,8 @@ from ...core.boot import findings, judge
 from ...core.boot.entries import Bootable
 from ...core.boot.findings import Link
 from ...core.boot.layout import root_of
-from ...core.boot.loaders import Loader
 from ...core.formats import cmdline, mountinfo
+from ...core.loader.choice import Loader
 from ...core.snapshots import saved_files
 from ...errors import KernelError, RefusedError, StoreError
 from ..execute import swap

@@ -9,14 +9,15 @@ from typing import NamedTuple, Optional
 
 from ...core.boot.entries import Bootable, default_of, kernel_version, machine_of
 from ...core.boot.layout import Layout, from_boot_entry, root_of
-from ...core.boot.loaders import Choice, once
 from ...core.formats import bls
+from ...core.loader.choice import Choice
+from ...core.loader.loaders import once
 from ...errors import RefusedError
 from ..linux import files
 from ..machine.host import Host
 from . import places, settings
 from .places import ENTRIES, Place
-from .settings import Setting
+from .told import Setting
 
 
 class Boot(NamedTuple):

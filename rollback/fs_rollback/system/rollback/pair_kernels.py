@@ -13,8 +13,9 @@ from typing import NamedTuple, Optional
 
 from ...core.boot.entries import Bootable, best_fit, kernel_version, newest
 from ...core.boot.layout import Layout
-from ...core.boot.loaders import Loader, is_snapshot_name
 from ...core.formats import bls
+from ...core.loader import loaders
+from ...core.loader.menu_names import is_snapshot_name
 from ...core.rollback.kernel_steps import ForgetOneShot, MenuFiles, PutBackKernel, SetDefaultEntry
 from ...core.rollback.plan import KernelPlan
 from ...core.snapshots import saved_files
@@ -103,7 +104,8 @@ def _make_default(
     """Return the step that makes an entry the default, None where it is or cannot be."""
     entry = fitting.entry
     choose = f"choose {entry.title or entry.id} (kernel {fitting.kernel}) in the boot menu"
-    if found.choice.loader is Loader.UNKNOWN:
+    rules = loaders.rules(found.choice.loader)
+    if rules is None:
         return None, [f"the boot loader is unknown and its default entry with it: {choose}"]
     default = found.default
     if default is not None and default.entry == entry:
@@ -116,9 +118,7 @@ def _make_default(
         return None, []
     if found.setting is None:
         return None, [f"grub.cfg sets the default entry by itself: {choose}"]
-    # GRUB's ID of an entry has the counters of boot counting in it, systemd-boot's has not.
-    value = f"{entry.id}.conf" if found.choice.loader is Loader.SYSTEMD_BOOT else entry.name
-    setting = found.setting
+    setting, value = found.setting, rules.value(entry)
     return SetDefaultEntry(
         entry.id, fitting.kernel, setting.file, setting.key, value, setting.value
     ), []

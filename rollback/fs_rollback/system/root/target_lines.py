@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from ...core.boot.entries import Bootable, newest
 from ...core.boot.layout import Kind, Layout, Statement, from_command_line, from_file
-from ...core.boot.loaders import Loader
 from ...core.formats import cmdline, default_grub, fstab
 from ...core.formats.mount_options import subvolume_path
+from ...core.loader import loaders
 from ...core.snapshots.record import Source
 from ...core.snapshots.snapshot import STORE, Snapshot
 from ...errors import Error, RefusedError
@@ -204,11 +204,14 @@ def _default(
     wanted, setting, place = newest(fitting), menu.setting, f"top:{target.path}/"
     if not _is_elsewhere(menu, good) or wanted is None or setting is None:
         return None
-    if menu.choice.loader is not Loader.GRUB or not setting.file.startswith(place):
+    rules = loaders.rules(menu.choice.loader)
+    if rules is None or not setting.file.startswith(place):
         return None
     file = f"top:{layout.root.path}/{setting.file[len(place) :]}"
     entry = wanted.entry
-    return SetDefaultEntry(entry.id, wanted.kernel, file, setting.key, entry.name, setting.value)
+    return SetDefaultEntry(
+        entry.id, wanted.kernel, file, setting.key, rules.value(entry), setting.value
+    )
 
 
 def _can_be_written(layout: Layout) -> bool:

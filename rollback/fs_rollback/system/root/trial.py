@@ -14,9 +14,9 @@ import os
 from functools import lru_cache
 from typing import NamedTuple, Optional
 
-from ...core.boot.loaders import is_snapshot_name
 from ...core.formats import bls, cmdline, fstab, mountinfo
 from ...core.formats.mount_options import is_named
+from ...core.loader.menu_names import is_snapshot_name
 from ...core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
 from ...core.snapshots.snapshot import STORE, Subvolume
 from ...errors import Error, RefusedError

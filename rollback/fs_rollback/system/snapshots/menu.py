@@ -17,8 +17,8 @@ from typing import NamedTuple, Optional
 
 from ...core.boot.entries import Bootable, trial_of
 from ...core.boot.layout import Layout
-from ...core.boot.loaders import is_snapshot_name
 from ...core.formats import bls
+from ...core.loader.menu_names import is_snapshot_name
 from ...core.snapshots import saved_files
 from ...core.snapshots.names import SNAPSHOT_PREFIX, trial_name
 from ...core.snapshots.snapshot import STORE, Snapshot, Subvolume

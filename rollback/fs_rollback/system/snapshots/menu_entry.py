@@ -12,13 +12,13 @@ from typing import NamedTuple, Optional
 
 from ...core.boot.entries import Bootable, is_elsewhere, kernel_version, newest, trial_of
 from ...core.boot.layout import Layout
-from ...core.boot.loaders import (
-    default_entry,
+from ...core.formats import bls, cmdline, fstab
+from ...core.loader.loaders import default_entry
+from ...core.loader.menu_names import (
     is_snapshot_entry,
     snapshot_entry_prefix,
     snapshot_entry_values,
 )
-from ...core.formats import bls, cmdline, fstab
 from ...core.snapshots.names import TRIAL_PREFIX, trial_name
 from ...core.snapshots.record import Kind
 from ...core.snapshots.snapshot import OFFLINE_UPDATE, STORE, Snapshot

@@ -12,12 +12,12 @@ from contextlib import suppress
 from typing import Optional
 
 from ...core.boot.entries import Bootable, best_fit, is_elsewhere, leads_to_trial, trial_of
-from ...core.boot.loaders import is_snapshot_name
+from ...core.loader.menu_names import is_snapshot_name
 from ...core.snapshots import saved_files
 from ...core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
 from ...core.snapshots.snapshot import STORE, Snapshot, Subvolume
 from ..linux import files
-from ..loader import settings
+from ..loader import grub
 from ..loader.entries import Boot
 from ..machine import kernels
 from ..machine.host import Host
@@ -40,7 +40,7 @@ def saved_by_grub(host: Host, found: Boot) -> Optional[Bootable]:
     """Return the entry of a snapshot that is the default because somebody has chosen it once."""
     if found.default is None or found.default not in ours(host, found):
         return None
-    saves = settings.saves_choice(host, found.places, found.setting)
+    saves = grub.saves_choice(host, found.places, found.setting)
     return found.default if saves else None
 
 

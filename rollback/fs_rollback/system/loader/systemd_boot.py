@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""systemd-boot: what it was told in loader.conf(5) and by the firmware's variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Optional
+
+from ...core.formats import loader_conf
+from ...core.loader.choice import Choice, Loader
+from ..machine.host import Host
+from . import efi, places
+from .places import LOADER_CONF, Place
+from .told import Setting, Tools
+
+
+def _find(machine: Host, found: Sequence[Place]) -> Optional[Place]:
+    """Return the place that systemd-boot reads its loader.conf from, if this machine has one."""
+    for place in found:
+        folder = os.path.join(place.directory, "EFI/systemd")
+        if os.path.isdir(folder) or places.read(place, LOADER_CONF) is not None:
+            return place
+    return found[0] if found and runs(machine) else None
+
+
+def runs(machine: Host) -> bool:
+    """Whether the running system was booted by it."""
+    return _variable(machine, "LoaderInfo").startswith("systemd-boot")
+
+
+def _read(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
+    text = places.read(place, LOADER_CONF) or ""
+    told = Choice(
+        Loader.SYSTEMD_BOOT,
+        pattern=loader_conf.pattern(text, loader_conf.DEFAULT),
+        efi_default=_variable(machine, efi.DEFAULT),
+        efi_oneshot=_variable(machine, efi.ONCE),
+        preferred=loader_conf.pattern(text, loader_conf.PREFERRED),
+        efi_preferred=_variable(machine, efi.PREFERRED),
+    )
+    file = f"{place.where}/{LOADER_CONF}"
+    # What outranks the rest is what has to be changed.
+    for setting in (
+        Setting("", efi.PREFERRED, told.efi_preferred),
+        Setting(file, loader_conf.PREFERRED, told.preferred),
+        Setting("", efi.DEFAULT, told.efi_default),
+    ):
+        if setting.value:
+            return told, setting
+    return told, Setting(file, loader_conf.DEFAULT, told.pattern or None)
+
+
+def _variable(machine: Host, name: str) -> str:
+    """Return a variable of this machine's firmware, "" if there is none or it is another's."""
+    return (efi.read(name) or "") if machine.running_id else ""
+
+
+def _once(told: Choice, _setting: Optional[Setting]) -> Setting:
+    return Setting("", efi.ONCE, told.efi_oneshot)
+
+
+def _why_not_once(machine: Host, _found: Sequence[Place], _setting: Optional[Setting]) -> str:
+    knows = runs(machine)
+    return "" if knows else "systemd-boot can be told only by a system that it has booted"
+
+
+TOOLS = Tools(_find, _read, _once, _why_not_once)

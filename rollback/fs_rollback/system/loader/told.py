@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a boot loader was told, and what has to be known of each to tell it something else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Callable, NamedTuple, Optional
+
+from ...core.loader.choice import Choice
+from ..machine.host import Host
+from .places import Place
+
+UNKNOWN = "it is not known how to tell the boot loader"
+
+
+class Setting(NamedTuple):
+    """Where the default entry is written down.
+
+    `key` is a variable of grubenv, one of loader.conf's, or an EFI variable's name; `file` is
+    "" for that one, else a path as Place.where has them.
+    """
+
+    file: str
+    key: str
+    value: Optional[str]
+
+
+class Told(NamedTuple):
+    """What the loader was told, where it can be told something else, and the places it reads.
+
+    `setting` is None where nothing can be told.
+    """
+
+    choice: Choice
+    setting: Optional[Setting]
+    places: tuple[Place, ...]
+
+
+class Tools(NamedTuple):
+    """How one loader is told something, all there is to know for one more of them.
+
+    `find` returns the place that it reads its own settings from, None on a machine without it;
+    `read` what it was told there. `once` returns where it is written that the next boot, and only
+    that, uses an entry, and the value that is there (None or "" if none); `why_not_once` why that
+    cannot be done on this machine, "" if it can.
+    """
+
+    find: Callable[[Host, Sequence[Place]], Optional[Place]]
+    read: Callable[[Host, Place], tuple[Choice, Optional[Setting]]]
+    once: Callable[[Choice, Optional[Setting]], Optional[Setting]]
+    why_not_once: Callable[[Host, Sequence[Place], Optional[Setting]], str]
