@@ -2,7 +2,7 @@
 version := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' rollback/fs_rollback/__init__.py)
 source := fs-rollback-$(version)
 pages := fs-rollback.8 fs-rollback-convert.8 fs-rollback.conf.5 fs-snapshot.8
-sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md etc packaging plugin \
+sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md docs etc packaging plugin \
 	pyproject.toml rollback setup.cfg tests
 
 # Debian's rpmbuild has none of the macros that Fedora's packages are built with.
