@@ -17,7 +17,13 @@ from fs_rollback.cli import session
 from fs_rollback.convert.finish import rename_root
 from fs_rollback.convert.plan import state as states
 from fs_rollback.convert.plan.plan import Preparation
-from fs_rollback.convert.plan.steps import BootOnce, MakeConverter, RebuildImage, Step, WriteFile
+from fs_rollback.convert.plan.steps import (
+    BootOnce,
+    MakeConverter,
+    PreparingStep,
+    RebuildImage,
+    WriteFile,
+)
 from fs_rollback.convert.prepare import prepare_machine
 from fs_rollback.core.boot.conversion_state import NEW_FSTAB, Stage
 from fs_rollback.system.root import root_lines
@@ -72,7 +78,7 @@ class Converted:
         self.machine.write(root, "ext2_saved/image", "the ext4\n")
         entry = self.boot.entry_of(A).read_text()
         text = entry.replace("quiet", _OPTIONS + self.machine.uuid)
-        steps: tuple[Step, ...] = (
+        steps: tuple[PreparingStep, ...] = (
             WriteFile(NEW_FSTAB, None, "it was moved", "a test"),
             WriteFile(CONF, None, "add_drivers\n", "a test"),
             RebuildImage(A, f"boot/initramfs-{A}.img"),

@@ -13,7 +13,7 @@ import pytest
 from fs_rollback.core.rollback.kernel_steps import PutBackKernel, SetDefaultEntry, shown
 from fs_rollback.core.rollback.plan import KernelPlan, Plan, plan_rollback
 from fs_rollback.core.rollback.root_steps import Exchange, SetDefault
-from fs_rollback.core.rollback.steps import Step
+from fs_rollback.core.rollback.steps import RootStep
 from tests.unit.filesystem import Cut, Filesystem
 from tests.unit.machines import machine
 
@@ -163,7 +163,7 @@ def _plan(kernels: KernelPlan) -> Plan:
     return plan_rollback(dataclasses.replace(machine("fedora").situation, kernels=kernels))
 
 
-def _index(plan: Plan, step: Step) -> int:
+def _index(plan: Plan, step: RootStep) -> int:
     return plan.steps.index(step)
 
 

@@ -19,7 +19,7 @@ from tests.unit.filesystem import Cut, Filesystem
 from tests.unit.machines import LAYOUTS, NAME, REPLACED, SPARE, Machine, join, machine
 from tests.unit.samples import uuid_of
 
-_Step = TypeVar("_Step", bound=steps.Step)
+_Step = TypeVar("_Step", bound=steps.RootStep)
 
 
 def _aware(disk: Filesystem, step: _Step) -> _Step:
@@ -32,11 +32,11 @@ def _aware(disk: Filesystem, step: _Step) -> _Step:
     return dataclasses.replace(step, new_uuid=uuid)
 
 
-def _steps(found: Machine) -> tuple[steps.Step, ...]:
+def _steps(found: Machine) -> tuple[steps.RootStep, ...]:
     return plan_rollback(found.situation).steps
 
 
-def _apply(disk: Filesystem, row: Sequence[steps.Step], changes: int = 10**9) -> bool:
+def _apply(disk: Filesystem, row: Sequence[steps.RootStep], changes: int = 10**9) -> bool:
     """Apply steps until the process dies; returns whether it lived."""
     disk.changes_left = changes
     try:
@@ -49,7 +49,7 @@ def _apply(disk: Filesystem, row: Sequence[steps.Step], changes: int = 10**9) ->
     return True
 
 
-def _undo(disk: Filesystem, row: Sequence[steps.Step], changes: int = 10**9) -> bool:
+def _undo(disk: Filesystem, row: Sequence[steps.RootStep], changes: int = 10**9) -> bool:
     disk.changes_left = changes
     try:
         for step in reversed(row):

@@ -15,7 +15,7 @@ from typing import Any, Callable, TypeVar
 
 from .. import config, report
 from ..core.packages.changes import summary
-from ..core.rollback.steps import CarrySubvolume, Step
+from ..core.rollback.steps import CarrySubvolume, RootStep
 from ..core.snapshots.names import REPLACED_PREFIX, free_name, grouped, resolve
 from ..core.snapshots.record import PackageChange, format_time, package_dict
 from ..core.snapshots.snapshot import Snapshot
@@ -197,7 +197,7 @@ def _answer(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0
     return code
 
 
-def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+def _steps_json(steps: Sequence[RootStep]) -> list[dict[str, Any]]:
     return [
         {
             "step": type(step).__name__,
@@ -253,7 +253,7 @@ def _print_proposal(verb: str, proposal: proposals.Proposal, reverts: dict[str, 
     print()
 
 
-def _sentences(steps: Sequence[Step]) -> Iterator[tuple[str, str]]:
+def _sentences(steps: Sequence[RootStep]) -> Iterator[tuple[str, str]]:
     """Give the numbers of steps and what they do; many nested subvolumes are one sentence."""
     carried = [n for n, step in enumerate(steps, start=1) if isinstance(step, CarrySubvolume)]
     for number, step in enumerate(steps, start=1):
@@ -311,6 +311,6 @@ def _print_files(paths: list[str] | None) -> None:
         print("  (To take one of these along as it is now: --keep PATH. --json has every file.)")
 
 
-def _progress(count: int, moment: executor.Moment, index: int, step: Step) -> None:
+def _progress(count: int, moment: executor.Moment, index: int, step: RootStep) -> None:
     if moment is executor.Moment.BEFORE and sys.stderr.isatty():
         session.note(f"step {index + 1} of {count}: {report.clean(step.describe())}")

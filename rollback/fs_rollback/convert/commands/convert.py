@@ -26,7 +26,7 @@ from ..machine.machine import Ext4Machine
 from ..plan import state
 from ..plan.facts import Facts, Point, Verdict, exit_code, worst
 from ..plan.plan import SAVED, SHEET
-from ..plan.steps import RebuildImage, Step
+from ..plan.steps import PreparingStep, RebuildImage
 from ..prepare import prepare_machine
 from ..run import convert, go_back
 from ..torn import mend
@@ -113,7 +113,7 @@ def prepare(args: Namespace) -> int:
             return _answer(args, answer, _prepared(proposal, reason))
 
 
-def _unanswered(found: Sequence[Point], steps: Sequence[Step]) -> list[Point]:
+def _unanswered(found: Sequence[Point], steps: Sequence[PreparingStep]) -> list[Point]:
     """Return the warnings that no step sees to; the one of the backup is asked for."""
     rebuilt = {f"/{step.path}" for step in steps if isinstance(step, RebuildImage)}
     warned = [point for point in found if point.verdict is not Verdict.OK]
@@ -273,7 +273,7 @@ def _ask_for_backup(args: Namespace, device: str) -> None:
         raise RefusedError("without a backup nothing is done", hint="Make one first.")
 
 
-def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+def _steps_json(steps: Sequence[PreparingStep]) -> list[dict[str, Any]]:
     return [
         {
             "step": type(step).__name__,
@@ -284,14 +284,14 @@ def _steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
     ]
 
 
-def _print_steps(steps: Sequence[Step]) -> None:
+def _print_steps(steps: Sequence[PreparingStep]) -> None:
     for number, step in enumerate(steps, start=1):
         print(f" {number:2}. {report.clean(step.describe())}")
     print()
 
 
 def _observer(count: int) -> prepare_machine.Observer:
-    def observe(moment: executor.Moment, number: int, step: Step) -> None:
+    def observe(moment: executor.Moment, number: int, step: PreparingStep) -> None:
         if moment is executor.Moment.BEFORE and sys.stderr.isatty():
             session.note(f"step {number + 1} of {count}: {report.clean(step.describe())}")
 

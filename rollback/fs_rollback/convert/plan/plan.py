@@ -10,7 +10,8 @@ from typing import Any, Optional
 
 from ...core.boot import conversion_state
 from ...core.boot.conversion_state import DIRECTORY, VERSION, ConversionStateError, Stage
-from .steps import BootOnce, MakeConverter, RebuildImage, Step, WriteFile
+from ...core.rollback.step import from_json, to_json
+from .steps import BootOnce, MakeConverter, PreparingStep, RebuildImage, WriteFile
 
 SHEET = f"{DIRECTORY}/rescue.txt"
 FSTAB = "etc/fstab"
@@ -41,7 +42,7 @@ class Preparation:
     device: str
     uuid: str
     fstab: str
-    steps: tuple[Step, ...]
+    steps: tuple[PreparingStep, ...]
     generation: int = 0
 
     @property
@@ -56,10 +57,6 @@ class Preparation:
 
 def dump(preparation: Preparation) -> str:
     """Return it as JSON text."""
-    rows = [
-        {"step": type(step).__name__, **dataclasses.asdict(step)}  # type: ignore[call-overload]
-        for step in preparation.steps
-    ]
     data = {
         "version": VERSION,
         "stage": preparation.stage.value,
@@ -68,14 +65,14 @@ def dump(preparation: Preparation) -> str:
         "uuid": preparation.uuid,
         "fstab": preparation.fstab,
         "generation": preparation.generation,
-        "steps": rows,
+        "steps": to_json(preparation.steps),
     }
     return json.dumps(data, indent=1) + "\n"
 
 
-def _step(row: dict[str, Any]) -> Step:
-    values = {key: value for key, value in row.items() if key != "step"}
-    for key, value in values.items():
+def _refuse_strange(row: dict[str, Any]) -> None:
+    """Raise an error if a stored step has values that none has which this program has written."""
+    for key, value in row.items():
         kinds = {"before": (str, type(None)), "mode": (int,)}.get(key, (str,))
         if not isinstance(value, kinds):
             raise TypeError(f"{key} is {value!r}")
@@ -84,22 +81,21 @@ def _step(row: dict[str, Any]) -> Step:
             raise ValueError(f"{key} is {value!r}")
         if key in ("path", "entry") and b"\0" in value.encode("utf-8", "surrogateescape"):
             raise ValueError(f"{key} is {value!r}")
-    step: Step = _STEPS[row["step"]](**values)
-    return step
 
 
 def parse(text: str) -> Preparation:
     """Read it. Raises ConversionStateError."""
     stage, data = conversion_state.parse(text)
     try:
-        steps = tuple(_step(row) for row in data["steps"])
+        for row in data["steps"]:
+            _refuse_strange(row)
         return Preparation(
             stage,
             str(data["created"]),
             str(data["device"]),
             str(data["uuid"]),
             str(data["fstab"]),
-            steps,
+            from_json(data["steps"], _STEPS),
             int(data["generation"]),
         )
     except (

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
+from ...core.rollback.step import Step
+
 KEPT_SUFFIX = ".before-btrfs"
 
 
@@ -51,21 +53,11 @@ class Operations(Protocol):
         """Take that back; nothing to do if the next boot uses another one."""
 
 
-class Step(Protocol):
-    """One change; `apply` and `undo` look before they act and may run again."""
-
-    def describe(self) -> str:
-        """Say what will be done."""
-
-    def apply(self, operations: Operations) -> None:
-        """Do it, or what is left of it."""
-
-    def undo(self, operations: Operations) -> None:
-        """Take it back, or what there is of it."""
+PreparingStep = Step[Operations]
 
 
 @dataclass(frozen=True)
-class WriteFile:
+class WriteFile(PreparingStep):
     """A file that is new, or says something else than before."""
 
     path: str
@@ -94,7 +86,7 @@ class WriteFile:
 
 
 @dataclass(frozen=True)
-class RebuildImage:
+class RebuildImage(PreparingStep):
     """An initramfs is made anew, with btrfs; the old one is kept beside it."""
 
     version: str
@@ -119,7 +111,7 @@ class RebuildImage:
 
 
 @dataclass(frozen=True)
-class MakeConverter:
+class MakeConverter(PreparingStep):
     """The initramfs that converts, and no other does."""
 
     version: str
@@ -136,7 +128,7 @@ class MakeConverter:
 
 
 @dataclass(frozen=True)
-class BootOnce:
+class BootOnce(PreparingStep):
     """The boot entry that converts is chosen for the next boot, and only that."""
 
     entry: str

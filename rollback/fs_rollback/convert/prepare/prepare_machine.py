@@ -27,7 +27,7 @@ from ..plan import edits, state
 from ..plan.edits import conversion_entry
 from ..plan.facts import Facts
 from ..plan.plan import FSTAB, SHEET, Preparation
-from ..plan.steps import BootOnce, MakeConverter, RebuildImage, Step, WriteFile
+from ..plan.steps import BootOnce, MakeConverter, PreparingStep, RebuildImage, WriteFile
 from ..torn import saved
 from . import rescue_sheet
 from .operations import Operations, refuse_outside
@@ -37,7 +37,7 @@ TITLE = "Convert the root to btrfs (fs-rollback), once"
 _GROWTH_BYTES = 16 << 20
 _CONVERTER_BYTES = 96 << 20
 
-Observer = Callable[[executor.Moment, int, Step], None]
+Observer = Callable[[executor.Moment, int, PreparingStep], None]
 
 
 class Proposal(NamedTuple):
@@ -86,7 +86,7 @@ def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: date
         changed = edits.btrfs_fstab(text)
     except ValueError as error:
         raise RefusedError(f"/{FSTAB} cannot be changed: {error}", hint="Correct it.") from error
-    steps: list[Step] = [
+    steps: list[PreparingStep] = [
         # What fstab(5) says may be for root alone; the file that it becomes keeps its own mode.
         WriteFile(NEW_FSTAB, None, changed, "it becomes /etc/fstab when the root is btrfs", 0o600),
         _builder_file(machine, facts.builder),
@@ -143,7 +143,7 @@ def _images(machine: Ext4Machine, facts: Facts) -> Iterator[RebuildImage]:
             yield step
 
 
-def _converter(machine: Ext4Machine, facts: Facts) -> tuple[list[Step], str]:
+def _converter(machine: Ext4Machine, facts: Facts) -> tuple[list[PreparingStep], str]:
     """Return the steps that give the boot menu an entry that converts and have it booted once.
 
     And why the latter is not among them, "" if it is.
@@ -194,7 +194,7 @@ def _converter(machine: Ext4Machine, facts: Facts) -> tuple[list[Step], str]:
             raise RefusedError(
                 f"/{ours} is there already", hint="It is of an earlier conversion: move it away."
             )
-    steps: list[Step] = [
+    steps: list[PreparingStep] = [
         MakeConverter(default.kernel, image),
         WriteFile(path, None, text, "the boot entry that converts"),
     ]
@@ -211,7 +211,7 @@ def _name_at_boot(machine: Ext4Machine, options: str) -> str:
     return root if root.startswith("/dev/mapper/") else f"UUID={machine.uuid}"
 
 
-def _refuse_little_room(machine: Ext4Machine, steps: Sequence[Step]) -> None:
+def _refuse_little_room(machine: Ext4Machine, steps: Sequence[PreparingStep]) -> None:
     """Raise RefusedError if the images would not fit beside the old ones."""
     wanted: dict[int, int] = {}
     where: dict[int, str] = {}

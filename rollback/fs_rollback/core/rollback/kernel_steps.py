@@ -13,10 +13,11 @@ from typing import NamedTuple, Optional
 
 from ..formats import loader_conf
 from .operations import Operations
+from .steps import RootStep, StepInNewRoot
 
 
 @dataclass(frozen=True)
-class PutBackKernel:
+class PutBackKernel(RootStep):
     """A kernel that the restored root needs comes back to /boot, its boot entry last."""
 
     kernel: str
@@ -36,12 +37,11 @@ class PutBackKernel:
         for source, file in reversed(tuple(zip(self.sources, self.files))):
             operations.remove_copy(source, file)
 
-    def by_hand(self) -> tuple[str, ...]:
-        return ()  # one more entry in the menu harms nobody
+    # Nothing by hand: one more entry in the menu harms nobody.
 
 
 @dataclass(frozen=True)
-class SetDefaultEntry:
+class SetDefaultEntry(RootStep):
     """The boot entry whose kernel has its modules in the new root becomes the default.
 
     `file` and `key` are where the boot loader is told; without a file it is an EFI variable.
@@ -77,7 +77,7 @@ class SetDefaultEntry:
 
 
 @dataclass(frozen=True)
-class ForgetOneShot:
+class ForgetOneShot(RootStep):
     """An entry that was set for the next boot only would boot something else than the new root."""
 
     file: str
@@ -95,8 +95,7 @@ class ForgetOneShot:
         if not operations.setting(self.file, self.key):
             operations.write_setting(self.file, self.key, self.old)
 
-    def by_hand(self) -> tuple[str, ...]:
-        return ()  # the way back is the default entry
+    # Nothing by hand: the way back is the default entry.
 
 
 class MenuFiles(NamedTuple):
@@ -108,7 +107,7 @@ class MenuFiles(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RenewMenu:
+class RenewMenu(StepInNewRoot):
     """A /boot in the root goes back: its menu would have the snapshots of that time, mostly gone.
 
     What follows the two roots is as in MenuFiles; `names` are copied from one to the other.
@@ -129,15 +128,9 @@ class RenewMenu:
         for name in self.names:
             operations.copy(self.root, self.spare, f"{self.folder}/{name}")
 
-    def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
 
 @dataclass(frozen=True)
-class LendModules:
+class LendModules(StepInNewRoot):
     """The kernel that is the default until after the commit finds its modules in the new root.
 
     Else a power cut between the commit and the new default would start the new root with a kernel
@@ -154,15 +147,9 @@ class LendModules:
     def apply(self, operations: Operations) -> None:
         operations.copy(self.root, self.spare, modules_of(self.kernel))
 
-    def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
 
 @dataclass(frozen=True)
-class ReturnModules:
+class ReturnModules(RootStep):
     """What was lent goes; `old` and `new` are where the two roots lie after the commit."""
 
     old: str
@@ -186,9 +173,6 @@ class ReturnModules:
         committed = operations.subvolume(self.old)[1] == self.old_uuid
         if committed and operations.subvolume(self.new)[1]:
             operations.copy(self.old, self.new, modules_of(self.kernel))
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
 
 
 # What needs /boot and the like to be mounted.

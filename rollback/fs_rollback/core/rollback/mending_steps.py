@@ -8,10 +8,11 @@ from typing import Optional
 
 from ..formats import bls, cmdline, fstab
 from .operations import Operations
+from .steps import StepInNewRoot
 
 
 @dataclass(frozen=True)
-class MendCommandLines:
+class MendCommandLines(StepInNewRoot):
     """Files of the snapshot lead to the root as this machine finds it today.
 
     `files` are boot entries and files like /etc/kernel/cmdline. `subvolume` is what they name as
@@ -63,15 +64,9 @@ class MendCommandLines:
         ]
         return " ".join(moved) or None
 
-    def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
 
 @dataclass(frozen=True)
-class DropMounts:
+class DropMounts(StepInNewRoot):
     """The snapshot's fstab mounts what is gone: with these lines no boot would end."""
 
     spare: str
@@ -86,9 +81,3 @@ class DropMounts:
         mended = fstab.without_lines(text, self.lines)
         if mended != text:
             operations.write_file(self.spare, "etc/fstab", mended)
-
-    def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()

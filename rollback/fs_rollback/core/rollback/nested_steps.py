@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from ..formats import fstab
 from .operations import Operations
-from .steps import in_words, join, named
+from .steps import RootStep, StepInNewRoot, in_words, join, named
 
 
 @dataclass(frozen=True)
-class RestoreSubvolume:
+class RestoreSubvolume(RootStep):
     """A subvolume that is nested in the replaced root to go back to, and in no other by now."""
 
     target: str
@@ -33,12 +33,9 @@ class RestoreSubvolume:
     def undo(self, operations: Operations) -> None:
         operations.delete(join(self.spare, self.path))
 
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
 
 @dataclass(frozen=True)
-class RenewSwap:
+class RenewSwap(StepInNewRoot):
     """The kernel swaps to no file that shares its data with a copy."""
 
     spare: str
@@ -52,15 +49,9 @@ class RenewSwap:
         for path in self.paths:
             operations.renew_swap(self.spare, path)
 
-    def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
 
 @dataclass(frozen=True)
-class RemoveStubs:
+class RemoveStubs(StepInNewRoot):
     """A snapshot has an empty stand-in, which nobody can write to, for each nested subvolume.
 
     What stands for a subvolume outside the root goes, the others become directories.
@@ -84,15 +75,9 @@ class RemoveStubs:
         for path in self.directories:
             operations.make_directory(self.root, self.spare, path)
 
-    def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
 
 @dataclass(frozen=True)
-class AddMounts:
+class AddMounts(StepInNewRoot):
     """Where the snapshot has old data, or none, something is mounted now: that stays in sight."""
 
     spare: str
@@ -107,9 +92,3 @@ class AddMounts:
         mended = fstab.with_mounts(text, self.lines)
         if mended != text:
             operations.write_file(self.spare, "etc/fstab", mended)
-
-    def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()

@@ -14,6 +14,7 @@ from . import kernel_steps, mending_steps, nested_steps, steps
 from .kernel_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
 from .operations import Operations
 from .root_steps import CreateRoot, Exchange, KeepNewRoot, SetAside, SetDefault, Sync
+from .step import UnknownStepError, from_json, to_json
 
 CommitStep = Union[Exchange, SetDefault]
 _STEPS: dict[str, Any] = {
@@ -45,15 +46,11 @@ _STEPS: dict[str, Any] = {
 }
 
 
-class PlanError(ValueError):
-    """Stored steps that this program does not know."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """The steps in order; `commit` is the index of the one that decides what boots next."""
 
-    steps: tuple[steps.Step, ...]
+    steps: tuple[steps.RootStep, ...]
     commit: int
 
     @property
@@ -105,31 +102,17 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON has it; `from_json` reads it back."""
-        rows = [
-            {"step": type(step).__name__, **dataclasses.asdict(step)}  # type: ignore[call-overload]
-            for step in self.steps
-        ]
+        rows = to_json(self.steps)
         for row in rows:
             row.pop("new_uuid", None)  # it is said once, where older programs pass it over
         return {"commit": self.commit, "steps": rows}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
-        """Rebuild a stored plan. Raises PlanError if a step is unknown or does not fit."""
-        found = []
-        for row in data["steps"]:
-            fields = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in row.items()
-                if key != "step"
-            }
-            try:
-                found.append(_STEPS[row["step"]](**fields))
-            except (KeyError, TypeError) as error:
-                raise PlanError(f"unknown step {row.get('step')}: {error}") from error
-        plan = cls(tuple(found), int(data["commit"]))
-        if not isinstance(found[plan.commit], (Exchange, SetDefault)):
-            raise PlanError(f"step {plan.commit} cannot be a commit")
+        """Rebuild a stored plan. Raises UnknownStepError if a step is unknown or does not fit."""
+        plan = cls(from_json(data["steps"], _STEPS), int(data["commit"]))
+        if not isinstance(plan.steps[plan.commit], (Exchange, SetDefault)):
+            raise UnknownStepError(f"step {plan.commit} cannot be a commit")
         return plan
 
 
@@ -197,7 +180,7 @@ def plan_rollback(situation: Situation) -> Plan:
     root, spare = situation.layout.root, situation.spare
     kernels = situation.kernels
     # First, so that a /boot nested in the root is carried over with it.
-    prepare: list[steps.Step] = [kernels.forget] if kernels.forget else []
+    prepare: list[steps.RootStep] = [kernels.forget] if kernels.forget else []
     prepare += [kernels.put_back] if kernels.put_back else []
     first, last = _default_entry(kernels)
     prepare += first
@@ -243,7 +226,7 @@ def _return_modules(situation: Situation) -> kernel_steps.ReturnModules:
     return kernel_steps.ReturnModules(old, new, kernel, root.uuid)
 
 
-def _default_entry(kernels: KernelPlan) -> tuple[list[steps.Step], list[steps.Step]]:
+def _default_entry(kernels: KernelPlan) -> tuple[list[steps.RootStep], list[steps.RootStep]]:
     """Return what is done before the commit and after it, design.md section 5.
 
     Before it where the old root has that kernel's modules too: a power cut between the two then
@@ -254,7 +237,7 @@ def _default_entry(kernels: KernelPlan) -> tuple[list[steps.Step], list[steps.St
     return ([kernels.default], []) if kernels.default_first else ([], [kernels.default])
 
 
-def _commit(situation: Situation) -> list[steps.Step]:
+def _commit(situation: Situation) -> list[steps.RootStep]:
     """Return the commit, what belongs to it, and the sync that brings it to the disk."""
     layout, spare = situation.layout, situation.spare
     root = layout.root
@@ -309,8 +292,8 @@ def left_stand_ins(situation: Situation) -> frozenset[str]:
     return frozenset(left)
 
 
-def _mend(situation: Situation) -> list[steps.Step]:
-    found: list[steps.Step] = []
+def _mend(situation: Situation) -> list[steps.RootStep]:
+    found: list[steps.RootStep] = []
     left = left_stand_ins(situation)
     remove = left & situation.outside
     directories = tuple(sorted(left - remove))

@@ -13,7 +13,7 @@ from ...errors import StoreError
 from ..snapshots.record import Kind, Record, Source, dump, parse_time
 from ..snapshots.snapshot import OFFLINE_UPDATE, STORE
 from .operations import Operations
-from .steps import mounted, named
+from .steps import RootStep, mounted, named
 
 
 class Standing(enum.Enum):
@@ -26,7 +26,7 @@ class Standing(enum.Enum):
 
 
 @dataclass(frozen=True)
-class CreateRoot:
+class CreateRoot(RootStep):
     """A writable snapshot of the target becomes the new root; `new_uuid` is "" until it exists."""
 
     target: str
@@ -61,12 +61,11 @@ class CreateRoot:
             return found == self.new_uuid
         return operations.origin(self.spare) == operations.subvolume(self.target)[1]
 
-    def by_hand(self) -> tuple[str, ...]:
-        return ()  # a leftover harms nobody, and no hand should delete what may be the old root
+    # Nothing by hand: a leftover harms nobody, and no hand should delete what may be the old root.
 
 
 @dataclass(frozen=True)
-class KeepNewRoot:
+class KeepNewRoot(RootStep):
     """The new root has been used: when the rollback is undone it stays, whole, with a record.
 
     What is undone after this, the steps before it, finds nothing at the spare name.
@@ -101,12 +100,11 @@ class KeepNewRoot:
             )
             operations.write_record(self.name, dump(record))
 
-    def by_hand(self) -> tuple[str, ...]:
-        return ()  # it is whole under its other name too
+    # Nothing by hand: it is whole under its other name too.
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Exchange(RootStep):
     """The old root and the new one exchange their names; their UUIDs tell which is where."""
 
     root: str
@@ -176,7 +174,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class SetDefault:
+class SetDefault(RootStep):
     """The new root, which lies at `path` by then, becomes the default subvolume."""
 
     path: str
@@ -221,7 +219,7 @@ class SetDefault:
 
 
 @dataclass(frozen=True)
-class Sync:
+class Sync(RootStep):
     """Neither a rename nor a new default is on the disk when the call returns."""
 
     def describe(self) -> str:
@@ -238,7 +236,7 @@ class Sync:
 
 
 @dataclass(frozen=True)
-class SetAside:
+class SetAside(RootStep):
     """The old root goes to the store, whole, with a record; a top level can only be recorded."""
 
     spare: str

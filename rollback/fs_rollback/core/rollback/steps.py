@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The steps of a plan: data that can say what it does, do it, and take it back.
+"""The steps of a rollback, and those of them that bring what must survive into the new root.
 
-A step touches nothing itself: it asks `Operations`, which system/execute/trees.py implements on a
-real filesystem. All paths are relative to the top level. `apply` and `undo` look before they act:
-either may run again after a crash, or after the other was cut off in the middle. So one mechanism
-serves a failing step, a killed process, a power cut and `fs-rollback undo`.
+They ask `Operations`, which system/execute/trees.py implements on a real filesystem. All paths are
+relative to the top level.
 """
 
 from __future__ import annotations
@@ -13,34 +11,24 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..formats import fstab
 from ..snapshots import names
 from .operations import Operations
+from .step import Step
+
+RootStep = Step[Operations]
 
 
-class Step(Protocol):
-    """One change. `describe` is a sentence; `apply` and `undo` may run more than once."""
-
-    def describe(self) -> str:
-        """Say what will be done."""
-
-    def apply(self, operations: Operations) -> None:
-        """Do it, or what is left of it."""
+class StepInNewRoot(RootStep):
+    """A change in the new root: nothing to take back, since that is deleted as a whole."""
 
     def undo(self, operations: Operations) -> None:
-        """Take it back, or what there is of it."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        """Return the commands that take it back, with the top level mounted on /mnt.
-
-        Only what decides which root boots: the next run clears away the rest.
-        """
+        """Leave it."""
 
 
 @dataclass(frozen=True)
-class KeepPaths:
+class KeepPaths(RootStep):
     """User data comes along: copied from a frozen image of the old root, so that nothing moves."""
 
     root: str
@@ -61,12 +49,9 @@ class KeepPaths:
     def undo(self, operations: Operations) -> None:
         operations.delete(self.frozen)
 
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
 
 @dataclass(frozen=True)
-class CarrySubvolume:
+class CarrySubvolume(RootStep):
     """A nested subvolume is in no snapshot of its parent: its present state is carried over."""
 
     root: str
@@ -85,12 +70,9 @@ class CarrySubvolume:
     def undo(self, operations: Operations) -> None:
         operations.delete(join(self.spare, self.path))
 
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
 
 @dataclass(frozen=True)
-class SealSubvolumes:
+class SealSubvolumes(RootStep):
     """What was read-only in the old root is read-only in the new one."""
 
     spare: str
@@ -108,12 +90,9 @@ class SealSubvolumes:
         for path in self.paths:
             operations.set_read_only(join(self.spare, path), read_only=False)
 
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
-
 
 @dataclass(frozen=True)
-class MendFstab:
+class MendFstab(StepInNewRoot):
     """The snapshot's fstab names the root subvolume as this machine does today; "" is none."""
 
     spare: str
@@ -128,12 +107,6 @@ class MendFstab:
         mended = fstab.with_root_subvolume(text, self.subvolume or None)
         if mended != text:
             operations.write_file(self.spare, "etc/fstab", mended)
-
-    def undo(self, operations: Operations) -> None:
-        """Nothing to take back: the new root is deleted as a whole."""
-
-    def by_hand(self) -> tuple[str, ...]:
-        return ()
 
 
 def join(tree: str, path: str) -> str:

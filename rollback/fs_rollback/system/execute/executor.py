@@ -19,7 +19,7 @@ from ...core.rollback.nested_steps import RestoreSubvolume
 from ...core.rollback.operations import Operations
 from ...core.rollback.plan import Plan
 from ...core.rollback.root_steps import CreateRoot
-from ...core.rollback.steps import CarrySubvolume, SealSubvolumes, Step
+from ...core.rollback.steps import CarrySubvolume, RootStep, SealSubvolumes
 from ...errors import Error, UndoFailedError, kernel_errors
 from ..linux import durable, syscalls
 from ..store import journals
@@ -37,7 +37,7 @@ class Moment(enum.Enum):
     AFTER = "after"
 
 
-Observer = Callable[[Moment, int, Step], None]
+Observer = Callable[[Moment, int, RootStep], None]
 
 
 def execute(store: Store, journal: Pending, operations: Operations, observe: Observer) -> None:
@@ -72,7 +72,10 @@ def execute(store: Store, journal: Pending, operations: Operations, observe: Obs
 
 
 def take_back(
-    store: Store, steps: Sequence[Step], operations: Operations, cause: BaseException | None = None
+    store: Store,
+    steps: Sequence[RootStep],
+    operations: Operations,
+    cause: BaseException | None = None,
 ) -> None:
     """Undo the steps in reverse and remove the journal. Raises UndoFailedError."""
     left = list(steps)
