@@ -13,6 +13,7 @@ from typing import Callable
 
 from ...core.boot.layout import from_boot_entry
 from ...core.formats import bls, cmdline
+from ...core.loader.loader_path import LoaderPath
 from ...core.loader.menu_names import is_snapshot_entry
 from ...system.linux import files
 from ...system.linux.durable import write_file
@@ -52,7 +53,7 @@ def _entries(host: Host, others: Sequence[str]) -> Iterator[tuple[str, bls.BootE
     Where the loader reads the subvolume `boot`, the directory under it counts for nothing.
     """
     found = places.find(host, root_lines.read_layout(host))
-    directories = [p.directory for p in found if p.where != f"top:{ROOT}/{BOOT}"]
+    directories = [p.directory for p in found if p.where != LoaderPath.from_top(ROOT, BOOT)]
     directories.append(host.path(BOOT if BOOT in others else f"{ROOT}/{BOOT}"))
     seen: set[tuple[int, int]] = set()
     for directory in (f"{path}/{places.ENTRIES}" for path in directories):

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ...core.boot.layout import Layout
 from ...core.formats.mountinfo import is_within
+from ...core.loader.loader_path import LoaderPath
 from ...core.snapshots.retention import protection
 from ...core.snapshots.snapshot import STORE, Snapshot, Subvolume
 from ...errors import Error, RefusedError, kernel_errors
@@ -62,7 +63,7 @@ def look(host: Host, layout: Layout) -> Wanted:
 def _boot_is_read_from_top(host: Host, layout: Layout) -> bool:
     """Whether the loader reads a plain directory /boot at the top level."""
     found = places.find(host, layout)
-    read = any(place.where == f"top:{BOOT}" for place in found)
+    read = any(place.where == LoaderPath.from_top(BOOT) for place in found)
     return read and not btrfs.is_subvolume(host.path(BOOT))
 
 

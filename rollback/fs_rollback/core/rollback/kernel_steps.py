@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The steps that pair the boot loader with the restored root, where /boot does not follow it.
 
-Files are named as system/loader does: "top:" and a path from the top level, "tree:" and a path from
-the root of the machine, below which its other filesystems are mounted.
+Files are named by LoaderPath.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 from ..formats import loader_conf
+from ..loader.loader_path import LoaderPath
 from .operations import Operations
 from .steps import RootStep, StepInNewRoot
 
@@ -186,5 +186,5 @@ def modules_of(kernel: str) -> str:
 
 def shown(where: str) -> str:
     """Return a file as people read it; what is named from the top level lies on /mnt by hand."""
-    kind, _, path = where.partition(":")
-    return f"/mnt/{path}" if kind == "top" else f"/{path}"
+    named = LoaderPath(where)
+    return f"/mnt/{named.inside}" if named.is_beside_root else f"/{named.inside}"

@@ -282,7 +282,7 @@ def _boot_out_of_reach(walk: Walk) -> Iterator[Link]:
             yield findings.warning(
                 "boot directory",
                 "the loader reads another /boot than the one that kernel updates of the root write:"
-                f" /{place.where.partition(':')[2]} at the top level",
+                f" /{place.where.inside} at the top level",
                 "Copy new kernels and entries there by hand, or give /boot a subvolume of its own"
                 " and mount it through /etc/fstab.",
             )

@@ -10,6 +10,7 @@ from typing import Optional
 
 from ...core.formats import grub_options, grubenv, mountinfo
 from ...core.loader.choice import Choice, Loader
+from ...core.loader.loader_path import LoaderPath
 from ..linux import files
 from ..machine import host
 from ..machine.host import Host
@@ -59,15 +60,15 @@ def _read(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
     return told, Setting(where, "saved_entry", values.get("saved_entry"))
 
 
-def _resolved(machine: Host, place: Place, name: str) -> Optional[str]:
+def _resolved(machine: Host, place: Place, name: str) -> Optional[LoaderPath]:
     """Return a file of a place as a plan names it; grubenv may be a link to the ESP.
 
     None where that leads nowhere: the ESP is not mounted, and has the file all the same.
     """
     if not os.path.islink(os.path.join(place.directory, name)):
-        return f"{place.where}/{name}"
+        return place.where.below(name)
     real = files.real_path(machine.root_fd, f"{place.point.strip('/')}/{name}")
-    return f"tree:{os.path.relpath(real, machine.root)}" if real else None
+    return LoaderPath.from_root(os.path.relpath(real, machine.root)) if real else None
 
 
 def _grubenv(machine: Host, where: str) -> Optional[dict[str, str]]:
@@ -110,7 +111,7 @@ def _why_not_once(machine: Host, found: Sequence[Place], setting: Optional[Setti
         return "its grub.cfg knows no entry for the next boot only"
     path = os.path.realpath(places.path_of(machine, setting.file))
     mount = mountinfo.containing(host.read_mounts(), path)
-    beside_root = setting.file.startswith("top:") and machine.mount.fstype == "btrfs"
+    beside_root = setting.file.is_beside_root and machine.mount.fstype == "btrfs"
     if mount is None or beside_root or mount.fstype == "btrfs":
         return "GRUB cannot write to btrfs, and would not forget the entry after that boot"
     if mount.source.startswith(("/dev/mapper/", "/dev/dm-", "/dev/md")):
@@ -123,7 +124,7 @@ def saves_choice(machine: Host, found: Sequence[Place], setting: Optional[Settin
 
     It cannot write to btrfs.
     """
-    if setting is None or setting.key != "saved_entry" or setting.file.startswith("top:"):
+    if setting is None or setting.key != "saved_entry" or setting.file.is_beside_root:
         return False
     told = _SAVEDEFAULT.findall(files.read_in_tree(machine.root_fd, "etc/default/grub") or "")
     texts = [its[1] for its in map(_configuration, found) if its]

@@ -13,6 +13,7 @@ from typing import NamedTuple, Optional
 
 from ...core.boot.layout import Kind, Layout
 from ...core.formats import mountinfo
+from ...core.loader.loader_path import LoaderPath
 from ...core.snapshots.snapshot import STORE
 from ...errors import KernelError, kernel_errors
 from ..linux import files, syscalls
@@ -29,32 +30,30 @@ class Place(NamedTuple):
     """A directory that a boot loader reads.
 
     `point` is where the machine has it ("/boot"), `directory` a path to it, `base` a path to where
-    the paths in its entries begin. `where` and `base_where` name the two in a plan: "top:" and a
-    path from the top level, or "tree:" and a path from the root. `in_root`: it is in the snapshots
-    of the root; `follows`: a rollback takes it back.
+    the paths in its entries begin. `where` and `base_where` name the two in a plan. `in_root`: it
+    is in the snapshots of the root; `follows`: a rollback takes it back.
     """
 
     point: str
     directory: str
     base: str
-    where: str
-    base_where: str
+    where: LoaderPath
+    base_where: LoaderPath
     in_root: bool = False
     follows: bool = False
 
     @property
     def beside_root(self) -> bool:
         """Whether it is on the filesystem of the root."""
-        return self.where.startswith("top:")
+        return self.where.is_beside_root
 
-    def locate(self, path: str) -> str:
+    def locate(self, path: str) -> LoaderPath:
         """Return a path of one of its entries as a plan names it."""
-        kind, _, inside = self.base_where.partition(":")
-        return f"{kind}:{inside.rstrip('/')}/{path.strip('/')}".replace(":/", ":")
+        return self.base_where.below(path)
 
-    def locate_entry(self, file: str) -> str:
+    def locate_entry(self, file: str) -> LoaderPath:
         """Return the boot entry of a name, or of a path that ends in it, as a plan names it."""
-        return f"{self.where}/{ENTRIES}/{os.path.basename(file)}"
+        return self.where.below(ENTRIES, os.path.basename(file))
 
 
 def find(machine: Host, layout: Layout) -> tuple[Place, ...]:
@@ -82,10 +81,16 @@ def _place(
         return _place_in_root(machine, layout, point, os.path.relpath(path, machine.root))
     if mount.device == machine.mount.device:
         inside = (mount.root + path[len(mount.point.rstrip("/")) :]).strip("/")
-        return Place(f"/{point}", machine.path(inside), machine.top, f"top:{inside}", "top:")
+        return Place(
+            f"/{point}",
+            machine.path(inside),
+            machine.top,
+            LoaderPath.from_top(inside),
+            LoaderPath.from_top(),
+        )
     below = os.path.relpath(mount.point, machine.root)
-    where = f"tree:{os.path.relpath(path, machine.root)}"
-    return Place(f"/{point}", path, mount.point, where, f"tree:{below}")
+    where = LoaderPath.from_root(os.path.relpath(path, machine.root))
+    return Place(f"/{point}", path, mount.point, where, LoaderPath.from_root(below))
 
 
 def _place_in_root(machine: Host, layout: Layout, point: str, below: str) -> Optional[Place]:
@@ -103,7 +108,9 @@ def _place_in_root(machine: Host, layout: Layout, point: str, below: str) -> Opt
     shared = _device(directory) == _device(machine.path(root))
     in_root = shared and root == layout.root.path
     follows = in_root and not (by_default and not root)
-    return Place(f"/{point}", directory, machine.top, f"top:{inside}", "top:", in_root, follows)
+    where = LoaderPath.from_top(inside)
+    base = LoaderPath.from_top()
+    return Place(f"/{point}", directory, machine.top, where, base, in_root, follows)
 
 
 def _device(path: str) -> int:
@@ -142,11 +149,11 @@ def sync(place: Place) -> None:
 
 
 def path_of(machine: Host, where: str) -> str:
-    """Return the path of what a plan names "top:..." or "tree:..."."""
-    kind, _, inside = where.partition(":")
-    if kind == "top":
-        return machine.path(inside)
-    return os.path.join(machine.root, inside)
+    """Return the path of what a plan names so, a LoaderPath as it is kept."""
+    named = LoaderPath(where)
+    if named.is_beside_root:
+        return machine.path(named.inside)
+    return os.path.join(machine.root, named.inside)
 
 
 def read_file(machine: Host, where: str) -> str | None:

@@ -12,7 +12,7 @@ from ...core.loader.choice import Choice, Loader
 from ..machine.host import Host
 from . import efi, places
 from .places import LOADER_CONF, Place
-from .told import Setting, Tools
+from .told import NOWHERE, Setting, Tools
 
 
 def _find(machine: Host, found: Sequence[Place]) -> Optional[Place]:
@@ -39,12 +39,12 @@ def _read(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
         preferred=loader_conf.pattern(text, loader_conf.PREFERRED),
         efi_preferred=_variable(machine, efi.PREFERRED),
     )
-    file = f"{place.where}/{LOADER_CONF}"
+    file = place.where.below(LOADER_CONF)
     # What outranks the rest is what has to be changed.
     for setting in (
-        Setting("", efi.PREFERRED, told.efi_preferred),
+        Setting(NOWHERE, efi.PREFERRED, told.efi_preferred),
         Setting(file, loader_conf.PREFERRED, told.preferred),
-        Setting("", efi.DEFAULT, told.efi_default),
+        Setting(NOWHERE, efi.DEFAULT, told.efi_default),
     ):
         if setting.value:
             return told, setting
@@ -57,7 +57,7 @@ def _variable(machine: Host, name: str) -> str:
 
 
 def _once(told: Choice, _setting: Optional[Setting]) -> Setting:
-    return Setting("", efi.ONCE, told.efi_oneshot)
+    return Setting(NOWHERE, efi.ONCE, told.efi_oneshot)
 
 
 def _why_not_once(machine: Host, _found: Sequence[Place], _setting: Optional[Setting]) -> str:

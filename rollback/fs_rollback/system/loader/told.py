@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Callable, NamedTuple, Optional
 
 from ...core.loader.choice import Choice
+from ...core.loader.loader_path import LoaderPath
 from ..machine.host import Host
 from .places import Place
 
+NOWHERE = LoaderPath()  # a variable of the firmware is in no file
 UNKNOWN = "it is not known how to tell the boot loader"
 
 
@@ -17,10 +19,10 @@ class Setting(NamedTuple):
     """Where the default entry is written down.
 
     `key` is a variable of grubenv, one of loader.conf's, or an EFI variable's name; `file` is
-    "" for that one, else a path as Place.where has them.
+    "" for that one.
     """
 
-    file: str
+    file: LoaderPath
     key: str
     value: Optional[str]
 

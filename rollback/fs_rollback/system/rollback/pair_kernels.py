@@ -15,6 +15,7 @@ from ...core.boot.entries import Bootable, best_fit, kernel_version, newest
 from ...core.boot.layout import Layout
 from ...core.formats import bls
 from ...core.loader import loaders
+from ...core.loader.loader_path import LoaderPath
 from ...core.loader.menu_names import is_snapshot_name
 from ...core.rollback.kernel_steps import ForgetOneShot, MenuFiles, PutBackKernel, SetDefaultEntry
 from ...core.rollback.plan import KernelPlan
@@ -156,7 +157,7 @@ def _put_back(
 ) -> tuple[PutBackKernel, Bootable]:
     """Return the step that puts a kernel back, and the entry that will start it then."""
     sources = sources + _entries_without_files(found)
-    images = {k: f"top:{target.path}/usr/lib/modules/{k}/vmlinuz" for k in modules}
+    images = {k: LoaderPath.from_top(target.path, "usr/lib/modules", k, "vmlinuz") for k in modules}
     ways = [_way_back(host, found, sources, kernel, images[kernel]) for kernel in modules]
     usable = {way[1]: way[0] for way in ways if way is not None}
     chosen = newest(usable)
@@ -191,7 +192,8 @@ def _saved(store: Store, target: Snapshot) -> SavedBoot:
 
 def _saved_sources(host: Host, saved: SavedBoot) -> list[_Source]:
     found = [
-        _Source(r.kernel, f"top:{saved_kernels.PLACE}/{r.sha256}", r.where) for r in saved.files
+        _Source(r.kernel, LoaderPath.from_top(saved_kernels.PLACE, r.sha256), r.where)
+        for r in saved.files
     ]
     present = [source for source in found if _size(host, source.source) is not None]
     return [source for source in present if saved_kernels.is_whole(host, source.source)]
@@ -209,10 +211,12 @@ def _in_target(host: Host, layout: Layout, found: Boot, target: Snapshot) -> lis
             entry = bls.parse(name, text)
             kernel = kernel_version(entry)
             rows += [
-                _Source(kernel, f"top:{_below(layout, target, path)}", place.locate(path))
+                _Source(
+                    kernel, LoaderPath.from_top(_below(layout, target, path)), place.locate(path)
+                )
                 for path in entry.files
             ]
-            source = f"top:{target.path}/{folder}/{name}".replace("://", ":")
+            source = LoaderPath.from_top(target.path, folder, name)
             rows.append(_Source(kernel, source, place.locate_entry(name)))
     return [row for row in rows if _size(host, row.source) is not None]
 

@@ -15,6 +15,7 @@ from ...core.boot.layout import Kind, Layout, Statement, from_command_line, from
 from ...core.formats import cmdline, default_grub, fstab
 from ...core.formats.mount_options import subvolume_path
 from ...core.loader import loaders
+from ...core.loader.loader_path import LoaderPath
 from ...core.snapshots.record import Source
 from ...core.snapshots.snapshot import STORE, Snapshot
 from ...errors import Error, RefusedError
@@ -201,13 +202,13 @@ def _default(
     """Return the step that has the target's own menu boot the new root by default."""
     from ...core.rollback.kernel_steps import SetDefaultEntry
 
-    wanted, setting, place = newest(fitting), menu.setting, f"top:{target.path}/"
+    wanted, setting, place = newest(fitting), menu.setting, LoaderPath.from_top(target.path)
     if not _is_elsewhere(menu, good) or wanted is None or setting is None:
         return None
     rules = loaders.rules(menu.choice.loader)
-    if rules is None or not setting.file.startswith(place):
+    if rules is None or not setting.file.startswith(f"{place}/"):
         return None
-    file = f"top:{layout.root.path}/{setting.file[len(place) :]}"
+    file = LoaderPath.from_top(layout.root.path, setting.file[len(place) :])
     entry = wanted.entry
     return SetDefaultEntry(
         entry.id, wanted.kernel, file, setting.key, rules.value(entry), setting.value

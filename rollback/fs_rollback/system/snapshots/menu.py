@@ -18,6 +18,7 @@ from typing import NamedTuple, Optional
 from ...core.boot.entries import Bootable, trial_of
 from ...core.boot.layout import Layout
 from ...core.formats import bls
+from ...core.loader.loader_path import LoaderPath
 from ...core.loader.menu_names import is_snapshot_name
 from ...core.snapshots import saved_files
 from ...core.snapshots.names import SNAPSHOT_PREFIX, trial_name
@@ -343,7 +344,7 @@ def _put_back(host: Host, store: Store, found: Boot, snapshot: Snapshot, present
         rows = saved_kernels.read(store, snapshot.record.boot_files).files
     except saved_files.BootFilesError:
         return False
-    saved = {row.where: f"top:{saved_kernels.PLACE}/{row.sha256}" for row in rows}
+    saved = {row.where: LoaderPath.from_top(saved_kernels.PLACE, row.sha256) for row in rows}
     place = found.place_of(present)
     lost = [place.locate(path) for path in present.missing]
     if not all(where in saved and saved_kernels.is_whole(host, saved[where]) for where in lost):
