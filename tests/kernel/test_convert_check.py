@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.convert.commands.report import points_text
+from fs_rollback.convert.commands.check import points_text
 from fs_rollback.convert.plan.facts import Point, Verdict
 from tests.kernel.attached import (
     nothing_stays,  # noqa: F401 - a fixture: being here is enough

@@ -19,7 +19,7 @@ from tests.kernel.attached import (
     attached,
     nothing_stays,  # noqa: F401 - a fixture: being here is enough
 )
-from tests.kernel.commands import Done
+from tests.kernel.commands import LOAD_ALL, Done
 from tests.kernel.ext4_images import (
     NEW,
     UUID,
@@ -246,10 +246,8 @@ def test_a_label_is_a_device(ext4_image: Path, tools: dict[str, str]) -> None:
 
 
 def test_without_roots_rights(ext4_image: Path, tools: dict[str, str]) -> None:
-    # The interpreter may lie where nobody else may go: it is root's until all is imported.
     program = (
-        "import os, sys; from fs_rollback.cli import arguments, main;"
-        " from fs_rollback.convert.commands import convert; os.setuid(65534);"
+        f"import os, sys; {LOAD_ALL} from fs_rollback.cli import main; os.setuid(65534);"
         " sys.exit(main.main())"
     )
     with attached(ext4_image) as device:

@@ -14,7 +14,7 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from tests.kernel.commands import Done, done, environment, fs_rollback
+from tests.kernel.commands import LOAD_ALL, Done, done, environment, fs_rollback
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.faults import state
 from tests.kernel.machine import KERNEL, Machine, run
@@ -89,11 +89,9 @@ def test_what_is_no_root(named: Machine, tmp_path: Path) -> None:
 
 
 def test_not_root() -> None:
-    # Python and the checkout may lie where only root can read: everything is loaded before.
     become_nobody = (
-        "import os, sys; from fs_rollback.cli import arguments, keeping, looking, rolling;"
-        " from fs_rollback.cli.main import main; os.setgroups([]); os.setgid(65534);"
-        " os.setuid(65534); sys.exit(main())"
+        f"import os, sys; {LOAD_ALL} from fs_rollback.cli.main import main;"
+        " os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.exit(main())"
     )
     for words in (["list"], ["rollback", "--yes"], ["create"]):
         ended = subprocess.run(

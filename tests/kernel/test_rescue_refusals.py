@@ -178,9 +178,9 @@ def test_usage_and_rights() -> None:
     words = ("list", "--root", "/mnt")
     assert "not allowed with argument" in command("/dev/null", *words).err
     ended = subprocess.run(
-        [sys.executable, "-c", "import os, sys; from fs_rollback.cli import arguments, looking;"
-         " from fs_rollback.system.root import offline; from fs_rollback.cli.main import main;"
-         " os.setuid(65534); sys.exit(main(['list', '--device', '/dev/null']))"],
+        [sys.executable, "-c", f"import os, sys; {commands.LOAD_ALL}"
+         " from fs_rollback.cli.main import main; os.setuid(65534);"
+         " sys.exit(main(['list', '--device', '/dev/null']))"],
         capture_output=True, text=True, check=False, env=commands.environment(), cwd="/",
     )  # fmt: skip
     assert (ended.returncode, ended.stderr[:38]) == (1, "fs-rollback: this needs root's rights\n")

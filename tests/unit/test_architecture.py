@@ -42,6 +42,8 @@ ROOMS = (
     "system/rollback",
     "system/hooks",
     "cli",
+    "cli/reading",
+    "cli/changing",
     "convert/disk",
     "convert/plan",
     "convert/machine",
@@ -52,12 +54,11 @@ ROOMS = (
     "convert/finish",
     "convert/commands",
 )
-# Of two rooms neither of which is below the other in the house, whatever the order above says.
 # Only a command may leave the mount namespace: there is no way back.
-MAY_LEAVE = ("cli/main.py", "convert/commands/convert.py", "convert/disk/looking_at.py")
+MAY_LEAVE = ("cli/main.py", "convert/commands/run.py", "convert/disk/looking_at.py")
+# Of two rooms neither of which is below the other in the house, whatever the order above says.
 APART = {"plugin": ("cli", "convert"), "system": ("report",), "report": ("config",)}
 MOST_FILES, FEWEST_FILES = 10, 3
-NOT_YET = {"cli": 13}  # its commands move into rooms of their own
 # Who may import what is not ours; everything else comes from Python itself.
 ONLY = {
     "argcomplete": {"cli/completion.py"},
@@ -136,7 +137,7 @@ def test_nothing_outside_the_wing_imports_it() -> None:
 @pytest.mark.parametrize("room", [r for r in ROOMS if (PACKAGE / r).is_dir()])
 def test_a_room_has_few_files_and_says_what_it_is_for(room: str) -> None:
     files = [path.name for path in (PACKAGE / room).glob("*.py") if path.name != "__init__.py"]
-    assert FEWEST_FILES <= len(files) <= NOT_YET.get(room, MOST_FILES), sorted(files)
+    assert FEWEST_FILES <= len(files) <= MOST_FILES, sorted(files)
     tree = _tree(PACKAGE / room / "__init__.py")
     sentence = ast.get_docstring(tree) or ""
     assert len(tree.body) == 1
@@ -188,7 +189,7 @@ def test_the_rule_sees_circles_and_late_imports() -> None:
     store = "fs_rollback.system.store.store"
     assert "fs_rollback.system.store.top_level" in arrows[store], "imported in a function"
     assert "fs_rollback.errors" in arrows["fs_rollback.convert.check.gather"]
-    assert "fs_rollback.system.pending.settle" in arrows["fs_rollback.cli.settling"]
+    assert "fs_rollback.system.pending.settle" in arrows["fs_rollback.cli.changing.settle"]
     tree = ast.parse("if TYPE_CHECKING:\n    import a\nelse:\n    import b")
     seen = [ast.unparse(node) for node in _executed(tree) if isinstance(node, ast.Import)]
     assert seen == ["import b"]

@@ -123,7 +123,7 @@ _SAMPLES: dict[str, Any] = {"str": "x", "int": 1, "tuple[str, ...]": ["x"], "Opt
 
 @pytest.mark.parametrize("name", _STEPS)
 def test_a_step_of_a_plan(name: str) -> None:
-    """As cli/rolling.py makes one: its kind, its sentence and all its fields."""
+    """As `rollback --json` has one: its kind, its sentence and all its fields."""
     fields = {field.name: _SAMPLES[str(field.type)] for field in dataclasses.fields(_STEPS[name])}
     row = {"step": name, "sentence": "x", **fields}
     keys = documented_keys("rollback")

@@ -3,25 +3,32 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from argparse import Namespace
+from typing import TYPE_CHECKING
 
-# All but `convert`, whose actions have a --device of their own.
-_NAMES = "check create delete list pin prune rollback settle show status try undo unpin"
-_COMMAND = re.compile(rf"\bfs-rollback (?:{_NAMES.replace(' ', '|')})\b(?! --(?:device|root))")
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 
 def remember(args: Namespace) -> None:
     """Keep, as `args.where`, which system was asked for: the mount of a device replaces `root`."""
     args.where = ""
-    if args.device is not None:
-        args.where = f" --device {shlex.quote(args.device)}"
-    elif args.root != "/":
-        args.where = f" --root {shlex.quote(args.root)}"
+    if args.device is not None or args.root != "/":
+        import shlex
+
+        is_root = args.device is None
+        option, value = ("--root", args.root) if is_root else ("--device", args.device)
+        args.where = f" {option} {shlex.quote(value)}"
 
 
 def addressed(text: str, args: Namespace) -> str:
     """Return a text whose commands of this program are about the same system as this one."""
     where = getattr(args, "where", "")
-    return _COMMAND.sub(lambda match: match.group() + where, text) if where else text
+    if not (where and text):
+        return text
+    import re
+
+    from .arguments import COMMANDS
+
+    # Not `convert`, whose actions have a --device of their own.
+    ours = rf"\bfs-rollback (?:{'|'.join(COMMANDS)})\b(?! --(?:device|root))"
+    return re.sub(ours, lambda match: match.group() + where, text)

@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -23,14 +22,7 @@ from .advice import addressed, remember
 if TYPE_CHECKING:
     import argparse
 
-_WING = {"converting": "convert.commands.convert", "finishing": "convert.commands.finish"}
-_READING = (
-    ("looking", "status"),
-    ("looking", "list_snapshots"),
-    ("looking", "show"),
-    ("checking", "check"),
-    ("converting", "check"),
-)
+    from .command import Command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,25 +58,27 @@ def _main(given: Sequence[str]) -> tuple[bool, int]:
         from .completion import complete
 
         return True, complete(parser())
-    args = parser().parse_args(given)
+    try:
+        args = parser(given).parse_args(given)
+    except Error as error:
+        return True, _complain(error)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
             signal.signal(number, _interrupt)
-    reads = args.command in _READING or getattr(args, "dry_run", False)
+    reads = args.command.reads or getattr(args, "dry_run", False)
     return reads, _run(args)
 
 
 def _run(args: argparse.Namespace) -> int:
-    module, function = args.command
+    command: Command = args.command
     remember(args)
     try:
         with _on_device(args):
-            where = _WING.get(module, f"cli.{module}")
-            return int(getattr(import_module(f"fs_rollback.{where}"), function)(args))
+            return command.run(args)
     except KeyboardInterrupt:
         if args.debug:
             raise
-        undone = "; the machine is as before" if module == "rolling" else ""
+        undone = "; the machine is as before" if command.is_undone else ""
         return _complain(InterruptedRunError(f"interrupted{undone}"), args)
     except Error as error:
         if args.debug:
@@ -102,17 +96,13 @@ def _on_device(args: argparse.Namespace) -> Iterator[None]:
 
     That is the system that --device names, or this machine's own root if it runs a trial.
     """
+    command: Command = args.command
     args.trial = ""
-    # Settling is early at boot, and about the boot that this is: nothing to mount for it.
-    if args.device is None and args.root == "/" and args.command[0] != "settling":
+    if args.device is None and args.root == "/" and command.on_own_root:
         from ..system.root import trial
 
         args.trial = trial.of_snapshot()
-    # No btrfs yet, or one that must not be mounted, or that has to come up first.
-    if args.command[0] == "converting" or (args.command[0] == "finishing" and args.device):
-        yield
-        return
-    if args.device is None and (not args.trial or os.geteuid() != 0):
+    if not (args.trial and os.geteuid() == 0 if args.device is None else command.on_device):
         yield
         return
     from ..system.root import offline

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The commands that change what boots next: rollback and undo."""
+"""What `rollback` and `undo` have in common: what would be done is shown, asked about, done."""
 
 from __future__ import annotations
 
@@ -13,72 +13,32 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Callable, TypeVar
 
-from .. import config, report
-from ..core.packages.changes import summary
-from ..core.rollback.steps import CarrySubvolume, RootStep
-from ..core.snapshots.names import REPLACED_PREFIX, free_name, grouped, resolve
-from ..core.snapshots.record import PackageChange, format_time, package_dict
-from ..core.snapshots.snapshot import Snapshot
-from ..errors import KernelError, ProcessError, RefusedError, UsageError
-from ..system.execute import executor
-from ..system.execute.trees import Operations
-from ..system.hooks.transaction import requested_by
-from ..system.machine import usable
-from ..system.machine.host import Host
-from ..system.packages import interrupted
-from ..system.packages import reverts as packages_reverts
-from ..system.pending import settle, state
-from ..system.rollback import kept_paths as paths_to_keep
-from ..system.rollback import perform, verify
-from ..system.rollback import propose as proposals
-from ..system.store.store import Store
-from . import session
-from .advice import addressed
+from ... import config, report
+from ...core.packages.changes import summary
+from ...core.rollback.steps import CarrySubvolume, RootStep
+from ...core.snapshots.names import grouped
+from ...core.snapshots.record import PackageChange, package_dict
+from ...core.snapshots.snapshot import Snapshot
+from ...errors import KernelError, ProcessError, UsageError
+from ...system.execute import executor
+from ...system.execute.trees import Operations
+from ...system.hooks.transaction import requested_by
+from ...system.machine.host import Host
+from ...system.packages import reverts as packages_reverts
+from ...system.pending import settle, state
+from ...system.rollback import kept_paths as paths_to_keep
+from ...system.rollback import perform
+from ...system.rollback import propose as proposals
+from ...system.store.store import Store
+from .. import session
+from ..advice import addressed
 
 _SHOWN = 12
 Found = TypeVar("Found")
 
 
-def roll_back(args: Namespace) -> int:
-    """`rollback`: make a snapshot the root of the next boot."""
-    with _opened(args) as (host, store):
-        usable.refuse_unsupported(host)  # the reason why there is no snapshot, too
-        target = _target(args.snapshot or args.trial or None, host, store.load())
-        found = state.look(host, store)
-        state.refuse_while_waiting(host, found)
-        return _propose_and_do(args, host, store, target, "Roll back", found)
-
-
-def undo(args: Namespace) -> int:
-    """`undo`: take back a rollback that waits for its reboot, or go back to the replaced root."""
-    with _opened(args) as (host, store):
-        found = state.look(host, store)
-        used = False
-        if found.waiting is not state.Waiting.NOTHING:
-            state.refuse_to_take_back(host, found)
-            used = state.was_used(host, store, found)
-            is_new = found.new_root is not None and found.new_root.id == host.root_id
-            if not (used and is_new):
-                return _take_back(args, host, store, found, used=used)
-        replaced = [
-            s
-            for s in store.load()
-            if s.exists and s.is_replaced and not s.was_taken_back
-            if not usable.of_stranger(host, s)
-        ]
-        if not replaced:
-            raise RefusedError(
-                "there is no rollback to undo", hint="'fs-rollback list' shows what there is."
-            )
-        # Roots are replaced in the order in which they were made, whatever the clock said.
-        last = max(replaced, key=lambda snapshot: snapshot.id)
-        if used and found.old_root is not None:
-            last = next(s for s in replaced if s.id == found.old_root.id)
-        return _propose_and_do(args, host, store, last, "Undo the rollback: go back", found)
-
-
 @contextmanager
-def _opened(args: Namespace) -> Iterator[tuple[Host, Store]]:
+def opened(args: Namespace) -> Iterator[tuple[Host, Store]]:
     """Open the machine to change it, or for a dry run only to look."""
     if not args.dry_run:
         with session.writing(args.root) as writing:
@@ -102,19 +62,7 @@ def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
     return (*configured, *asked)
 
 
-def _target(reference: str | None, host: Host, snapshots: Sequence[Snapshot]) -> Snapshot:
-    if reference is not None:
-        return resolve(reference, snapshots)
-    newest = interrupted.default_target(host, snapshots)
-    if newest is None:
-        raise UsageError(
-            "there is no snapshot from before a transaction",
-            hint="'fs-rollback list' shows what there is; name one.",
-        )
-    return newest
-
-
-def _propose_and_do(
+def propose_and_do(
     args: Namespace, host: Host, store: Store, target: Snapshot, verb: str, found: state.Window
 ) -> int:
     """Ask, and do it; a rollback that waits, if there is one, is `found` and ends with this one."""
@@ -133,9 +81,9 @@ def _propose_and_do(
     if not args.json:
         _print_proposal(verb, proposal, reverts)
     if args.dry_run:
-        return _answer(args, answer, "This was a dry run: nothing was changed.")
+        return reply(args, answer, "This was a dry run: nothing was changed.")
     if not session.confirm(f"{verb} to {target.name}?", yes=args.yes):
-        return _answer(args, answer, "Nothing was changed.", code=1)
+        return reply(args, answer, "Nothing was changed.", code=1)
     with executor.finishing():
         if supersedes:
             for line in settle.supersede(host, store, found, Operations(host)):
@@ -145,7 +93,7 @@ def _propose_and_do(
         observe = partial(_progress, len(proposal.plan.steps))
         perform.carry_out(host, store, proposal, requested_by(dict(os.environ)), observe)
         answer.update(done=True, replaced=proposal.situation.replaced, next_step="reboot")
-        return _answer(
+        return reply(
             args,
             answer,
             f"Rolled back: the next boot uses a copy of {target.name}.\n"
@@ -154,40 +102,8 @@ def _propose_and_do(
         )
 
 
-def _take_back(
-    args: Namespace, host: Host, store: Store, found: state.Window, *, used: bool
-) -> int:
-    """Take back a rollback that waits; a new root that was `used` is kept."""
-    journal = found.journal
-    assert journal is not None, "a rollback waits"
-    if not args.json:
-        print(
-            f"The rollback to {journal.target} waits for its reboot: it can be taken back entirely."
-        )
-    if used:
-        now = datetime.now().astimezone()
-        name = free_name(REPLACED_PREFIX, now, store)
-        made_by = f"made by the rollback to {journal.target}, and used"
-        kept = journal.plan.keeping_new_root(name, format_time(now), made_by)
-        journal = journal._replace(plan=kept)
-        session.note(f"the root that the rollback made has been used: it is kept as {name}")
-    answer: dict[str, Any] = {"target": journal.target, "taken_back": True, "done": False}
-    if args.dry_run:
-        return _answer(args, answer, "This was a dry run: nothing was changed.")
-    if not session.confirm("Take the rollback back?", yes=args.yes):
-        return _answer(args, answer, "Nothing was changed.", code=1)
-    with executor.finishing():
-        executor.undo(store, journal, Operations(host))
-        same_boot = found.waiting is not state.Waiting.ELSEWHERE
-        verify.verify_taken_back(host, journal.old_uuid, running=same_boot)
-        answer["done"] = True
-        is_gone = found.new_root is not None and found.new_root.id == host.root_id
-        if is_gone and not host.is_temporary:
-            session.note(f"what is mounted on {host.root} was the new root: unmount it")
-        return _answer(args, answer, "Taken back: the machine is as before the rollback.")
-
-
-def _answer(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
+def reply(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
+    """Say how it ended, in JSON or in words; returns the exit code."""
     # Whether or not anybody reads it, the code says what became of the machine.
     with suppress(OSError):
         if args.json:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command `settle`: what every writing command does first, and the first boot of a new root.
+"""`settle`: what every writing command does first, and the first boot of a new root.
 
 Every boot runs it: what it needs where there is something to do is imported only then.
 """
@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from ..errors import Error, RefusedError, UnsupportedRootError
-from ..system.machine import host
-from ..system.pending import has_work
-from ..system.store import store
-from .advice import addressed
+from ...errors import Error, RefusedError, UnsupportedRootError
+from .. import command
+from ..advice import addressed
 
 if TYPE_CHECKING:
-    from ..system.machine.host import Host
-    from ..system.pending.settle import Settled
-    from ..system.store.store import Store
+    from argparse import ArgumentParser, Namespace
+
+    from ...system.machine.host import Host
+    from ...system.pending.settle import Settled
+    from ...system.store.store import Store
 
 # fs-rollback-settle.service is started where this is.
 _UNFINISHED = "/run/fs-rollback-unfinished"
@@ -28,7 +27,30 @@ _WAITS = "a rollback waits for a reboot; 'fs-rollback undo' takes it back"
 _WARNING = "<4>"  # sd-daemon(3): the priority of a line in the journal
 
 
-def settle(args: Namespace) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `settle` takes."""
+    command.json(parser)
+    moment = parser.add_mutually_exclusive_group()
+    moment.add_argument(
+        "--at-boot",
+        action="store_true",
+        help="for fs-rollback-boot.service: bring over what the old root wrote to the kept paths"
+        " between the rollback and this boot",
+    )
+    moment.add_argument(
+        "--forget",
+        action="store_true",
+        help="drop a rollback whose new root another tool has replaced: keep the root that boots"
+        " now, move and delete nothing, pin the old root",
+    )
+    moment.add_argument(
+        "--missed",
+        action="store_true",
+        help="for fs-rollback-boot.service: say what --at-boot did not come to when it was stopped",
+    )
+
+
+def run(args: Namespace) -> int:
     """`settle`: finish, take back or confirm a rollback; exit code 1 if something needs attention.
 
     Nothing to do, no store and no btrfs are all in order, and at boot not worth a word.
@@ -50,13 +72,17 @@ def settle(args: Namespace) -> int:
 
 def _settle(args: Namespace) -> Settled | None:
     """Settle what there is; None if there is nothing."""
+    from ...system.machine import host
+    from ...system.pending import has_work
+    from ...system.store import store
+
     with host.opened(args.root) as machine, store.opened(machine) as found:
         if found is None or not has_work.has_work(machine, found):
             return None
-        from ..system.execute.trees import Operations
-        from ..system.pending import settle as pending_settle
-        from ..system.pending.state import Waiting
-        from .session import note
+        from ...system.execute.trees import Operations
+        from ...system.pending import settle as pending_settle
+        from ...system.pending.state import Waiting
+        from ..session import note
 
         if machine.mount.read_only:
             raise RefusedError(
@@ -79,10 +105,10 @@ def _settle(args: Namespace) -> Settled | None:
 
 def _forget(machine: Host, found: Store) -> Settled:
     """Give up a rollback whose machine has another root now. Raises RefusedError elsewhere."""
-    from ..system.execute import executor
-    from ..system.execute.trees import Operations
-    from ..system.pending import settle as pending_settle
-    from ..system.pending import state
+    from ...system.execute import executor
+    from ...system.execute.trees import Operations
+    from ...system.pending import settle as pending_settle
+    from ...system.pending import state
 
     operations = Operations(machine)
     said = executor.settle(found, operations)
@@ -102,9 +128,9 @@ def _forget(machine: Host, found: Store) -> Settled:
 
 def _update_menu(machine: Host, found: Store) -> tuple[str, ...]:
     """Renew the menu of a /boot that went back: it has the snapshots that there were then."""
-    from ..system.root import mounted
-    from ..system.snapshots import menu
-    from .session import usable_configuration
+    from ...system.root import mounted
+    from ...system.snapshots import menu
+    from ..session import usable_configuration
 
     try:
         mounted.refuse_what_is_not_mounted(machine)
@@ -114,8 +140,8 @@ def _update_menu(machine: Host, found: Store) -> tuple[str, ...]:
 
 
 def _answer(args: Namespace, done: Settled | None, *, quiet: bool) -> int:
-    from ..system.pending.settle import Settled
-    from ..system.pending.state import Waiting
+    from ...system.pending.settle import Settled
+    from ...system.pending.state import Waiting
 
     done = done or Settled(Waiting.NOTHING)
     said, problems = ([addressed(s, args) for s in lines] for lines in (done.said, done.problems))
@@ -131,8 +157,8 @@ def _answer(args: Namespace, done: Settled | None, *, quiet: bool) -> int:
 
 
 def _print(done: Settled, waits: str, *, quiet: bool) -> None:
-    from .. import report
-    from ..system.pending.state import Waiting
+    from ... import report
+    from ...system.pending.state import Waiting
 
     lines = list(done.said)
     if done.brought:
@@ -153,7 +179,7 @@ def _print(done: Settled, waits: str, *, quiet: bool) -> None:
 
 
 def _print_json(done: Settled) -> None:
-    from . import session
+    from .. import session
 
     session.print_json(
         {
@@ -164,3 +190,8 @@ def _print_json(done: Settled) -> None:
             "hint": done.hint or None,
         }
     )
+
+
+# It is early at boot, and about the boot that this is.
+_HELP = "after a power cut or exit code 4: finish what was begun or take it back, and say which"
+COMMAND = command.Command(_HELP, arguments, run, on_own_root=False)

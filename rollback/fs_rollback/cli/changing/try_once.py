@@ -1,21 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command that boots a snapshot once, without giving up the root that is there: try."""
+"""`try`: a boot of a snapshot, without giving up the root that is there."""
 
 from __future__ import annotations
 
-from argparse import Namespace
+from typing import TYPE_CHECKING
 
-from .. import report
-from ..core.snapshots.names import resolve
-from ..errors import RefusedError
-from ..system.loader import settings
-from ..system.root import root_lines
-from ..system.snapshots import menu
-from . import session
+from .. import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
 
 
-def try_snapshot(args: Namespace) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `try` takes."""
+    command.snapshot(parser)
+
+
+def run(args: Namespace) -> int:
     """`try`: give a snapshot an entry in the boot menu, and have the next boot use it."""
+    from ... import report
+    from ...core.snapshots.names import resolve
+    from ...errors import RefusedError
+    from ...system.loader import settings
+    from ...system.root import root_lines
+    from ...system.snapshots import menu
+    from .. import session
+
     with session.writing(args.root) as (host, store):
         snapshot = resolve(args.snapshot, store.load())
         if not snapshot.exists or snapshot.is_replaced:
@@ -45,3 +55,7 @@ def try_snapshot(args: Namespace) -> int:
 def _reason(name: str, problems: tuple[str, ...]) -> str:
     ours = [problem for problem in problems if problem.startswith(name)]
     return ours[0] if ours else "this machine has no boot loader that reads boot entries"
+
+
+_HELP = "have the next boot use a writable copy of a snapshot, once; it does not reboot"
+COMMAND = command.Command(_HELP, arguments, run)

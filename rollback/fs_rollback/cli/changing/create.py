@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`create`: a snapshot now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `create` takes."""
+    parser.add_argument("-m", "--message", metavar="TEXT", help="what it is for")
+
+
+def run(args: Namespace) -> int:
+    """`create`: take a snapshot now."""
+    from datetime import datetime
+
+    from ...core.snapshots.record import Kind
+    from ...core.snapshots.snapshot import STORE
+    from ...system.snapshots import menu, take_and_delete
+    from .. import session
+
+    with session.writing(args.root, create=True) as (host, store):
+        now = datetime.now().astimezone()
+        record = take_and_delete.take(host, store, Kind.MANUAL, now, description=args.message or "")
+        store.write(record)
+        entries = session.usable_configuration(host).boot_entries
+        for problem in menu.update(host, store, entries).problems:
+            session.note(problem)
+    if record.trial:
+        session.note(
+            "it holds what runs, and not the machine's own root: neither 'latest' nor a plain"
+            " 'fs-rollback rollback' means it"
+        )
+    print(f"/{STORE}/{record.name}")
+    return 0
+
+
+COMMAND = command.Command("take a snapshot now", arguments, run)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`pin`: snapshots that retention leaves alone; `unpin` undoes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `pin` takes."""
+    command.snapshot(parser, "+")
+
+
+def run(args: Namespace) -> int:
+    """`pin`: keep a snapshot whatever retention says."""
+    return set_pinned(args, pinned=True)
+
+
+def set_pinned(args: Namespace, *, pinned: bool) -> int:
+    """Keep snapshots whatever retention says, or no longer."""
+    from ...core.snapshots.names import resolve
+    from ...errors import StoreError
+    from .. import session
+
+    with session.writing(args.root) as (_, store):
+        snapshots = store.load()
+        for snapshot in [resolve(reference, snapshots) for reference in args.snapshot]:
+            if snapshot.record is None:
+                raise StoreError(
+                    f"{snapshot.name} has no readable record to note that in ({snapshot.problem})",
+                    hint="An incomplete snapshot is never pruned.",
+                )
+            store.write(snapshot.record._replace(pinned=pinned))
+            session.note(f"{snapshot.name} is {'pinned' if pinned else 'no longer pinned'}")
+    return 0
+
+
+COMMAND = command.Command("keep snapshots until they are unpinned", arguments, run)

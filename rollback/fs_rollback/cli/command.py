@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a file that holds a command defines, and the options that several commands take alike.
+
+Such a file has a function `arguments`, a function `run` and, last, the `COMMAND` made of them. Help
+imports all of these files: what a command works with is imported only when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Optional
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+_WHICH = "an ID, a name, the beginning of a name, or 'latest'"
+
+
+class Command(NamedTuple):
+    """One command: its line in the help, what adds its options, and what returns its exit code."""
+
+    help: str
+    arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], int]
+    # It changes nothing: where nobody could read the answer, it has failed.
+    reads: bool = False
+    # It has taken back what it did when Ctrl-C ends it.
+    is_undone: bool = False
+    # The system that --device names is mounted for it.
+    on_device: bool = True
+    # On a machine that runs a trial it works on the machine's own root.
+    on_own_root: bool = True
+
+
+def snapshot(parser: ArgumentParser, nargs: Optional[str] = None, more: str = "") -> None:
+    """Add which snapshot, or snapshots, the command is about."""
+    parser.add_argument("snapshot", metavar="SNAPSHOT", nargs=nargs, help=_WHICH + more)
+
+
+def json(parser: ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="answer in JSON, for scripts")
+
+
+def dry_run(parser: ArgumentParser, text: str = "show the plan, change nothing") -> None:
+    """Add --dry-run; `text` is its help."""
+    parser.add_argument("--dry-run", action="store_true", help=text)
+
+
+def yes(parser: ArgumentParser) -> None:
+    """Add --yes."""
+    parser.add_argument("-y", "--yes", action="store_true", help="do it without asking")

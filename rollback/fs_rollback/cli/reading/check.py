@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`check`: the machine as its next boot would read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `check` takes."""
+    command.json(parser)
+
+
+def run(args: Namespace) -> int:
+    """`check`: a line a link; exit code 0, 1 with warnings, 3 if the machine would not boot."""
+    from ... import report
+    from ...core.boot import findings
+    from ...system.check import everything as checks
+    from .. import session
+    from ..advice import addressed
+
+    with session.reading(args.root) as (host, store):
+        found = checks.walk(host, store)
+    links = tuple(link._replace(advice=addressed(link.advice, args)) for link in found)
+    verdict = findings.verdict(links)
+    if args.json:
+        rows = [link.to_json() for link in links]
+        session.print_json({"verdict": verdict.value, "links": rows})
+    else:
+        print(report.chain_text(links))
+    return findings.exit_code(links)
+
+
+_HELP = "whether the next boot finds all it needs; exit code 3: no"
+COMMAND = command.Command(_HELP, arguments, run, reads=True)

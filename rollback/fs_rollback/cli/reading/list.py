@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`list`: all snapshots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `list` takes."""
+    command.json(parser)
+
+
+def run(args: Namespace) -> int:
+    """`list`: a row a snapshot, the newest last."""
+    from ... import report
+    from ...system.snapshots import take_and_delete
+    from .. import session
+    from ..advice import addressed
+    from ..terminal import columns
+    from . import snapshots as found_snapshots
+
+    with session.reading(args.root) as (host, store):
+        snapshots = found_snapshots.load(host, store)
+        roots = take_and_delete.roots(host)
+        waiting: list[str] = []
+        if store and store.has_journal():
+            from .waiting import waiting as what_waits
+
+            waiting = what_waits(host, store)[1]
+        unsupported = "" if snapshots else host.unsupported()
+    if args.json:
+        rows = [report.snapshot_json(snapshot, roots) for snapshot in snapshots]
+        session.print_json({"snapshots": rows})
+    elif snapshots:
+        print(report.snapshot_table(snapshots, roots, columns()))
+        for line in waiting:
+            session.note(addressed(line, args))
+    elif unsupported:
+        session.note(f"no snapshots yet, and transactions take none: {unsupported}")
+    else:
+        none = "no snapshots yet; the next dnf transaction or 'fs-rollback create' takes one"
+        session.note(addressed(none, args))
+    return 0
+
+
+COMMAND = command.Command("all snapshots, the newest last", arguments, run, reads=True)

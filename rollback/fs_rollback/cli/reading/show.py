@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`show`: one snapshot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `show` takes."""
+    command.json(parser)
+    command.snapshot(parser)
+
+
+def run(args: Namespace) -> int:
+    """`show`: everything about one snapshot."""
+    from ... import report
+    from ...core.snapshots.names import resolve
+    from ...system.snapshots import take_and_delete
+    from .. import session
+    from . import snapshots
+
+    with session.reading(args.root) as (host, store):
+        snapshot = resolve(args.snapshot, snapshots.load(host, store))
+        roots = take_and_delete.roots(host)
+    if args.json:
+        session.print_json({"snapshot": report.snapshot_json(snapshot, roots)})
+    else:
+        print(report.snapshot_details(snapshot, roots))
+    return 0
+
+
+COMMAND = command.Command("everything about one snapshot", arguments, run, reads=True)

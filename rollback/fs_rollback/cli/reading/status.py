@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`status`: how the machine stands."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .. import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `status` takes."""
+    command.json(parser)
+
+
+def run(args: Namespace) -> int:
+    """`status`: how the machine stands; exit code 1 if something needs attention."""
+    from .. import session
+    from ..advice import addressed
+    from . import status_facts
+
+    with session.reading(args.root) as (host, store):
+        facts, attention = status_facts.gather(host, store)
+    facts["trial"] = args.trial or None
+    facts["attention"] = attention = [addressed(line, args) for line in attention]
+    if args.json:
+        session.print_json(facts)
+    else:
+        _print_status(facts)
+    return 1 if attention else 0
+
+
+def _print_status(facts: dict[str, Any]) -> None:
+    from ... import report
+
+    if facts["trial"]:
+        print(
+            f"This machine runs a trial of {facts['trial']}: 'fs-rollback rollback' makes that the"
+            " root.\nWhat is written to the trial goes with it."
+        )
+    following = facts["next"]
+    space = facts["space"]
+    rows = {
+        "Root": f"{facts['device']}, layout {facts['layout'] or 'unknown'}",
+        "Running": _root(facts["running"]),
+        "Next boot": _root(following) if following else "unknown",
+        "Waiting": facts["waiting"],
+        **_road_rows(facts["roads"]),
+        "Last rollback": _told(facts["last_rollback"]),
+        "Snapshots": f"{facts['snapshots']}, newest {facts['newest'] or '-'}",
+        "Space": f"{report.size(space['free_bytes'])} free of {report.size(space['total_bytes'])}",
+    }
+    if facts["unfinished_conversion"]:
+        rows["Conversion"] = "from ext4; 'fs-rollback convert finish' does the rest"
+    for label, value in rows.items():
+        first, *others = value.split("\n")
+        print(f"{label + ':':15}{report.clean(first)}")
+        for line in others:
+            print(f"{'':15}{report.clean(line)}")
+    for line in facts["attention"]:
+        sys.stdout.write(f"Attention: {report.clean(line)}\n")
+
+
+def _road_rows(roads: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the rows of the roads on which packages change: a state each, a line a reason.
+
+    A reason to act is not here: it has a line of its own below, with what to do.
+    """
+    order = ("covered", "not covered", "unknown", "not installed")
+    states: dict[str, dict[str, list[str]]] = {state: {} for state in order}
+    states["covered"][""] = []
+    for road in roads:
+        why = (not road["advice"] and road["why"]) or ""
+        states[road["state"]].setdefault(why, []).append(road["name"])
+    return {
+        state.capitalize(): "\n".join(
+            (", ".join(names) or "nothing") + (why and f": {why}") for why, names in reasons.items()
+        )
+        for state, reasons in states.items()
+        if reasons
+    }
+
+
+def _told(rollback: dict[str, Any] | None) -> str:
+    if rollback is None:
+        return "-"
+    from ... import report
+    from ...core.snapshots.record import parse_time
+
+    moment = report.local_time(parse_time(rollback["created"]))
+    return f"{moment}, {rollback['replaced']} {rollback['description']}"
+
+
+def _root(place: dict[str, Any]) -> str:
+    path = "the top level" if place["path"] == "/" else place["path"]
+    return f"{path} (ID {place['id']})"
+
+
+_HELP = "what runs, what boots next, what waits; exit code 1: look at it"
+COMMAND = command.Command(_HELP, arguments, run, reads=True)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`convert abort`: the way back from `convert prepare`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ...cli import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `convert abort` takes."""
+    command.yes(parser)
+    command.dry_run(parser)
+    command.json(parser)
+
+
+def run(args: Namespace) -> int:
+    """`convert abort`: the machine as before `convert prepare`."""
+    from ...cli import session
+    from ...core.boot.conversion_state import Stage
+    from ...errors import RefusedError
+    from ...system.execute import executor
+    from ..machine import machine
+    from ..plan import state
+    from ..plan.plan import SAVED
+    from ..prepare import prepare_machine
+    from ..torn import mend
+    from . import dialogue
+
+    session.refuse_device(args)
+    with machine.opened(args.root) as root, prepare_machine.locked(root):
+        prepare_machine.refuse_read_only(root)
+        preparation = state.read(root.root)
+        if preparation is None:
+            if root.mount.fstype == "ext4" and not args.dry_run:
+                prepare_machine.remove_leftovers(root)  # of one that was cut off at its very end
+            raise RefusedError("nothing is prepared here", hint="There is nothing to take back.")
+        if root.mount.fstype != "ext4" or preparation.stage is Stage.CONVERTED:
+            raise RefusedError(
+                "the root is btrfs already: this takes back only what was prepared",
+                hint=f"Back to ext4: from a rescue system, 'fs-rollback convert run --back --device"
+                f" UUID={preparation.uuid}'. To stay: 'fs-rollback convert finish'."
+                if os.path.lexists(os.path.join(root.root, SAVED))
+                else "The old ext4 was deleted: there is no way back. What is left does"
+                " 'fs-rollback convert finish'.",
+            )
+        mend.refuse_overwritten(root.device)
+        steps = tuple(reversed(preparation.steps))
+        answer: dict[str, Any] = {"steps": dialogue.steps_json(steps), "done": False}
+        if not args.json:
+            print("What 'fs-rollback convert prepare' did, and is taken back:")
+            dialogue.print_steps(steps)
+        if args.dry_run:
+            return dialogue.reply(args, answer, "This was a dry run: nothing was changed.")
+        if not session.confirm("Take the preparation back?", yes=args.yes):
+            return dialogue.reply(args, answer, "Nothing was changed.", code=1)
+        with executor.finishing():
+            prepare_machine.take_back(root, preparation)
+            answer["done"] = True
+            return dialogue.reply(args, answer, "Taken back: the machine is as before.")
+
+
+_HELP = "take back what prepare has done, on ext4 still"
+COMMAND = command.Command(_HELP, arguments, run, on_device=False, on_own_root=False)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The part of the command line that the wing has: `fs-rollback convert ACTION`."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ...cli.arguments import add, common_options
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from ...cli.command import Command
+
+# Each is a file beside this one, in the order of the help.
+ACTIONS = ("check", "prepare", "run", "finish", "abort")
+_CONVERTED = "the device of the root (or UUID=..., LABEL=...), which is mounted nowhere"
+_WITH_DEVICE = ("check", "run")
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the actions to the parser of `convert`."""
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for name in ACTIONS:
+        command: Command = import_module(f"{__package__}.{name}").COMMAND
+        # Whoever gives the others a device is told that they work on what runs.
+        add(
+            actions, name, command, common_options(_CONVERTED if name in _WITH_DEVICE else SUPPRESS)
+        )
+
+
+def have_backup(parser: ArgumentParser) -> None:
+    """Add --have-backup."""
+    parser.add_argument(
+        "--have-backup",
+        action="store_true",
+        help="there is a backup on another disk, and something was read back from it",
+    )

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the actions ask, show and answer alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from ... import report
+from ...cli import session
+from ...errors import RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from ..machine.machine import Ext4Machine
+    from ..plan.facts import Facts
+    from ..plan.steps import PreparingStep
+
+
+def facts(args: Namespace, root: Ext4Machine) -> Facts:
+    """Return all that decides whether this root can be converted, as it is now."""
+    from ..check import gather
+
+    return gather.gather(root, backup=args.have_backup, now=datetime.now(timezone.utc))
+
+
+def ask_for_backup(args: Namespace, device: str) -> None:
+    """Have the backup answered for, with a word. Raises UsageError, RefusedError."""
+    if args.have_backup:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "nobody is there to say that there is a backup",
+            hint="Use --have-backup where you know it.",
+        )
+    print(
+        f"This rewrites what all data on {device} hangs on. Is there a backup on another disk, and"
+        " have you read something back from it? Type 'I have': ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+    if sys.stdin.readline().strip().strip("'\"").lower() != "i have":
+        raise RefusedError("without a backup nothing is done", hint="Make one first.")
+
+
+def steps_json(steps: Sequence[PreparingStep]) -> list[dict[str, Any]]:
+    """Return the steps of a preparation as JSON data."""
+    return [
+        {
+            "step": type(step).__name__,
+            "sentence": step.describe(),
+            **dataclasses.asdict(step),  # type: ignore[call-overload]
+        }
+        for step in steps
+    ]
+
+
+def print_steps(steps: Sequence[PreparingStep]) -> None:
+    """Print what each step does."""
+    for number, step in enumerate(steps, start=1):
+        print(f" {number:2}. {report.clean(step.describe())}")
+    print()
+
+
+def reply(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
+    """Say how it ended, in JSON or in words; returns the exit code."""
+    if args.json:
+        session.print_json(answer)
+    elif text:
+        print(text)
+    return code
