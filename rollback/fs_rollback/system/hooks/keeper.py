@@ -116,7 +116,7 @@ def keep(taken: Taken, watched: Watched) -> None:
         looks += 1
         is_free = watched.lock >= 0 and syscalls.record_lock_owner(watched.lock) != watched.pid
         # Another session of a service that fails at the lock takes it from the first (fcntl(2)).
-        if is_free and settle_records.rpm_lock_owner(taken.machine) != watched.pid:
+        if is_free and not _has_rpm_lock(taken, watched):
             break
         # A service may have the lock for its next transaction by now, and other versions of dnf 5
         # have another lock.
@@ -124,6 +124,14 @@ def keep(taken: Taken, watched: Watched) -> None:
         if is_due and _outcome(taken, watched)[0] in (Outcome.DONE, Outcome.FAILED):
             break
     _end(taken, *_outcome(taken, watched))
+
+
+def _has_rpm_lock(taken: Taken, watched: Watched) -> bool:
+    """Whether dnf 5 has rpm's lock, or may have it: what is unknown is not the end."""
+    try:
+        return settle_records.rpm_lock_owner(taken.machine) == watched.pid
+    except Error:
+        return True
 
 
 def _end(taken: Taken, outcome: Outcome, number: int | None) -> None:

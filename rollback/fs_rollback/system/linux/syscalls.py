@@ -260,11 +260,12 @@ def try_record_lock(descriptor: int) -> bool:
 def record_lock_owner(descriptor: int) -> int:
     """Return the PID that has a fcntl(2) lock which excludes one of ours, 0 if nobody has.
 
+    -1 if somebody has it who has no PID here: outside of our PID namespace, or on another machine.
     Unlike an attempt at the lock this is in nobody's way.
     """
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, owner = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
-    return 0 if kind == fcntl.F_UNLCK else owner
+    return 0 if kind == fcntl.F_UNLCK else owner if owner > 0 else -1
 
 
 def is_protected(descriptor: int) -> bool:

@@ -6,13 +6,17 @@ Hooks after rpm do not always fire: not after a kill, not when our own package w
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 from ...core.snapshots.record import Kind, Outcome, Record
 from ...core.snapshots.snapshot import Snapshot
+from ...errors import KernelError, RefusedError
 from ..linux import syscalls
 from ..machine.host import RPMDB_PLACES, Host, rpmdb_path
 from ..root import trial
@@ -24,63 +28,114 @@ DNF5_LOCK = "run/dnf/rpmtransaction.lock"
 _LONGEST_START_S = 3600.0  # from the snapshot to the transaction: other plugins have their turn
 
 
-def rpm_lock(host: Host) -> int | None:
-    """Take rpm's transaction lock; a descriptor to close, -1 if the tree has none, None if taken.
+class LockUnknownError(RefusedError):
+    """Whether a transaction is running cannot be told: a lock is there and cannot be read."""
 
-    While it is held no rpm transaction can start. Never to be called where rpm's lock is held by
-    this very process: fcntl(2) drops all locks of a process on a file when it closes any of them.
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"whether a package transaction is running is unknown: /{path} {reason}",
+            hint="It should be an ordinary file, which rpm and dnf make anew. When neither runs,"
+            " move away what is there, and try again.",
+        )
+
+
+@contextmanager
+def no_transaction(host: Host) -> Iterator[None]:
+    """Have no transaction change the root inside: none runs, and rpm's lock is held.
+
+    Raises RefusedError where one is running, and where that is unknown. Never to be called where
+    rpm's lock is held by this very process: fcntl(2) drops all locks of a process on a file when it
+    closes any of them.
     """
-    place = rpmdb_path(host.root_fd)
-    for path in (place,) if place else RPMDB_PLACES:
-        try:
-            descriptor = syscalls.open_in_root(host.root_fd, path + "/.rpm.lock", os.O_RDWR)
-        except OSError:
-            continue
-        if syscalls.try_record_lock(descriptor):
-            return descriptor
-        os.close(descriptor)
-        return None
-    return -1
+    is_running = transaction_is_running(host)
+    with ExitStack() as stack:
+        for path in () if is_running else _rpm_locks(host):
+            descriptor = _open_lock(host, path, os.O_RDWR)
+            if descriptor is None:
+                continue
+            stack.callback(os.close, descriptor)
+            try:
+                is_running = not syscalls.try_record_lock(descriptor)
+            except OSError as error:
+                raise LockUnknownError(path, f"cannot be taken: {error.strerror}") from error
+            break
+        if is_running:
+            raise RefusedError(
+                "a package transaction is running",
+                hint="Wait until it has finished, then try again.",
+            )
+        yield
 
 
 def rpm_lock_owner(host: Host) -> int:
-    """Return the PID of the process that has rpm's transaction lock, 0 if nobody has."""
+    """Return the PID of the process that has rpm's transaction lock, 0 if nobody has.
+
+    -1 if it cannot be seen from here. Raises LockUnknownError.
+    """
+    return next(filter(None, (_lock_owner(host, path) for path in _rpm_locks(host))), 0)
+
+
+def _rpm_locks(host: Host) -> list[str]:
     place = rpmdb_path(host.root_fd)
-    return _lock_owner(host, f"{place}/.rpm.lock") if place else 0
+    return [f"{path}/.rpm.lock" for path in ((place,) if place else RPMDB_PLACES)]
 
 
 def _lock_owner(host: Host, path: str) -> int:
-    """Return the PID of the process that has the lock of a file, 0 without one or the other."""
-    try:
-        descriptor = syscalls.open_in_root(host.root_fd, path, os.O_RDONLY)
-    except OSError:
+    """Return the PID of the process that has the lock of a file, 0 without one or the other.
+
+    -1 if it cannot be seen from here. Raises LockUnknownError.
+    """
+    descriptor = _open_lock(host, path, os.O_RDONLY)
+    if descriptor is None:
         return 0
-    owner = syscalls.record_lock_owner(descriptor)
-    os.close(descriptor)
-    return owner
+    try:
+        return syscalls.record_lock_owner(descriptor)
+    except OSError as error:
+        raise LockUnknownError(path, f"cannot be asked: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(host: Host, path: str, mode: int) -> int | None:
+    """Open a lock of the tree; None only where none can be held, as there is no such file.
+
+    A link is not followed: where it leads is not where all who look would find it. Raises
+    LockUnknownError.
+    """
+    # Not blocking: it may be anything, a pipe too.
+    flags = mode | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = syscalls.open_in_root(host.root_fd, path, flags)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None  # whoever takes the lock makes the file first
+        raise LockUnknownError(path, f"cannot be opened: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise LockUnknownError(path, "is no file")
+    return descriptor
 
 
 def transaction_is_running(host: Host) -> bool:
     """Whether a transaction is running in the tree, other than that of a dnf 5 that started us.
 
     dnf 5 has a lock of its own from before its hooks to its last line of history; rpm's lock comes
-    later and ends earlier.
+    later and ends earlier. They are looked at, not taken: nothing is in anybody's way, and a tree
+    that is read-only answers too. Raises LockUnknownError.
     """
     if _lock_owner(host, DNF5_LOCK) not in (0, os.getppid()):
         return True
-    lock = rpm_lock(host)
-    if lock is None:
-        return True
-    if lock >= 0:
-        os.close(lock)
-    return False
+    return rpm_lock_owner(host) != 0
 
 
 def settle(host: Host, snapshots: Sequence[Snapshot]) -> list[Record]:
     """Return the pending records as they should be, the end of their transactions filled in.
 
     For a caller who has the store's lock, or saw that nobody has it: a transaction holds it from
-    its snapshot to its end. Nothing is written here. An unreadable history settles nothing.
+    its snapshot to its end. Nothing is written here. What cannot be read settles nothing: without
+    its history no transaction, and while a lock is unknown none is called interrupted. That is no
+    error, and never stops dnf in the plugin, which settles in passing: its record stays pending,
+    a later run finds out, and what a rollback would break is refused by the rollback.
     """
     records = [s.record for s in snapshots]
     pending = [
@@ -106,12 +161,19 @@ def settle(host: Host, snapshots: Sequence[Snapshot]) -> list[Record]:
         is_gone = record.trial and record.source.id != host.root_id
         between = [row for row in rows if after < row.number < before and not is_gone]
         outcome, history_id = _match(between, record.created)
-        if outcome is Outcome.INTERRUPTED and transaction_is_running(host):
+        if outcome is Outcome.INTERRUPTED and _may_be_running(host):
             continue  # dnf 5, and what had the store for it was killed
         transaction = record.transaction._replace(outcome=outcome, history_id=history_id)
         records[place] = record._replace(transaction=transaction, uuid=subvolume.uuid)
         settled.append(records[place])
     return [record for record in settled if record is not None]
+
+
+def _may_be_running(host: Host) -> bool:
+    try:
+        return transaction_is_running(host)
+    except (LockUnknownError, KernelError):
+        return True  # it is not known to have ended
 
 
 def _numbers(records: Iterable[Record | None], like: Record) -> list[int]:

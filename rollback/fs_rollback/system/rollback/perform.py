@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from ...core.rollback import operations as core_operations
 from ...core.rollback.journal import Pending, State
-from ...errors import Error, RefusedError, UndoFailedError
+from ...errors import Error, UndoFailedError
 from ..check import next_boot
 from ..execute import executor
 from ..execute.trees import Operations
@@ -50,7 +46,7 @@ def carry_out(
         plan=proposal.plan.with_saved_kernels(_save_kernels(host, store)),
     )
     operations = operations or Operations(host)
-    with _no_transaction(host):
+    with settle_records.no_transaction(host):
         try:
             before = next_boot.links(host)
             executor.execute(store, journal, operations, observe)
@@ -75,18 +71,3 @@ def _save_kernels(host: Host, store: Store) -> str:
         return saved_kernels.save_outside(host, store)
     except Error:
         return ""
-
-
-@contextmanager
-def _no_transaction(host: Host) -> Iterator[None]:
-    """Hold rpm's lock: no transaction may change the root while it is being replaced."""
-    lock = settle_records.rpm_lock(host)
-    if lock is None:
-        raise RefusedError(
-            "a package transaction is running", hint="Wait until it has finished, then try again."
-        )
-    try:
-        yield
-    finally:
-        if lock >= 0:
-            os.close(lock)

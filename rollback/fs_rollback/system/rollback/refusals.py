@@ -26,10 +26,8 @@ def refuse_filesystem(host: Host) -> None:
     if missing is not None:
         raise missing
     refuse_unsupported(host)
-    if settle_records.transaction_is_running(host):
-        raise RefusedError(
-            "a package transaction is running", hint="Wait until it has finished, then try again."
-        )
+    with settle_records.no_transaction(host):
+        pass  # it could be held off
 
 
 def refuse_mounts_by_id(host: Host, nested: Sequence[Subvolume]) -> None:
