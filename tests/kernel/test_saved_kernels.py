@@ -147,3 +147,22 @@ def test_a_rollback_saves_what_the_replaced_root_needs(ext4: BootMachine) -> Non
     done(ext4.root, "undo", "--yes")
     ext4.reboot()
     assert ext4.boots() == B
+
+
+def test_a_rollback_says_that_it_could_not_save_them(ext4: BootMachine) -> None:
+    """It is done all the same, and the way back needs what is in /boot."""
+    name, _ = ext4.transact(ext4.install_b)
+    ext4.remove_modules(A)
+    run("chattr", "+i", str(ext4.store() / "boot"))
+    try:
+        ended = done(ext4.root, "rollback", name, "--yes", "--json")
+    finally:
+        run("chattr", "-i", str(ext4.store() / "boot"))
+    said = "the kernels of the old root could not be saved: cannot write "
+    assert [line for line in ended.json["warnings"] if line.startswith(said)], ended
+    assert f"fs-rollback: warning: {said}" in ended.err
+    ext4.reboot()
+    assert ext4.boots() == A
+    done(ext4.root, "undo", "--yes")
+    ext4.reboot()
+    assert ext4.boots() == B

@@ -56,8 +56,9 @@ def stop(what):
 def stopping(host, store, proposal, user, observe):
     def observer(moment, index, step):
         stop(f"{{moment.value}} {{index}} {{type(step).__name__}}")
-    carry_out(host, store, proposal, user, observer)
+    warnings = carry_out(host, store, proposal, user, observer)
     stop("the end")
+    return warnings
 
 carry_out = perform.carry_out
 perform.carry_out = stopping

@@ -91,7 +91,10 @@ def propose_and_do(
             # What was brought over may have changed which subvolumes are nested in the root.
             proposal = proposals.propose(host, store, target, keep, now)
         observe = partial(_progress, len(proposal.plan.steps))
-        perform.carry_out(host, store, proposal, requested_by(dict(os.environ)), observe)
+        user = requested_by(dict(os.environ))
+        for warning in perform.carry_out(host, store, proposal, user, observe):
+            answer["warnings"].append(warning)
+            session.note(f"warning: {warning}")
         answer.update(done=True, replaced=proposal.situation.replaced, next_step="reboot")
         return reply(
             args,

@@ -26,8 +26,10 @@ def carry_out(
     user: str,
     observe: executor.Observer = lambda *_: None,
     operations: core_operations.Operations | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Carry the plan out and read the machine again; returns only if the next boot finds the root.
+
+    Returns what somebody has to know of the way back, mostly nothing.
 
     `observe` is told of each step, `operations` are the host's own if none are given. Raises what
     a failing step raised after taking everything back, UndoFailedError if that failed,
@@ -35,6 +37,7 @@ def carry_out(
     """
     situation = proposal.situation
     root = situation.layout.root
+    boot_files, unsaved = _save_kernels(host, store)
     journal = Pending(
         state=State.PREPARED,
         created=situation.created,
@@ -43,7 +46,7 @@ def carry_out(
         old_id=root.id,
         old_uuid=root.uuid,
         boot_id=state.this_boot(host),
-        plan=proposal.plan.with_saved_kernels(_save_kernels(host, store)),
+        plan=proposal.plan.with_saved_kernels(boot_files),
     )
     operations = operations or Operations(host)
     with settle_records.no_transaction(host):
@@ -60,14 +63,19 @@ def carry_out(
                 with executor.signals_held_back():
                     executor.undo(store, done, operations)
             raise
+    return unsaved
 
 
-def _save_kernels(host: Host, store: Store) -> str:
-    """Save the kernels of the root that goes; return the list's name, "" where that fails.
+def _save_kernels(host: Host, store: Store) -> tuple[str, tuple[str, ...]]:
+    """Save the kernels of the root that goes; return the list's name, and what went wrong.
 
-    They lie in /boot still: a full disk is no reason to stay with a broken system.
+    They lie in /boot still, and an undo finds them there: a full disk is no reason to stay with a
+    broken system. What would break the way back is for dnf to remove them, and that is said.
     """
     try:
-        return saved_kernels.save_outside(host, store)
-    except Error:
-        return ""
+        return saved_kernels.save_outside(host, store), ()
+    except Error as error:
+        return "", (
+            f"the kernels of the old root could not be saved: {error}. An undo needs one of them in"
+            " /boot: remove none before this rollback has proved itself",
+        )
