@@ -43,6 +43,8 @@ def protection(snapshot: Snapshot, roots: Roots) -> str:
         return "it is the running root"
     if snapshot.id == roots.next:
         return "it is the root of the next boot"
+    if snapshot.id in roots.named:
+        return "a boot entry, the command line or /etc/fstab names it as the root"
     if snapshot.id == roots.default:
         return "it is the default subvolume"
     if snapshot.id == roots.waiting:

@@ -118,7 +118,8 @@ class Snapshot(NamedTuple):
 class Roots(NamedTuple):
     """Which subvolume IDs are in use. `running` and `next` are 0 where it cannot be known.
 
-    `waiting` is the old root of a rollback that waits for its reboot, 0 without one.
+    `waiting` is the old root of a rollback that waits for its reboot, 0 without one; `named` is
+    what any line names as the root where `next` is not known.
     """
 
     running: int
@@ -126,3 +127,4 @@ class Roots(NamedTuple):
     default: int
     mounted: frozenset[int] = frozenset()
     waiting: int = 0
+    named: frozenset[int] = frozenset()

@@ -8,7 +8,9 @@ not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Callable
 
 from ...core.boot.entries import Bootable
 from ...core.boot.layout import (
@@ -26,6 +28,7 @@ from ...core.boot.layout import (
 from ...core.formats import cmdline, default_grub, fstab
 from ...core.formats.mount_options import subvolume_number, subvolume_path
 from ...core.snapshots.snapshot import STORE, Subvolume
+from ...errors import RefusedError
 from ..linux import files
 from ..loader import entries as loader_entries
 from ..machine import kernels
@@ -128,6 +131,27 @@ def for_updates(host: Host, tree: int) -> list[Statement]:
     said = from_command_line(f"/{DEFAULT_GRUB}", options, is_ours)
     found.append(None if said is None or said.silent else said)
     return [statement for statement in found if statement is not None]
+
+
+def named_as_root(host: Host) -> frozenset[int]:
+    """Return the subvolumes that any line of the machine makes the root, on its own.
+
+    For who has to spare the next root where the lines together do not tell which one that is.
+    """
+    is_ours = host.identity.is_meant
+    root = next(s for s in host.subvolumes if s.id == host.root_id)
+    found = loader_entries.read(host, Layout(Kind.DEFAULT, root, ()))
+    lines = [b.said for b in found.bootables if b.said is not None and not b.of_snapshot]
+    readers: tuple[Callable[[], Iterable[Statement | None]], ...] = (
+        lambda: [from_file("/proc/cmdline", kernels.running_command_line(), is_ours)],
+        lambda: [from_fstab("/etc/fstab", files.read_in_tree(host.root_fd, "etc/fstab") or "")],
+        lambda: for_updates(host, host.root_fd),
+    )
+    for read in readers[0 if host.is_running else 1 :]:
+        with suppress(RefusedError):  # it names what no subvolume can be
+            lines += [line for line in read() if line is not None]
+    roots = (root_of(line, host.subvolumes, host.default_id) for line in lines)
+    return frozenset(root.id for root in roots if root is not None)
 
 
 def fstab_entries(tree: int) -> tuple[fstab.Entry, ...]:
