@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+
 import btrfsutil
 
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import KERNEL, Machine
-from tests.kernel.test_store import listed, store_of
+from tests.kernel.test_store import edit_record, listed, read_record, store_of
 
 
 def test_the_root_that_a_pinned_line_names_is_not_deleted(named: Machine) -> None:
@@ -25,3 +29,25 @@ def test_the_root_that_a_pinned_line_names_is_not_deleted(named: Machine) -> Non
     named.write(named.root, "etc/fs-rollback.conf", "keep_last = 1\nkeep_days = 0\n")
     done(named.root, "prune")
     assert list(listed(named)) == [name, newer]
+
+
+def test_a_history_whose_place_is_unknown_is_not_empty(named: Machine) -> None:
+    """Without one line of dnf.conf nobody knows where dnf 5 has written the end down."""
+    name = named.upgrade()
+    before = read_record(named, name)["transaction"]
+    pending = {**before, "tool": "dnf5", "outcome": "pending", "history_id": None}
+    edit_record(named, name, transaction=pending)
+    moment = read_record(named, name)["created"]
+    named.write(named.root, "etc/dnf/dnf.conf", "[main]\nsystem_state_dir=/srv/dnf\n")
+    place = named.root / "srv/dnf"
+    place.mkdir(parents=True)
+    began = int(datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp())
+    with closing(sqlite3.connect(place / "transaction_history.sqlite")) as database, database:
+        database.execute("CREATE TABLE trans_state (id INTEGER PRIMARY KEY, name TEXT)")
+        database.execute("CREATE TABLE trans (id INTEGER, dt_begin INTEGER, state_id INTEGER)")
+        database.execute("INSERT INTO trans_state VALUES (1, 'Ok')")
+        database.execute("INSERT INTO trans VALUES (1, ?, 1)", (began,))
+    assert listed(named)[name]["transaction"]["outcome"] == "done"
+    with (named.root / "etc/dnf/dnf.conf").open("a") as file:
+        file.write("this is no line of it\n")
+    assert listed(named)[name]["transaction"]["outcome"] == "pending"

@@ -70,11 +70,11 @@ def look(tree: int, more: Sequence[str] = ()) -> PluginState:
 
 
 def history_directory(tree: int) -> str:
-    """Return where dnf.conf has dnf 5 keep its history; its default where that says nothing."""
-    try:
-        main = _main(tree, ())
-    except (BrokenFileError, KernelError):
-        main = {}
+    """Return where dnf.conf has dnf 5 keep its history; its default where that says nothing.
+
+    Raises BrokenFileError, and KernelError, where it cannot be told what that says.
+    """
+    main = _main(tree, ())
     said = main.get("transaction_history_dir") or main.get("system_state_dir")
     return said.setting.value if said else "/usr/lib/sysimage/libdnf5"
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import NamedTuple
 
 from ...core.snapshots.record import Outcome
+from ...errors import KernelError
 from ..linux import files, syscalls
 from ..machine.host import Host
 
@@ -55,14 +56,18 @@ def rows(host: Host, tool: str, behind: int = 0) -> list[Row] | None:
     source = _DNF5 if tool == "dnf5" else _DNF4
     path = source.path
     if source is _DNF5 and files.device_of(host.root_fd, path) is None:
-        from . import dnf5_state
+        from . import dnf4_state, dnf5_state
 
-        path = f"{dnf5_state.history_directory(host.root_fd)}/{os.path.basename(path)}"
+        try:
+            directory = dnf5_state.history_directory(host.root_fd)
+        except (dnf4_state.BrokenFileError, KernelError):
+            return None  # it may be anywhere, and is not empty
+        path = f"{directory}/{os.path.basename(path)}"
     if files.device_of(host.root_fd, path) is None:
         return []
     try:
         descriptor = syscalls.open_in_root(host.root_fd, path.lstrip("/"), os.O_RDONLY)
-    except OSError:
+    except OSError:  # it is there, and cannot be read
         return None
     try:
         # SQLite reads where the link leads, and finds its other files there.
@@ -72,7 +77,7 @@ def rows(host: Host, tool: str, behind: int = 0) -> list[Row] | None:
                 Row(int(number), int(began), source.outcomes.get(state, Outcome.INTERRUPTED))
                 for number, began, state in database.execute(source.query, (behind,))
             ]
-    except sqlite3.Error:
+    except sqlite3.Error:  # it is there, damaged or of a version that is not known
         return None
     finally:
         os.close(descriptor)
