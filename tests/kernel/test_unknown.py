@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from datetime import datetime
 
 import btrfsutil
+import pytest
 
 from tests.kernel.commands import done, fs_rollback
-from tests.kernel.machine import KERNEL, Machine
+from tests.kernel.machine import KERNEL, Machine, run
 from tests.kernel.test_store import edit_record, listed, read_record, store_of
 
 
@@ -51,3 +53,23 @@ def test_a_history_whose_place_is_unknown_is_not_empty(named: Machine) -> None:
     with (named.root / "etc/dnf/dnf.conf").open("a") as file:
         file.write("this is no line of it\n")
     assert listed(named)[name]["transaction"]["outcome"] == "pending"
+
+
+@pytest.mark.parametrize("leftover", [
+    "deleted_yum_20260101000000.json",
+    "yum_20260101000000.json.fs-rollback.new",
+])  # fmt: skip
+def test_a_leftover_that_cannot_go_stops_nothing(named: Machine, leftover: str) -> None:
+    named.take()
+    path = store_of(named) / leftover
+    path.write_text("{}")
+    run("chattr", "+i", str(path))
+    try:
+        named.upgrade()  # as dnf does
+        ended = done(named.root, "create")
+        assert leftover.partition(".")[0] in ended.err
+        assert os.strerror(1) in ended.err
+    finally:
+        run("chattr", "-i", str(path))
+    done(named.root, "create")
+    assert not path.exists()

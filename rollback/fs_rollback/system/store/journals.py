@@ -41,7 +41,7 @@ def glance(top: int) -> Pending | None:
     text = files.read_in_tree(top, f"{STORE}/{PENDING}")
     try:
         return journal_file.parse(text) if text is not None else None
-    except journal_file.PendingError:
+    except journal_file.PendingError:  # see above
         return None
 
 

@@ -16,7 +16,7 @@ from ...core.snapshots.age import in_order
 from ...core.snapshots.names import NEW_ROOT_PREFIX, REPLACED_PREFIX, SNAPSHOT_PREFIX, TRIAL_PREFIX
 from ...core.snapshots.record import Outcome, Record
 from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
-from ...errors import KernelError, LockedError, StoreError
+from ...errors import KernelError, LockedError, StoreError, kernel_errors
 from ..linux import btrfs, files, process, syscalls
 from ..linux import durable as writing
 from ..machine.host import Host
@@ -108,7 +108,7 @@ class Store:
         """Return how transactions in the records may have ended: cheaper than `load`."""
         found = set()
         for name in filter(_is_record, self._entries()):
-            with suppress(UnicodeError):
+            with suppress(UnicodeError):  # a broken record tells of no end; `load` says what it is
                 text = files.read_entry(self.directory, name) or ""
                 found |= {outcome for outcome in Outcome if f'"{outcome.value}"' in text}
         return found
@@ -124,7 +124,7 @@ class Store:
             return Snapshot(name, subvolume, None, "no record")
         try:
             record = self._read_record(name)
-        except records.RecordError as error:
+        except records.RecordError as error:  # it is incomplete: never pruned silently
             return Snapshot(name, subvolume, None, f"broken record: {error}")
         if subvolume is None and _is_of_top_level(record):
             top = (s for s in self.host.subvolumes if s.id == TOP_LEVEL_ID)
@@ -208,7 +208,7 @@ class Store:
         self.host.forget()
 
     def _doom_record(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # an incomplete one has none
             self._rename(name + _RECORD_SUFFIX, _DELETED_PREFIX + name + _RECORD_SUFFIX)
 
     def _rename(self, old: str, new: str) -> None:
@@ -223,8 +223,7 @@ class Store:
         if top_level:
             reclaim_top_level(self.host)
         # Not durably: the next run would know this record for a leftover.
-        with suppress(FileNotFoundError, IsADirectoryError):
-            os.unlink(name + _RECORD_SUFFIX, dir_fd=self.directory)
+        writing.remove(self.directory, name + _RECORD_SUFFIX)
 
     def tidy(self) -> list[KernelError]:
         """Remove what killed processes left: half deleted snapshots, unfinished files.
@@ -241,12 +240,16 @@ class Store:
         }
         for name in sorted(doomed):
             try:
-                self._tidy_deletion(name, entries)
-            except KernelError as error:
+                with kernel_errors("delete", name):
+                    self._tidy_deletion(name, entries)
+            except KernelError as error:  # said by who called this
                 problems.append(error)
         temporary = {name for name in entries if _OUR_TEMPORARY.fullmatch(name)}
         for name in temporary | {name + _RECORD_SUFFIX for name in self._never_taken(entries)}:
-            writing.remove_durably(self.directory, name)
+            try:
+                writing.remove_durably(self.directory, name)
+            except KernelError as error:  # as above
+                problems.append(error)
         if doomed:
             self.host.forget()
         return problems
@@ -273,7 +276,7 @@ class Store:
             return False
         try:
             record = records.parse(text)
-        except records.RecordError:
+        except records.RecordError:  # then what lies at the top level stays: nothing is lost
             return False
         return _is_of_top_level(record)
 
@@ -311,7 +314,7 @@ def opened(host: Host, *, create: bool = False) -> Iterator[Store | None]:
         if create and not os.path.lexists(path):
             os.mkdir(path, 0o700)
         status = os.lstat(path)
-    except FileNotFoundError:
+    except FileNotFoundError:  # nothing was ever taken
         yield None
         return
     except OSError as error:
