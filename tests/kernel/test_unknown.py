@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from datetime import datetime
 
 import btrfsutil
 import pytest
 
-from tests.kernel.commands import done, fs_rollback
+from tests.kernel.commands import done, environment, fs_rollback
 from tests.kernel.machine import KERNEL, Machine, run
 from tests.kernel.test_store import edit_record, listed, read_record, store_of
 
@@ -73,3 +75,22 @@ def test_a_leftover_that_cannot_go_stops_nothing(named: Machine, leftover: str) 
         run("chattr", "-i", str(path))
     done(named.root, "create")
     assert not path.exists()
+
+
+def test_mounts_that_may_not_be_looked_at_are_not_none() -> None:
+    """Without its capabilities root is not shown the mount namespaces of those that have them."""
+    code = (
+        "from fs_rollback.errors import KernelError\n"
+        "from fs_rollback.system.machine import host\n"
+        "try:\n"
+        "    print(len(host.mounts_of_all()))\n"
+        "except KernelError as error:\n"
+        "    print(error)\n"
+    )
+    without = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    said = subprocess.run(
+        (*without, sys.executable, "-c", code),
+        check=True, capture_output=True, text=True, env=environment(),
+    ).stdout.strip()  # fmt: skip
+    assert said.startswith("cannot look at the mounts of /proc/")
+    assert said.endswith(os.strerror(13))

@@ -43,16 +43,16 @@ def usable(root: str = "/") -> tuple[Config, BrokenConfigError | None]:
     try:
         with files.opened(root) as tree:
             return read(tree), None
-    except BrokenConfigError as error:
+    except BrokenConfigError as error:  # returned, for who must not fail over it
         return error.usable, error
-    except KernelError as error:
+    except KernelError as error:  # likewise; nothing is known of what is set
         return Config(), _unusable(str(error), error.hint)
 
 
 def _usable(data: bytes) -> Config:
     try:
         return config.parse(config.decoded(data), config.PATH)
-    except BrokenConfigError as error:
+    except BrokenConfigError as error:  # its caller raises one that says more
         return error.usable
 
 

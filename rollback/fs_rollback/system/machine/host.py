@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ from .identity import Identity
 # Fedora's place, that of EL 8 and 9; and where rpm is told which.
 RPMDB_PLACES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 _RPM_MACROS = ("usr/lib/rpm/macros", "etc/rpm/macros")
+# What /proc says of a process that is no more, or is about to be.
+_ENDED = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 BOOT_POINTS = ("boot", "efi", "boot/efi")  # where the boot loader's files may be mounted
 
 TEMPORARY = "/run/fs-rollback."  # what the directories begin with that offline.py makes
@@ -159,7 +162,7 @@ class Host:
     def forget(self) -> None:
         """Drop what was read: something on the filesystem has changed."""
         for name in ("subvolumes", "default_id"):
-            with suppress(KeyError):
+            with suppress(KeyError):  # it was never read
                 del self.__dict__[name]
 
     def unsupported(self) -> str:
@@ -216,22 +219,24 @@ def read_mounts(process: str = "self") -> tuple[mountinfo.Mount, ...]:
 def mounts_of_all() -> tuple[mountinfo.Mount, ...]:
     """Return the mounts of every process, each mount namespace once.
 
-    A process that ends meanwhile is passed over. Raises KernelError.
+    A process that ends meanwhile is passed over. Raises KernelError, also where one cannot be
+    looked at: what it has mounted is not nothing.
     """
     found = {_namespace("self"): read_mounts()}
     for process in filter(str.isdigit, os.listdir("/proc")):
-        namespace = _namespace(process)
-        if namespace and namespace not in found:
-            with suppress(KernelError):
+        try:
+            namespace = _namespace(process)
+            if namespace not in found:
                 found[namespace] = read_mounts(process)
+        except KernelError as error:
+            if error.errno not in _ENDED:
+                raise
     return tuple(mount for mounts in found.values() for mount in mounts)
 
 
 def _namespace(process: str) -> str:
-    try:
+    with kernel_errors("look at the mounts of", f"/proc/{process}"):
         return os.readlink(f"/proc/{process}/ns/mnt")
-    except OSError:
-        return ""
 
 
 def overlaid(mounts: tuple[mountinfo.Mount, ...]) -> cmdline.RootArguments | None:
@@ -250,7 +255,7 @@ def overlay_refusal(mounts: tuple[mountinfo.Mount, ...]) -> UnsupportedRootError
     told = overlaid(mounts)
     try:
         uuid = devices.btrfs_uuid(devices.find(told.root)) if told is not None else ""
-    except Error:
+    except Error:  # what it lies over is not known, and an overlay is no btrfs
         return None
     if not uuid:
         return None
@@ -277,7 +282,7 @@ def is_chroot() -> bool:
     except FileNotFoundError:
         # No system runs without /proc; but its first process can be hidden in it, proc(5).
         return not os.path.lexists("/proc/self")
-    except OSError:
+    except OSError:  # not shown to this process; most run in the root that the first one has
         return False
     return (first.st_dev, first.st_ino) != (ours.st_dev, ours.st_ino)
 

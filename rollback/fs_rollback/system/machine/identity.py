@@ -66,7 +66,7 @@ class Identity:
     def _has_device(self, path: str) -> Optional[bool]:
         try:
             status = os.stat(path)
-        except OSError:
+        except OSError:  # then only its name can tell, or nothing
             known = path in self._paths or path in self._names or self._is_inside(path)
             return True if known else None
         number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
@@ -132,7 +132,7 @@ def of_btrfs(uuid: str, paths: Iterable[str], *, is_attached: bool) -> Identity:
 def _names_in(directory: str) -> list[str]:
     try:
         return os.listdir(directory)
-    except OSError:
+    except FileNotFoundError:  # no sysfs here, as in a chroot
         return []
 
 
@@ -140,5 +140,5 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read().strip("\n")
-    except OSError:
+    except OSError:  # no sysfs here, or a device without that: partitions only have some
         return ""

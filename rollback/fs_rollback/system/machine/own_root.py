@@ -74,7 +74,7 @@ def _statements(tree: int, identity: Identity) -> tuple[Statement, ...]:
         # What says nonsense says nothing: any subvolume may hold some container's files.
         with suppress(RefusedError):
             found.append(from_fstab("/etc/fstab", table))
-    with suppress(RefusedError):
+    with suppress(RefusedError):  # as above
         found.append(from_file("/etc/kernel/cmdline", line, identity.is_meant))
     return tuple(statement for statement in found if statement is not None)
 
