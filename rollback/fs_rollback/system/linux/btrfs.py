@@ -34,6 +34,7 @@ def is_subvolume(path: str) -> bool:
     try:
         return bool(btrfsutil.is_subvolume(path))
     except OSError as error:
+        # Nothing is there; nor can anything be at a path longer than any.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return False
         raise KernelError("look at", path, error) from error
@@ -71,9 +72,9 @@ def subvolumes(top: str) -> tuple[Subvolume, ...]:
         while True:
             try:
                 path, info = next(iterator)
-            except StopIteration:
+            except StopIteration:  # the end of the list
                 return tuple(found)
-            except OSError as error:
+            except OSError as error:  # see above
                 if error.errno != errno.ENAMETOOLONG:
                     raise
                 continue  # the iterator goes on behind it
@@ -110,9 +111,9 @@ def nested(path: str) -> tuple[str, ...]:
         while True:
             try:
                 below, _ = next(iterator)
-            except StopIteration:
+            except StopIteration:  # the end of the list
                 break
-            except OSError as error:
+            except OSError as error:  # as in `subvolumes`
                 if error.errno != errno.ENAMETOOLONG:
                     raise
                 continue
@@ -167,7 +168,7 @@ def delete_subvolume(path: str, *, recursive: bool) -> None:
     with kernel_errors("delete the subvolume", path):
         try:
             btrfsutil.delete_subvolume(path, recursive=recursive)
-        except OSError as error:
+        except OSError as error:  # two reasons can be removed
             if not (recursive and error.errno in (errno.EROFS, errno.EPERM)):
                 raise
             # What is nested in a read-only subvolume cannot be taken out of it, and a subvolume
@@ -217,6 +218,6 @@ def is_stub(path: str) -> bool:
     try:
         return os.lstat(path).st_ino == STUB_INODE
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):  # nothing is there
             return False
         raise KernelError("look at", path, error) from error

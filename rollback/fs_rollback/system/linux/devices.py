@@ -115,7 +115,7 @@ def _blkid(*arguments: str) -> str | None:
     except ProcessError as error:
         if isinstance(error.__cause__, OSError):
             raise
-        return None
+        return None  # its exit code for "nothing found" is one with others, blkid(8)
 
 
 def number_of(device: str) -> str:
@@ -137,7 +137,7 @@ def is_read_only(number: str) -> bool:
     try:
         with open(f"/sys/dev/block/{number}/ro", encoding="utf-8") as file:
             return file.read().strip() == "1"
-    except OSError:
+    except FileNotFoundError:  # as promised: there is none, or no sysfs here
         return False
 
 
@@ -160,7 +160,7 @@ def is_btrfs(spec: str, uuid: str) -> bool:
     """Whether a path or a tag means a device of that btrfs; False where it means none there is."""
     try:
         return btrfs_uuid(find(spec)).lower() == uuid.lower()
-    except Error:
+    except Error:  # it means no device that is here, or one with something else on it
         return False
 
 

@@ -27,7 +27,7 @@ def write_durably(directory: int, name: str, text: str, *, mode: int = 0o600) ->
         os.rename(name + TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)
     except OSError as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the error above is raised; tidying removes a leftover
             os.unlink(name + TEMPORARY, dir_fd=directory)
         raise KernelError("write", name, error) from error
 
@@ -42,7 +42,7 @@ def write_for_next_commit(directory: int, name: str, text: str, *, mode: int = 0
         _write_temporary(directory, name, _encoded(text), mode=mode, durable=False)
         os.rename(name + TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the error above is raised; tidying removes a leftover
             os.unlink(name + TEMPORARY, dir_fd=directory)
         raise KernelError("write", name, error) from error
 
@@ -85,7 +85,7 @@ def _left_where_vfat_refuses() -> Iterator[None]:
     """Pass over EPERM: vfat has no modes or owners but those that it was mounted with."""
     try:
         yield
-    except PermissionError:
+    except PermissionError:  # see above
         return
 
 
@@ -107,7 +107,7 @@ def remove(directory: int, name: str) -> bool:
     """
     try:
         os.unlink(name, dir_fd=directory)
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError):  # as promised: no such file was there
         return False
     except OSError as error:
         raise KernelError("remove", name, error) from error
@@ -145,7 +145,7 @@ def replace(
         if for_loader:
             syscalls.sync_for_loader(directory)
     except OSError as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the error above is raised; tidying removes a leftover
             os.unlink(name + TEMPORARY, dir_fd=directory)
         raise _failure(directory, name, error) from error
 
@@ -153,7 +153,7 @@ def replace(
 def _failure(directory: int, name: str, cause: OSError) -> KernelError:
     """Return what says that a file cannot be written, and on which filesystem."""
     error = KernelError("write", name, cause)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it is raised all the same, with less advice
         error.directory = os.readlink(f"/proc/self/fd/{directory}")
         error.filesystem = syscalls.filesystem_uuid(directory)
     return error
@@ -173,6 +173,7 @@ def make_alike(directory: int, name: str, like: os.stat_result) -> None:
             value = os.getxattr(old, attribute, follow_symlinks=False)
             os.setxattr(new, attribute, value, follow_symlinks=False)
     except OSError as error:
+        # The filesystem has none, or none of that kind: the loader's does not need them.
         if error.errno not in (errno.ENOTSUP, errno.EPERM):
             raise
     _sync_file(directory, name + TEMPORARY)

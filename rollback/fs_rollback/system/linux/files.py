@@ -64,6 +64,7 @@ def read_entry(directory: int, name: str) -> str | None:
         finally:
             os.close(descriptor)
     except OSError as error:
+        # Absent, a link, a socket: no file.
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
             return None
         raise KernelError("read", name, error) from error
@@ -88,7 +89,7 @@ def read_bytes(tree: int, path: str, most: int) -> bytes:
         try:
             file = _open_regular(tree, path, follow=True)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # as in read_in_tree
                 return b""
             raise
         if file is None:
@@ -102,6 +103,7 @@ def list_in_tree(tree: int, path: str) -> list[str] | None:
     try:
         descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
+        # Absent; a link in a circle leads to nothing.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
         raise KernelError("list", path, error) from error
@@ -134,6 +136,7 @@ def status_of(tree: int, path: str, *, follow: bool = True) -> os.stat_result | 
     try:
         descriptor = syscalls.open_in_root(tree, path, os.O_PATH, follow=follow)
     except OSError as error:
+        # As promised: absent.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
         raise KernelError("look at", path, error) from error
@@ -150,7 +153,7 @@ def is_beyond_mount(tree: int, path: str) -> bool:
     """
     try:
         os.close(syscalls.open_in_root(tree, path, os.O_PATH, cross=False))
-    except OSError as error:
+    except OSError as error:  # anything else is told by who looks at the path itself
         return error.errno == errno.EXDEV
     return False
 
@@ -165,7 +168,7 @@ def real_path(tree: int, path: str, *, cross: bool = True) -> str | None:
     try:
         descriptor = syscalls.open_in_root(tree, path, os.O_PATH, cross=cross)
     except OSError as error:
-        if error.errno in absent:
+        if error.errno in absent:  # as promised
             return None
         raise KernelError("look at", path, error) from error
     try:
@@ -208,5 +211,5 @@ def copy_from_tree(tree: int, path: str, destination: str) -> None:
         with source, open(destination, "xb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        if error.errno != errno.ELOOP:  # a link is anything else
             raise KernelError("copy", path, error) from error

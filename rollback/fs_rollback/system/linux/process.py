@@ -127,7 +127,7 @@ def beside(arguments: Sequence[str]) -> Iterator[None]:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-    except OSError:
+    except OSError:  # as promised: it is left out
         yield
         return
     try:
@@ -142,7 +142,7 @@ def name_of(number: str) -> str:
     try:
         with open(f"/proc/{number}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except OSError:
+    except OSError:  # it is for a message only
         return "gone or elsewhere"
 
 
@@ -155,13 +155,14 @@ def lock_holder(descriptor: int) -> str:
     """
     file = os.fstat(descriptor)
     for number in (*_named_in_locks(file.st_ino), *filter(str.isdigit, os.listdir("/proc"))):
-        with suppress(OSError):
+        with suppress(OSError):  # it has ended, or is not shown
             if _has_lock(number, file):
                 return _described(_waits_for(number) or number)
     return "a process that /proc does not show, in a container perhaps"
 
 
 def _named_in_locks(inode: int) -> list[str]:
+    # Only where to look first.
     with suppress(OSError), open("/proc/locks", encoding="ascii") as file:
         lines = [line.split() for line in file]
         return [f[4] for f in lines if f[1] == "FLOCK" and f[5].endswith(f":{inode}")]
@@ -195,7 +196,7 @@ def _waits_for(number: str) -> str:
 def _described(number: str) -> str:
     """Return what can be told of a process: its name, since when it runs, its command line."""
     text = f"process {number} ({name_of(number)})"
-    with suppress(OSError, ValueError, LookupError):
+    with suppress(OSError, ValueError, LookupError):  # it has ended: said without
         text += f", running since {_begin(number):%Y-%m-%d %H:%M}"
     with suppress(OSError):  # it has ended
         with open(f"/proc/{number}/cmdline", encoding="utf-8", errors="replace") as file:

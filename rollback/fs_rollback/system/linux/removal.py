@@ -79,7 +79,7 @@ def _remove_entry(directory: int, name: str) -> bool:
             raise
         remove_it(name, dir_fd=directory)
     except OSError as error:
-        if error.errno == errno.ENOTEMPTY:
+        if error.errno == errno.ENOTEMPTY:  # its caller goes into it
             return False
         raise
     return True

@@ -235,7 +235,7 @@ def try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno == errno.EWOULDBLOCK:
+        if error.errno == errno.EWOULDBLOCK:  # as promised
             return False
         raise
     return True
@@ -251,7 +251,7 @@ def try_record_lock(descriptor: int) -> bool:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
+        if error.errno in (errno.EACCES, errno.EAGAIN):  # either means that, fcntl(2)
             return False
         raise
     return True
@@ -313,7 +313,7 @@ def device_paths(descriptor: int) -> list[str]:
         try:
             fcntl.ioctl(descriptor, 0xD000941E, answer)
         except OSError as error:
-            if error.errno == errno.ENODEV:
+            if error.errno == errno.ENODEV:  # a gap
                 continue
             raise
         found.append(os.fsdecode(bytes(answer[3072:]).partition(b"\0")[0]))

@@ -81,7 +81,7 @@ def inode_paths(descriptor: int, inode: int) -> list[str] | None:
     try:
         fcntl.ioctl(descriptor, 0xC0389423, arguments)
     except OSError as error:
-        if error.errno == errno.ENOENT:
+        if error.errno == errno.ENOENT:  # deleted, see above
             return []
         raise
     _, _, count, missed = struct.unpack_from("=4I", answer, 0)
