@@ -229,7 +229,7 @@ def mounts_of_all() -> tuple[mountinfo.Mount, ...]:
             if namespace not in found:
                 found[namespace] = read_mounts(process)
         except KernelError as error:
-            if error.errno not in _ENDED:
+            if error.errno not in _ENDED:  # as promised
                 raise
     return tuple(mount for mounts in found.values() for mount in mounts)
 

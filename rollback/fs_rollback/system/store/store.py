@@ -188,7 +188,7 @@ class Store:
             if snapshot.subvolume is not None and not snapshot.is_top_level:
                 self._rename(snapshot.name, doomed)
             self._doom_record(snapshot.name)
-        except OSError as error:
+        except OSError as error:  # a full filesystem gets another way
             if error.errno != errno.ENOSPC or snapshot.is_top_level:
                 raise KernelError("delete", snapshot.name, error) from error
             self._delete_in_place(snapshot.name)
