@@ -26,7 +26,7 @@ def read(name: str) -> str | None:
     try:
         with open(_path(name), "rb") as file:
             data = file.read()
-    except FileNotFoundError:
+    except FileNotFoundError:  # as promised
         return None
     except OSError as error:
         raise KernelError("read the EFI variable", name, error) from error
@@ -37,10 +37,10 @@ def write(name: str, value: str | None) -> None:
     """Set a variable, or remove it where `value` is None. Raises KernelError."""
     path = _path(name)
     try:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # it is new
             syscalls.unprotect(path)  # the kernel makes most of them immutable, against rm -rf
         if value is None:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):  # as it should be
                 os.unlink(path)
             return
         # One write: the variable is old or new. efivarfs takes no more than one.

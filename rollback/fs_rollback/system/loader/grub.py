@@ -78,7 +78,7 @@ def _grubenv(machine: Host, where: str) -> Optional[dict[str, str]]:
         return {}
     try:
         return grubenv.parse(text)
-    except grubenv.GrubenvError:
+    except grubenv.GrubenvError:  # as promised; GRUB does not read it either
         return None
 
 

@@ -95,7 +95,7 @@ def setting_value(machine: Host, file: str, key: str) -> str | None:
         return loader_conf.pattern(text, key) or None
     try:
         return grubenv.parse(text).get(key)
-    except grubenv.GrubenvError:
+    except grubenv.GrubenvError:  # GRUB reads nothing from it either; writing to it raises
         return None
 
 
