@@ -54,9 +54,9 @@ def has_device(host: Host, spec: str) -> Optional[bool]:
         return True
     try:
         devices.find(tag)
-    except UsageError:
+    except UsageError:  # no device is called so
         return False if host.running_id else None
-    except RefusedError:
+    except RefusedError:  # several are: which one is meant cannot be known
         return None
     return True
 
@@ -73,6 +73,6 @@ def has_subvolume(host: Host, options: Sequence[str]) -> bool:
     """Whether what mount options name on the filesystem of the root, if anything, is there."""
     try:
         path, number = subvolume_path(options), subvolume_number(options)
-    except ValueError:
+    except ValueError:  # no subvolume has an ID like that
         return False
     return any(path in (None, s.path) and number in (None, s.id) for s in host.subvolumes)

@@ -169,7 +169,7 @@ def _open_top_level(device: str, uuid: str, *, beside: bool) -> tuple[int, bool]
     try:
         try:
             top = syscalls.mount_top_level(device, read_only=in_use)
-        except OSError as error:
+        except OSError as error:  # a device that takes no writes can be read
             if in_use or error.errno not in (errno.EROFS, errno.EACCES):
                 raise
             top = syscalls.mount_top_level(device, read_only=True)

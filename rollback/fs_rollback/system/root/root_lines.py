@@ -183,7 +183,7 @@ def number_of(entry: fstab.Entry) -> int | None:
     """Return the ID by which a line of fstab mounts a subvolume, None if by none that there is."""
     try:
         return subvolume_number(entry.options)
-    except ValueError:
+    except ValueError:  # as promised: no subvolume has an ID like that
         return None
 
 

@@ -112,7 +112,7 @@ def lost_mounts(host: Host, tree: int) -> tuple[str, ...]:
 def _has_no_device(host: Host, tree: int, entry: fstab.Entry) -> bool:
     try:
         facts = fstab_facts.look(host, tree, entry)
-    except Error:
+    except Error:  # not known to be gone: the line stays as it is
         return False
     return facts is not None and facts.has_device is False
 
@@ -143,7 +143,7 @@ def _look_at_default_grub(
     try:
         said = from_command_line(DEFAULT_GRUB, line, host.identity.is_meant)
         is_good = said is None or said.silent or _leads(said, host, layout)
-    except RefusedError:
+    except RefusedError:  # no kernel understands it
         is_good = False
     if not is_good:
         warnings.append(
@@ -218,6 +218,6 @@ def _default(
 def _can_be_written(layout: Layout) -> bool:
     try:
         cmdline.with_root_subvolume("", layout.root.path or None)
-    except ValueError:
+    except ValueError:  # what the question is
         return False
     return True

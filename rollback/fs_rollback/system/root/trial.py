@@ -75,7 +75,7 @@ def is_beside(device: str, uuid: str) -> bool:
             ours = syscalls.filesystem_uuid(root)
         except OSError as error:
             if error.errno in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
-                return False  # not btrfs
+                return False  # it is not btrfs
             raise
     if ours.lower() != uuid.lower():
         return False
@@ -109,7 +109,7 @@ def is_aside() -> bool:
     try:
         with host.opened("/") as machine:
             return aside(machine) is not None
-    except Error:
+    except Error:  # as promised; what is wrong there is told by who needs it
         return False
 
 
