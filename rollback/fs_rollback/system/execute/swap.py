@@ -7,6 +7,7 @@ data with a snapshot; btrfs(5), SWAPFILE SUPPORT. So a copy that a rollback make
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from ...core.formats import fstab
 from ...core.formats.mountinfo import is_within
-from ...errors import kernel_errors
+from ...errors import KernelError, kernel_errors
 from ..linux import btrfs, files, syscalls
 from ..machine.host import Host
 from ..root import stand_ins
@@ -25,6 +26,8 @@ _HIBERNATED = (b"S1SUSPEND", b"S2SUSPEND", b"LINHIB0001")  # what takes its plac
 _PAGES = (4096, 8192, 16384, 65536)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MARGIN_BYTES = 64 << 20
+# What says that there is no file at a path: nothing, a link, a socket, or no name of a file.
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG)
 # linux/fiemap.h
 _ENCODED, _INLINE, _SHARED = 0x0008, 0x0200, 0x2000
 
@@ -74,7 +77,7 @@ def status(tree: int, path: str) -> tuple[str, int]:
     with kernel_errors("look at", f"/{path}"):
         try:
             descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_NONBLOCK)
-        except FileNotFoundError:
+        except FileNotFoundError:  # what the answer is
             return "is missing", 0
         try:
             if not _header(descriptor):
@@ -141,8 +144,10 @@ def in_new_root(host: Host, root: str, tree: int, theirs: Sequence[str]) -> Iter
                 descriptor = syscalls.open_in_root(
                     today if comes else tree, path, _READ, follow=False
                 )
-            except OSError:
-                continue
+            except OSError as error:
+                if error.errno not in _NO_FILE:
+                    raise KernelError("look at", f"/{path}", error) from error
+                continue  # the new root has none
             try:
                 if _header(descriptor):
                     yield SwapFile(path, os.fstat(descriptor).st_size)

@@ -109,7 +109,7 @@ class Operations:
             with self._parent(tree, path, follow=True) as place, kernel_errors("remove", path):
                 if os.path.lexists(place):
                     removal.remove(place)
-        except KernelError as error:
+        except KernelError as error:  # as promised: nor a way to it
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
 
