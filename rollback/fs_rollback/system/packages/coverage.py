@@ -106,7 +106,7 @@ def _addressed(host: Host, found: PluginState) -> PluginState:
 def _look(look: _Looking, tree: int) -> PluginState | None:
     try:
         return look(tree)
-    except KernelError as error:
+    except KernelError as error:  # said as what it is
         problem = f"whether it takes snapshots is unknown: {error}"
         return PluginState(State.UNKNOWN, problem, error.hint or "Correct or remove the file.")
 

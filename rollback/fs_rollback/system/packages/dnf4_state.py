@@ -53,13 +53,13 @@ def look(tree: int) -> PluginState:
     """
     try:
         return _look(tree)
-    except BrokenFileError as error:
+    except BrokenFileError as error:  # the answer: dnf ends there
         return PluginState(
             State.BROKEN,
             f"every dnf command fails: {error}",
             "Correct it. A comment needs a line of its own.",
         )
-    except KernelError as error:
+    except KernelError as error:  # said as what it is
         problem = f"whether dnf loads the plugin fs-snapshot is unknown: {error}"
         return PluginState(State.UNKNOWN, problem, error.hint or "Correct or remove the file.")
 
@@ -102,7 +102,7 @@ def switched_off(tree: int) -> PluginState | None:
     """
     try:
         enabled = settings(tree, SWITCH).get("enabled")
-    except BrokenFileError:
+    except BrokenFileError:  # see above: then snapshots are taken
         return None
     if enabled is None or enabled.boolean() is not False:
         return None

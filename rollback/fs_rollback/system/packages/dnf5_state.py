@@ -62,9 +62,9 @@ def look(tree: int, more: Sequence[str] = ()) -> PluginState:
     """
     try:
         return _look(tree, more)
-    except BrokenFileError as error:
+    except BrokenFileError as error:  # the answer: dnf 5 ends there
         return PluginState(State.BROKEN, f"every dnf5 command fails: {error}", "Correct it.")
-    except KernelError as error:
+    except KernelError as error:  # said as what it is
         problem = f"whether dnf 5 takes snapshots is unknown: {error}"
         return PluginState(State.UNKNOWN, problem, error.hint or "Correct or remove the file.")
 

@@ -41,7 +41,7 @@ def runs_actions(tree: int) -> bool:
     """
     try:
         return backend(tree) == "dnf5" and dnf5_state.look(tree).state is State.ON
-    except KernelError:
+    except KernelError:  # see above
         return False
 
 
