@@ -63,7 +63,7 @@ def update(host: Host, store: Store, count: int, *, also: Sequence[str] = ()) ->
         return _update(host, store, root_lines.read_layout(host), count, also)
     except RefusedError:
         return Menu()  # `check` and `status` say why
-    except (Error, OSError) as error:
+    except (Error, OSError) as error:  # said by who called this, see the top
         return Menu((f"the boot menu is not up to date: {error}",))
 
 
@@ -71,7 +71,7 @@ def _unmounted(host: Host) -> str:
     """Return what to say where what the boot loader reads is not mounted, else ""."""
     try:
         mounted.refuse_what_is_not_mounted(host)
-    except RefusedError as error:
+    except RefusedError as error:  # what the answer is
         return f"no kernel is saved, and the boot menu not up to date: {error.line}"
     return ""
 
@@ -100,7 +100,7 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
         try:
             entry = present.get(trial_name(snapshot.name))
             started += _ensure(host, store, layout, found, snapshot, entry)
-        except (Error, OSError) as error:
+        except (Error, OSError) as error:  # the others get theirs
             problems.append(f"{snapshot.name} has no entry in the boot menu: {error}")
     _bring_to_disk(host, found)
     problems += _delete_copies(host, keep | staying)
@@ -123,7 +123,7 @@ def mend(host: Host, store: Store) -> list[str]:
         mounted.refuse_what_is_not_mounted(host)  # the entries may be there
         layout = root_lines.read_layout(host)
         found = entries.read(host, layout)
-    except RefusedError:
+    except RefusedError:  # nothing is known of the entries, so none is touched; `check` says why
         return []
     present = snapshot_entries.of_copies(host, found)
     if not present and not snapshot_entries.copies(host):
@@ -139,7 +139,7 @@ def mend(host: Host, store: Store) -> list[str]:
             snapshot = store.snapshot_of(snapshots[trial])
             try:
                 _ensure(host, store, layout, found, snapshot, entry)
-            except (Error, OSError) as error:
+            except (Error, OSError) as error:  # the others are mended
                 problems.append(f"{snapshot.name} has no entry in the boot menu: {error}")
     return problems
 
@@ -215,14 +215,14 @@ def _remove_entries(
     for place in found.places:
         try:
             _remove_unfinished(place)
-        except KernelError as error:
+        except KernelError as error:  # it boots nothing
             problems.append(str(error))
     for bootable in snapshot_entries.ours(host, found):
         trial = trial_of(bootable.entry)
         if trial not in keep or bootable != present.get(trial):
             try:
                 _remove_entry(host, found, bootable)
-            except KernelError as error:
+            except KernelError as error:  # then its copy stays too
                 problems.append(str(error))
                 staying.add(trial)
     return problems, staying
@@ -251,7 +251,7 @@ def _delete_copies(host: Host, keep: set[str]) -> list[str]:
         try:
             if not host.is_stranger_at(f"{STORE}/{name}"):
                 btrfs.delete_subvolume(host.path(f"{STORE}/{name}"), recursive=True)
-        except KernelError as error:
+        except KernelError as error:  # no entry leads to it: the next update tries again
             problems.append(str(error))
     host.forget()
     return problems
@@ -342,7 +342,7 @@ def _put_back(host: Host, store: Store, found: Boot, snapshot: Snapshot, present
         return False
     try:
         rows = saved_kernels.read(store, snapshot.record.boot_files).files
-    except saved_files.BootFilesError:
+    except saved_files.BootFilesError:  # nothing that is whole can be put back; `check` says so
         return False
     saved = {row.where: LoaderPath.from_top(saved_kernels.PLACE, row.sha256) for row in rows}
     place = found.place_of(present)

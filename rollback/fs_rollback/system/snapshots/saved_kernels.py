@@ -90,7 +90,7 @@ def ever_saved(host: Host) -> set[str]:
     with files.opened(host.path(PLACE)) as directory:
         for name in files.list_in_tree(directory, ".") or []:
             text = files.read_in_tree(directory, name) if name.endswith(_LIST_SUFFIX) else None
-            with suppress(saved_files.BootFilesError):
+            with suppress(saved_files.BootFilesError):  # what it names is not removed
                 found |= {file.where for file in saved_files.parse(text or "").files}
     return found
 
@@ -115,7 +115,7 @@ def collect(store: Store, snapshots: Sequence[Snapshot]) -> None:
     try:
         for name in lists:
             needed |= {file.sha256 for file in read(store, name).files}
-    except saved_files.BootFilesError:
+    except saved_files.BootFilesError:  # as promised, everything stays
         return
     with _directory(store) as directory:
         for name in names:
@@ -204,7 +204,7 @@ def _newest_list(store: Store, directory: int) -> Iterable[SavedFile]:
         return ()
     try:
         return read(store, found[: -len(_LIST_SUFFIX)]).files
-    except saved_files.BootFilesError:
+    except saved_files.BootFilesError:  # then the files are read again
         return ()
 
 
@@ -212,7 +212,7 @@ def _newest_list(store: Store, directory: int) -> Iterable[SavedFile]:
 def _directory(store: Store) -> Iterator[int]:
     path = store.host.path(PLACE)
     try:
-        with suppress(FileExistsError):
+        with suppress(FileExistsError):  # as it should be
             os.mkdir(path, 0o700)
     except OSError as error:
         raise KernelError("make", f"/{PLACE}", error) from error

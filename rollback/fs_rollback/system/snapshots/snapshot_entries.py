@@ -55,7 +55,7 @@ def usual_default(
     modules = kernels.that_fit(host.root_fd)
     chosen = best_fit(found.choice, found.bootables, modules, "")
     names = (s.record.boot_files for s in snapshots if s.record and s.record.boot_files)
-    with suppress(saved_files.BootFilesError):
+    with suppress(saved_files.BootFilesError):  # nothing tells: the loader's choice, as above
         for saved in (saved_kernels.read(store, name) for name in names):
             if saved.default and not is_snapshot_name(saved.default):
                 known = chosen is not None and chosen.kernel in {f.kernel for f in saved.files}

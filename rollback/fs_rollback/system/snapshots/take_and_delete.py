@@ -30,7 +30,7 @@ def roots(host: Host) -> Roots:
     named: frozenset[int] = frozenset()
     try:
         next_id = root_lines.read_layout(host).root.id
-    except RefusedError:
+    except RefusedError:  # see above
         next_id, named = 0, root_lines.named_as_root(host)
     waiting = 0
     if is_journal_in(host.top_fd):
@@ -160,7 +160,7 @@ def prune(
         progress(snapshot)
         try:
             delete(host, store, snapshot, in_use)
-        except Error as error:
+        except Error as error:  # returned, and the others are tried
             failures.append((snapshot, error))
     host.forget()
     saved_kernels.collect(store, store.load())
