@@ -163,7 +163,7 @@ def _type(host: Host, tree: str, path: str) -> int:
         try:
             flags = os.O_PATH | os.O_NOFOLLOW
             descriptor = syscalls.open_in_root(root, path, flags, follow=False)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError):  # as promised
             return 0
         try:
             return stat.S_IFMT(os.fstat(descriptor).st_mode)
@@ -191,7 +191,7 @@ def left_behind(host: Host, journal: Pending, new: Subvolume, operations: Operat
     try:
         operations.sync()  # generations are read from the disk
         arrival = decide(host, journal, new)
-    except Error as error:
+    except Error as error:  # said as unknown
         return [f"what was written before the reboot cannot be told: {error}; {where(journal)}"]
     if arrival is None:
         return _untold(host, journal)
@@ -219,7 +219,7 @@ def bring_over(
     try:
         operations.sync()  # generations are read from the disk
         arrival = decide(host, journal, new)
-    except Error as error:
+    except Error as error:  # as promised: in words
         return (), [f"nothing was brought over: {error}; {where(journal)}"]
     if arrival is None:
         return (), _untold(host, journal)
@@ -230,7 +230,7 @@ def bring_over(
             discard(host, operations, new.path, f"{STAGING}/{part.number}")
             _bring(host, arrival, part, operations)
             brought.append(part)
-        except Error as error:
+        except Error as error:  # the old root has it still; the other parts are brought
             problems.append(f"/{part.path} was not brought over: {error}; {where(journal)}")
             problems += _discarded(host, operations, arrival, part)
     problems += _sealed(host, journal, arrival, operations)
@@ -292,7 +292,7 @@ def _sealed(host: Host, journal: Pending, arrival: Arrival, operations: Operatio
         if original in sealed and copy not in sealed:
             try:
                 operations.set_read_only(copy, read_only=True)
-            except Error as error:
+            except Error as error:  # as promised: in words
                 problems.append(f"/{path} should be read-only: {error}")
     return problems
 
@@ -302,7 +302,7 @@ def _discarded(host: Host, operations: Operations, arrival: Arrival, part: Part)
     try:
         discard(host, operations, arrival.new.path, f"{STAGING}/{part.number}")
         operations.delete(arrival.frozen)
-    except Error as error:
+    except Error as error:  # as promised; the next run removes it
         return [str(error)]
     return []
 
@@ -323,7 +323,7 @@ def discard(host: Host, operations: Operations, root: str, path: str) -> None:
 def _make_private(place: str) -> None:
     try:
         os.mkdir(place, 0o700)
-    except FileExistsError:
+    except FileExistsError:  # an earlier try made it
         return
     except OSError as error:
         raise KernelError("make", place, error) from error

@@ -240,7 +240,7 @@ def _note_in_record(store: Store, journal: Pending, note: str, *, pin: bool) -> 
         description = "; ".join(filter(None, (aside.description, note)))
         try:
             store.write(record._replace(description=description, pinned=record.pinned or pin))
-        except Error as error:
+        except Error as error:  # as promised: in words
             return False, f"that cannot be noted in the record of {aside.name}: {error}"
         return True, ""
     return False, ""

@@ -111,7 +111,7 @@ def explain(host: Host, window: Window) -> Explanation:
         return wrong_root.explain(running, window.new_root, host.default_id, (told,))
     try:
         statements = root_lines.deciding(host, host.root_fd)
-    except Error as error:
+    except Error as error:  # the reason is said with what is known
         found = wrong_root.explain(running, window.new_root, host.default_id, ())
         return found._replace(sentence=f"{found.sentence} ({error})", hint=error.hint or found.hint)
     return wrong_root.explain(running, window.new_root, host.default_id, statements)
@@ -148,7 +148,7 @@ def has_another_root(host: Host, window: Window) -> bool:
         return False
     try:
         return root_lines.read_layout(host).root.id == host.root_id
-    except Error:
+    except Error:  # not known to be: what waits goes on waiting
         return False
 
 
