@@ -59,7 +59,7 @@ def _pending(host: Host, store: Store | None) -> Iterator[Link]:
     name = "rollback"
     try:
         found = state.look(host, store)
-    except StoreError as error:
+    except StoreError as error:  # said as a finding
         yield findings.warning(
             name, f"the journal of a rollback cannot be read: {error}", error.hint
         )
@@ -225,7 +225,7 @@ def _kernel_updates(walk: Walk) -> Iterator[Link]:
         return
     try:
         statements = root_lines.for_updates(walk.host, walk.tree)
-    except RefusedError as error:
+    except RefusedError as error:  # said as a finding
         yield findings.warning(name, str(error), error.hint)
         return
     for statement in statements:
@@ -256,7 +256,7 @@ def _swap_files(walk: Walk) -> Iterator[Link]:
                 continue  # not to be looked at here, or a filesystem with other rules
         try:
             why, size = swap.status(walk.tree, path)
-        except KernelError as error:
+        except KernelError as error:  # said as a finding
             yield findings.warning("swap", f"a swap file cannot be looked at: {error}", error.hint)
             continue
         if not why:
@@ -373,5 +373,5 @@ def _unreadable(store: Store, name: str) -> Iterator[str]:
             whole = status and stat.S_ISREG(status.st_mode) and status.st_size == file.size_bytes
             if not whole:
                 yield f"{file.where}, its copy {file.sha256[:12]} is missing or cut off"
-    except (saved_files.BootFilesError, KernelError) as error:
+    except (saved_files.BootFilesError, KernelError) as error:  # what the question is
         yield f"list {name[:12]}, {error}"

@@ -73,7 +73,7 @@ def _layout(host: Host) -> tuple[Layout, Optional[RefusedError]]:
     """Return how the root is found; where lines disagree, the present root and the refusal."""
     try:
         return root_lines.read_next_layout(host), None
-    except RefusedError as error:
+    except RefusedError as error:  # as promised: returned
         root = next(s for s in host.subvolumes if s.id == host.root_id)
         return Layout(Kind.NAMED if root.path else Kind.DEFAULT, root, ()), error
 
@@ -157,7 +157,7 @@ def _head(base: str, path: str) -> Optional[bytes]:
     with files.opened(base) as tree, kernel_errors("read", path):
         try:
             descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError):  # as promised
             return None
         with os.fdopen(descriptor, "rb") as file:
             is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
@@ -283,7 +283,7 @@ def _fstab(walk: Walk) -> Iterator[Link]:
     for entry in entries:
         try:
             facts = fstab_facts.look(walk.host, walk.tree, entry)
-        except Error as error:
+        except Error as error:  # said as a finding
             yield findings.warning("fstab", f"an entry cannot be looked at: {error}", error.hint)
             continue
         if facts is not None:
