@@ -166,3 +166,16 @@ def test_a_rollback_says_that_it_could_not_save_them(ext4: BootMachine) -> None:
     done(ext4.root, "undo", "--yes")
     ext4.reboot()
     assert ext4.boots() == B
+
+
+def test_a_list_that_cannot_be_read_is_said(ext4: BootMachine) -> None:
+    """What was saved is unknown then, and not nothing: what lies in /boot may do."""
+    name, _ = ext4.transact(ext4.install_b)
+    of = json.loads((ext4.store() / f"{name}.json").read_text())["boot_files"]
+    (ext4.store() / f"boot/{of}.json").write_text("{")
+    said = "the list of what was saved for it cannot be read"
+    warnings = done(ext4.root, "rollback", name, "--dry-run", "--json").json["warnings"]
+    assert [line for line in warnings if line.startswith(said)]
+    ext4.remove_kernel(A)
+    ended = fs_rollback(ext4.root, "rollback", name, "--yes")
+    ended.expect_refusal("no kernel in /boot", said)

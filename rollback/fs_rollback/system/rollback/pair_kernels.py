@@ -58,18 +58,21 @@ def pair(host: Host, store: Store, layout: Layout, target: Snapshot, tree: int) 
     if not found.staying:
         return Pairing(KernelPlan(), tuple(_without_entries(host, layout, modules)))
     staying = [b for b in found.staying if not b.of_snapshot]
-    saved = _saved(store, target)
+    saved, unread = _saved(store, target)
     fitting = best_fit(found.choice, staying, modules, saved.default)
     put_back = None
     if fitting is None:
         sources = _saved_sources(host, saved) or _in_target(host, layout, found, target)
-        put_back, fitting = _put_back(host, found, target, modules, sources)
+        way = _put_back(host, found, target, modules, sources)
+        if way is None:
+            raise _no_kernel(found, modules, unread)
+        put_back, fitting = way
     default, warnings = _make_default(found, fitting, modules)
     running = kernels.that_fit(host.root_fd)
     first = fitting.kernel in running
     lend = "" if first or default is None else _to_lend(found, running, modules)
     warnings += _misfits(staying, modules)
-    return Pairing(KernelPlan(put_back, default, first, lend, forget), tuple(warnings))
+    return Pairing(KernelPlan(put_back, default, first, lend, forget), (*unread, *warnings))
 
 
 def _menu(found: Boot, tree: int) -> Optional[MenuFiles]:
@@ -154,23 +157,30 @@ def _put_back(
     target: Snapshot,
     modules: Sequence[str],
     sources: list[_Source],
-) -> tuple[PutBackKernel, Bootable]:
-    """Return the step that puts a kernel back, and the entry that will start it then."""
+) -> Optional[tuple[PutBackKernel, Bootable]]:
+    """Return the step that puts a kernel back, and the entry that will start it then.
+
+    None where nothing has one that fits.
+    """
     sources = sources + _entries_without_files(found)
     images = {k: LoaderPath.from_top(target.path, "usr/lib/modules", k, "vmlinuz") for k in modules}
     ways = [_way_back(host, found, sources, kernel, images[kernel]) for kernel in modules]
     usable = {way[1]: way[0] for way in ways if way is not None}
     chosen = newest(usable)
     if chosen is None:
-        there = sorted({b.kernel for b in found.staying if b.usable})
-        raise RefusedError(
-            f"no kernel in /boot ({', '.join(there) or 'none'}) has its modules in the snapshot"
-            f" ({', '.join(modules)}), and none was saved for it",
-            hint="Install a kernel that the snapshot has modules for, or choose a later snapshot.",
-        )
+        return None
     step = usable[chosen]
     _refuse_full_boot(host, step)
     return step, chosen
+
+
+def _no_kernel(found: Boot, modules: Sequence[str], unread: Sequence[str]) -> RefusedError:
+    there = sorted({b.kernel for b in found.staying if b.usable})
+    return RefusedError(
+        f"no kernel in /boot ({', '.join(there) or 'none'}) has its modules in the snapshot"
+        f" ({', '.join(modules)}), and {unread[0] if unread else 'none was saved for it'}",
+        hint="Install a kernel that the snapshot has modules for, or choose a later snapshot.",
+    )
 
 
 class _Source(NamedTuple):
@@ -181,13 +191,13 @@ class _Source(NamedTuple):
     where: str
 
 
-def _saved(store: Store, target: Snapshot) -> SavedBoot:
-    """Return what was saved when the target was taken, nothing where that cannot be read."""
+def _saved(store: Store, target: Snapshot) -> tuple[SavedBoot, tuple[str, ...]]:
+    """Return what was saved when the target was taken, and in words where that is unknown."""
     name = target.record.boot_files if target.record else ""
     try:
-        return saved_kernels.read(store, name) if name else SavedBoot("", ())
-    except saved_files.BootFilesError:
-        return SavedBoot("", ())  # `check` says so
+        return saved_kernels.read(store, name) if name else SavedBoot("", ()), ()
+    except saved_files.BootFilesError as error:  # what is in /boot may do
+        return SavedBoot("", ()), (f"the list of what was saved for it cannot be read: {error}",)
 
 
 def _saved_sources(host: Host, saved: SavedBoot) -> list[_Source]:

@@ -74,7 +74,7 @@ def _save_kernels(host: Host, store: Store) -> tuple[str, tuple[str, ...]]:
     """
     try:
         return saved_kernels.save_outside(host, store), ()
-    except Error as error:
+    except Error as error:  # see above
         return "", (
             f"the kernels of the old root could not be saved: {error}. An undo needs one of them in"
             " /boot: remove none before this rollback has proved itself",
