@@ -64,10 +64,10 @@ def _lock_of(pid: int) -> int:
 
     By its descriptor: each start of another dnf 5 removes the name.
     """
-    with suppress(OSError):
+    with suppress(OSError):  # it has ended: watch() finds out
         for name in os.listdir(f"/proc/{pid}/fd"):
             path = f"/proc/{pid}/fd/{name}"
-            with suppress(OSError):
+            with suppress(OSError):  # it has just closed that one
                 if os.readlink(path).removesuffix(" (deleted)") == f"/{settle_records.DNF5_LOCK}":
                     lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                     if syscalls.record_lock_owner(lock) == pid:
@@ -94,6 +94,7 @@ def description(pid: int, *, offline: bool) -> tuple[str, ...]:
 
 def _value(path: str, wanted: str) -> tuple[str, ...]:
     """Return the words of one value of a TOML file; () where it has none."""
+    # A record says less then, and nothing hangs on it.
     with suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
         for line in file:
             key, _, value = line.partition("=")
@@ -130,7 +131,7 @@ def _has_rpm_lock(taken: Taken, watched: Watched) -> bool:
     """Whether dnf 5 has rpm's lock, or may have it: what is unknown is not the end."""
     try:
         return settle_records.rpm_lock_owner(taken.machine) == watched.pid
-    except Error:
+    except Error:  # see above
         return True
 
 
@@ -149,7 +150,7 @@ def _outcome(taken: Taken, watched: Watched) -> tuple[Outcome, int | None]:
         return Outcome.PENDING, None
     try:
         rows = dnf_history.rows(taken.machine, "dnf5", watched.last)
-    except (Error, OSError):
+    except (Error, OSError):  # unknown: pending, until a later run can read it
         rows = None
     if rows:
         return rows[0].outcome, rows[0].number

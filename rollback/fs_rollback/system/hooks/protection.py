@@ -53,7 +53,7 @@ def protect(
         result = transaction.before(wanted, config=config, said=said)
         if isinstance(result, unprotected.Unprotected):
             return _without(result)
-    except RefusedError as error:
+    except RefusedError as error:  # said by the plugin, and the transaction stops
         return Protection(stop=_sentence(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it decides about the transaction
         if config.on_failure == "abort":

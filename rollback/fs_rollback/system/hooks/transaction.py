@@ -72,7 +72,7 @@ class Taken:
 
     def release(self) -> None:
         """Give the lock back where `after` is never called; its end is settled by the next run."""
-        with suppress(Error, OSError):
+        with suppress(Error, OSError):  # the end of the process gives it back
             self.held.close()
 
 
@@ -99,7 +99,7 @@ def before(
     with ExitStack() as stack:
         try:
             machine = stack.enter_context(host.opened(root))
-        except UnsupportedRootError as error:
+        except UnsupportedRootError as error:  # unsupported is not failed
             return Unprotected(str(error), True)
         unsupported = machine.unsupported()
         if unsupported:
@@ -183,7 +183,7 @@ def after(taken: Taken, outcome: Outcome, history_id: int | None) -> list[str]:
             _finish(taken, outcome, history_id, problems)
             if not taken.record.trial and (config.post_snapshot or not taken.menu.is_whole()):
                 problems += menu.update(machine, taken.store, config.boot_entries).problems
-        except (Error, OSError) as error:
+        except (Error, OSError) as error:  # as promised: in words
             problems.append(str(error))
     return problems
 
@@ -227,7 +227,7 @@ def requested_by(environment: dict[str, str]) -> str:
     uid = os.getuid() if number is None else number
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except KeyError:  # the user was removed: the number says who
         return str(uid)
 
 
@@ -236,7 +236,7 @@ def _login_uid() -> int | None:
     try:
         with open("/proc/self/loginuid", encoding="ascii") as file:
             number = int(file.read())
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a kernel without audit: who it was is not known by that
         return None
     return None if number == 0xFFFFFFFF else number
 
