@@ -123,7 +123,7 @@ def parse(text: str, path: str) -> Config:
         else:
             try:
                 values[key] = SETTINGS[key].parse(value)
-            except (ValueError, KeyError):
+            except (ValueError, KeyError):  # raised with all others below
                 allowed = f"Allowed: {SETTINGS[key].allowed}."
                 if "#" in value:
                     allowed += " A comment needs a line of its own."

@@ -18,7 +18,7 @@ def complete(parser: argparse.ArgumentParser) -> int:
     try:
         import argcomplete
         from argcomplete.completers import DirectoriesCompleter, SuppressCompleter
-    except ImportError:
+    except ImportError:  # nothing can be offered, and nobody reads a message
         return 1
     completers = {
         "snapshot": snapshots,
@@ -45,6 +45,7 @@ def snapshots(parsed_args: argparse.Namespace, **_: Any) -> dict[str, str]:
     found: dict[str, str] = {}
     if parsed_args.device is not None:
         return found  # nothing is mounted for a Tab
+    # See above.
     with suppress(Error, OSError), session.reading(parsed_args.root) as (_host, store):
         for snapshot in store.load() if store else ():
             if snapshot.exists:

@@ -117,7 +117,7 @@ def print_json(data: dict[str, Any]) -> None:
 
 def note(text: str) -> None:
     """Say something to people; scripts do not read it."""
-    with suppress(BrokenPipeError):
+    with suppress(BrokenPipeError):  # main() finds that out at the end
         sys.stdout.flush()  # what was said before comes before
     with suppress(OSError):  # a terminal that went away is no reason to stop what is being done
         print(f"fs-rollback: {text}", file=sys.stderr)

@@ -36,7 +36,7 @@ class _Descriptor(io.RawIOBase):
             return os.write(self._number, data)
         except BrokenPipeError:
             raise
-        except OSError as error:
+        except OSError as error:  # said at the end, by main()
             self.problem = os.strerror(error.errno or 0)
             return len(data)
 
@@ -73,11 +73,11 @@ def finish() -> str:
     found = ""
     try:
         found = problem()
-    except OSError:
+    except OSError:  # its reader is gone
         _give_up(sys.stdout)
     try:
         sys.stderr.flush()
-    except OSError:
+    except OSError:  # as above
         _give_up(sys.stderr)
     return found
 

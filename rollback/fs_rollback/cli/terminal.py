@@ -13,8 +13,8 @@ def columns() -> int:
     try:
         return int(os.environ["COLUMNS"]) or _DEFAULT_COLUMNS
     except (KeyError, ValueError):
-        pass
+        pass  # it says nothing
     try:
         return os.get_terminal_size(1).columns or _DEFAULT_COLUMNS
-    except OSError:
+    except OSError:  # no terminal
         return _DEFAULT_COLUMNS

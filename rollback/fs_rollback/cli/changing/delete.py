@@ -33,7 +33,7 @@ def run(args: Namespace) -> int:
             try:
                 take_and_delete.delete(host, store, by_name[name], in_use)
                 session.note(f"deleted {name}")
-            except Error as error:
+            except Error as error:  # said, and the exit code has it; the others are tried
                 failures.append(error)
                 session.note(error.line)
         host.forget()

@@ -149,7 +149,7 @@ def _known(what: str, ask: Callable[[], Found | None]) -> Found | None:
     """Return the answer, None where it could not be had, which is no reason to refuse."""
     try:
         return ask()
-    except (ProcessError, KernelError, OSError) as error:
+    except (ProcessError, KernelError, OSError) as error:  # said as unknown
         session.note(f"the {what} cannot be compared: {error}")
         return None
 

@@ -61,7 +61,7 @@ def run(args: Namespace) -> int:
         return 0
     try:
         done = _settle(args)
-    except UnsupportedRootError as error:
+    except UnsupportedRootError as error:  # in order, see above
         done = None
         if not quiet:
             print(f"fs-rollback: nothing to settle: {error}", file=sys.stderr)

@@ -37,7 +37,7 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     is_unfinished = False
     try:
         is_unfinished = conversion.is_unfinished(host)
-    except StoreError as error:
+    except StoreError as error:  # said
         attention.append(error.line)
     snapshots = found_snapshots.load(host, store)
     if waiting != "reboot":
@@ -78,7 +78,7 @@ def _layout(host: Host) -> tuple[Layout | None, list[str]]:
     layout = None
     try:
         layout = root_lines.read_layout(host)
-    except Error as error:
+    except Error as error:  # said: the layout is unknown
         if not host.unsupported():  # that is the first reason
             from ...system.root import trial
 
@@ -97,7 +97,7 @@ def _layout(host: Host) -> tuple[Layout | None, list[str]]:
         attention.append(f"{reason}: transactions take no snapshot, no rollback is possible")
     try:
         session.configuration(host)
-    except ConfigError as error:
+    except ConfigError as error:  # said
         attention.append(error.line)
     if layout is not None:
         attention += _menu(host, layout)
@@ -145,7 +145,7 @@ def _menu(host: Host, layout: Layout) -> list[str]:
         entries = snapshot_entries.of_copies(host, found).values()
         troubles = [(entry, snapshot_entries.trouble(host, entry)) for entry in entries]
         saved = snapshot_entries.saved_by_grub(host, found)
-    except KernelError as error:
+    except KernelError as error:  # said
         return [error.line]
     said = []
     if saved is not None:

@@ -17,7 +17,7 @@ def waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
     """Return what waits, in one word, and what to say of it."""
     try:
         found = pending_state.look(host, store)
-    except StoreError as error:
+    except StoreError as error:  # the answer
         return "unknown", [error.line]
     if found.journal is None:
         return "nothing", []
