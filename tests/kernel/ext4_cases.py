@@ -238,6 +238,9 @@ KERNELS = [
          change=lambda root: (root / f"boot/initramfs-{OLD}.img").unlink()),
     Case("no archive", ("warning initramfs: has btrfs is unknown: lsinitrd",),
          change=lambda root: write(root, f"boot/initramfs-{OLD}.img", "not an archive")),
+    Case("its own command line", ("warning initramfs: has btrfs is unknown: lsinitrd",),
+         tools=Tools(lister='[ "$1" != -f ] || exit 1; cpio --list --quiet < "$1"; echo init; '
+                            "echo etc/cmdline.d/own.conf")),
     Case("no lsinitrd", ("warning initramfs: neither lsinitrd nor lsinitramfs is here",),
          tools=Tools(lister="")),
     Case("no dracut", ("warning initramfs: neither dracut nor initramfs-tools",),

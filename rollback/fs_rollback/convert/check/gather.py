@@ -96,7 +96,7 @@ def look(
     if superblock is not None:
         try:
             found = contents.look(device, superblock)
-        except ValueError as error:
+        except ValueError as error:  # what is refused then
             damage = f"{device} cannot be read: {error}"
         if free_bytes < 0:
             free_bytes = superblock.free_blocks * superblock.block_bytes
@@ -152,11 +152,14 @@ def stack_of(number: str) -> Iterator[str]:
 
 
 def _attribute(directory: str, name: str) -> str:
-    try:
-        with open(f"{directory}/{name}", encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    """Return what the kernel says in /sys, "" where it says nothing. Raises KernelError."""
+    path = f"{directory}/{name}"
+    with kernel_errors("read", path):
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read().strip()
+        except (FileNotFoundError, NotADirectoryError):  # as promised
+            return ""
 
 
 def _rotational(number: str) -> Optional[bool]:
@@ -196,7 +199,7 @@ def _mounted_again(
             spec = spec.lower().replace("uuid", "UUID")
         try:
             is_device = devices.number_of(spec) == machine.mount.device
-        except OSError:
+        except OSError:  # no device here is called so: its name decides alone
             is_device = False
         if is_device or spec in names:
             yield entry
@@ -262,7 +265,7 @@ def progs_version() -> Optional[tuple[int, ...]]:
         return None
     try:
         said = process.run(["btrfs", "--version"])
-    except ProcessError:
+    except ProcessError:  # what cannot be started converts nothing: refused as absent
         return None
     match = _VERSION.search(said)
     return tuple(int(part) for part in match.group(1).split(".")) if match else None

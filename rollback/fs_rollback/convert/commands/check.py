@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
     except UnsupportedRootError as error:  # that it is no ext4 is the answer, as for a mounted one
         cut_off = mend.advice(devices.find(args.device)) if args.device else ""
         found = (Point("filesystem", Verdict.REFUSED, error.message, cut_off or error.hint),)
-    except RefusedError as error:
+    except RefusedError as error:  # a point among the others
         found = _without_system(args, error)
     verdict = worst(found)
     if args.json:

@@ -60,7 +60,7 @@ def run(args: Namespace) -> int:
             text = f"Converted: {device} is btrfs. When it is booted: 'fs-rollback convert finish'."
         else:
             text = f"{device} was converted before: there is nothing to do."
-        with suppress(OSError):
+        with suppress(OSError):  # whether or not anybody reads it
             print(text, flush=True)
     return 0
 

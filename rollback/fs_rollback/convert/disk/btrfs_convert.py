@@ -73,7 +73,7 @@ def failure(code: int, last: str, *, no_space: bool) -> str:
         return f"{room}: {last}" if no_space else last
     try:
         name = signal.Signals(-code).name
-    except ValueError:
+    except ValueError:  # a real-time signal has no name
         name = f"signal {-code}"
     return f"it crashed ({name})" + (f", as {room}" if no_space else "")
 

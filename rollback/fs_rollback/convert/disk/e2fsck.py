@@ -29,7 +29,7 @@ def look(device: str) -> str:
 
     try:
         code, last = process.watch(["e2fsck", "-f", "-n", device], heard)
-    except _TooMuchError as error:
+    except _TooMuchError as error:  # enough to know
         return str(error)
     return "" if code == _WHOLE else last or f"e2fsck ended with {code}"
 

@@ -55,7 +55,7 @@ def refuse_in_use(device: str) -> None:
             os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
             return
         except OSError as error:
-            if error.errno != errno.EBUSY:
+            if error.errno != errno.EBUSY:  # who has it is said below
                 raise
     number = devices.number_of(device)
     point = next((m.point for m in host.read_mounts() if m.device == number), "")

@@ -137,7 +137,7 @@ def _refuse_users_of_home(host: Host) -> None:
     if not host.is_running:
         return
     for number in (name for name in os.listdir("/proc") if name.isdigit()):
-        for link in _links(f"/proc/{number}"):
+        for link in _links(number):
             if is_within(link, "/home") and link != "/home":
                 raise RefusedError(
                     f"process {number} ({process.name_of(number)}) has {link} open",
@@ -145,17 +145,20 @@ def _refuse_users_of_home(host: Host) -> None:
                 )
 
 
-def _links(directory: str) -> Iterator[str]:
+def _links(number: str) -> Iterator[str]:
+    """Give what a process has open, nothing where it has ended. Raises KernelError."""
+    directory = f"/proc/{number}"
     names = ["cwd", "root", "exe"]
-    try:
-        names += [f"fd/{name}" for name in os.listdir(f"{directory}/fd")]
-    except OSError:
-        return  # it has ended
-    for name in names:
+    with kernel_errors("look at the open files of", directory):
         try:
-            yield os.readlink(f"{directory}/{name}")
-        except OSError:
-            continue
+            names += [f"fd/{name}" for name in os.listdir(f"{directory}/fd")]
+        except (FileNotFoundError, ProcessLookupError):
+            return  # it has ended
+        for name in names:
+            try:
+                yield os.readlink(f"{directory}/{name}")
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has closed that, or never had it: a thread of the kernel's
 
 
 def give_names(host: Host, store: Store, layout: Layout, wanted: Wanted, say: Say) -> None:

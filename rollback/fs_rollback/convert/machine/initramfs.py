@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cmp_to_key
 from typing import NamedTuple, Optional
 
@@ -140,11 +139,11 @@ def look_into(path: str) -> Image:
         return Image(None, f"neither {' nor '.join(_LISTERS)} is here")
     try:
         names = process.run([tool, path])
-    except ProcessError as error:
+        words = tuple(_own_words(tool, path, names))
+    except ProcessError as error:  # said as unknown, with the reason
         return Image(None, str(error))
     if "/modules" not in names and "init" not in names:
         return Image(None, f"{tool} lists nothing in it")
-    words = tuple(_own_words(tool, path, names))
     if words:  # unlike one without btrfs it may do where the boot entry says more
         return Image(None, f"it says {' '.join(words)} by itself", words=words)
     missing = tuple(path for path in _CONVERTS if path not in names)
@@ -152,10 +151,12 @@ def look_into(path: str) -> Image:
 
 
 def _own_words(tool: str, path: str, names: str) -> Iterator[str]:
-    """Give what only ext4 knows in the command line that dracut has put into an initramfs."""
+    """Give what only ext4 knows in the command line that dracut has put into an initramfs.
+
+    Raises ProcessError.
+    """
     for name in _OWN_COMMAND_LINE.findall(names) if tool == "lsinitrd" else ():
-        with suppress(ProcessError):
-            yield from edits.ext4_words(" ".join(process.run([tool, "-f", name, path]).split()))
+        yield from edits.ext4_words(" ".join(process.run([tool, "-f", name, path]).split()))
 
 
 def builder() -> str:

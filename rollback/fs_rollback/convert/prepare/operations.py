@@ -78,7 +78,7 @@ class Operations:
                 self.write_file(sum_file(path), _sum(unfinished), 0o600)
             _publish(unfinished, full, like_before=True)
         finally:
-            with suppress(OSError):
+            with suppress(OSError):  # it has its name by then; or a leftover, which is written over
                 os.unlink(unfinished)
 
     def keep(self, path: str, kept: str) -> None:

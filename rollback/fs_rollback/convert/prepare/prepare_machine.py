@@ -322,6 +322,6 @@ def _make_directory(root: str) -> None:
 def _remove_if_empty(path: str) -> None:
     try:
         os.rmdir(path)
-    except OSError as error:
+    except OSError as error:  # absent, or not empty, is in order
         if os.path.isdir(path) and not os.listdir(path):
             raise KernelError("remove", path, error) from error

@@ -221,7 +221,7 @@ def _convert(device: str, say: Say, lock: int, saved: Sequence[int]) -> None:
     say(f"converting {device} to btrfs: do not switch off; the first part takes a while")
     try:
         code, last = btrfs_convert.convert(device, say, lock)
-    except Error as error:
+    except Error as error:  # as if it had failed: what it left is looked at below
         code, last = 1, str(error)
     if code == 0 and devices.probe(device).get("TYPE") == "btrfs":
         return
@@ -250,7 +250,7 @@ def _give_back(device: str, saved: Sequence[int]) -> str:
         for found in torn_saved.fitting(device, torn_saved.saved_at(device, saved)):
             torn_saved.write(device, found.extents)
         return e2fsck.look(device)
-    except Error as error:
+    except Error as error:  # as promised: what is wrong
         return str(error)
 
 
@@ -340,7 +340,7 @@ def _go_back(device: str, say: Say, lock: int, saved: Sequence[int], cause: Erro
     say("converting back to ext4")
     try:
         code, last = btrfs_convert.convert_back(device, say, lock)
-    except Error as error:
+    except Error as error:  # as if it had failed: what it left is looked at below
         code, last = 1, str(error)
     # Where that fails: nobody but this has used the btrfs, and the ext4 is all there.
     wrong = _give_back(device, saved) if code else e2fsck.look(device)

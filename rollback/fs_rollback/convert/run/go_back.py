@@ -116,6 +116,6 @@ def _mend(device: str, say: Say) -> str:
     """Return what keeps it from being given back, "" if nothing does."""
     try:
         mend.mend(device, say, back=True)
-    except Error as error:
+    except Error as error:  # as promised: what keeps it
         return str(error)
     return ""

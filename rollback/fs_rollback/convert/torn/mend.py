@@ -72,7 +72,7 @@ def go_on_back(device: str, say: Say) -> bool:
     with _needing_hands(device, back=True):
         try:
             return _give_back_missing(device, saves, say)
-        except _NotWholeError:
+        except _NotWholeError:  # it is as it was found: btrfs-convert(8) has to
             return False
 
 

@@ -248,7 +248,7 @@ def _places_of(device: str, path: str) -> list[int]:
     for which in (["-b", str(BLOCK_BYTES), "-s", str(SPARE_BLOCK)], []):
         try:
             said = process.run(["debugfs", *which, "-c", "-R", f"blocks /{path}", device])
-        except ProcessError as error:
+        except ProcessError as error:  # the other superblock may tell
             if isinstance(error.__cause__, OSError):
                 raise
             continue
