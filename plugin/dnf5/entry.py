@@ -47,5 +47,5 @@ def _go_without(reason: Exception) -> None:
 if __name__ == "__main__":
     try:
         _main()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # said by its code; dnf 5 has the same signal
         os._exit(130)

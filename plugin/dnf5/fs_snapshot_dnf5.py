@@ -36,7 +36,7 @@ def run(pid: int) -> NoReturn:
     try:
         _protect(pid, sys.stdin.readline())
         code = 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # said by its code; dnf 5 has the same signal
         code = 130
     except Exception as error:  # noqa: BLE001 - dnf 5 is gone, mostly
         _say(str(error))
@@ -56,7 +56,7 @@ def _protect(pid: int, answer: str) -> None:
     if found.taken is not None:
         try:
             _leave_child(pid, found.taken)
-        except (Error, OSError) as error:
+        except (Error, OSError) as error:  # on_failure decides
             sentence = f"nobody can watch the transaction: {error}"
             if found.taken.config.on_failure == "abort":
                 _stop(f"fs-snapshot: {sentence}. {_WAY_OUT}")
@@ -127,6 +127,7 @@ def _items(packages: list[dict[str, str]]) -> list[Item]:
 
 def _command_line(pid: int) -> tuple[str, ...]:
     """Return the command line of dnf 5; () where it is gone."""
+    # As promised.
     with suppress(OSError), open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as f:
         return tuple(f.read().split("\0")[:-1])
     return ()

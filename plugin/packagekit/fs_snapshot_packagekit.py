@@ -27,7 +27,7 @@ try:
     from fs_rollback.system.linux.files import opened
     from fs_rollback.system.packages import packagekit_state
     from fs_rollback.system.packages.reverts import installed
-except ImportError as error:
+except ImportError as error:  # the update is stopped below
     _missing: Optional[ImportError] = error
 else:
     _missing = None
@@ -58,7 +58,7 @@ def main() -> int:
         try:
             # There is no hook after the update: what is no longer kept goes now.
             problems += transaction.prune(found.taken)
-        except (Error, OSError) as error:
+        except (Error, OSError) as error:  # said: the snapshot is there
             problems.append(str(error))
     for problem in problems:
         _say(problem)
@@ -79,7 +79,7 @@ def _items() -> Iterable[Item]:
     root = os.open("/", os.O_PATH | os.O_DIRECTORY)
     try:
         present = {(item.name, item.arch): item for item in installed(root)}
-    except (Error, OSError) as error:
+    except (Error, OSError) as error:  # see above
         _say(str(error))
     finally:
         os.close(root)
@@ -96,7 +96,7 @@ def _prepared() -> Sequence[tuple[str, str, str]]:
     A package ID is `name;version;arch;data` (PackageKit, pk-package-id.c).
     """
     parser = configparser.ConfigParser(interpolation=None, strict=False)
-    with suppress(OSError, configparser.Error, UnicodeDecodeError):
+    with suppress(OSError, configparser.Error, UnicodeDecodeError):  # see `_items`
         parser.read(_PREPARED, encoding="utf-8")
     identifiers = parser.get("update", "prepared_ids", fallback="").split(",")
     found = (tuple(identifier.split(";")) for identifier in identifiers)
@@ -108,6 +108,7 @@ def _stop(sentence: str) -> int:
     _say(f"{sentence} The update is not made.")
     # GLib, "Key-value file parser": a backslash is written twice.
     details = sentence.replace("\\", "\\\\")
+    # The exit code stops the update all the same.
     with suppress(OSError), open(_RESULTS, "w", encoding="utf-8") as file:
         file.write(
             "[PackageKit Offline Update Results]\nSuccess=false\nErrorCode=transaction-error\n"
