@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -74,6 +75,8 @@ ONLY = {
 }
 NO_IO_IN_CORE = {"time", "io", "pathlib", "shutil", "socket", "tempfile", "glob", "random", "sys"}
 PURE_OS = {"os.fsencode", "os.fsdecode"}
+# Where an error ends that nobody has caught: it is told to people there.
+LAST_RESORT = "cli/main.py"
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
 CLOCKS = {"now", "utcnow", "today"}
 
@@ -143,6 +146,42 @@ def test_a_room_has_few_files_and_says_what_it_is_for(room: str) -> None:
     assert len(tree.body) == 1
     assert sentence.endswith((".", "?"))
     assert "\n" not in sentence
+
+
+def _where_errors_end(tree: ast.Module) -> Iterator[range]:
+    """Give the lines of each handler that does not always raise, and of each suppress().
+
+    The line above is one of them; for a suppress() that below too.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            inside = [inner for statement in node.body for inner in ast.walk(statement)]
+            ends = any(isinstance(inner, (ast.Return, ast.Continue, ast.Break)) for inner in inside)
+            if ends or not isinstance(node.body[-1], ast.Raise):
+                yield range(node.lineno - 1, (node.end_lineno or node.lineno) + 1)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+            yield range(node.lineno - 1, node.lineno + 2)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if _name(path) != LAST_RESORT], ids=_name)
+def test_where_an_error_ends_a_comment_says_why(path: Path) -> None:
+    """Unknown is not empty: why it is right to go on without the answer is said on the spot."""
+    with path.open("rb") as file:
+        tokens = list(tokenize.tokenize(file.readline))
+    said = {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
+    silent = [lines for lines in _where_errors_end(_tree(path)) if said.isdisjoint(lines)]
+    assert silent == []
+
+
+def test_the_rule_about_errors_sees_them() -> None:
+    code = (
+        "try:\n    a()\nexcept OSError:\n    b = None\n"
+        "try:\n    a()\nexcept OSError as e:\n    if e.errno:\n        return\n    raise\n"
+        "try:\n    a()\nexcept OSError as e:\n    raise B from e\n"
+        "with contextlib.suppress(OSError):\n    a()\n"
+    )
+    found = list(_where_errors_end(ast.parse(code)))
+    assert found == [range(2, 5), range(6, 11), range(14, 17)]
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
