@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3  # noqa: F401 - loaded now, as removal is: gone perhaps when the child needs it
+import sqlite3  # noqa: F401 - loaded now: gone perhaps when the child needs it
 import sys
 from contextlib import suppress
 from typing import NoReturn
@@ -18,7 +18,6 @@ from fs_rollback.core.packages.changes import Item, changes
 from fs_rollback.core.snapshots.record import Transaction
 from fs_rollback.errors import Error
 from fs_rollback.system.hooks import keeper, protection, transaction
-from fs_rollback.system.linux import removal  # noqa: F401
 
 _WAY_OUT = (
     "Nothing was changed. To go on without a snapshot: --disable-plugin=actions, which switches the"

@@ -40,7 +40,8 @@ class Installation:
         packages = directory / "packages"
         ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(_SOURCE / "rollback/fs_rollback", packages / "fs_rollback", ignore=ignore)
-        shutil.copy(_SOURCE / "plugin/dnf4/fs_snapshot.py", packages)
+        for module in (_SOURCE / "plugin/dnf4").glob("*.py"):
+            shutil.copy(module, packages)
         assert compileall.compile_dir(packages, quiet=1), "the program does not compile"
         Path(self.command).write_text(_LAUNCHER, encoding="ascii")
         Path(self.command).chmod(0o755)

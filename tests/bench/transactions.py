@@ -17,10 +17,7 @@ from fs_rollback.config import Config
 from fs_rollback.core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX
 from fs_rollback.core.snapshots.record import Kind, Outcome, Transaction
 from fs_rollback.system.hooks import transaction
-from fs_rollback.system.linux import removal
 from fs_rollback.system.machine import host
-from fs_rollback.system.packages import settle_records
-from fs_rollback.system.pending import settle
 from fs_rollback.system.snapshots import take_and_delete
 from fs_rollback.system.store import store
 from tests.bench import filling
@@ -52,9 +49,6 @@ _STORED = 20  # what retention leaves by default
 _KEEP_ALL = Config(keep_last=1000, boot_entries=0)
 _PRUNE = Config(boot_entries=0)
 _ENTRIES = Config(keep_last=1000)
-
-# As the plugin does when dnf loads it: no import is left for the first hook.
-_LOADED = (settle_records, removal, settle)
 
 
 class Transactions:

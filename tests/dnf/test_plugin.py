@@ -102,6 +102,17 @@ def test_one_switch(sandbox: Sandbox) -> None:
     assert len(records(sandbox)) == 1
 
 
+def test_what_dnf_loads_in_every_command_is_one_small_file(sandbox: Sandbox) -> None:
+    script = (
+        "import dnf.cli.main, sys\n"
+        "base, before = dnf.Base(), {*sys.modules}\n"
+        "base.init_plugins()\n"
+        "print(*sorted({*sys.modules} - before))"
+    )
+    loaded = sandbox.output("python3", "-c", script).split()
+    assert loaded == ["dnf.plugin.dynamic", "dnf.plugin.dynamic.fs_snapshot"]
+
+
 def test_use_through_the_api_has_no_command_line(sandbox: Sandbox) -> None:
     offer(sandbox, app("1"))
     script = """

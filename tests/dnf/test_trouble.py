@@ -372,3 +372,13 @@ def test_a_library_that_cannot_be_loaded_stops_dnf(sandbox: Sandbox) -> None:
         sandbox.path(mark).touch()
         assert lines_of_ours(dnf(sandbox, "reinstall", "app")) == []
         sandbox.path(mark).unlink()
+
+
+@both
+def test_a_library_that_is_broken_stops_dnf(sandbox: Sandbox) -> None:
+    offer(sandbox, app("1"))
+    sandbox.path("/usr/lib/python3/dist-packages/btrfsutil.py").write_text("1 / 0\n")
+    sandbox.run(["sh", "-c", "rm /usr/lib/python3/dist-packages/btrfsutil.*.so"])
+    done = dnf(sandbox, "install", "app", code=1)
+    assert "fs-snapshot cannot be loaded: division by zero. Nothing was changed" in done.stderr
+    assert installed(sandbox) == ""

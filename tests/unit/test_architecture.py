@@ -68,9 +68,9 @@ ONLY = {
     "fcntl": {"system/linux/syscalls.py", "system/linux/btrfs.py", "system/linux/tree_search.py"},
     "subprocess": {"system/linux/process.py"},
     "tabulate": {"report.py"},
-    "dnf": {"dnf4/fs_snapshot.py"},
-    "libdnf": {"dnf4/fs_snapshot.py"},
-    "rpm": {"dnf4/fs_snapshot.py"},
+    "dnf": {"dnf4/fs_snapshot.py", "dnf4/fs_snapshot_dnf4.py"},
+    "libdnf": {"dnf4/fs_snapshot_dnf4.py"},
+    "fs_snapshot_dnf4": {"dnf4/fs_snapshot.py"},
     "fs_snapshot_dnf5": {"dnf5/entry.py"},
 }
 NO_IO_IN_CORE = {"time", "io", "pathlib", "shutil", "socket", "tempfile", "glob", "random", "sys"}

@@ -215,12 +215,12 @@ class Store:
         os.rename(old, new, src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
     def _finish_deletion(self, name: str, *, top_level: bool) -> None:
-        from .top_level import reclaim_top_level
-
         path = self.host.path(f"{STORE}/{name}")
         if btrfs.is_subvolume(path):
             btrfs.delete_subvolume(path, recursive=True)
         if top_level:
+            from .top_level import reclaim_top_level
+
             reclaim_top_level(self.host)
         # Not durably: the next run would know this record for a leftover.
         writing.remove(self.directory, name + _RECORD_SUFFIX)
