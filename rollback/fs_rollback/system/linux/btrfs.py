@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 
 import btrfsutil
@@ -34,7 +34,6 @@ def is_subvolume(path: str) -> bool:
     try:
         return bool(btrfsutil.is_subvolume(path))
     except OSError as error:
-        # Nothing is there; nor can anything be at a path longer than any.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return False
         raise KernelError("look at", path, error) from error
@@ -64,22 +63,50 @@ def subvolumes(top: str) -> tuple[Subvolume, ...]:
     Left out is what lies so deep that no path leads there (PATH_MAX): any user can make such a
     subvolume, and nobody may be kept from a rollback by it.
     """
-    found = [_subvolume("", btrfsutil_info(top))]
-    with (
-        kernel_errors("list the subvolumes of", top),
-        btrfsutil.SubvolumeIterator(top, TOP_LEVEL_ID, info=True) as iterator,
-    ):
-        while True:
-            try:
-                path, info = next(iterator)
-            except StopIteration:  # the end of the list
-                return tuple(found)
-            except OSError as error:  # see above
-                if error.errno != errno.ENAMETOOLONG:
-                    raise
-                continue  # the iterator goes on behind it
+    # Not through libbtrfsutil, which asks the kernel several times for each of them.
+    with kernel_errors("list the subvolumes of", top):
+        descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            roots = list(tree_search.subvolume_roots(descriptor))
+            paths = _paths(descriptor, roots)
+        finally:
+            os.close(descriptor)
+    found = (_subvolume(paths[root.id], root) for root in roots if root.id in paths)
+    return (_top_level(top), *found)
+
+
+def _paths(descriptor: int, roots: Sequence[tree_search.Root]) -> dict[int, str]:
+    """Return the paths of subvolumes from the top level, by their IDs, without the deepest."""
+    found, directories = {TOP_LEVEL_ID: ""}, {}
+    left = {root.id: root for root in roots}
+    for first in roots:
+        number, chain = first.id, []  # up to what has a path: a parent may be younger
+        while number in left:
+            chain.append(left.pop(number))
+            number = chain[-1].parent_id
+        for root in reversed(chain):
+            above = (root.parent_id, root.directory)
+            if root.parent_id in found and above not in directories:
+                directories[above] = _directory_of(descriptor, root)
+            inside = directories.get(above)
+            if root.parent_id not in found or inside is None:
+                continue
+            path = os.path.join(found[root.parent_id], inside + os.fsdecode(root.name))
             if len(os.fsencode(path)) < _LONGEST_PATH:
-                found.append(_subvolume(path, info))
+                found[root.id] = path
+    return found
+
+
+def _directory_of(descriptor: int, root: tree_search.Root) -> str | None:
+    """Return where in its parent a subvolume lies, "" right there, None where that is too deep."""
+    if root.directory == SUBVOLUME_INODE:
+        return ""
+    try:
+        return tree_search.directory_path(descriptor, root.parent_id, root.directory)
+    except OSError as error:  # too deep, or deleted meanwhile: no path leads there
+        if error.errno in (errno.ENAMETOOLONG, errno.ENOENT):
+            return None
+        raise
 
 
 def btrfsutil_info(path: str) -> btrfsutil.SubvolumeInfo:
@@ -88,16 +115,30 @@ def btrfsutil_info(path: str) -> btrfsutil.SubvolumeInfo:
         return btrfsutil.subvolume_info(path)
 
 
-def _subvolume(path: str, info: btrfsutil.SubvolumeInfo) -> Subvolume:
+def _top_level(top: str) -> Subvolume:
+    info = btrfsutil_info(top)
     return Subvolume(
         id=info.id,
-        path=path,
+        path="",
         uuid=info.uuid.hex(),
         parent_id=info.parent_id,
         parent_uuid=info.parent_uuid.hex(),
         read_only=bool(info.flags & _READ_ONLY),
         created=datetime.fromtimestamp(int(info.otime), timezone.utc),
         born=info.otransid,
+    )
+
+
+def _subvolume(path: str, root: tree_search.Root) -> Subvolume:
+    return Subvolume(
+        id=root.id,
+        path=path,
+        uuid=root.uuid.hex(),
+        parent_id=root.parent_id,
+        parent_uuid=root.parent_uuid.hex(),
+        read_only=root.read_only,
+        created=datetime.fromtimestamp(root.made_s, timezone.utc),
+        born=root.made_in,
     )
 
 
@@ -113,7 +154,7 @@ def nested(path: str) -> tuple[str, ...]:
                 below, _ = next(iterator)
             except StopIteration:  # the end of the list
                 break
-            except OSError as error:  # as in `subvolumes`
+            except OSError as error:  # see above
                 if error.errno != errno.ENAMETOOLONG:
                     raise
                 continue
@@ -218,6 +259,6 @@ def is_stub(path: str) -> bool:
     try:
         return os.lstat(path).st_ino == STUB_INODE
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):  # nothing is there
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return False
         raise KernelError("look at", path, error) from error

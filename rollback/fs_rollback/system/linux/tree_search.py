@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Searches of a btrfs tree: which inodes were changed, what they are called, items of any type.
+"""Searches of a btrfs tree: changed inodes, what they are called, subvolumes, items of any type.
 
 One function each, raising OSError, as in syscalls.py.
 """
@@ -12,8 +12,17 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _SEARCH_HEADER = struct.Struct("=3Q2I")
+# linux/btrfs_tree.h: BTRFS_ROOT_TREE_OBJECTID, the types of items, BTRFS_ROOT_SUBVOL_RDONLY.
+_ROOT_TREE, _ROOT_ITEM_KEY, _ROOT_BACKREF_KEY, _READ_ONLY = 1, 132, 144, 1
+# struct btrfs_root_item: its flags are at offset 208; from 160 on it has generation, generation_v2,
+# uuid, parent_uuid, otransid and the seconds of otime. struct btrfs_root_ref has the name behind.
+_FLAGS = struct.Struct("<Q")
+_ROOT_ITEM = struct.Struct("<Q71xQ16s16s24xQ28xQ")
+_ROOT_REF = struct.Struct("<Q8xH")
+_NO_UUID = bytes(16)
 
 
 def touched_inodes(
@@ -37,17 +46,18 @@ def touched_inodes(
 
 
 def tree_items(
-    descriptor: int, since: int, first: int = 256, last: int = 2**64 - 257
+    descriptor: int, since: int, first: int = 256, last: int = 2**64 - 257, *, tree: int = 0
 ) -> Iterator[tuple[int, int, bytearray, int]]:
     """Give inode, type, and where in which buffer the data is, of each item of files in a tree.
 
     From BTRFS_IOC_TREE_SEARCH_V2 (linux/btrfs.h), which passes over the parts of the tree that are
-    older than the generation `since`. `first` and `last` are the inode numbers to look at.
+    older than the generation `since`. `first` and `last` are the inode numbers to look at; `tree`
+    is another one than that of `descriptor`, by its ID.
     """
     size, key = 1 << 18, (first, 0, 0)
     while key[0] <= last:
         answer = bytearray(112 + size)
-        bounds = (0, key[0], last, key[2], 2**64 - 1, since, 2**64 - 1)
+        bounds = (tree, key[0], last, key[2], 2**64 - 1, since, 2**64 - 1)
         struct.pack_into(
             "=7Q4I4QQ", answer, 0, *bounds, key[1], 255, 2**32 - 1, 0, 0, 0, 0, 0, size
         )
@@ -62,6 +72,54 @@ def tree_items(
             yield inode, kind, answer, place
             place += length
         key = (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
+
+
+class Root(NamedTuple):
+    """What the root tree has of a subvolume; its `name` lies in a directory of its parent."""
+
+    id: int
+    parent_id: int
+    directory: int
+    name: bytes
+    uuid: bytes
+    parent_uuid: bytes
+    read_only: bool
+    made_in: int
+    made_s: int
+
+
+def subvolume_roots(descriptor: int) -> Iterator[Root]:
+    """Give all subvolumes of a filesystem but its top level, in the order of their IDs.
+
+    One that is deleted and not cleaned up yet has no name any more, and is left out.
+    """
+    number, uuid, parent_uuid, flags, made_in, made_s = 0, _NO_UUID, _NO_UUID, 0, 0, 0
+    for found, kind, answer, place in tree_items(descriptor, 0, tree=_ROOT_TREE):
+        if kind == _ROOT_ITEM_KEY:
+            number, flags = found, _FLAGS.unpack_from(answer, place + 208)[0]
+            first, second, *told = _ROOT_ITEM.unpack_from(answer, place + 160)
+            # Where these differ a kernel from before 3.6 has written last, and not the rest.
+            known = told if first == second else (_NO_UUID, _NO_UUID, 0, 0)
+            uuid, parent_uuid, made_in, made_s = known
+        elif kind == _ROOT_BACKREF_KEY and found == number:
+            parent = _SEARCH_HEADER.unpack_from(answer, place - _SEARCH_HEADER.size)[2]
+            directory, length = _ROOT_REF.unpack_from(answer, place)
+            start = place + _ROOT_REF.size
+            name = bytes(answer[start : start + length])
+            is_read_only = bool(flags & _READ_ONLY)
+            yield Root(
+                found, parent, directory, name, uuid, parent_uuid, is_read_only, made_in, made_s
+            )
+
+
+def directory_path(descriptor: int, tree: int, inode: int) -> str:
+    """Return the path of a directory in the subvolume with the ID `tree`, with a "/" behind it.
+
+    BTRFS_IOC_INO_LOOKUP: struct btrfs_ioctl_ino_lookup_args.
+    """
+    answer = bytearray(struct.pack("=2Q4080x", tree, inode))
+    fcntl.ioctl(descriptor, 0xD0009412, answer)
+    return os.fsdecode(bytes(answer[16:]).partition(b"\0")[0])
 
 
 def inode_changed_s(descriptor: int, inode: int) -> float | None:
