@@ -112,7 +112,7 @@ def add_parser(commands: Commands, name: str, text: str, **more: Any) -> argpars
 def _add_wing(commands: Commands, *, is_needed: bool) -> None:
     try:
         wing = import_module(f"{_WING}.commands.actions")
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError as error:  # the wing is a package of its own
         if not (error.name or "").startswith(_WING):
             raise
         if is_needed:

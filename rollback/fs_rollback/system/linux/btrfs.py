@@ -34,6 +34,7 @@ def is_subvolume(path: str) -> bool:
     try:
         return bool(btrfsutil.is_subvolume(path))
     except OSError as error:
+        # Nothing is there; nor can anything be at a path longer than any.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return False
         raise KernelError("look at", path, error) from error
@@ -259,6 +260,6 @@ def is_stub(path: str) -> bool:
     try:
         return os.lstat(path).st_ino == STUB_INODE
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):  # nothing is there
             return False
         raise KernelError("look at", path, error) from error
