@@ -221,6 +221,22 @@ def test_try_where_the_loader_is_not_the_one_that_runs(make_boot: MakeBoot) -> N
     assert manifest(boot.place) == before
 
 
+def test_try_says_why_this_one_has_no_entry(ext4: BootMachine) -> None:
+    """Neither has a record, so no kernel was saved for it; the reason is not the other one's."""
+    ext4.transact()
+    names = ("yum_20200101000000", "yum_20200102000000")
+    for name in names:
+        place = str(ext4.store() / name)
+        run("btrfs", "subvolume", "snapshot", "-r", str(ext4.root), place)
+    ext4.install_b()
+    ext4.remove_kernel(A)
+    for name in names:
+        ended = fs_rollback(ext4.root, "try", name)
+        assert ended.code == 3
+        why = f"{name} has no entry in the boot menu: no kernel in /boot fits it ({A})"
+        assert f"{name} cannot be tried: {why}\n" in ended.err
+
+
 def test_try_of_what_is_no_snapshot(ext4: BootMachine) -> None:
     name, _ = ext4.transact(ext4.install_b)
     done(ext4.root, "rollback", name, "--yes")

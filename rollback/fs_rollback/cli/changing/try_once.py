@@ -10,6 +10,8 @@ from .. import command
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+_NO_LOADER = "this machine has no boot loader that reads boot entries"
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add what `try` takes."""
@@ -35,11 +37,12 @@ def run(args: Namespace) -> int:
             )
         layout = root_lines.read_layout(host)
         count = session.usable_configuration(host).boot_entries
-        problems = menu.update(host, store, count, also=(snapshot.name,)).problems
+        updated = menu.update(host, store, count, also=(snapshot.name,))
         found, entry = menu.entry_of(host, layout, snapshot)
         if entry is None:
+            why = updated.why_none(snapshot.name) or _NO_LOADER
             raise RefusedError(
-                f"{snapshot.name} cannot be tried: {_reason(snapshot.name, problems)}",
+                f"{snapshot.name} cannot be tried: {why}",
                 hint="'fs-rollback check' tells how this machine boots.",
             )
         reason = settings.set_once(host, found.places, found.choice, found.setting, entry.entry)
@@ -50,11 +53,6 @@ def run(args: Namespace) -> int:
         return 1
     print(f"The next boot, and only that, uses: {title}\nNow: reboot")
     return 0
-
-
-def _reason(name: str, problems: tuple[str, ...]) -> str:
-    ours = [problem for problem in problems if problem.startswith(name)]
-    return ours[0] if ours else "this machine has no boot loader that reads boot entries"
 
 
 _HELP = "have the next boot use a writable copy of a snapshot, once; it does not reboot"

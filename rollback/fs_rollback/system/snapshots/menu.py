@@ -36,11 +36,27 @@ from ..store.store import Store
 from . import menu_entry, saved_kernels, snapshot_entries
 
 
+class Problem(NamedTuple):
+    """What went wrong in an update, in words; `snapshot` is the one that has no entry for it."""
+
+    text: str
+    snapshot: str = ""
+
+
 class Menu(NamedTuple):
     """What an update of the menu came to: what went wrong, and the files that its entries start."""
 
-    problems: tuple[str, ...] = ()
+    found: tuple[Problem, ...] = ()
     files: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What went wrong, in words."""
+        return tuple(problem.text for problem in self.found)
+
+    def why_none(self, snapshot: str) -> str:
+        """Return why a snapshot has no entry, "" where nothing went wrong with it."""
+        return next((p.text for p in self.found if p.snapshot == snapshot), "")
 
     def is_whole(self) -> bool:
         """Whether everything that the entries start is still there."""
@@ -57,14 +73,14 @@ def update(host: Host, store: Store, count: int, *, also: Sequence[str] = ()) ->
     try:
         unmounted = _unmounted(host)
         if unmounted:
-            return Menu((unmounted,))
+            return Menu((Problem(unmounted),))
         if not count and not also and not snapshot_entries.copies(host) and not _has_entries(host):
             return Menu()
         return _update(host, store, root_lines.read_layout(host), count, also)
     except RefusedError:
         return Menu()  # `check` and `status` say why
     except (Error, OSError) as error:  # said by who called this, see the top
-        return Menu((f"the boot menu is not up to date: {error}",))
+        return Menu((Problem(f"the boot menu is not up to date: {error}"),))
 
 
 def _unmounted(host: Host) -> str:
@@ -94,17 +110,22 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
             if not usable.of_stranger(host, snapshot):
                 wanted[name] = snapshot
     keep = {trial_name(name) for name in wanted} | held
-    problems, staying = _remove_entries(host, found, present, keep)
+    failures, staying = _remove_entries(host, found, present, keep)
+    problems = [Problem(failure) for failure in failures]
     started: list[str] = []
     for snapshot in wanted.values():
         try:
             entry = present.get(trial_name(snapshot.name))
             started += _ensure(host, store, layout, found, snapshot, entry)
         except (Error, OSError) as error:  # the others get theirs
-            problems.append(f"{snapshot.name} has no entry in the boot menu: {error}")
+            problems.append(_no_entry(snapshot, error))
     _bring_to_disk(host, found)
-    problems += _delete_copies(host, keep | staying)
+    problems += map(Problem, _delete_copies(host, keep | staying))
     return Menu(tuple(problems), tuple(started))
+
+
+def _no_entry(snapshot: Snapshot, error: Exception) -> Problem:
+    return Problem(f"{snapshot.name} has no entry in the boot menu: {error}", snapshot.name)
 
 
 def _newest_first(host: Host) -> list[Subvolume]:
@@ -140,7 +161,7 @@ def mend(host: Host, store: Store) -> list[str]:
             try:
                 _ensure(host, store, layout, found, snapshot, entry)
             except (Error, OSError) as error:  # the others are mended
-                problems.append(f"{snapshot.name} has no entry in the boot menu: {error}")
+                problems.append(_no_entry(snapshot, error).text)
     return problems
 
 
