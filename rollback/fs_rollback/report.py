@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
-from .core.boot.findings import Grade, Link, verdict
+from .core.boot.findings import Finding, Grade, worst
 from .core.packages.changes import summary
 from .core.snapshots.record import Outcome, PackageChange, Record, format_time, transaction_dict
 from .core.snapshots.retention import Verdict
@@ -231,22 +231,54 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-_VERDICTS = {
-    Grade.OK: "The next boot finds everything it needs.",
-    Grade.WARNING: "The next boot finds what it needs as far as can be known; see the warnings.",
-    Grade.BROKEN: "This machine would not boot as it should.",
-}
+class Wording(NamedTuple):
+    """How a command tells what it found: its keys in JSON, its words, what they all come to."""
+
+    rows: str
+    grade: str
+    words: Mapping[Grade, str]
+    verdicts: Mapping[Grade, str]
 
 
-def chain_text(links: Sequence[Link]) -> str:
-    """Return the chain of a boot: a line a link, what to do below it, and the verdict last."""
-    width = max((len(link.name) for link in links), default=0)
+BOOT = Wording(
+    rows="links",
+    grade="grade",
+    words={Grade.OK: "ok", Grade.WARNING: "warning", Grade.FATAL: "broken"},
+    verdicts={
+        Grade.OK: "The next boot finds everything it needs.",
+        Grade.WARNING: "The next boot finds what it needs as far as can be known; see the"
+        " warnings.",
+        Grade.FATAL: "This machine would not boot as it should.",
+    },
+)
+
+
+def findings_text(found: Sequence[Finding], wording: Wording) -> str:
+    """Return what was found: a line each, what to do below it, and the verdict last."""
+    width = max((len(finding.name) for finding in found), default=0)
     lines = []
-    for link in links:
-        lines.append(f"{link.grade.value:7}  {link.name:{width}}  {clean(link.text)}")
-        if link.grade is not Grade.OK and link.advice:
-            lines.append(f"{'':{width + 11}}{clean(link.advice)}")
-    return "\n".join([*lines, "", _VERDICTS[verdict(links)]])
+    for finding in found:
+        word = wording.words[finding.grade]
+        lines.append(f"{word:7}  {finding.name:{width}}  {clean(finding.text)}")
+        if finding.grade is not Grade.OK and finding.advice:
+            lines.append(f"{'':{width + 11}}{clean(finding.advice)}")
+    return "\n".join([*lines, "", wording.verdicts[worst(found)]])
+
+
+def findings_json(found: Sequence[Finding], wording: Wording) -> dict[str, Any]:
+    """Return what was found as JSON data; no advice and no subject are null."""
+    rows = [
+        {
+            "name": finding.name,
+            wording.grade: wording.words[finding.grade],
+            "text": finding.text,
+            "advice": finding.advice or None,
+            "code": finding.code,
+            "subject": finding.subject or None,
+        }
+        for finding in found
+    ]
+    return {"verdict": wording.words[worst(found)], wording.rows: rows}
 
 
 def size(count: int) -> str:

@@ -10,6 +10,7 @@ import btrfsutil
 import pytest
 
 from fs_rollback.errors import VerificationError
+from fs_rollback.system.execute.trees import Operations
 from tests.kernel.commands import Done, fs_rollback
 from tests.kernel.machine import KERNEL, Machine
 
@@ -188,6 +189,47 @@ def test_what_was_broken_before_keeps_nobody_from_going_back(machine: Machine) -
     done = check(machine)
     assert done.code == 3
     assert "a rollback waits for its reboot" in done.out
+
+
+class WithoutHome(Operations):
+    """Somebody takes away a subvolume that fstab mounts, when the new root is in its place."""
+
+    def exchange(self, one: str, other: str) -> None:
+        super().exchange(one, other)
+        home = Path(self._host.path("home"))
+        if home.exists():
+            home.rename(home.with_name("away"))
+
+
+def spoil_fstab(root: Path) -> None:
+    """Break two of its entries: the root's, and one more."""
+    edit(root / "etc/fstab", "/      btrfs   ", "/ btrfs data=ordered,")
+    edit(root / "etc/fstab", "# made", "# one more line\n# made")
+    with (root / "etc/fstab").open("a") as file:
+        file.write((root / "etc/fstab").read_text().splitlines()[-1].replace("home", "data") + "\n")
+
+
+def test_a_second_fault_of_the_same_kind_takes_a_rollback_back(named: Machine) -> None:
+    root = furnish(named)
+    name = named.take()
+    spoil_fstab(root)
+    assert check(named).out.count("broken   fstab") == 2
+    before = named.uuid_of(named.next_root())
+    with pytest.raises(VerificationError, match="subvol=home"):
+        named.roll_back(name, WithoutHome)
+    assert named.uuid_of(named.next_root()) == before
+
+
+def test_faults_that_stay_take_no_rollback_back(named: Machine) -> None:
+    """They stand at other lines of the new root's fstab."""
+    root = furnish(named)
+    spoil_fstab(root)
+    name = named.take()
+    edit(root / "etc/fstab", "# one more line\n", "")
+    old = {line for line in check(named).out.splitlines() if "broken   fstab" in line}
+    named.roll_back(name)
+    new = {line for line in check(named).out.splitlines() if "broken   fstab" in line}
+    assert (len(old), len(new), len(old | new)) == (2, 2, 4)
 
 
 def test_while_a_rollback_waits_the_next_root_is_what_counts(named: Machine) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.convert.commands.check import points_text
-from fs_rollback.convert.plan.facts import Point, Verdict
+from fs_rollback.convert.commands.check import wording
+from fs_rollback.core.boot.findings import Finding, Grade
+from fs_rollback.report import findings_text
 from tests.kernel.attached import (
     nothing_stays,  # noqa: F401 - a fixture: being here is enough
 )
@@ -94,18 +95,21 @@ def test_the_text_says_what_json_says(
     data = check(ext4_image, tools, "--json", *words).json
     assert (text.code, text.err) == (code, "")
     assert set(data) == {"version", "verdict", "points"}
-    assert all(list(point) == ["name", "verdict", "text", "advice"] for point in data["points"])
+    keys = ["name", "verdict", "text", "advice", "code", "subject"]
+    assert all(list(point) == keys for point in data["points"])
+    grades = {word: grade for grade, word in wording().words.items()}
     points = [
-        Point(p["name"], Verdict(p["verdict"]), p["text"], p["advice"] or "")
+        Finding(p["code"], p["subject"] or "", grades[p["verdict"]], p["text"], p["advice"] or "")
         for p in data["points"]
     ]
+    assert [p["name"] for p in data["points"]] == [point.name for point in points]
     said = re.sub("/dev/loop[0-9]+", points[0].text.split()[0], text.out)
-    assert said == points_text(points) + "\n"
+    assert said == findings_text(points, wording()) + "\n"
     lines = said.splitlines()
     assert lines[-1] == last
     for point in points:
         line = next(n for n, text in enumerate(lines) if text.endswith(point.text))
-        assert lines[line].startswith(f"{point.verdict.value:7}  {point.name} ")
-        if point.verdict is not Verdict.OK:
+        assert lines[line].startswith(f"{wording().words[point.grade]:7}  {point.name} ")
+        if point.grade is not Grade.OK:
             assert point.advice
             assert lines[line + 1].strip() == point.advice

@@ -111,7 +111,7 @@ def test_a_uuid_starts_no_process(named: Machine, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(process, "run", None)
     with host.opened(str(named.root)) as machine:
         assert root_lines.read_layout(machine).kind is Kind.NAMED
-        assert all(link.grade is not Grade.BROKEN for link in next_boot.links(machine)[5:])
+        assert all(link.grade is not Grade.FATAL for link in next_boot.links(machine)[5:])
 
 
 @pytest.mark.parametrize("spec", ["second", "LABEL=fedora", "/dev/mapper/root"])

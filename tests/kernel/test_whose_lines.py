@@ -9,7 +9,7 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from fs_rollback.core.boot.findings import Grade, Link
+from fs_rollback.core.boot.findings import Finding, Grade
 from fs_rollback.core.rollback.kernel_steps import SetDefaultEntry
 from fs_rollback.errors import RefusedError
 from fs_rollback.system.check import everything
@@ -82,7 +82,7 @@ def _entries_chosen(machine: Machine, name: str) -> list[str]:
     return [step.entry for step in steps if isinstance(step, SetDefaultEntry)]
 
 
-def _checked(machine: Machine) -> tuple[Link, ...]:
+def _checked(machine: Machine) -> tuple[Finding, ...]:
     with host.opened(str(machine.root)) as found, store.opened(found) as kept:
         return everything.walk(found, kept)
 

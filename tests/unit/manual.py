@@ -154,6 +154,8 @@ def _of_value(keys: dict[str, Key], path: str, key: Key, value: Any) -> Iterator
     elif key.type == "array of objects":
         for row in value:
             yield from differences_in(keys, f"{path}[]", row)
+    elif path.endswith("].code") and value not in values(key):
+        yield f"{path} is {value}, which is not documented"
     elif key.type == "array of strings" and not all(isinstance(row, str) for row in value):
         yield f"{path} holds something else than strings: {value!r}"
 

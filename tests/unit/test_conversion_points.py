@@ -11,6 +11,7 @@ import pytest
 
 from fs_rollback.convert.check.filesystem_points import gib, is_enough
 from fs_rollback.convert.check.points import estimate_s, points
+from fs_rollback.convert.commands.check import wording
 from fs_rollback.convert.disk.ext4 import Superblock
 from fs_rollback.convert.disk.room import Room
 from fs_rollback.convert.plan.facts import (
@@ -20,13 +21,11 @@ from fs_rollback.convert.plan.facts import (
     Initramfs,
     Kernel,
     Loader,
-    Point,
-    Verdict,
-    exit_code,
-    worst,
 )
 from fs_rollback.core.boot.conversion_state import Stage
+from fs_rollback.core.boot.findings import Finding, Grade, exit_code, worst
 from fs_rollback.core.formats.fstab import parse
+from fs_rollback.report import findings_json
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=timezone.utc)
 GIB = 1 << 30
@@ -83,20 +82,20 @@ def _with(*features: str) -> Superblock:
     return BLOCK._replace(features=BLOCK.features | set(features))
 
 
-def _troubles(facts: Facts) -> list[Point]:
-    return [point for point in points(facts) if point.verdict is not Verdict.OK]
+def _troubles(facts: Facts) -> list[Finding]:
+    return [point for point in points(facts) if point.grade is not Grade.OK]
 
 
 def test_nothing_is_said_against_a_good_one() -> None:
     found = points(GOOD)
-    assert {point.verdict for point in found} == {Verdict.OK}
-    assert (worst(found), exit_code(found)) == (Verdict.OK, 0)
+    assert {point.grade for point in found} == {Grade.OK}
+    assert (worst(found), exit_code(found)) == (Grade.OK, 0)
 
 
 def test_what_is_prepared_is_said() -> None:
     found = points(replace(GOOD, stage=Stage.PREPARED))
     (point,) = (point for point in found if point.name == "preparation")
-    assert point.verdict is Verdict.OK
+    assert point.grade is Grade.OK
     assert "convert abort" in point.advice
 
 
@@ -161,8 +160,8 @@ def test_one_thing_that_is_not_good(
     changes: dict[str, Any], verdict: str, name: str, part: str
 ) -> None:
     found = points(replace(GOOD, **changes))
-    (point,) = [one for one in found if one.verdict is not Verdict.OK]
-    assert (point.verdict.value, point.name) == (verdict, name)
+    (point,) = [one for one in found if one.grade is not Grade.OK]
+    assert (wording().words[point.grade], point.name) == (verdict, name)
     assert part in f"{point.text}\n{point.advice}"
     assert exit_code(found) == {"warning": 1, "refused": 3}[verdict]
 
@@ -196,7 +195,7 @@ def test_one_thing_that_is_not_good(
 )
 def test_what_is_good(changes: dict[str, Any], name: str, part: str) -> None:
     found = points(replace(GOOD, **changes))
-    assert worst(found) is Verdict.OK
+    assert worst(found) is Grade.OK
     assert any(part in point.text for point in found if point.name == name)
 
 
@@ -209,7 +208,7 @@ def test_a_feature_is_refused_where_it_is_used(feature: str, users: Any, part: s
     counted = {} if users is None else {feature: users}
     found = points(replace(GOOD, superblock=_with(feature), **_contents(users=counted)))
     (point,) = [p for p in found if p.name == "ext4 features" and feature in p.text]
-    assert point.verdict is (Verdict.OK if users == 0 else Verdict.REFUSED)
+    assert point.grade is (Grade.OK if users == 0 else Grade.FATAL)
     assert part in point.text
     assert bool(point.advice) == (users != 0)
 
@@ -221,14 +220,14 @@ def test_a_feature_is_refused_where_it_is_used(feature: str, users: Any, part: s
 )  # fmt: skip
 def test_a_feature_that_is_not_known_is_refused(feature: str) -> None:
     (point,) = _troubles(replace(GOOD, superblock=_with(feature)))
-    assert point.verdict is Verdict.REFUSED
+    assert point.grade is Grade.FATAL
     assert point.text == f"{feature} is set: btrfs-convert cannot do that"
 
 
 def test_every_trouble_is_said() -> None:
     block = _with("bigalloc", "quota", "project")._replace(errors=1)
     found = _troubles(replace(GOOD, superblock=block, free_bytes=0, progs=None, backup=False))
-    assert [(point.name, point.verdict.value) for point in found] == [
+    assert [(point.name, wording().words[point.grade]) for point in found] == [
         ("ext4 features", "refused"),
         ("ext4 features", "warning"),
         ("ext4 features", "warning"),
@@ -244,7 +243,7 @@ def test_every_trouble_is_said() -> None:
 def test_what_is_unclean_is_so_only_where_it_is_not_mounted(block: Superblock) -> None:
     assert _troubles(replace(GOOD, superblock=block)) == []
     (point,) = _troubles(replace(GOOD, superblock=block, is_mounted=False))
-    assert (point.verdict, point.name) == (Verdict.REFUSED, "ext4 state")
+    assert (point.grade, point.name) == (Grade.FATAL, "ext4 state")
     assert point.text == "/dev/sda2 was not unmounted cleanly"
     assert point.advice.endswith("e2fsck -f /dev/sda2")
 
@@ -264,7 +263,7 @@ def test_what_is_no_ext4_is_all_there_is_to_say(
     fstype: str, superblock: Any, text: str, advice: str
 ) -> None:
     (point,) = points(replace(GOOD, fstype=fstype, superblock=superblock, backup=False))
-    assert (point.name, point.verdict) == ("filesystem", Verdict.REFUSED)
+    assert (point.name, point.grade) == ("filesystem", Grade.FATAL)
     assert text in point.text
     assert advice in point.advice
 
@@ -272,19 +271,23 @@ def test_what_is_no_ext4_is_all_there_is_to_say(
 def test_an_initramfs_that_kernels_share_is_not_made_anew() -> None:
     bare = KERNEL._replace(images=(IMAGE._replace(has_btrfs=False),))
     found = points(replace(GOOD, kernels=(OLD, bare, bare._replace(version="6.2"))))
-    (point,) = [one for one in found if one.verdict is Verdict.REFUSED]
+    (point,) = [one for one in found if one.grade is Grade.FATAL]
     assert point.text == "/boot/i-6.1 is that of several kernels: 6.1, 6.2"
 
 
 def test_every_text_is_a_line() -> None:
-    for point in points(replace(GOOD, kernels=(OLD, KERNEL), progs=None, backup=False)):
+    found = points(replace(GOOD, kernels=(OLD, KERNEL), progs=None, backup=False))
+    rows = findings_json(found, wording())["points"]
+    for point, row in zip(found, rows):
         assert "\n" not in point.text + point.advice
         assert point.text
-        assert point.to_json() == {
+        assert row == {
             "name": point.name,
-            "verdict": point.verdict.value,
+            "verdict": wording().words[point.grade],
             "text": point.text,
             "advice": point.advice or None,
+            "code": point.code,
+            "subject": point.subject or None,
         }
 
 

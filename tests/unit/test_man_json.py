@@ -6,6 +6,7 @@ Tests that run the command hold it against real answers: `differences` in manual
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from fs_rollback.convert.commands import check as of_conversion
 from fs_rollback.core.boot import findings, judge
 from fs_rollback.core.rollback.plan import _STEPS
 from fs_rollback.core.snapshots.record import Kind, Outcome, PackageChange, Transaction
 from fs_rollback.core.snapshots.retention import Policy, retention
 from fs_rollback.core.snapshots.snapshot import Roots
-from fs_rollback.report import snapshot_json, verdict_json
+from fs_rollback.report import BOOT, findings_json, snapshot_json, verdict_json
 from tests.unit.manual import (
     CONVERSION,
     answers,
@@ -32,7 +34,7 @@ from tests.unit.manual import (
 )
 from tests.unit.samples import NOW, gone, incomplete, snapshot
 
-CLI = Path(__file__).parents[2] / "rollback/fs_rollback/cli"
+PACKAGE = Path(__file__).parents[2] / "rollback/fs_rollback"
 
 
 def test_the_answers_are_documented_for_the_commands_that_have_them() -> None:
@@ -55,7 +57,8 @@ def test_the_answers_are_documented_for_the_commands_that_have_them() -> None:
 
 def test_a_difference_is_found_whatever_it_is() -> None:
     good = {"version": 1, "verdict": "ok", "links": [
-        {"name": "a", "grade": "ok", "text": "b", "advice": None}]}  # fmt: skip
+        {"name": "a", "grade": "ok", "text": "b", "advice": None,
+         "code": "kernel.ok", "subject": None}]}  # fmt: skip
     assert differences("check", good) == []
     row = good["links"][0]  # type: ignore[index]
     for answer, path in (
@@ -67,6 +70,7 @@ def test_a_difference_is_found_whatever_it_is() -> None:
         ({**good, "links": {}}, "links"),
         ({**good, "links": [{**row, "more": 1}]}, "links[].more"),
         ({**good, "links": [{"name": "a"}]}, "links[].grade"),
+        ({**good, "links": [{**row, "code": "kernel.new"}]}, "links[].code"),
     ):
         assert differences("check", answer)[0].startswith(path + " is "), path
 
@@ -103,19 +107,55 @@ def test_snapshots() -> None:
     assert differences("prune", answer) == []
 
 
-def test_links() -> None:
-    links = (
-        findings.ok("root", "/"),
-        findings.warning("a", "b", "c"),
-        findings.broken("init", "b", "c"),
+def test_findings() -> None:
+    found = (
+        findings.ok("root.ok", "", "/"),
+        findings.warning("modules.no-index", "6.1", "b", "c"),
+        findings.fatal("fstab.device", "/data", "b", "c"),
     )
-    rows = [link.to_json() for link in links]
-    answer = {"version": 1, "verdict": findings.verdict(links).value, "links": rows}
-    assert differences("check", answer) == []
-    keys = documented_keys("check")
-    for path in ("verdict", "links[].grade"):
-        assert values(keys[path]) == {grade.value for grade in findings.Grade}
-    assert all(f"``{name}``" in keys["links[].name"].text for name in judge.DECIDING)
+    for command, wording in (("check", BOOT), ("convert check", of_conversion.wording())):
+        known = [one for one in found if command == "check"]
+        answer = {"version": 1, **findings_json(known, wording)}
+        assert differences(command, answer) == []
+        keys = documented_keys(command)
+        for path in ("verdict", f"{wording.rows}[].{wording.grade}"):
+            assert values(keys[path]) == {wording.words[grade] for grade in findings.Grade}
+    names = documented_keys("check")["links[].name"].text
+    deciding = [findings.ok(f"{area}.ok", "", "").name for area in judge.DECIDING]
+    assert all(f"``{name}``" in names for name in deciding)
+
+
+_CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\.[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@pytest.mark.parametrize("command", ["check", "convert check"])
+def test_every_code_is_documented_and_no_other(command: str) -> None:
+    """A code in the sources and in none of the pages is new, one the other way round has changed.
+
+    Whatever looks like a code is one, in a file that makes findings.
+    """
+    made: set[str] = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        ours = ("convert" in path.relative_to(PACKAGE).parts) == (command == "convert check")
+        if ours and _makes_findings(tree):
+            texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+            made |= {text for text in texts if isinstance(text, str) and _CODE.fullmatch(text)}
+    row = "links[]" if command == "check" else "points[]"
+    assert made == values(documented_keys(command)[f"{row}.code"])
+
+
+def _makes_findings(tree: ast.Module) -> bool:
+    """Whether a file imports the findings; it must not put a code together then."""
+    imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    names = {f"{n.module}.{alias.name}" for n in imports for alias in n.names}
+    if not any("findings" in name.split(".") for name in names):
+        return False
+    for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call) and n.args):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if name in ("Finding", "ok", "warning", "fatal"):
+            assert not isinstance(call.args[0], (ast.JoinedStr, ast.BinOp)), ast.unparse(call)
+    return True
 
 
 _SAMPLES: dict[str, Any] = {"str": "x", "int": 1, "tuple[str, ...]": ["x"], "Optional[str]": None}

@@ -27,12 +27,10 @@ def run(args: Namespace) -> int:
     with session.reading(args.root) as (host, store):
         found = checks.walk(host, store)
     links = tuple(link._replace(advice=addressed(link.advice, args)) for link in found)
-    verdict = findings.verdict(links)
     if args.json:
-        rows = [link.to_json() for link in links]
-        session.print_json({"verdict": verdict.value, "links": rows})
+        session.print_json(report.findings_json(links, report.BOOT))
     else:
-        print(report.chain_text(links))
+        print(report.findings_text(links, report.BOOT))
     return findings.exit_code(links)
 
 

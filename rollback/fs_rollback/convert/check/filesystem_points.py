@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...core.boot.findings import Finding, fatal, ok, warning
 from ..disk.ext4 import SPARE_BLOCK, SPARE_BLOCK_BYTES, Superblock
 from ..disk.inodes import INODE_FLAGS
 from ..disk.room import Room
-from ..plan.facts import Contents, Point, Verdict, Volume
+from ..plan.facts import Contents, Volume
 
 LEAST_FREE_BYTES = 2 << 30
 LEAST_FREE_PERCENT = 15
@@ -34,29 +35,28 @@ def _wanted(size_bytes: int) -> int:
     return max(LEAST_FREE_BYTES, size_bytes * LEAST_FREE_PERCENT // 100)
 
 
-def none(volume: Volume) -> Point:
+def none(volume: Volume) -> Finding:
     """Return the only point of what is no ext4."""
-    name, said = "filesystem", volume.fstype or "nothing that is known"
+    code, said = "filesystem.not-ext4", volume.fstype or "nothing that is known"
     advice = "Only ext4 can be converted; move the system to a new btrfs another way."
     if volume.fstype == "btrfs":
-        said = "btrfs already"
+        code, said = "filesystem.btrfs", "btrfs already"
         advice = "After a conversion: 'fs-rollback convert finish'. Else there is nothing to do."
     elif volume.fstype in ("ext2", "ext3"):
         advice = f"Only ext4 can be converted; tune2fs(8) tells how {volume.fstype} becomes ext4."
     elif volume.fstype == "ext4":
-        said = "ext4 with a superblock that cannot be read"
+        code, said = "filesystem.superblock", "ext4 with a superblock that cannot be read"
         advice = "'e2fsck -f' with a backup superblock may help; see e2fsck(8), option -b."
-    return Point(name, Verdict.REFUSED, f"{volume.device} is {said}", advice)
+    return fatal(code, "", f"{volume.device} is {said}", advice)
 
 
-def features(volume: Volume, superblock: Superblock) -> Iterator[Point]:
+def features(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
     """Give a point for each feature that matters, or one for all."""
-    name = "ext4 features"
     refused = False
     for feature in sorted(superblock.features - _KNOWN):
         users = volume.contents.users.get(feature) if volume.contents else None
         if users == 0:
-            yield Point(name, Verdict.OK, f"{feature} is allowed, and no file uses it")
+            yield ok("ext4-features.unused", feature, f"{feature} is allowed, and no file uses it")
             continue
         refused = True
         what = f"{feature} is set"
@@ -64,34 +64,39 @@ def features(volume: Volume, superblock: Superblock) -> Iterator[Point]:
             what = f"{feature} is used by {users} inode{'s' * (users > 1)}"
         elif feature in INODE_FLAGS:
             what = f"{feature} is set, and its users could not be counted"
-        yield Point(name, Verdict.REFUSED, f"{what}: btrfs-convert cannot do that", _cure(feature))
+        yield fatal(
+            "ext4-features.unsupported",
+            feature,
+            f"{what}: btrfs-convert cannot do that",
+            _cure(feature),
+        )
     if "filetype" not in superblock.features:
         refused = True
-        yield Point(
-            name,
-            Verdict.REFUSED,
+        yield fatal(
+            "ext4-features.missing",
+            "filetype",
             "filetype is not set: btrfs-convert cannot do without",
             f"From a rescue system: tune2fs -O filetype {volume.device} && e2fsck -f"
             f" {volume.device}",
         )
     if superblock.external_journal:
         refused = True
-        yield Point(
-            name,
-            Verdict.REFUSED,
+        yield fatal(
+            "ext4-features.external-journal",
+            "",
             "the journal is on a device of its own: btrfs-convert cannot do that",
             "Bring it back, from a rescue system:"
             f" tune2fs -O ^has_journal {volume.device} && tune2fs -j {volume.device}",
         )
     for feature in sorted(_LIMITS & superblock.features):
-        yield Point(
-            name,
-            Verdict.WARNING,
+        yield warning(
+            "ext4-features.limits",
+            feature,
             f"{feature} is set: limits for users or projects end with ext4",
             "Note them: repquota(8). btrfs has quota groups instead, which slow everything down.",
         )
     if not refused:
-        yield Point(name, Verdict.OK, "none that btrfs-convert does not know")
+        yield ok("ext4-features.ok", "", "none that btrfs-convert does not know")
 
 
 def _cure(feature: str) -> str:
@@ -109,33 +114,33 @@ def _cure(feature: str) -> str:
     return "Move the system to a new btrfs another way: this cannot be taken off in place."
 
 
-def blocks(volume: Volume, superblock: Superblock) -> Point:
+def blocks(volume: Volume, superblock: Superblock) -> Finding:
     """Return whether btrfs can have blocks as large as these."""
-    name, size = "block size", superblock.block_bytes
+    size = superblock.block_bytes
     if size == volume.page_bytes:
-        return Point(name, Verdict.OK, f"{size} bytes, as the kernel's pages")
-    return Point(
-        name,
-        Verdict.REFUSED,
+        return ok("block-size.ok", "", f"{size} bytes, as the kernel's pages")
+    return fatal(
+        "block-size.not-page-size",
+        "",
         f"{size} bytes, and this machine's pages have {volume.page_bytes}",
         "A converted filesystem could not be mounted here. Move the system another way.",
     )
 
 
-def state(volume: Volume, superblock: Superblock) -> Iterator[Point]:
+def state(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
     """Give what is known of its health."""
-    name, check = "ext4 state", f"e2fsck -f {volume.device}"
+    check = f"e2fsck -f {volume.device}"
     if not superblock.is_clean and not volume.is_mounted:
-        yield Point(
-            name,
-            Verdict.REFUSED,
+        yield fatal(
+            "ext4-state.unclean",
+            "",
             f"{volume.device} was not unmounted cleanly",
             f"Repair it first: {check}",
         )
     if superblock.errors:
-        yield Point(
-            name,
-            Verdict.WARNING,
+        yield warning(
+            "ext4-state.errors",
+            "",
             f"errors were noted in it by the kernel: {superblock.errors}",
             f"Find out why ('dmesg', smartctl(8)), then from a rescue system: {check}",
         )
@@ -144,25 +149,25 @@ def state(volume: Volume, superblock: Superblock) -> Iterator[Point]:
         days = max((volume.at - superblock.checked).days, 0)
         ago = f"{superblock.checked:%Y-%m-%d}, {days} days ago"
     text = f"last e2fsck: {ago}; mounted {superblock.mounts} times since"
-    yield Point(name, Verdict.OK, text + "; the conversion begins with one")
+    yield ok("ext4-state.ok", "", text + "; the conversion begins with one")
 
 
-def contents(volume: Volume, superblock: Superblock) -> Iterator[Point]:
+def contents(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
     """Give what is known of what lies behind the superblock."""
     found, device = volume.contents, volume.device
     if found is None:
-        yield Point(
-            "ext4 state",
-            Verdict.REFUSED,
+        yield fatal(
+            "ext4-state.damaged",
+            "",
             volume.damage,
             f"The device is too short or damaged; look: e2fsck -fn {device}",
         )
         return
     if found.bad_blocks:
         some = f"{found.bad_blocks} block{'s' * (found.bad_blocks > 1)}"
-        yield Point(
-            "bad blocks",
-            Verdict.REFUSED,
+        yield fatal(
+            "bad-blocks.listed",
+            "",
             f"ext4 keeps a list of {some} of {device} that cannot be used; btrfs has no such list,"
             " and would put files there",
             "If the disk is bad, move the system to another one. If it was replaced, or found other"
@@ -173,9 +178,8 @@ def contents(volume: Volume, superblock: Superblock) -> Iterator[Point]:
         yield room(found, found.room, volume, superblock)
 
 
-def room(found: Contents, free: Room, volume: Volume, superblock: Superblock) -> Point:
+def room(found: Contents, free: Room, volume: Volume, superblock: Superblock) -> Finding:
     """Return whether btrfs-convert(8) finds room for its metadata, and leaves some."""
-    name = "room for metadata"
     needed = free.needed_bytes(found.items_bytes)
     left = free.left_bytes(superblock.size_bytes)
     has = free.metadata_bytes
@@ -184,7 +188,7 @@ def room(found: Contents, free: Room, volume: Volume, superblock: Superblock) ->
         f" {gib(needed, up=True)} for the files, and {gib(left, up=True)} for what comes after"
     )
     if has >= needed + left:
-        return Point(name, Verdict.OK, f"{text}, are needed")
+        return ok("room-for-metadata.ok", "", f"{text}, are needed")
     lacks = needed + left - has
     advice = (
         f"Free {gib(lacks, up=True)} more: delete large files, or many small ones; or enlarge"
@@ -196,18 +200,18 @@ def room(found: Contents, free: Room, volume: Volume, superblock: Superblock) ->
             f" brings it together: e2fsck -f {volume.device} && resize2fs -M {volume.device} &&"
             f" resize2fs {volume.device}"
         )
-    return Point(name, Verdict.REFUSED, f"{text}, have to be there", advice)
+    return fatal("room-for-metadata.too-little", "", f"{text}, have to be there", advice)
 
 
-def spare(volume: Volume, superblock: Superblock) -> Iterator[Point]:
+def spare(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
     """Give a point where the superblock has no copy by which a power cut could be mended."""
     if superblock.block_bytes != SPARE_BLOCK_BYTES or "bigalloc" in superblock.features:
         return  # it is elsewhere, and the conversion is refused for that
     if volume.spare is not None and volume.spare.uuid == superblock.uuid:
         return
-    yield Point(
-        "ext4 state",
-        Verdict.REFUSED,
+    yield fatal(
+        "ext4-state.no-spare",
+        "",
         f"there is no spare superblock of it in block {SPARE_BLOCK}: what a power cut leaves in the"
         " last moment of a conversion could not be mended",
         "Move the system to a new btrfs another way."
@@ -216,16 +220,16 @@ def spare(volume: Volume, superblock: Superblock) -> Iterator[Point]:
     )
 
 
-def space(volume: Volume, superblock: Superblock) -> Point:
+def space(volume: Volume, superblock: Superblock) -> Finding:
     """Return whether there is room for the metadata of btrfs beside that of ext4."""
-    name, free, total = "free space", volume.free_bytes, superblock.size_bytes
+    free, total = volume.free_bytes, superblock.size_bytes
     text = f"{gib(free)} of {gib(total)} are free ({free * 100 // max(total, 1)} %)"
     if is_enough(free, total):
-        return Point(name, Verdict.OK, text)
+        return ok("free-space.ok", "", text)
     wanted = _wanted(total)
-    return Point(
-        name,
-        Verdict.REFUSED,
+    return fatal(
+        "free-space.too-little",
+        "",
         f"{text}; {gib(wanted, up=True)} have to be: {LEAST_FREE_PERCENT} %,"
         f" and {LEAST_FREE_BYTES >> 30} GiB at least",
         f"Free {gib(wanted - free, up=True)} more: 'dnf clean all', old kernels, logs.",

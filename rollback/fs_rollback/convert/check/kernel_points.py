@@ -5,28 +5,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..plan.facts import Facts, Initramfs, Point, Verdict
+from ...core.boot.findings import Finding, Grade, fatal, ok, warning
+from ..plan.facts import Facts, Initramfs
 
 
-def kernels(facts: Facts) -> Iterator[Point]:
+def kernels(facts: Facts) -> Iterator[Finding]:
     """Give a point for each kernel: whether it has btrfs."""
-    name = "kernels"
     able = [kernel for kernel in facts.kernels if kernel.has_btrfs]
     if not able:
         versions = ", ".join(kernel.version for kernel in facts.kernels) or "none found"
-        yield Point(
-            name,
-            Verdict.REFUSED,
+        yield fatal(
+            "kernels.none",
+            "",
             f"no kernel has btrfs: {versions}",
             "The kernels of RHEL, CentOS and of AlmaLinux before 10.1 have none; Oracle's UEK has.",
         )
     for kernel in facts.kernels:
         if kernel.has_btrfs:
-            yield Point(name, Verdict.OK, f"{kernel.version} has btrfs")
+            yield ok("kernels.ok", kernel.version, f"{kernel.version} has btrfs")
         elif able:
-            yield Point(
-                name,
-                Verdict.REFUSED if kernel.is_default else Verdict.WARNING,
+            yield Finding(
+                "kernels.no-btrfs",
+                kernel.version,
+                Grade.FATAL if kernel.is_default else Grade.WARNING,
                 f"{kernel.version} has no btrfs and cannot start the converted root",
                 f"Make {able[-1].version} the default entry."
                 if kernel.is_default
@@ -34,19 +35,23 @@ def kernels(facts: Facts) -> Iterator[Point]:
             )
 
 
-def initramfs(facts: Facts) -> Iterator[Point]:
+def initramfs(facts: Facts) -> Iterator[Finding]:
     """Give a point for each initramfs, and for what makes one."""
-    name = "initramfs"
     able = [kernel for kernel in facts.kernels if kernel.has_btrfs]
     is_any = any(kernel.images or kernel.is_built_in for kernel in able)
     for kernel in able:
         yield from map(_image, kernel.images)
         if not kernel.images and kernel.is_built_in:
-            yield Point(name, Verdict.OK, f"{kernel.version} needs none: btrfs is built in")
+            yield ok(
+                "initramfs.not-needed",
+                kernel.version,
+                f"{kernel.version} needs none: btrfs is built in",
+            )
         elif not kernel.images:
-            yield Point(
-                name,
-                Verdict.REFUSED if kernel.is_default or not is_any else Verdict.WARNING,
+            yield Finding(
+                "initramfs.none",
+                kernel.version,
+                Grade.FATAL if kernel.is_default or not is_any else Grade.WARNING,
                 f"{kernel.version} has none, neither in its boot entry nor by name in /boot",
                 "Make one with dracut(8) or update-initramfs(8) and name it in the boot entry, or"
                 " remove this kernel.",
@@ -54,21 +59,21 @@ def initramfs(facts: Facts) -> Iterator[Point]:
     yield from map(_other_image, facts.other_images)
     yield from _shared(facts)
     if not facts.builder:
-        yield Point(
-            name,
-            Verdict.WARNING,
+        yield warning(
+            "initramfs.no-builder",
+            "",
             "neither dracut nor initramfs-tools is here to make one",
             "Run this on the machine itself, or see to btrfs in each initramfs by hand.",
         )
 
 
-def _image(image: Initramfs) -> Point:
-    name = "initramfs"
+def _image(image: Initramfs) -> Finding:
     if image.has_btrfs:
-        return Point(name, Verdict.OK, f"{image.path} has btrfs")
-    text = _lack(image) + (" yet" if image.has_btrfs is False else "")
+        return ok("initramfs.ok", image.path, f"{image.path} has btrfs")
     advice = "'fs-rollback convert prepare' makes it anew."
-    return Point(name, Verdict.WARNING, text, advice, image.path)
+    if image.has_btrfs is None:
+        return warning("initramfs.unknown", image.path, _lack(image), advice)
+    return warning("initramfs.no-btrfs", image.path, f"{_lack(image)} yet", advice)
 
 
 def _lack(image: Initramfs) -> str:
@@ -77,27 +82,26 @@ def _lack(image: Initramfs) -> str:
     return f"{image.path} has no btrfs"
 
 
-def _other_image(image: Initramfs) -> Point:
+def _other_image(image: Initramfs) -> Finding:
     """Return the point of one that cannot be made anew: it is not known for which kernel."""
-    name = "initramfs"
     if image.has_btrfs:
         return _image(image)
     if image.is_default and image.has_btrfs is False:
-        return Point(
-            name,
-            Verdict.REFUSED,
+        return fatal(
+            "initramfs.unknown-kernel",
+            image.path,
             f"{image.path}, that of the default entry, has no btrfs, and its kernel is not known",
             "Make the entry of a usual kernel the default.",
         )
-    return Point(
-        name,
-        Verdict.WARNING,
+    return warning(
+        "initramfs.unknown-kernel",
+        image.path,
         f"{_lack(image)}, and its kernel is not known",
         "Do not choose its entry in the menu afterwards, or make it anew by hand.",
     )
 
 
-def _shared(facts: Facts) -> Iterator[Point]:
+def _shared(facts: Facts) -> Iterator[Finding]:
     """Give what would be made anew for several kernels: an initramfs is that of one."""
     users: dict[str, list[str]] = {}
     for kernel in facts.kernels:
@@ -105,9 +109,9 @@ def _shared(facts: Facts) -> Iterator[Point]:
             users.setdefault(image.path, []).append(kernel.version)
     for path, versions in users.items():
         if len(versions) > 1:
-            yield Point(
-                "initramfs",
-                Verdict.REFUSED,
+            yield fatal(
+                "initramfs.shared",
+                path,
                 f"{path} is that of several kernels: {', '.join(versions)}",
                 "Give each kernel one of its own, dracut(8), and name it in its boot entry.",
             )

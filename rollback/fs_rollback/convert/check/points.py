@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from ...core.boot.conversion_state import Stage
+from ...core.boot.findings import Finding, Grade, fatal, ok, warning
 from ...core.formats.fstab import Entry
 from ..disk.ext4 import Superblock
 from ..plan.edits import ext4_words, without_ext4
-from ..plan.facts import Facts, Loader, Point, Verdict, Volume
+from ..plan.facts import Facts, Loader, Volume
 from ..plan.plan import SAVED
 from . import filesystem_points as of_filesystem
 from . import kernel_points as of_kernels
@@ -26,7 +27,7 @@ _TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
 _QUOTAS = ("quota", "usrquota", "grpquota", "prjquota", "usrjquota", "grpjquota", "jqfmt")
 
 
-def points(facts: Facts) -> tuple[Point, ...]:
+def points(facts: Facts) -> tuple[Finding, ...]:
     """Return every point, in the order in which a person would ask; one that ends it all alone."""
     superblock = facts.superblock
     if facts.fstype != "ext4" or superblock is None:
@@ -52,13 +53,13 @@ def points(facts: Facts) -> tuple[Point, ...]:
     )
 
 
-def of_volume(volume: Volume) -> tuple[Point, ...]:
+def of_volume(volume: Volume) -> tuple[Finding, ...]:
     """Return the points of the filesystem alone, which decide where no machine is known."""
     superblock = volume.superblock
     if volume.fstype != "ext4" or superblock is None:
         return (of_filesystem.none(volume),)
     return (
-        Point("filesystem", Verdict.OK, f"{volume.device} is ext4, UUID {superblock.uuid}"),
+        ok("filesystem.ok", "", f"{volume.device} is ext4, UUID {superblock.uuid}"),
         *of_filesystem.features(volume, superblock),
         of_filesystem.blocks(volume, superblock),
         *of_filesystem.state(volume, superblock),
@@ -69,77 +70,77 @@ def of_volume(volume: Volume) -> tuple[Point, ...]:
     )
 
 
-def _preparation(stage: Optional[Stage]) -> Iterator[Point]:
+def _preparation(stage: Optional[Stage]) -> Iterator[Finding]:
     again = "'fs-rollback convert abort' takes it back."
     if stage is Stage.PREPARING:
-        yield Point("preparation", Verdict.WARNING, "one was cut off half way", again)
+        yield warning("preparation.cut-off", "", "one was cut off half way", again)
     elif stage is not None:
-        yield Point("preparation", Verdict.OK, "this machine is prepared", again)
+        yield Finding("preparation.done", "", Grade.OK, "this machine is prepared", again)
 
 
-def _device(facts: Facts) -> Point:
+def _device(facts: Facts) -> Finding:
     if facts.is_locked:
-        return Point(
-            "device",
-            Verdict.REFUSED,
+        return fatal(
+            "device.read-only",
+            "",
             f"{facts.device} cannot be written to",
             "'blockdev --setrw' may help, or a switch.",
         )
     if not facts.stack:
-        return Point("device", Verdict.WARNING, f"{facts.device}: unknown what it is on", "")
-    return Point("device", Verdict.OK, " on ".join(facts.stack))
+        return warning("device.unknown", "", f"{facts.device}: unknown what it is on", "")
+    return ok("device.ok", "", " on ".join(facts.stack))
 
 
-def _names(facts: Facts, superblock: Superblock) -> Iterator[Point]:
-    name = "names"
+def _names(facts: Facts, superblock: Superblock) -> Iterator[Finding]:
     if facts.root_options is None:
-        yield Point(
-            name,
-            Verdict.REFUSED,
+        yield fatal(
+            "names.no-root",
+            "/",
             "/etc/fstab has no line for /",
             "Add one: what it says of the type and of options has to change with the root.",
         )
     if not facts.fstab_is_file:
-        yield Point(
-            name,
-            Verdict.REFUSED,
+        yield fatal(
+            "names.fstab-link",
+            "/etc/fstab",
             "/etc/fstab is no file of its own, and what it leads to would go on saying ext4",
             "Put the file itself there.",
         )
     for path in facts.protected:
-        yield Point(
-            name,
-            Verdict.REFUSED,
+        yield fatal(
+            "names.protected",
+            path,
             f"{path} has the flag i or a of chattr(1), and the root's line in fstab has to change",
             f"chattr -i -a {path}",
         )
     for where, spec in facts.names:
         tag, _, value = spec.partition("=")
         if tag == "UUID" and value.strip('"').lower() != superblock.uuid:
-            yield Point(
-                name,
-                Verdict.WARNING,
+            yield warning(
+                "names.other-uuid",
+                where,
                 f"{where} says {spec}, and {facts.device} has UUID {superblock.uuid}",
                 "Is this the disk that is meant, or a copy of it? Correct the UUID if it is.",
             )
         elif tag in _TAGS or spec.startswith("/dev/"):
-            yield Point(name, Verdict.OK, f"{where} says {spec}, which stays right")
+            yield ok("names.ok", where, f"{where} says {spec}, which stays right")
         else:
-            yield Point(
-                name,
-                Verdict.WARNING,
+            yield warning(
+                "names.unknown",
+                where,
                 f"{where} says {spec}, and nothing is known of that kind of name",
                 f"Name the root there by what is kept: UUID={superblock.uuid}",
             )
     for line in facts.crypttab:
-        yield Point(name, Verdict.OK, f"/etc/crypttab: {line}: the container is not touched")
+        text = f"/etc/crypttab: {line}: the container is not touched"
+        yield ok("names.container", line.split()[0], text)
 
 
-def _mounted_again(entries: Sequence[Entry]) -> Iterator[Point]:
+def _mounted_again(entries: Sequence[Entry]) -> Iterator[Finding]:
     for entry in entries:
-        yield Point(
-            "names",
-            Verdict.WARNING,
+        yield warning(
+            "names.mounted-again",
+            entry.point,
             f"/etc/fstab line {entry.line}, {entry.text!r}: it mounts the root too, as ext4, and"
             " stays as it is",
             "Comment it out before the conversion, or the boot stops there. When the root is btrfs,"
@@ -147,72 +148,72 @@ def _mounted_again(entries: Sequence[Entry]) -> Iterator[Point]:
         )
 
 
-def _quotas(options: Sequence[str]) -> Iterator[Point]:
+def _quotas(options: Sequence[str]) -> Iterator[Finding]:
     # Without its value, "usrjquota=" turns them off.
     found = [o for o in options if o.partition("=")[0] in _QUOTAS and not o.endswith("=")]
     if found:
-        yield Point(
-            "quotas",
-            Verdict.WARNING,
+        yield warning(
+            "quotas.limits",
+            "",
             f"{','.join(found)} in /etc/fstab: limits for users or projects end with ext4",
             "Note them: repquota(8). btrfs has quota groups instead, which slow everything down.",
         )
 
 
-def _swap(facts: Facts) -> Iterator[Point]:
+def _swap(facts: Facts) -> Iterator[Finding]:
     for path in facts.swap_files:
-        yield Point(
-            "swap files",
-            Verdict.REFUSED,
+        yield fatal(
+            "swap-files.present",
+            path,
             f"a swap file lies on it: {path}",
             f"swapoff {path}; rm {path}; take its line out of /etc/fstab. After the conversion:"
             " 'btrfs filesystem mkswapfile', in a subvolume of its own.",
         )
     if not facts.swap_files:
-        yield Point("swap files", Verdict.OK, "none on it")
+        yield ok("swap-files.ok", "", "none on it")
 
 
-def _saved(facts: Facts) -> Iterator[Point]:
+def _saved(facts: Facts) -> Iterator[Finding]:
     if facts.has_saved:
-        yield Point(
-            "way back",
-            Verdict.REFUSED,
+        yield fatal(
+            "way-back.name-taken",
+            f"/{SAVED}",
             f"/{SAVED} is there, and the old ext4 would get another name, by which nobody finds it",
             "Give it another name.",
         )
 
 
-def _boot(loader: Loader) -> Point:
-    name = "boot loader"
+def _boot(loader: Loader) -> Finding:
     if not loader.on_root:
-        return Point(
-            name, Verdict.OK, f"{loader.name} reads {loader.where}, which is not converted"
+        return ok(
+            "boot-loader.ok", "", f"{loader.name} reads {loader.where}, which is not converted"
         )
     text = f"{loader.name} reads {loader.where} on the root that is converted"
     cannot = loader.reads_btrfs is False
     if loader.reads_btrfs:
-        return Point(name, Verdict.OK, f"{text}, and it can read btrfs")
+        return ok("boot-loader.ok", "", f"{text}, and it can read btrfs")
     if loader.grub_install:
-        return Point(
-            name,
-            Verdict.WARNING,
+        return warning(
+            "boot-loader.unknown",
+            "",
             f"{text}; whether it can read btrfs from there cannot be known",
             "Before the conversion, on the machine itself (it reads both then):"
             f" {loader.grub_install}",
         )
-    return Point(
-        name,
-        Verdict.REFUSED if cannot else Verdict.WARNING,
+    return Finding(
+        "boot-loader.no-btrfs",
+        "",
+        Grade.FATAL if cannot else Grade.WARNING,
         f"{text}, and {'it cannot' if cannot else 'nothing says that it can'} read btrfs",
         "Give /boot a partition of its own (ext4) first.",
     )
 
 
-def _boot_code(facts: Facts) -> Iterator[Point]:
+def _boot_code(facts: Facts) -> Iterator[Finding]:
     if facts.has_boot_code:
-        yield Point(
-            "boot loader",
-            Verdict.WARNING,
+        yield warning(
+            "boot-loader.boot-code",
+            "",
             f"in the first 1024 bytes of {facts.device} is something, maybe a boot loader's, and"
             " btrfs-convert removes it",
             "If this machine starts from there (extlinux, 'grub-install' to the partition, no"
@@ -220,7 +221,7 @@ def _boot_code(facts: Facts) -> Iterator[Point]:
         )
 
 
-def _command_lines(facts: Facts) -> Iterator[Point]:
+def _command_lines(facts: Facts) -> Iterator[Finding]:
     """Give the lines that would keep a btrfs from being mounted and that no step changes."""
     for line in facts.lines_left:
         # As its folder is called the programs are: Fedora's and EL's have a 2.
@@ -234,48 +235,47 @@ def _command_lines(facts: Facts) -> Iterator[Point]:
                 "take it out of GRUB_CMDLINE_LINUX and GRUB_CMDLINE_LINUX_DEFAULT in"
                 f" /etc/default/grub, then: {grub}-mkconfig -o {line.file}"
             )
-        yield Point(
-            "command line",
-            Verdict.REFUSED,
+        yield fatal(
+            "command-line.ext4-option",
+            line.file,
             f"{line.file} has what only ext4 knows: {' '.join(ext4_words(line.text))}",
             f"Both filesystems start without it: {advice}",
         )
 
 
-def _selinux(facts: Facts) -> Point:
+def _selinux(facts: Facts) -> Finding:
     if facts.selinux in ("", "disabled"):
-        return Point("SELinux", Verdict.OK, facts.selinux or "not installed")
-    return Point(
-        "SELinux",
-        Verdict.OK,
+        return ok("selinux.ok", "", facts.selinux or "not installed")
+    return ok(
+        "selinux.ok",
+        "",
         f"{facts.selinux}; labels are extended attributes, which are copied",
     )
 
 
-def progs(version: Optional[tuple[int, ...]]) -> Point:
+def progs(version: Optional[tuple[int, ...]]) -> Finding:
     """Return whether a version of btrfs-progs may convert, None for none."""
-    name = "btrfs-progs"
     least, advised = (".".join(map(str, v)) for v in (LEAST_PROGS, ADVISED_PROGS))
     if version is None:
-        return Point(
-            name, Verdict.REFUSED, "btrfs-convert is not installed", "dnf install btrfs-progs"
+        return fatal(
+            "btrfs-progs.missing", "", "btrfs-convert is not installed", "dnf install btrfs-progs"
         )
     said = ".".join(map(str, version))
     if version < LEAST_PROGS:
-        return Point(
-            name,
-            Verdict.REFUSED,
+        return fatal(
+            "btrfs-progs.too-old",
+            "",
             f"{said} is too old: before {least} preallocated files lose their content",
             f"Update it; or prepare here and convert from a rescue system with {advised} or later.",
         )
     if version < ADVISED_PROGS:
-        return Point(
-            name,
-            Verdict.WARNING,
+        return warning(
+            "btrfs-progs.old",
+            "",
             f"{said} will do; {advised} or later is better",
             "A rescue system may have a newer one: 'fs-rollback convert run --device'.",
         )
-    return Point(name, Verdict.OK, said)
+    return ok("btrfs-progs.ok", "", said)
 
 
 _STATEMENTS = {
@@ -287,45 +287,44 @@ _STATEMENTS = {
 }
 
 
-def _distribution(facts: Facts) -> Point:
+def _distribution(facts: Facts) -> Finding:
     found = facts.distribution
-    name, said = "distribution", found.get("PRETTY_NAME") or found.get("ID", "")
+    said = found.get("PRETTY_NAME") or found.get("ID", "")
     statement = _STATEMENTS.get(found.get("ID", ""))
     if statement is not None:
-        return Point(
-            name,
-            Verdict.WARNING,
+        return warning(
+            "distribution.unsupported",
+            "",
             f"{said}: {statement}",
             "Your vendor will not help if it fails. It is technically possible.",
         )
     if found.get("ID") in ("fedora", "debian"):
-        return Point(name, Verdict.OK, f"{said}: btrfs is supported; a conversion is not tested")
-    return Point(
-        name,
-        Verdict.WARNING,
+        return ok("distribution.ok", "", f"{said}: btrfs is supported; a conversion is not tested")
+    return warning(
+        "distribution.unknown",
+        "",
         f"{said or 'unknown'}: nothing is known of what it says about btrfs",
         "Ask its documentation before anything goes wrong.",
     )
 
 
-def _backup(facts: Facts) -> Point:
-    name = "backup"
+def _backup(facts: Facts) -> Finding:
     if facts.backup:
-        return Point(name, Verdict.OK, "there is one, you say")
-    return Point(
-        name,
-        Verdict.WARNING,
+        return ok("backup.ok", "", "there is one, you say")
+    return warning(
+        "backup.unknown",
+        "",
         "is there a backup on another disk, and have you read something back from it?",
         "If so, say --have-backup. If not, make one: this rewrites what all your data hangs on.",
     )
 
 
-def _time(facts: Facts, superblock: Superblock) -> Point:
+def _time(facts: Facts, superblock: Superblock) -> Finding:
     used, rotational = max(superblock.size_bytes - facts.free_bytes, 0), facts.rotational
     seconds = estimate_s(facts.inodes, superblock.inodes, used, rotational=rotational is not False)
-    return Point(
-        "time",
-        Verdict.OK,
+    return ok(
+        "time.ok",
+        "",
         f"about {_minutes(seconds)} for {facts.inodes} files and {gib(used)},"
         " during which the machine does nothing else",
     )

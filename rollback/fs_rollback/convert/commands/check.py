@@ -11,11 +11,12 @@ from .actions import have_backup
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
+    from ...core.boot.findings import Finding
     from ...errors import RefusedError
+    from ...report import Wording
     from ..machine.machine import Ext4Machine
-    from ..plan.facts import Point
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -26,11 +27,12 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """`convert check`: a line a point; exit code 0, 1 with warnings, 3 if it cannot be done."""
+    from ... import report
     from ...cli import session
+    from ...core.boot import findings
     from ...errors import RefusedError, UnsupportedRootError
     from ...system.linux import devices
     from ..check import points
-    from ..plan.facts import Point, Verdict, exit_code, worst
     from ..torn import mend
     from . import dialogue
 
@@ -39,30 +41,29 @@ def run(args: Namespace) -> int:
             found = points.points(dialogue.facts(args, root))
     except UnsupportedRootError as error:  # that it is no ext4 is the answer, as for a mounted one
         cut_off = mend.advice(devices.find(args.device)) if args.device else ""
-        found = (Point("filesystem", Verdict.REFUSED, error.message, cut_off or error.hint),)
+        hint = cut_off or error.hint
+        found = (findings.fatal("filesystem.not-ext4", "", error.message, hint),)
     except RefusedError as error:  # a point among the others
         found = _without_system(args, error)
-    verdict = worst(found)
     if args.json:
-        rows = [point.to_json() for point in found]
-        session.print_json({"verdict": verdict.value, "points": rows})
+        session.print_json(report.findings_json(found, wording()))
     else:
-        print(points_text(found))
-    return exit_code(found)
+        print(report.findings_text(found, wording()))
+    return findings.exit_code(found)
 
 
-def _without_system(args: Namespace, reason: RefusedError) -> tuple[Point, ...]:
+def _without_system(args: Namespace, reason: RefusedError) -> tuple[Finding, ...]:
     """Return the points of a filesystem alone, and why its system cannot be looked at.
 
     Raises the reason where it is not known which filesystem is meant.
     """
     from datetime import datetime, timezone
 
+    from ...core.boot import findings
     from ...system.linux import devices
     from ..check import gather, points
     from ..disk import mounted
     from ..machine import machine
-    from ..plan.facts import Point, Verdict
 
     device = devices.find(args.device) if args.device else machine.device_on(args.root)
     if not device:
@@ -71,7 +72,7 @@ def _without_system(args: Namespace, reason: RefusedError) -> tuple[Point, ...]:
     # One that is mounted is not clean, and need not be.
     in_use = mounted.is_mounted_anywhere(device)
     volume = gather.look(device, kind, is_mounted=in_use, now=datetime.now(timezone.utc))
-    why = Point("system", Verdict.REFUSED, reason.message, reason.hint)
+    why = findings.fatal("system.unreadable", "", reason.message, reason.hint)
     return (*points.of_volume(volume), why)
 
 
@@ -91,23 +92,21 @@ def _looked_at(args: Namespace) -> Iterator[Ext4Machine]:
         yield found
 
 
-def points_text(points: Sequence[Point]) -> str:
-    """Return the points of a conversion: a line each, what to do below it, the verdict last."""
-    from ...report import clean
-    from ..plan.facts import Verdict, worst
+def wording() -> Wording:
+    """Return how what was found of a conversion reads, for people and for scripts."""
+    from ...core.boot.findings import Grade
+    from ...report import Wording
 
-    verdicts = {
-        Verdict.OK: "This root can be converted to btrfs.",
-        Verdict.WARNING: "This root can be converted to btrfs; see the warnings first.",
-        Verdict.REFUSED: "This root cannot be converted as it is.",
-    }
-    width = max((len(point.name) for point in points), default=0)
-    lines = []
-    for point in points:
-        lines.append(f"{point.verdict.value:7}  {point.name:{width}}  {clean(point.text)}")
-        if point.verdict is not Verdict.OK and point.advice:
-            lines.append(f"{'':{width + 11}}{clean(point.advice)}")
-    return "\n".join([*lines, "", verdicts[worst(points)]])
+    return Wording(
+        rows="points",
+        grade="verdict",
+        words={Grade.OK: "ok", Grade.WARNING: "warning", Grade.FATAL: "refused"},
+        verdicts={
+            Grade.OK: "This root can be converted to btrfs.",
+            Grade.WARNING: "This root can be converted to btrfs; see the warnings first.",
+            Grade.FATAL: "This root cannot be converted as it is.",
+        },
+    )
 
 
 _HELP = "whether the root can be converted; exit code 3: no"

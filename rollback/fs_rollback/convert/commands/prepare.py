@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
 
+    from ...core.boot.findings import Finding
     from ...system.execute import executor
-    from ..plan.facts import Point
     from ..plan.steps import PreparingStep
     from ..prepare.prepare_machine import Observer, Proposal
 
@@ -55,7 +55,7 @@ def run(args: Namespace) -> int:
         found = points.points(known)
         # A rescue system brings its own.
         elsewhere = () if args.at_next_boot else ("btrfs-progs",)
-        convert.refuse([p for p in found if p.name not in elsewhere])
+        convert.refuse([p for p in found if p.area not in elsewhere])
         proposal = prepare_machine.propose(root, known, at_next_boot=args.at_next_boot, now=now)
         steps = proposal.preparation.steps
         warned = _unanswered(found, steps)
@@ -86,14 +86,14 @@ def run(args: Namespace) -> int:
             return dialogue.reply(args, answer, _prepared(proposal, reason))
 
 
-def _unanswered(found: Sequence[Point], steps: Sequence[PreparingStep]) -> list[Point]:
+def _unanswered(found: Sequence[Finding], steps: Sequence[PreparingStep]) -> list[Finding]:
     """Return the warnings that no step sees to; the one of the backup is asked for."""
-    from ..plan.facts import Verdict
+    from ...core.boot.findings import Grade
     from ..plan.steps import RebuildImage
 
     rebuilt = {f"/{step.path}" for step in steps if isinstance(step, RebuildImage)}
-    warned = [point for point in found if point.verdict is not Verdict.OK]
-    return [p for p in warned if p.name != "backup" and p.path not in rebuilt]
+    warned = [point for point in found if point.grade is not Grade.OK]
+    return [p for p in warned if p.area != "backup" and p.subject not in rebuilt]
 
 
 def _prepared(proposal: Proposal, reason: str) -> str:

@@ -85,7 +85,7 @@ def verify(host: Host, store: Store | None) -> Preparation:
             " what --balance and --defragment do.",
         )
     pending_state.refuse_while_waiting(host, pending_state.look(host, store))
-    wrong = [link for link in next_boot.links(host) if link.grade is findings.Grade.BROKEN]
+    wrong = [link for link in next_boot.links(host) if link.grade is findings.Grade.FATAL]
     if wrong:
         raise RefusedError(
             f"this machine would not boot again: {wrong[0].text}",

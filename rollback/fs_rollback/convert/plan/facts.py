@@ -1,48 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is known of a root that may be converted, and what a point of it is."""
+"""What is known of a root that may be converted."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from ...core.boot.conversion_state import Stage
 from ...core.formats.fstab import Entry
 from ..disk.ext4 import Superblock
 from ..disk.room import Room
-
-
-class Verdict(enum.Enum):
-    """What a point means for the conversion; what cannot be known is a warning."""
-
-    OK = "ok"
-    WARNING = "warning"
-    REFUSED = "refused"
-
-
-class Point(NamedTuple):
-    """One point: its name, its verdict, what is so, and what to do ("" if nothing).
-
-    `path` is the file in the machine that a preparation may change to answer it, "" if none.
-    """
-
-    name: str
-    verdict: Verdict
-    text: str
-    advice: str = ""
-    path: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON data; no advice is null."""
-        return {
-            "name": self.name,
-            "verdict": self.verdict.value,
-            "text": self.text,
-            "advice": self.advice or None,
-        }
 
 
 class Initramfs(NamedTuple):
@@ -177,14 +146,3 @@ class Facts(Volume):
     distribution: Mapping[str, str]
     rotational: Optional[bool]
     backup: bool
-
-
-def worst(found: Sequence[Point]) -> Verdict:
-    """Return the worst verdict of all."""
-    verdicts = [point.verdict for point in found]
-    return next((v for v in (Verdict.REFUSED, Verdict.WARNING) if v in verdicts), Verdict.OK)
-
-
-def exit_code(found: Sequence[Point]) -> int:
-    """Return 0 if all is well, 1 with warnings, 3 if a point refuses."""
-    return {Verdict.OK: 0, Verdict.WARNING: 1, Verdict.REFUSED: 3}[worst(found)]

@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from typing import Callable
 
 from ...core.boot.conversion_state import DIRECTORY, NEW_FSTAB, STATE_FILE, Stage
+from ...core.boot.findings import Finding, Grade
 from ...core.formats import fstab
 from ...core.snapshots.snapshot import STORE
 from ...errors import Error, ProcessError, RefusedError, UndoFailedError, kernel_errors
@@ -31,7 +32,6 @@ from ..disk.mounted import TOP_LEVEL
 from ..machine import contents
 from ..plan import state
 from ..plan.edits import btrfs_fstab
-from ..plan.facts import Point, Verdict
 from ..plan.plan import FSTAB, SAVED, Preparation
 from ..plan.steps import WriteFile
 from ..torn import mend
@@ -126,9 +126,9 @@ def _refuse_volume(device: str, kind: str) -> bool:
     return is_clean
 
 
-def refuse(found: Sequence[Point]) -> None:
+def refuse(found: Sequence[Finding]) -> None:
     """Raise RefusedError with all points that refuse, if one does."""
-    refused = [point for point in found if point.verdict is Verdict.REFUSED]
+    refused = [point for point in found if point.grade is Grade.FATAL]
     if refused:
         raise RefusedError(
             "\n".join(f"{point.name}: {point.text}" for point in refused),

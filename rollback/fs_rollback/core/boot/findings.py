@@ -1,65 +1,78 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What was found at one link of the chain of a boot, and how good that is."""
+"""What a check found: of the next boot, or of a root that may be converted."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Grade(enum.Enum):
-    """How good a link is; what cannot be known is a warning."""
+    """How good it is; what cannot be known is a warning. `FATAL` ends a boot, or a conversion."""
 
     OK = "ok"
     WARNING = "warning"
-    BROKEN = "broken"
+    FATAL = "fatal"
 
 
-class Link(NamedTuple):
-    """One link: its name, its grade, what it is or what is wrong, and what to do ("" if good)."""
+# Where a name is not the area of the code in words.
+_NAMES = {
+    "btrfs-progs": "btrfs-progs",
+    "one-shot-entry": "one-shot entry",
+    "packages": "{subject}",
+    "selinux": "SELinux",
+}
 
-    name: str
+
+class Finding(NamedTuple):
+    """One finding: its code, what it is about, its grade, what is so, what to do ("" if nothing).
+
+    A code is an area, a dot, and what was found there. It stays when words change: scripts compare
+    it, and this program does. `subject` is the one thing that it is about, such as a path in the
+    root, or "" where there is only one, as of what the default entry starts. It is the same before
+    and after a rollback, so neither a line's number nor the root's own path or ID is in it.
+    """
+
+    code: str
+    subject: str
     grade: Grade
     text: str
     advice: str = ""
 
     @property
-    def way(self) -> str:
-        """In which way it is broken, without the thing that it is broken on."""
-        return self.text.partition(": ")[0]
+    def area(self) -> str:
+        """What was looked at, a word of the code."""
+        return self.code.partition(".")[0]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON data; no advice is null."""
-        return {
-            "name": self.name,
-            "grade": self.grade.value,
-            "text": self.text,
-            "advice": self.advice or None,
-        }
+    @property
+    def name(self) -> str:
+        """What was looked at, in words for people."""
+        name = _NAMES.get(self.area, self.area.replace("-", " "))
+        return name.format(subject=self.subject)
 
 
-def ok(name: str, text: str) -> Link:
-    """Return a link that holds."""
-    return Link(name, Grade.OK, text)
+def ok(code: str, subject: str, text: str) -> Finding:
+    """Return one of what is good."""
+    return Finding(code, subject, Grade.OK, text)
 
 
-def warning(name: str, text: str, advice: str) -> Link:
-    """Return a link that needs attention, or cannot be known."""
-    return Link(name, Grade.WARNING, text, advice)
+def warning(code: str, subject: str, text: str, advice: str) -> Finding:
+    """Return one of what needs attention, or cannot be known."""
+    return Finding(code, subject, Grade.WARNING, text, advice)
 
 
-def broken(name: str, text: str, advice: str) -> Link:
-    """Return a link at which the boot ends."""
-    return Link(name, Grade.BROKEN, text, advice)
+def fatal(code: str, subject: str, text: str, advice: str) -> Finding:
+    """Return one of what ends it all."""
+    return Finding(code, subject, Grade.FATAL, text, advice)
 
 
-def verdict(links: Sequence[Link]) -> Grade:
+def worst(found: Sequence[Finding]) -> Grade:
     """Return the worst grade: a chain is as good as its weakest link."""
-    grades = [link.grade for link in links]
-    return next((g for g in (Grade.BROKEN, Grade.WARNING) if g in grades), Grade.OK)
+    grades = [finding.grade for finding in found]
+    return next((g for g in (Grade.FATAL, Grade.WARNING) if g in grades), Grade.OK)
 
 
-def exit_code(links: Sequence[Link]) -> int:
-    """Return 0 for a good chain, 1 for warnings, 3 for a machine that would not boot."""
-    return {Grade.OK: 0, Grade.WARNING: 1, Grade.BROKEN: 3}[verdict(links)]
+def exit_code(found: Sequence[Finding]) -> int:
+    """Return 0 if all is well, 1 with warnings, 3 if one is fatal."""
+    return {Grade.OK: 0, Grade.WARNING: 1, Grade.FATAL: 3}[worst(found)]

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The chain of a boot, from the loader to fstab: a link each, and how good it is.
-
-A link's text says what is wrong, then ": " and which thing it is, so that two walks can be
-compared: broken in the same way is the same link with the same words before the colon.
-"""
+"""The chain of a boot, from the loader to fstab: what is found at each link of it."""
 
 from __future__ import annotations
 
@@ -14,18 +10,18 @@ from ..formats.cmdline import RootArguments
 from ..formats.fstab import Entry, Mounting
 from ..snapshots.snapshot import Subvolume
 from .ext4_options import keeps_btrfs_off
-from .findings import Grade, Link, broken, ok, warning
+from .findings import Finding, Grade, fatal, ok, warning
 from .layout import Kind, Layout, Statement, root_of
 
 # linux/Documentation/arch/x86/boot.rst: the signature of the setup header, and its offset.
 _BZIMAGE_MAGIC, _BZIMAGE_OFFSET = b"HdrS", 0x202
 HEAD_BYTES = _BZIMAGE_OFFSET + len(_BZIMAGE_MAGIC)
-# The links without which there is no boot; the others are about the next change, or the way back.
+# Areas without which there is no boot; the others are about the next change, or the way back.
 DECIDING = (
-    "default entry",
+    "default-entry",
     "kernel",
     "initramfs",
-    "command line",
+    "command-line",
     "root",
     "init",
     "modules",
@@ -33,40 +29,42 @@ DECIDING = (
 )
 
 
-def newly_broken(before: Sequence[Link], after: Sequence[Link]) -> list[Link]:
-    """Return what decides the boot and is broken after, but was not in the same way before."""
-    known = {(link.name, link.way) for link in before if link.grade is Grade.BROKEN}
+def newly_broken(before: Sequence[Finding], after: Sequence[Finding]) -> list[Finding]:
+    """Return what ends a boot after, and did not before: each fault by its code and subject."""
+    known = {(f.code, f.subject) for f in before if f.grade is Grade.FATAL}
     return [
-        link
-        for link in after
-        if link.grade is Grade.BROKEN
-        and link.name in DECIDING
-        and (link.name, link.way) not in known
+        finding
+        for finding in after
+        if finding.grade is Grade.FATAL
+        and finding.area in DECIDING
+        and (finding.code, finding.subject) not in known
     ]
 
 
-def kernel_image(path: str, head: Optional[bytes], *, x86: bool) -> Link:
-    """Grade a kernel image by its first HEAD_BYTES; None if it is absent.
+def kernel_image(path: str, head: Optional[bytes], *, x86: bool) -> Finding:
+    """Grade the kernel image of the default entry by its first HEAD_BYTES; None if it is absent.
 
     On x86 it has the signature of a bzImage, elsewhere nothing but its presence is judged.
     """
     advice = "Reinstall the kernel package, or choose another default entry."
     if head is None:
-        return broken("kernel", f"the kernel image is missing: {path}", advice)
+        return fatal("kernel.missing", "", f"the kernel image is missing: {path}", advice)
     if not head:
-        return broken("kernel", f"the kernel image is empty: {path}", advice)
+        return fatal("kernel.empty", "", f"the kernel image is empty: {path}", advice)
     if x86 and head[_BZIMAGE_OFFSET:HEAD_BYTES] != _BZIMAGE_MAGIC:
-        return broken("kernel", f"the file is no x86 kernel image: {path}", advice)
-    return ok("kernel", path)
+        return fatal("kernel.not-an-image", "", f"the file is no x86 kernel image: {path}", advice)
+    return ok("kernel.ok", "", path)
 
 
-def command_line(statement: Statement, root: Optional[Subvolume], arguments: RootArguments) -> Link:
+def command_line(
+    statement: Statement, root: Optional[Subvolume], arguments: RootArguments
+) -> Finding:
     """Grade what the default entry says of the root; `root` is what root_of() found for it."""
-    name = "command line"
     said = says(statement)
     if root is None:
-        return broken(
-            name,
+        return fatal(
+            "command-line.subvolume",
+            "",
             f"it names a subvolume that does not exist: {said}",
             f"'btrfs subvolume list /' shows all; correct the options of {statement.where}.",
         )
@@ -74,37 +72,40 @@ def command_line(statement: Statement, root: Optional[Subvolume], arguments: Roo
     if arguments.fstypes and not {"btrfs", "auto"} & {*arguments.fstypes}:
         word = f"rootfstype={','.join(arguments.fstypes)}"
     if word:
-        return broken(
-            name,
+        return fatal(
+            "command-line.root-option",
+            word,
             f"the root is btrfs and is not mounted with what is for another filesystem: {word}",
             f"In {statement.where}, remove '{word}'.",
         )
     if statement.subvolume_id is not None:
         edit = f"replace it by 'subvol={root.path}'" if root.path else "remove it"
         return warning(
-            name,
+            "command-line.pinned",
+            "",
             f"it pins the root by its ID, so that no rollback is possible: {said}",
             f"In {statement.where}, {edit}.",
         )
-    return ok(name, said)
+    return ok("command-line.ok", "", said)
 
 
 def kernel_settings(
     statement: Statement, layout: Layout, subvolumes: Sequence[Subvolume], default_id: int
-) -> Link:
+) -> Finding:
     """Grade a file from which the next kernel update makes its command line."""
-    name = "kernel updates"
+    where = statement.where
     led = root_of(statement, subvolumes, layout.silent_id(default_id))
     # A subvolume ID leads there only until the next rollback.
     if statement.subvolume_id is None and led is not None and led.id == layout.root.id:
-        return ok(name, f"{statement.where} leads to the root of the next boot")
+        return ok("kernel-updates.ok", where, f"{where} leads to the root of the next boot")
     named = layout.kind is Kind.NAMED
     edit = f"'rootflags=subvol={layout.root.path}'" if named else "no 'rootflags=subvol='"
     return warning(
-        name,
+        "kernel-updates.other-root",
+        where,
         f"the next kernel update would boot another root than the default entry:"
-        f" {statement.where} says {says(statement)}",
-        f"In {statement.where}, write {edit}.",
+        f" {where} says {says(statement)}",
+        f"In {where}, write {edit}.",
     )
 
 
@@ -118,35 +119,43 @@ def says(statement: Statement) -> str:
     return ",".join(options) or "the default subvolume"
 
 
-def fstab_root(entry: Optional[Entry]) -> Optional[Link]:
+def fstab_root(entry: Optional[Entry]) -> Optional[Finding]:
     """Grade what fstab says of the root, a btrfs, beside its subvolume; None if it is all right.
 
     systemd-remount-fs.service(8) remounts it with the options; the type is not asked for then.
     """
     if entry is None:
         return warning(
-            "fstab",
+            "fstab.no-root",
+            "/",
             "/etc/fstab has no entry for /: the root may stay read-only",
             "Add one, or make sure that the kernel's command line says 'rw'.",
         )
     where = f"/etc/fstab line {entry.line}, {entry.text!r}"
     option = next(filter(keeps_btrfs_off, entry.options), "")
     if option:
-        return broken(
-            "fstab",
+        return fatal(
+            "fstab.root-option",
+            "/",
             f"the root is btrfs and stays read-only with an option of ext4: {where}",
             f"Remove '{option}' from /etc/fstab line {entry.line}.",
         )
     if entry.fstype not in ("btrfs", "auto"):
         return warning(
-            "fstab",
+            "fstab.root-type",
+            "/",
             f"the root is btrfs and its entry says something else: {where}",
             f"Write 'btrfs' instead of '{entry.fstype}' into /etc/fstab line {entry.line}.",
         )
     return None
 
 
-def fstab_entry(entry: Entry, facts: Mounting) -> Link:
+def subject(entry: Entry) -> str:
+    """Return what a finding about an entry is about: its mount point, its device if it has none."""
+    return entry.point if entry.point.startswith("/") else entry.spec
+
+
+def fstab_entry(entry: Entry, facts: Mounting) -> Finding:
     """Grade one entry of fstab.
 
     systemd makes a missing mount point, waits 90 s for a missing device and then stops the boot,
@@ -154,18 +163,24 @@ def fstab_entry(entry: Entry, facts: Mounting) -> Link:
     """
     where = f"/etc/fstab line {entry.line}, {entry.text!r}"
     spared = {"noauto", "nofail"} & set(entry.options) or entry.fstype == "swap"
-    worst = warning if spared else broken
+    worst = warning if spared else fatal
+    what = subject(entry)
     cure = f"Correct /etc/fstab line {entry.line}, or add 'nofail' to its options."
     if facts.has_device is False:
-        return worst("fstab", f"the device of an entry does not exist: {where}", cure)
+        return worst("fstab.device", what, f"the device of an entry does not exist: {where}", cure)
     if facts.has_subvolume is False:
-        return worst("fstab", f"the subvolume of an entry does not exist: {where}", cure)
+        return worst(
+            "fstab.subvolume", what, f"the subvolume of an entry does not exist: {where}", cure
+        )
     if facts.has_device is None or facts.has_subvolume is None:
-        return warning("fstab", f"an entry cannot be looked at from here: {where}", cure)
+        return warning(
+            "fstab.unknown", what, f"an entry cannot be looked at from here: {where}", cure
+        )
     if not facts.has_point:
         return warning(
-            "fstab",
+            "fstab.mount-point",
+            what,
             f"the mount point of an entry does not exist: {where}",
             f"Make the directory {entry.point}; systemd would make it at boot.",
         )
-    return ok("fstab", f"{entry.point} can be mounted")
+    return ok("fstab.ok", what, f"{entry.point} can be mounted")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ...core.boot import findings, judge
 from ...core.boot.entries import Bootable
-from ...core.boot.findings import Link
+from ...core.boot.findings import Finding
 from ...core.boot.layout import root_of
 from ...core.formats import cmdline, mountinfo
 from ...core.loader.choice import Loader
@@ -18,19 +18,18 @@ from ...core.snapshots import saved_files
 from ...errors import KernelError, RefusedError, StoreError
 from ..execute import swap
 from ..linux import files
-from ..machine import configuration, kernels, usable
+from ..machine import kernels, usable
 from ..machine.host import Host
-from ..packages import coverage, rpm_changes
 from ..pending import state
 from ..root import root_lines, stand_ins, trial
 from ..snapshots import saved_kernels, snapshot_entries
 from ..store.store import Store
-from . import next_boot
+from . import next_boot, package_managers
 from .next_boot import Walk
 
 
-def walk(host: Host, store: Store | None) -> tuple[Link, ...]:
-    """Return every link of the chain, in the order of a boot, then what comes after it.
+def walk(host: Host, store: Store | None) -> tuple[Finding, ...]:
+    """Return what is found at each link of the chain, in the order of a boot, and after it.
 
     `store` is None where there is none yet. Reads only. Raises KernelError.
     """
@@ -49,81 +48,81 @@ def walk(host: Host, store: Store | None) -> tuple[Link, ...]:
             *_swap_files(found),
             *_boot_out_of_reach(found),
             *_snapshot_entries(found),
-            _plugin(host),
-            *_roads(host, store),
+            *package_managers.look(host, store),
             *_snapshots(host, store),
         )
 
 
-def _pending(host: Host, store: Store | None) -> Iterator[Link]:
-    name = "rollback"
+def _pending(host: Host, store: Store | None) -> Iterator[Finding]:
     try:
         found = state.look(host, store)
     except StoreError as error:  # said as a finding
-        yield findings.warning(
-            name, f"the journal of a rollback cannot be read: {error}", error.hint
-        )
+        text = f"the journal of a rollback cannot be read: {error}"
+        yield findings.warning("rollback.unreadable", "", text, error.hint)
         return
     if found.journal is None:
         return
     target = found.journal.target
     if found.waiting is state.Waiting.REBOOT:
         yield findings.warning(
-            name,
+            "rollback.waiting",
+            "",
             f"a rollback waits for its reboot, all of this is about its new root: {target}",
             "Reboot, or take it back with 'fs-rollback undo'.",
         )
     elif found.waiting is state.Waiting.DISPLACED:
         why = state.explain(host, found)
-        yield findings.warning(name, why.sentence, why.hint)
+        yield findings.warning("rollback.displaced", "", why.sentence, why.hint)
     elif found.waiting is state.Waiting.ELSEWHERE:
         why = state.explain(host, found)
-        yield findings.warning(
-            name, f"this boot did not use the new root: {why.sentence}", why.hint
-        )
+        text = f"this boot did not use the new root: {why.sentence}"
+        yield findings.warning("rollback.other-root", "", text, why.hint)
     elif found.journal.state.value == "prepared":
-        yield findings.warning(name, f"a rollback was interrupted: {target}", "fs-rollback settle")
+        text = f"a rollback was interrupted: {target}"
+        yield findings.warning("rollback.interrupted", "", text, "fs-rollback settle")
 
 
-def _filesystem(host: Host) -> Iterator[Link]:
+def _filesystem(host: Host) -> Iterator[Finding]:
     found = usable.not_writable(host)
     if found is not None:
-        yield findings.warning("filesystem", str(found), found.hint)
+        yield findings.warning("filesystem.read-only", "", str(found), found.hint)
 
 
-def _loader(walk: Walk) -> Link:
+def _loader(walk: Walk) -> Finding:
     loader = walk.found.choice.loader
     if loader is Loader.UNKNOWN:
         return findings.warning(
-            "loader",
+            "loader.unknown",
+            "",
             "the boot loader is unknown: what it reads, and what it boots, cannot be known",
             "GRUB with blscfg and systemd-boot are known. Look at the boot menu after a rollback.",
         )
     places = {os.path.dirname(b.entry.file) for b in walk.found.bootables}
-    return findings.ok(
-        "loader", f"{loader.value}, entries in {', '.join(sorted(places)) or 'no place'}"
-    )
+    where = ", ".join(sorted(places)) or "no place"
+    return findings.ok("loader.ok", "", f"{loader.value}, entries in {where}")
 
 
-def _once(walk: Walk) -> Iterator[Link]:
+def _once(walk: Walk) -> Iterator[Finding]:
     choice = walk.found.choice
     chosen = walk.found.once
     if chosen is not None:
         file = chosen.entry.file
         yield findings.warning(
-            "one-shot entry",
+            "one-shot-entry.set",
+            file,
             f"the next boot, and only that, uses another entry than the default: {file}",
             "Right if you asked for it ('fs-rollback try'); the links below are the default's.",
         )
     elif choice.next_entry or choice.efi_oneshot:
         yield findings.warning(
-            "one-shot entry",
+            "one-shot-entry.no-entry",
+            choice.next_entry or choice.efi_oneshot,
             f"the next boot is set to what is no entry: {choice.next_entry or choice.efi_oneshot}",
             "'grub2-editenv - unset next_entry', or 'bootctl set-oneshot \"\"'.",
         )
 
 
-def _running_kernel(walk: Walk) -> Iterator[Link]:
+def _running_kernel(walk: Walk) -> Iterator[Finding]:
     """Compare what runs with the root: all there is where no boot entry tells what will run."""
     if not walk.host.is_running:
         return
@@ -132,34 +131,39 @@ def _running_kernel(walk: Walk) -> Iterator[Link]:
         # Before the reboot of a rollback it is the old root's.
         if walk.default is None or walk.root.id == walk.host.root_id:
             yield findings.warning(
-                "running kernel",
+                "running-kernel.no-modules",
+                running,
                 f"the root has no modules for the kernel that runs now: {running}",
                 "Have the loader start a kernel that the root has modules for, or reinstall this"
                 " one. If the default entry above is another one, the loader did not start it.",
             )
     elif walk.default is None:
         yield findings.ok(
-            "running kernel", f"the root has the modules of the running kernel {running}"
+            "running-kernel.ok",
+            running,
+            f"the root has the modules of the running kernel {running}",
         )
 
 
-def _layout(walk: Walk) -> Iterator[Link]:
+def _layout(walk: Walk) -> Iterator[Finding]:
     refusal = usable.unsupported(walk.host) or walk.refusal
     if refusal is not None:
         is_own = trial.aside(walk.host) is None  # else the refusal tells how one is possible
         said = f"no rollback is possible: {refusal}" if is_own else str(refusal)
-        yield findings.warning("layout", said, refusal.hint)
+        code = "layout.no-rollback" if is_own else "layout.trial"
+        yield findings.warning(code, "", said, refusal.hint)
     else:
-        yield findings.ok("layout", walk.layout.describe())
+        yield findings.ok("layout.ok", "", walk.layout.describe())
 
 
-def _devices(host: Host) -> Iterator[Link]:
+def _devices(host: Host) -> Iterator[Finding]:
     missing = usable.devices_missing(host)
     if missing is not None:
-        yield findings.warning("devices", f"no rollback is possible: {missing}", missing.hint)
+        text = f"no rollback is possible: {missing}"
+        yield findings.warning("devices.missing", "", text, missing.hint)
 
 
-def _other_entries(walk: Walk) -> Iterator[Link]:
+def _other_entries(walk: Walk) -> Iterator[Finding]:
     modules, default = kernels.that_fit(walk.tree), walk.default
     for bootable in walk.found.bootables:
         if bootable == default or bootable.of_snapshot or not bootable.ours:
@@ -170,47 +174,53 @@ def _other_entries(walk: Walk) -> Iterator[Link]:
         elif bootable.missing:
             missing = ", ".join(bootable.missing)
             yield findings.warning(
-                "other entry",
+                "other-entry.files-missing",
+                file,
                 f"files of an entry are missing or empty: {file}, {missing}",
                 f"Remove it, or reinstall kernel {bootable.kernel or 'that it starts'}.",
             )
         elif bootable.kernel and bootable.kernel not in modules:
             yield findings.warning(
-                "other entry",
+                "other-entry.no-modules",
+                file,
                 "an entry starts a kernel that the root has no modules for, or none of btrfs:"
                 f" {file}",
                 f"Do not boot it; reinstall kernel {bootable.kernel}, or remove the entry.",
             )
 
 
-def _entry_of_another_root(walk: Walk, bootable: Bootable) -> Iterator[Link]:
+def _entry_of_another_root(walk: Walk, bootable: Bootable) -> Iterator[Finding]:
     """Tell of an entry that leads to another subvolume: nothing here depends on it."""
     if bootable.said is None:
         return
     silent_id = walk.layout.silent_id(walk.host.default_id)
-    what = f"{bootable.entry.file}, {judge.says(bootable.said)}"
+    file = bootable.entry.file
+    what = f"{file}, {judge.says(bootable.said)}"
     if root_of(bootable.said, walk.host.subvolumes, silent_id) is None:
         yield findings.warning(
-            "other entry",
+            "other-entry.subvolume",
+            file,
             f"an entry boots a subvolume that does not exist: {what}",
             "Do not choose it in the boot menu. It is no entry of this root, and a rollback leaves"
             " it alone.",
         )
     elif not bootable.foreign:
         yield findings.warning(
-            "other entry",
+            "other-entry.other-root",
+            file,
             f"an entry boots another root than the usual one: {what}",
             "Nothing to do if it was made for that. A rollback leaves it alone.",
         )
 
 
-def _kernel_updates(walk: Walk) -> Iterator[Link]:
+def _kernel_updates(walk: Walk) -> Iterator[Finding]:
     """Compare what the next kernel update reads with what the default entry says."""
-    name = "kernel updates"
     if walk.default is not None and walk.default.of_snapshot:
+        file = walk.default.entry.file
         yield findings.warning(
-            "default entry",
-            f"the default entry boots the copy of a snapshot: {walk.default.entry.file}",
+            "default-entry.snapshot",
+            file,
+            f"the default entry boots the copy of a snapshot: {file}",
             "Make the usual entry the default again."
             if snapshot_entries.saved_by_grub(walk.host, walk.found) is None
             else "GRUB saved what somebody chose in its menu (GRUB_SAVEDEFAULT=true); the next"
@@ -226,7 +236,7 @@ def _kernel_updates(walk: Walk) -> Iterator[Link]:
     try:
         statements = root_lines.for_updates(walk.host, walk.tree)
     except RefusedError as error:  # said as a finding
-        yield findings.warning(name, str(error), error.hint)
+        yield findings.warning("kernel-updates.unknown", "", str(error), error.hint)
         return
     for statement in statements:
         yield judge.kernel_settings(
@@ -234,18 +244,19 @@ def _kernel_updates(walk: Walk) -> Iterator[Link]:
         )
 
 
-def _foreign_root(walk: Walk, line: str) -> Iterator[Link]:
+def _foreign_root(walk: Walk, line: str) -> Iterator[Finding]:
     wanted = walk.default.entry.arguments if walk.default is not None else ""
     spec, own = cmdline.root_arguments(line).root, cmdline.root_arguments(wanted).root
     if walk.said is not None and (not spec or walk.host.identity.is_meant(spec) is False):
         yield findings.warning(
-            "kernel updates",
+            "kernel-updates.other-filesystem",
+            f"/{root_lines.COMMAND_LINE}",
             f"the next kernel update would boot another root: /etc/kernel/cmdline says root={spec}",
             f"In /etc/kernel/cmdline, write 'root={own}'.",
         )
 
 
-def _swap_files(walk: Walk) -> Iterator[Link]:
+def _swap_files(walk: Walk) -> Iterator[Finding]:
     """Tell of swap files on btrfs that the kernel will not use."""
     host = walk.host
     for path in swap.named(walk.tree):
@@ -257,22 +268,24 @@ def _swap_files(walk: Walk) -> Iterator[Link]:
         try:
             why, size = swap.status(walk.tree, path)
         except KernelError as error:  # said as a finding
-            yield findings.warning("swap", f"a swap file cannot be looked at: {error}", error.hint)
+            text = f"a swap file cannot be looked at: {error}"
+            yield findings.warning("swap.unknown", f"/{path}", text, error.hint)
             continue
         if not why:
-            yield findings.ok("swap", f"/{path} can be used")
+            yield findings.ok("swap.ok", f"/{path}", f"/{path} can be used")
             continue
         file, when = shlex.quote(f"/{path}"), "" if walk.is_mounted else "After the reboot: "
         make = f"btrfs filesystem mkswapfile --size {size or '4G'} {file}"
         yield findings.warning(
-            "swap",
+            "swap.unusable",
+            f"/{path}",
             f"the kernel will not use a swap file that /etc/fstab or a unit names: /{path} {why}",
             f"{when}{make if why == 'is missing' else f'rm {file}; {make}'}. A subvolume of its"
             " own, beside the root, keeps it out of snapshots.",
         )
 
 
-def _boot_out_of_reach(walk: Walk) -> Iterator[Link]:
+def _boot_out_of_reach(walk: Walk) -> Iterator[Finding]:
     """Warn of a /boot that the loader reads, and that this root's kernel updates do not change."""
     points = {e.point for e in root_lines.fstab_entries(walk.tree)}
     own = files.device_of(walk.tree, "boot/.")
@@ -280,7 +293,8 @@ def _boot_out_of_reach(walk: Walk) -> Iterator[Link]:
     for place in walk.found.places:
         if place.point == "/boot" and plain and not place.in_root:
             yield findings.warning(
-                "boot directory",
+                "boot-directory.not-updated",
+                place.point,
                 "the loader reads another /boot than the one that kernel updates of the root write:"
                 f" /{place.where.inside} at the top level",
                 "Copy new kernels and entries there by hand, or give /boot a subvolume of its own"
@@ -288,55 +302,27 @@ def _boot_out_of_reach(walk: Walk) -> Iterator[Link]:
             )
 
 
-def _snapshot_entries(walk: Walk) -> Iterator[Link]:
+def _snapshot_entries(walk: Walk) -> Iterator[Finding]:
     for bootable in snapshot_entries.of_copies(walk.host, walk.found).values():
         why = snapshot_entries.trouble(walk.host, bootable)
         if why:
             yield findings.warning(
-                "snapshot entry",
+                "snapshot-entry.broken",
+                bootable.entry.file,
                 f"a boot entry does not boot its snapshot: {bootable.entry.title}, {why}",
                 "The next transaction, or 'fs-rollback create', renews or removes it.",
             )
 
 
-def _plugin(host: Host) -> Link:
-    if (refusal := usable.unsupported(host)) is not None:
-        text = f"dnf transactions take no snapshot: {host.unsupported()}"
-        return findings.warning("plugin", text, refusal.hint)
-    found = coverage.of_dnf(host)
-    if found.problem:
-        return findings.warning("plugin", found.problem, found.advice)
-    config, broken = configuration.usable(host.root)
-    if broken is not None:
-        stops = config.on_failure == "abort"
-        then = "dnf stops before each transaction" if stops else "transactions take no snapshot"
-        return findings.warning("plugin", f"{then}: {broken}", broken.hint)
-    return findings.ok("plugin", "each dnf transaction takes a snapshot")
-
-
-def _roads(host: Host, store: Store | None) -> Iterator[Link]:
-    """Give a link for each other road to rpm, and what came along without a snapshot."""
-    for road in coverage.roads(host):
-        if road.name == "dnf":  # that is the link "plugin"
-            continue
-        told = f"{road.state.value}: {road.why}" if road.why else road.state.value
-        grade = findings.Grade.WARNING if road.advice else findings.Grade.OK
-        yield Link(road.name, grade, told, road.advice)
-    changed = rpm_changes.without_snapshot(host, store) if store is not None else None
-    if changed is not None:
-        yield findings.warning(
-            "rpm", rpm_changes.sentence(changed), "'fs-rollback create' takes one."
-        )
-
-
-def _snapshots(host: Host, store: Store | None) -> Iterator[Link]:
+def _snapshots(host: Host, store: Store | None) -> Iterator[Finding]:
     snapshots = store.load() if store is not None else []
     there = [snapshot for snapshot in snapshots if snapshot.exists]
     if store is None or not there:
         if host.unsupported():
             return  # said already, and none is any use
         yield findings.warning(
-            "snapshots",
+            "snapshots.none",
+            "",
             "there is none: nothing to go back to",
             "The next dnf transaction or 'fs-rollback create' takes one.",
         )
@@ -344,34 +330,38 @@ def _snapshots(host: Host, store: Store | None) -> Iterator[Link]:
     for snapshot in there:
         if snapshot.incomplete:
             yield findings.warning(
-                "snapshots",
+                "snapshots.incomplete",
+                snapshot.name,
                 f"a snapshot is incomplete: {snapshot.name}, {snapshot.problem}",
                 "Rolling back to it works; 'fs-rollback delete' removes it.",
             )
-    yield findings.ok("snapshots", f"{len(there)}, newest {there[-1].name}")
+    yield findings.ok("snapshots.ok", "", f"{len(there)}, newest {there[-1].name}")
     names = {s.record.boot_files for s in there if s.record and s.record.boot_files}
     yield from _saved_kernels(store, names)
 
 
-def _saved_kernels(store: Store, names: set[str]) -> Iterator[Link]:
+def _saved_kernels(store: Store, names: set[str]) -> Iterator[Finding]:
     problems = [problem for name in sorted(names) for problem in _unreadable(store, name)]
-    for problem in problems:
+    for subject, problem in problems:
         yield findings.warning(
-            "saved kernels",
+            "saved-kernels.unusable",
+            subject,
             f"a kernel saved for a snapshot cannot be put back: {problem}",
             "Snapshots taken from now on save theirs again: 'fs-rollback create'.",
         )
     if names and not problems:
-        yield findings.ok("saved kernels", "all are there")
+        yield findings.ok("saved-kernels.ok", "", "all are there")
 
 
-def _unreadable(store: Store, name: str) -> Iterator[str]:
+def _unreadable(store: Store, name: str) -> Iterator[tuple[str, str]]:
+    """Give what cannot be used of a list of saved kernels: which file or list, and why."""
     try:
         for file in saved_kernels.read(store, name).files:
             path = f"{saved_kernels.DIRECTORY}/{file.sha256}"
             status = files.status_of(store.directory, path, follow=False)
             whole = status and stat.S_ISREG(status.st_mode) and status.st_size == file.size_bytes
             if not whole:
-                yield f"{file.where}, its copy {file.sha256[:12]} is missing or cut off"
+                lost = f"its copy {file.sha256[:12]} is missing or cut off"
+                yield file.where, f"{file.where}, {lost}"
     except (saved_files.BootFilesError, KernelError) as error:  # what the question is
-        yield f"list {name[:12]}, {error}"
+        yield name, f"list {name[:12]}, {error}"

@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 
 from ...core.boot import findings, judge
 from ...core.boot.entries import Bootable
-from ...core.boot.findings import Link
+from ...core.boot.findings import Finding
 from ...core.boot.layout import Kind, Layout, Statement, root_of
 from ...core.formats import cmdline, fstab
 from ...core.snapshots.snapshot import Subvolume
@@ -47,7 +47,7 @@ class Walk(NamedTuple):
     is_mounted: bool
 
 
-def links(host: Host) -> tuple[Link, ...]:
+def links(host: Host) -> tuple[Finding, ...]:
     """Return the links that decide the next boot of a machine. Raises KernelError."""
     with opened(host) as walk:
         return deciding(walk)
@@ -78,19 +78,20 @@ def _layout(host: Host) -> tuple[Layout, Optional[RefusedError]]:
         return Layout(Kind.NAMED if root.path else Kind.DEFAULT, root, ()), error
 
 
-def deciding(walk: Walk) -> tuple[Link, ...]:
-    """Return the links of chain.DECIDING, in the order of a boot. Raises KernelError."""
-    found: list[Link] = []
+def deciding(walk: Walk) -> tuple[Finding, ...]:
+    """Return what is found in judge.DECIDING, in the order of a boot. Raises KernelError."""
+    found: list[Finding] = []
     default = walk.default
     if default is None:
         found.append(_no_default(walk))
     else:
-        found.append(findings.ok("default entry", f"{default.entry.file}: {default.entry.title}"))
+        file = default.entry.file
+        found.append(findings.ok("default-entry.ok", file, f"{file}: {default.entry.title}"))
         found += _images(walk, default)
         found.append(_command_line(walk, default))
     root = _root(walk)
     found.append(root)
-    if root.grade is findings.Grade.BROKEN:
+    if root.grade is findings.Grade.FATAL:
         return tuple(found)
     found.append(_init(walk, default))
     if default is not None:
@@ -98,11 +99,12 @@ def deciding(walk: Walk) -> tuple[Link, ...]:
     return (*found, *_fstab(walk))
 
 
-def _no_default(walk: Walk) -> Link:
+def _no_default(walk: Walk) -> Finding:
     other = walk.found.default
     if other is not None:
         return findings.warning(
-            "default entry",
+            "default-entry.other-system",
+            other.entry.file,
             f"the default entry is another system's: {other.entry.file}",
             "Right if that is what you want to boot; the links below are those of the root here."
             " Choose its entry in the boot menu.",
@@ -110,21 +112,26 @@ def _no_default(walk: Walk) -> Link:
     if walk.found.bootables:
         text = "which entry boots if nobody touches a key cannot be known"
         return findings.warning(
-            "default entry", text, "Look at the boot menu; choose its entry there at the next boot."
+            "default-entry.unknown",
+            "",
+            text,
+            "Look at the boot menu; choose its entry there at the next boot.",
         )
     return findings.warning(
-        "default entry",
+        "default-entry.no-entries",
+        "",
         "there are no boot entries to read: which kernel boots cannot be known",
         "Make sure that the loader starts a kernel that the root has modules for.",
     )
 
 
-def _images(walk: Walk, default: Bootable) -> Iterator[Link]:
+def _images(walk: Walk, default: Bootable) -> Iterator[Finding]:
     place = walk.found.place_of(default)
     entry = default.entry
     if not entry.linux.startswith("/"):
         yield findings.warning(
-            "kernel",
+            "kernel.unknown",
+            "",
             f"the entry names no kernel image that can be looked at: {entry.file}",
             "Unified kernel images and other loaders' files are not looked into.",
         )
@@ -134,19 +141,27 @@ def _images(walk: Walk, default: Bootable) -> Iterator[Link]:
     initrds = [path for path in entry.files if path != entry.linux]
     absent = [path for path in initrds if path in default.missing]
     for path in absent:
-        yield findings.broken(
-            "initramfs",
+        yield findings.fatal(
+            "initramfs.missing",
+            _subject(path),
             f"a file of the default entry is missing or empty: {path}",
             f"Make it again: dracut --force --kver {default.kernel or 'VERSION'}.",
         )
     if not initrds:
         yield findings.warning(
-            "initramfs",
+            "initramfs.none",
+            "",
             f"the default entry names none: {entry.file}",
             "Right only where the kernel mounts the root by itself; otherwise: dracut --force.",
         )
     elif not absent:
-        yield findings.ok("initramfs", " ".join(initrds))
+        yield findings.ok("initramfs.ok", "", " ".join(initrds))
+
+
+def _subject(path: str) -> str:
+    """Return a path of an entry without that of the root before /boot: a rollback may change it."""
+    _, boot, inside = path.rpartition("/boot/")
+    return boot + inside
 
 
 def _head(base: str, path: str) -> Optional[bytes]:
@@ -164,7 +179,7 @@ def _head(base: str, path: str) -> Optional[bytes]:
             return file.read(judge.HEAD_BYTES) if is_file else None
 
 
-def _command_line(walk: Walk, default: Bootable) -> Link:
+def _command_line(walk: Walk, default: Bootable) -> Finding:
     entry, said = default.entry, walk.said
     arguments = cmdline.root_arguments(entry.arguments)
     spec = arguments.root
@@ -174,69 +189,82 @@ def _command_line(walk: Walk, default: Bootable) -> Link:
         return judge.command_line(said, root, arguments)
     if not spec:
         return findings.warning(
-            "command line",
+            "command-line.no-root",
+            "",
             f"it names no root, or only in variables of the loader: {entry.file}",
             "Look at the options in the boot menu, or write root= into the entry.",
         )
     cure = f"Correct root= in {entry.file}; 'lsblk --fs' lists all devices."
     if fstab_facts.has_device(walk.host, spec) is False:
-        return findings.broken(
-            "command line", f"the device of the root does not exist: {spec}", cure
+        return findings.fatal(
+            "command-line.device", spec, f"the device of the root does not exist: {spec}", cure
         )
     if walk.host.identity.is_meant(spec) is None:
         return findings.warning(
-            "command line",
+            "command-line.unknown",
+            spec,
             f"whether it boots this filesystem cannot be told from here: root={spec}",
             "'fs-rollback check' on the running machine can tell.",
         )
-    return findings.warning("command line", f"it boots another filesystem: root={spec}", cure)
+    return findings.warning(
+        "command-line.other-filesystem", spec, f"it boots another filesystem: root={spec}", cure
+    )
 
 
-def _root(walk: Walk) -> Link:
+def _root(walk: Walk) -> Finding:
     root = walk.root
     place = f"/{root.path}" if root.path else "the top level"
     back = "'fs-rollback list' shows what there is to go back to."
     if root.read_only:
-        return findings.broken(
-            "root",
+        return findings.fatal(
+            "root.read-only",
+            "",
             f"the root subvolume is read-only: {place} (ID {root.id})",
             f"'btrfs property set {place} ro false' on the mounted top level, or roll back.",
         )
     for name in ("usr", "etc"):
         if files.list_in_tree(walk.tree, name) is None:
-            return findings.broken(
-                "root", f"the root holds no system, /{name} is missing: {place}", back
+            return findings.fatal(
+                "root.no-system",
+                f"/{name}",
+                f"the root holds no system, /{name} is missing: {place}",
+                back,
             )
     runs = walk.host.is_running and root.id == walk.host.root_id
     which = "the running root" if runs else "the root of the next boot"
-    return findings.ok("root", f"{place} (ID {root.id}), {which}")
+    return findings.ok("root.ok", "", f"{place} (ID {root.id}), {which}")
 
 
-def _init(walk: Walk, default: Optional[Bootable]) -> Link:
+def _init(walk: Walk, default: Optional[Bootable]) -> Finding:
     options = cmdline.words(default.entry.arguments) if default is not None else []
     given = [word[5:].lstrip("/") for word in options if word.startswith("init=")]
     paths = given[-1:] or _INITS
     for path in paths:
         status = files.status_of(walk.tree, path)
         if status and stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 and status.st_size:
-            return findings.ok("init", f"/{path}")
+            return findings.ok("init.ok", "", f"/{path}")
     said = " or ".join("/" + path for path in paths)
     if _is_elsewhere(walk, "/usr"):
         return findings.warning(
-            "init", f"/usr is not mounted here: whether there is {said} cannot be known", _MOUNT_IT
+            "init.unknown",
+            "",
+            f"/usr is not mounted here: whether there is {said} cannot be known",
+            _MOUNT_IT,
         )
-    return findings.broken(
-        "init",
+    return findings.fatal(
+        "init.missing",
+        "",
         f"no program starts the system: {said} is no executable file in the root",
         "Reinstall systemd, or roll back: 'fs-rollback list'.",
     )
 
 
-def _modules(walk: Walk, default: Bootable) -> Link:
+def _modules(walk: Walk, default: Bootable) -> Finding:
     kernel = default.kernel
     if not kernel:
         return findings.warning(
-            "modules",
+            "modules.unknown-kernel",
+            "",
             f"which kernel the default entry starts cannot be known: {default.entry.file}",
             "Choose a normal entry as the default, not one for rescue.",
         )
@@ -244,25 +272,28 @@ def _modules(walk: Walk, default: Bootable) -> Link:
     if files.list_in_tree(walk.tree, directory) is None:
         if _is_elsewhere(walk, "/usr"):
             text = f"/usr is not mounted here: whether there is /{directory} cannot be known"
-            return findings.warning("modules", text, _MOUNT_IT)
-        return findings.broken(
-            "modules",
+            return findings.warning("modules.unknown", kernel, text, _MOUNT_IT)
+        return findings.fatal(
+            "modules.missing",
+            kernel,
             f"the root has no modules for the kernel of the default entry: {kernel}",
             "Choose another entry in the boot menu and as the default, or reinstall that kernel.",
         )
     if files.status_of(walk.tree, f"{directory}/modules.dep") is None:
         return findings.warning(
-            "modules",
+            "modules.no-index",
+            kernel,
             f"the kernel cannot find its modules, /{directory}/modules.dep is missing",
             f"depmod {kernel}",
         )
     if kernels.lacks_btrfs(walk.tree, kernel):
-        return findings.broken(
-            "modules",
+        return findings.fatal(
+            "modules.no-btrfs",
+            kernel,
             f"the kernel of the default entry has no btrfs, which the root is on: {kernel}",
             "Choose another entry in the boot menu and as the default.",
         )
-    return findings.ok("modules", f"/{directory}")
+    return findings.ok("modules.ok", kernel, f"/{directory}")
 
 
 _MOUNT_IT = "Mount it below the root and check again."
@@ -275,7 +306,7 @@ def _is_elsewhere(walk: Walk, point: str) -> bool:
     return files.device_of(walk.tree, point) in (None, os.fstat(walk.tree).st_dev)
 
 
-def _fstab(walk: Walk) -> Iterator[Link]:
+def _fstab(walk: Walk) -> Iterator[Finding]:
     entries = root_lines.fstab_entries(walk.tree)
     odd = judge.fstab_root(fstab.root_entry(entries))
     if odd is not None:
@@ -284,7 +315,8 @@ def _fstab(walk: Walk) -> Iterator[Link]:
         try:
             facts = fstab_facts.look(walk.host, walk.tree, entry)
         except Error as error:  # said as a finding
-            yield findings.warning("fstab", f"an entry cannot be looked at: {error}", error.hint)
+            text = f"an entry cannot be looked at: {error}"
+            yield findings.warning("fstab.unknown", judge.subject(entry), text, error.hint)
             continue
         if facts is not None:
             yield judge.fstab_entry(entry, facts)

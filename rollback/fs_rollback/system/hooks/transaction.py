@@ -131,7 +131,7 @@ def _check(machine: Host, config: Config) -> tuple[str, ...]:
     from ...core.boot.findings import Grade
     from ..check import next_boot
 
-    broken = [link for link in next_boot.links(machine) if link.grade is Grade.BROKEN]
+    broken = [link for link in next_boot.links(machine) if link.grade is Grade.FATAL]
     if broken and config.on_failure == "abort":
         raise Error(
             f"this machine would not boot: {broken[0].name}: {broken[0].text}",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...core.boot import judge
-from ...core.boot.findings import Link
+from ...core.boot.findings import Finding
 from ...core.boot.layout import decide
 from ...core.snapshots.snapshot import STORE
 from ...errors import Error, VerificationError
@@ -18,11 +18,11 @@ from ..root import root_lines
 from .propose import Proposal
 
 
-def verify(root: str, proposal: Proposal, before: Sequence[Link]) -> None:
+def verify(root: str, proposal: Proposal, before: Sequence[Finding]) -> None:
     """Return if the next boot finds the new root, complete; raise VerificationError if not.
 
-    `before` is what boot_chain.links() said before the rollback: what was broken in the same way
-    then does not count, so that a machine that is odd already can be rolled back.
+    `before` is what next_boot.links() said before the rollback: a fault that was there then does
+    not count, so that a machine that is odd already can be rolled back.
     """
     try:
         with host.opened(root) as machine:
@@ -77,7 +77,7 @@ def _verify_root(machine: Host, proposal: Proposal) -> None:
         _expect(carried, f"the nested subvolume /{path} is missing in the next root")
 
 
-def _verify_chain(machine: Host, before: Sequence[Link]) -> None:
+def _verify_chain(machine: Host, before: Sequence[Finding]) -> None:
     """Check that no link of the next boot's chain was broken by the rollback."""
     for link in judge.newly_broken(before, next_boot.links(machine)):
         _expect(
