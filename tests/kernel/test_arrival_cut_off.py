@@ -13,6 +13,8 @@ import btrfsutil
 import pytest
 
 from fs_rollback.core.rollback.operations import Operations
+from fs_rollback.errors import StoreError
+from fs_rollback.system.execute.trees import Operations as RealOperations
 from fs_rollback.system.machine import host
 from fs_rollback.system.pending import settle
 from fs_rollback.system.store import store
@@ -123,6 +125,20 @@ def test_a_unit_that_was_killed_while_the_boot_goes_on(machine: Machine) -> None
         assert (ended.code, ended.out, ended.err) == (0, "", "")
         assert _user_data(machine.root) == between
         assert arrive(machine, "--missed").out == ""
+
+
+def test_what_cannot_be_brought_over_costs_nothing_else(machine: Machine) -> None:
+    """Without kept paths there is no image of the old root to clear away."""
+    machine.roll_back(machine.upgrade(), keep=())
+    (machine.root / "var/lib/machines/guest").write_text("last")
+    reboot(machine)
+    before = machine.subvolume_paths()
+    ended = _bring_with(machine, partial(Faulty, point=1, fault=Fault.ERROR_BEFORE))
+    assert len(ended.problems) == 1
+    assert ended.problems[0].startswith("/var/lib/machines was not brought over: cannot do")
+    with machine.unsettled() as (opened, _), pytest.raises(StoreError, match="the top level"):
+        RealOperations(opened).delete("")
+    assert machine.subvolume_paths() == before
 
 
 def test_missed_leaves_a_rollback_that_waits(named: Machine) -> None:

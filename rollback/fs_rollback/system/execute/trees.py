@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...core.snapshots.snapshot import STORE
-from ...errors import KernelError, kernel_errors
+from ...errors import KernelError, StoreError, kernel_errors
 from ..linux import btrfs, durable, files, process, removal, syscalls
 from ..loader import places, settings
 from ..machine import kernels
@@ -38,6 +38,9 @@ class Operations:
 
     def delete(self, path: str) -> None:
         """Delete a subvolume and all that are nested in it; nothing to do if there is none."""
+        # What is nested in the top level is all there is.
+        if not path:
+            raise StoreError("the top level cannot be deleted")
         if btrfs.is_subvolume(self._path(path)):
             btrfs.delete_subvolume(self._path(path), recursive=True)
 

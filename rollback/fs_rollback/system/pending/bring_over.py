@@ -301,7 +301,8 @@ def _discarded(host: Host, operations: Operations, arrival: Arrival, part: Part)
     """Remove what was made of a part that failed; returns why it could not be."""
     try:
         discard(host, operations, arrival.new.path, f"{STAGING}/{part.number}")
-        operations.delete(arrival.frozen)
+        if not part.is_subvolume:
+            operations.delete(arrival.frozen)
     except Error as error:  # as promised; the next run removes it
         return [str(error)]
     return []
