@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fs_rollback.core.rollback import nested_steps, root_steps, steps
-from fs_rollback.core.rollback.journal import Pending, PendingError, State, dump, parse
+from fs_rollback.core.rollback.journal import Pending, PendingError, begun, dump, parse
 from fs_rollback.core.rollback.plan import (
     CommitStep,
     Plan,
@@ -65,9 +65,7 @@ def _plan(layout: str, **changes: Any) -> Plan:
 
 
 def _pending(plan: Plan) -> Pending:
-    return Pending(
-        State.PREPARED, "2026-11-23T13:29:57Z", "admin", NAME, 256, "0" * 32, "boot", plan
-    )
+    return begun(machine("fedora").situation, plan, "admin", "boot")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -219,6 +217,8 @@ def _broken(**changes: Any) -> str:
     for key, value in changes.items():
         if key in ("steps", "commit"):
             data["plan"][key] = value
+        elif key in data["roots"]:
+            data["roots"][key] = value
         else:
             data[key] = value
     return json.dumps(data)
@@ -253,8 +253,16 @@ def _broken(**changes: Any) -> str:
         _broken(commit=99),
         _broken(commit=float("inf")),
         _broken(commit="x"),
+        _broken(roots=None),
+        _broken(roots={}),
+        _broken(root=None),
+        _broken(layout="pinned"),
+        _broken(spare=["fs-snapshots"]),
+        _broken(kept="/home"),
+        _broken(kept=[1]),
+        _broken(carried={"var": 1}),
     ],
-    ids=range(26),
+    ids=range(34),
 )
 def test_what_is_no_journal_is_refused(text: str) -> None:
     with pytest.raises(PendingError):

@@ -16,6 +16,7 @@ from .operations import Operations
 from .root_steps import CreateRoot, Exchange, KeepNewRoot, SetAside, SetDefault, Sync
 from .step import UnknownStepError, from_json, to_json
 
+FROZEN = ".keep"  # after the name of the new root: an image of the old one, to copy from
 CommitStep = Union[Exchange, SetDefault]
 _STEPS: dict[str, Any] = {
     step.__name__: step
@@ -77,6 +78,11 @@ class Plan:
     def new_uuid(self) -> str:
         """The UUID of the root that this plan has made, "" while it is not known."""
         return self.commit_step.new_uuid
+
+    @property
+    def needs_boot(self) -> bool:
+        """Whether there is something to finish or to take back in /boot or on the ESP."""
+        return any(isinstance(step, kernel_steps.OF_LOADER) for step in self.steps)
 
     def with_new_root(self, uuid: str) -> Plan:
         """Return the same plan for the new root that has this UUID."""
@@ -186,7 +192,7 @@ def plan_rollback(situation: Situation) -> Plan:
     prepare += first
     prepare.append(CreateRoot(situation.target.path, spare, root.uuid))
     if situation.keep:
-        prepare.append(steps.KeepPaths(root.path, spare, spare + ".keep", situation.keep))
+        prepare.append(steps.KeepPaths(root.path, spare, spare + FROZEN, situation.keep))
     nested = nested_subvolumes(situation)
     prepare += [steps.CarrySubvolume(root.path, spare, relative(root, s)) for s in nested]
     sealed = [relative(root, s) for s in nested if s.read_only]

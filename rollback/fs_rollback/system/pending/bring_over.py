@@ -24,9 +24,8 @@ from typing import NamedTuple
 from ...core.formats import mountinfo
 from ...core.formats.mountinfo import is_within
 from ...core.rollback.journal import Pending
-from ...core.rollback.nested_steps import RenewSwap
 from ...core.rollback.operations import Operations
-from ...core.rollback.steps import CarrySubvolume, KeepPaths, join
+from ...core.rollback.steps import join
 from ...core.snapshots.record import parse_time
 from ...core.snapshots.snapshot import STORE, Subvolume
 from ...errors import Error, KernelError, kernel_errors
@@ -75,9 +74,8 @@ def decide(host: Host, journal: Pending, new: Subvolume) -> Arrival | None:
     old = next((s for s in host.subvolumes if s.uuid == journal.old_uuid), None)
     if old is None or not journal.generation:
         return None
-    steps = journal.plan.steps
-    keep = [path.lstrip("/") for s in steps if isinstance(s, KeepPaths) for path in s.paths]
-    carried = _carried(journal)
+    keep = [path.lstrip("/") for path in journal.roots.kept]
+    carried = journal.roots.carried
     after_s = _last_change_that_cannot_be(journal)
     stale = _stale_paths(host, old, new, keep, after_s)
     parts: list[Part] = []
@@ -88,8 +86,7 @@ def decide(host: Host, journal: Pending, new: Subvolume) -> Arrival | None:
         if path in stale or (is_subvolume and _is_stale_subvolume(host, old, new, path, after_s)):
             nested = _nested(host, old, new, path, carried)
             parts.append(Part(number, path, nested, is_subvolume))
-    swap = tuple(path for s in steps if isinstance(s, RenewSwap) for path in s.paths)
-    arrival = Arrival(old, new, next(iter(frozen(journal)), ""), (), (), (), swap)
+    arrival = Arrival(old, new, journal.roots.frozen, (), (), (), journal.roots.swap)
     return _sorted_out(host, journal, arrival, parts)
 
 
@@ -148,7 +145,7 @@ def _last_change_that_cannot_be(journal: Pending) -> float:
 
 
 def _nested(
-    host: Host, old: Subvolume, new: Subvolume, path: str, carried: list[str]
+    host: Host, old: Subvolume, new: Subvolume, path: str, carried: Sequence[str]
 ) -> tuple[str, ...]:
     """Return the old root's subvolumes at and in a path: those carried over, and newer ones."""
     place = join(old.path, path)
@@ -205,8 +202,7 @@ def left_behind(host: Host, journal: Pending, new: Subvolume, operations: Operat
 def _untold(host: Host, journal: Pending) -> list[str]:
     """Say that a journal of an older program does not tell what was written since."""
     there = any(s.uuid == journal.old_uuid for s in host.subvolumes)
-    steps = journal.plan.steps
-    paths = ", ".join(path for s in steps if isinstance(s, KeepPaths) for path in s.paths)
+    paths = ", ".join(journal.roots.kept)
     if not there or journal.generation or not paths:
         return []
     return [f"what was written to {paths} since cannot be told; {where(journal)}"]
@@ -287,7 +283,7 @@ def _sealed(host: Host, journal: Pending, arrival: Arrival, operations: Operatio
     problems = []
     sealed = {s.path for s in host.subvolumes if s.read_only}
     nested = {path for part in (*arrival.parts, *arrival.done) for path in part.nested}
-    for path in sorted(nested | set(_carried(journal)), reverse=True):
+    for path in sorted({*nested, *journal.roots.carried}, reverse=True):
         original, copy = join(arrival.old.path, path), join(arrival.new.path, path)
         if original in sealed and copy not in sealed:
             try:
@@ -334,18 +330,9 @@ def _staging(new: Subvolume, part: Part) -> str:
     return join(new.path, f"{STAGING}/{part.number}")
 
 
-def _carried(journal: Pending) -> list[str]:
-    return [step.path for step in journal.plan.steps if isinstance(step, CarrySubvolume)]
-
-
-def frozen(journal: Pending) -> list[str]:
-    """Return where images of the old root are made to copy from, from the top level."""
-    return [step.frozen for step in journal.plan.steps if isinstance(step, KeepPaths)]
-
-
 def where(journal: Pending) -> str:
     """Say where what was not brought over still is."""
-    replaced = journal.plan.aside
-    in_top_level = replaced.in_top_level
-    place = "the top level (subvolume ID 5)" if in_top_level else f"/{STORE}/{replaced.name}"
+    place = f"/{STORE}/{journal.roots.replaced}"
+    if journal.roots.in_top_level:
+        place = "the top level (subvolume ID 5)"
     return f"what was written there between the rollback and the reboot is in {place}"

@@ -7,7 +7,6 @@ import os
 from datetime import datetime, timezone
 from typing import NamedTuple
 
-from ...core.rollback import kernel_steps
 from ...core.rollback.journal import Pending, State
 from ...core.rollback.operations import Operations
 from ...core.rollback.root_steps import KeepNewRoot
@@ -91,7 +90,7 @@ def _waits_for_boot(host: Host, store: Store) -> bool:
     journal = journals.read(store)
     if journal is None or journal.state is State.COMMITTED:
         return False
-    if not any(isinstance(step, kernel_steps.OF_LOADER) for step in journal.plan.steps):
+    if not journal.plan.needs_boot:
         return False
     root = os.fstat(host.root_fd).st_dev
     entries = root_lines.fstab_entries(host.root_fd)
@@ -148,11 +147,11 @@ def forget(host: Host, store: Store, found: Window, operations: Operations) -> t
     now = datetime.now().astimezone()
     name = free_name(REPLACED_PREFIX, now, store)
     made_by = f"made by the rollback to {journal.target}, which was given up"
-    aside, uuid = journal.plan.aside, journal.plan.new_uuid
-    if operations.subvolume(aside.spare)[1] == journal.old_uuid:
-        aside.apply(operations)  # somebody has exchanged the two by hand
+    spare = journal.roots.spare
+    if operations.subvolume(spare)[1] == journal.old_uuid:
+        journal.plan.aside.apply(operations)  # somebody has exchanged the two by hand
         host.forget()
-    KeepNewRoot(aside.spare, name, format_time(now), made_by, uuid).undo(operations)
+    KeepNewRoot(spare, name, format_time(now), made_by, journal.new_uuid).undo(operations)
     ended = _end(host, store, found, operations, pin=True, note="given up")
     return (f"the rollback to {journal.target} is given up", *ended)
 
@@ -181,7 +180,7 @@ def confirm(
     moment = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     note = f"came up in the new root {moment}"
     ended = _end(host, store, found, operations, pin=incomplete, note=note)
-    name = journal.plan.aside.name
+    name = journal.roots.replaced
     return [
         f"came up in the new root: a copy of {journal.target}, the old root is kept as {name}",
         *ended,
@@ -206,8 +205,8 @@ def _end(
         is_noted, problem = _note_in_record(store, journal, note, pin=pin)
     if not problem:
         journals.clear(store)
-    for frozen in bring_over.frozen(journal):
-        operations.delete(frozen)
+    if journal.roots.frozen:
+        operations.delete(journal.roots.frozen)
     _remove_leftovers(host, operations)
     if problem and note is not None:  # the disk was full, perhaps of what is gone now
         operations.sync()
@@ -217,7 +216,7 @@ def _end(
         journals.clear(store)
     if problem:
         return (problem,)
-    name = journal.plan.aside.name
+    name = journal.roots.replaced
     return (f"{name} is pinned: no pruning takes it",) if pin and is_noted else ()
 
 

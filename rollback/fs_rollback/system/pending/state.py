@@ -7,11 +7,10 @@ import enum
 import os
 from typing import NamedTuple
 
-from ...core.boot.layout import Statement
+from ...core.boot.layout import Kind, Statement
 from ...core.formats.mountinfo import is_within
 from ...core.rollback import wrong_root
 from ...core.rollback.journal import Pending
-from ...core.rollback.root_steps import Exchange
 from ...core.rollback.steps import join, mounted
 from ...core.rollback.wrong_root import Explanation
 from ...core.snapshots.record import parse_time
@@ -61,7 +60,7 @@ class Window(NamedTuple):
         """Whether the next boot finds neither root of the rollback."""
         if self.journal is None:
             return False
-        ours = (self.journal.old_uuid, self.journal.plan.new_uuid)
+        ours = (self.journal.old_uuid, self.journal.new_uuid)
         return self.next_root is None or self.next_root.uuid not in ours
 
 
@@ -88,7 +87,7 @@ def look(host: Host, store: Store | None) -> Window:
     if journal is None:
         return Window(Waiting.NOTHING)
     by_uuid = {subvolume.uuid: subvolume for subvolume in host.subvolumes}
-    old, new = by_uuid.get(journal.old_uuid), by_uuid.get(journal.plan.new_uuid)
+    old, new = by_uuid.get(journal.old_uuid), by_uuid.get(journal.new_uuid)
     found = Window(Waiting.NOTHING, journal, old, new, journals.next_root(host, journal))
     boot = boot_of(host)
     is_new_boot = boot not in ("", journal.boot_id)
@@ -120,8 +119,8 @@ def explain(host: Host, window: Window) -> Explanation:
 def displaced(host: Host, window: Window) -> Explanation:
     """Return what has taken the place of the new root, and the ways on, each with its command."""
     assert window.journal is not None, "a rollback waits"
-    commit = window.journal.plan.commit_step
-    name = commit.root if isinstance(commit, Exchange) else None
+    roots = window.journal.roots
+    name = roots.root if roots.layout is Kind.NAMED else None
     return wrong_root.displaced(
         window.journal.target,
         host.mount.source,
@@ -250,20 +249,18 @@ def refuse_stranger(host: Host, window: Window) -> None:
 
 def _refuse_foreign_names(host: Host, window: Window) -> None:
     """Raise RefusedError where a name that the undo needs has something else, which stays whole."""
-    if window.journal is None:
+    if window.journal is None or window.journal.roots.in_top_level:
         return
-    ours = (window.journal.old_uuid, window.journal.plan.new_uuid)
-    uuids = {subvolume.path: subvolume.uuid for subvolume in host.subvolumes}
-    for step in window.journal.plan.steps:
-        if not isinstance(step, Exchange) or uuids.get(step.root) in ours:
-            continue
-        if os.path.lexists(host.path(step.root)):
-            move = f"mv -T {mounted(step.root)} {mounted(_free_name(host, step.root))}"
-            raise RefusedError(
-                f"/{step.root} is neither root of the rollback, and the undo needs that name",
-                hint=f"Move it away: {wrong_root.by_hand(host.mount.source, move)}; then"
-                " 'fs-rollback undo'.",
-            )
+    root = window.journal.roots.root
+    ours = (window.journal.old_uuid, window.journal.new_uuid)
+    found = next((s.uuid for s in host.subvolumes if s.path == root), None)
+    if found not in ours and os.path.lexists(host.path(root)):
+        move = f"mv -T {mounted(root)} {mounted(_free_name(host, root))}"
+        raise RefusedError(
+            f"/{root} is neither root of the rollback, and the undo needs that name",
+            hint=f"Move it away: {wrong_root.by_hand(host.mount.source, move)}; then"
+            " 'fs-rollback undo'.",
+        )
 
 
 def _refused(why: Explanation) -> RefusedError:

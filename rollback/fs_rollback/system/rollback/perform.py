@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from ...core.rollback import journal as journal_file
 from ...core.rollback import operations as core_operations
-from ...core.rollback.journal import Pending, State
 from ...errors import Error, UndoFailedError
 from ..check import next_boot
 from ..execute import executor
@@ -35,19 +35,9 @@ def carry_out(
     a failing step raised after taking everything back, UndoFailedError if that failed,
     VerificationError if the machine reads otherwise than it should (taken back too).
     """
-    situation = proposal.situation
-    root = situation.layout.root
     boot_files, unsaved = _save_kernels(host, store)
-    journal = Pending(
-        state=State.PREPARED,
-        created=situation.created,
-        user=user,
-        target=proposal.target.name,
-        old_id=root.id,
-        old_uuid=root.uuid,
-        boot_id=state.this_boot(host),
-        plan=proposal.plan.with_saved_kernels(boot_files),
-    )
+    plan = proposal.plan.with_saved_kernels(boot_files)
+    journal = journal_file.begun(proposal.situation, plan, user, state.this_boot(host))
     operations = operations or Operations(host)
     with settle_records.no_transaction(host):
         try:

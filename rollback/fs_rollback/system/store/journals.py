@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 
+from ...core.boot.layout import Kind
 from ...core.rollback import journal as journal_file
 from ...core.rollback.journal import Pending
-from ...core.rollback.root_steps import CreateRoot, Exchange
 from ...core.snapshots.snapshot import STORE, Subvolume
 from ...errors import KernelError, StoreError, kernel_errors
 from ..linux import durable, files
@@ -57,27 +57,25 @@ def _with_known_root(store: Store, journal: Pending) -> Pending:
     A crash may have come before that was written, and older programs did not write it. Then it is
     what lies where the plan puts the new root and is a snapshot of the target.
     """
-    plan = journal.plan
-    made = next((step for step in plan.steps if isinstance(step, CreateRoot)), None)
-    if plan.new_uuid or made is None:
+    if journal.new_uuid:
         return journal
+    roots = journal.roots
     by_path = {subvolume.path: subvolume for subvolume in store.host.subvolumes}
-    target = by_path.get(made.target)
-    for path in (made.spare, *(s.root for s in plan.steps if isinstance(s, Exchange))):
+    target = by_path.get(roots.target_path)
+    for path in (roots.spare,) if roots.in_top_level else (roots.spare, roots.root):
         found = by_path.get(path)
         ours = found and target and found.parent_uuid == target.uuid
-        if found is None or not ours or found.uuid == made.old_uuid:
+        if found is None or not ours or found.uuid == journal.old_uuid:
             continue
         if not journal.generation or found.born <= journal.generation:
-            return journal._replace(plan=plan.with_new_root(found.uuid))
+            return journal._replace(plan=journal.plan.with_new_root(found.uuid))
     return journal
 
 
 def next_root(host: Host, journal: Pending) -> Subvolume | None:
     """Return what lies where the commit of a rollback puts the new root."""
-    commit = journal.plan.commit_step
-    if isinstance(commit, Exchange):
-        return next((s for s in host.subvolumes if s.path == commit.root), None)
+    if journal.roots.layout is Kind.NAMED:
+        return next((s for s in host.subvolumes if s.path == journal.roots.root), None)
     return next((s for s in host.subvolumes if s.id == host.default_id), None)
 
 
