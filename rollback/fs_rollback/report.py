@@ -10,7 +10,14 @@ from typing import Any, NamedTuple, Optional
 
 from .core.boot.findings import Finding, Grade, worst
 from .core.packages.changes import summary
-from .core.snapshots.record import Outcome, PackageChange, Record, format_time, transaction_dict
+from .core.snapshots.record import (
+    Outcome,
+    PackageChange,
+    Record,
+    format_time,
+    replaced_by_dict,
+    transaction_dict,
+)
 from .core.snapshots.retention import Verdict
 from .core.snapshots.snapshot import Roots, Snapshot
 
@@ -67,8 +74,8 @@ def what(snapshot: Snapshot) -> str:
     record = snapshot.record
     if record is None:
         return clean(snapshot.problem)
-    if record.description:
-        return clean(record.description)
+    if record.full_description:
+        return clean(record.full_description)
     if record.transaction is not None:
         return command_line(record.transaction.command_line)
     return ""
@@ -173,8 +180,8 @@ def _record_rows(record: Record) -> list[tuple[str, str]]:
     rows = [("Source", f"/{source.path} (ID {source.id}, UUID {source.uuid})")]
     if record.uuid:
         rows.append(("UUID", record.uuid))
-    if record.description:
-        rows.append(("Description", record.description))
+    if record.full_description:
+        rows.append(("Description", record.full_description))
     if record.kernels:
         rows.append(("Kernels", ", ".join(record.kernels)))
     transaction = record.transaction
@@ -199,7 +206,8 @@ def snapshot_json(snapshot: Snapshot, roots: Roots) -> dict[str, Any]:
         "path": "/" + snapshot.path,
         "marks": marks(snapshot, roots),
         "problem": snapshot.problem or None,
-        "description": record.description if record else None,
+        "description": record.full_description if record else None,
+        "replaced_by": replaced_by_dict(record.replaced_by) if record else None,
         "uuid": snapshot.subvolume.uuid if snapshot.subvolume else None,
         "source": record.source._asdict() if record else None,
         "kernels": list(record.kernels) if record else None,

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 import btrfsutil
 import pytest
 
+from fs_rollback.core.snapshots.record import parse_time
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import Machine, run
 from tests.kernel.reboots import arrive, journal_of, reboot, replaced, rolled_back
 from tests.kernel.running import begin_boot
-from tests.kernel.test_store import store_of
+from tests.kernel.test_store import listed, store_of
 
 
 def test_an_old_root_that_was_deleted(named: Machine) -> None:
@@ -31,11 +33,19 @@ def test_status_tells_of_the_last_rollback(machine: Machine) -> None:
     machine.roll_back(name)
     told = fs_rollback(machine.root, "status", "--json").json["last_rollback"]
     assert told["description"] == f"replaced by {name}"
+    number = listed(machine)[name]["id"]
+    fields = {"name": name, "id": number, "confirmed": None, "given_up": False}
+    assert told["replaced_by"] == fields
+    began = datetime.now(timezone.utc).replace(microsecond=0)
     reboot(machine)
     assert done(machine.root, "settle").code == 0
     told = fs_rollback(machine.root, "status", "--json").json["last_rollback"]
     assert told["replaced"] == replaced(machine)
     assert f"replaced by {name}; came up in the new root 20" in told["description"]
+    moment = parse_time(told["replaced_by"]["confirmed"])
+    assert began <= moment <= datetime.now(timezone.utc)
+    assert {**told["replaced_by"], "confirmed": None} == fields
+    assert listed(machine)[replaced(machine)]["replaced_by"] == told["replaced_by"]
     lines = fs_rollback(machine.root, "status").out.splitlines()
     assert [line for line in lines if line.startswith("Last rollback:") and "came up" in line]
     assert done(machine.root, "settle").out == "fs-rollback: nothing to settle\n"

@@ -126,6 +126,7 @@ def test_a_machine_that_boots_another_tool_s_root(make_machine: MakeMachine, lay
     assert fs_rollback(machine.root, "status", "--json").json["waiting"] == "nothing"
     assert "pinned" in listed(machine)[old]["marks"]
     assert read_record(machine, old)["description"].endswith("given up")
+    assert listed(machine)[old]["replaced_by"]["given_up"] is True
     # From here on it is a machine as any other: back to what the old root was.
     done(machine.root, "rollback", old, "--yes")
     reboot(machine)

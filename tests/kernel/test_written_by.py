@@ -141,7 +141,8 @@ def test_the_first_boot_after_it(make_machine: MakeMachine, version: str, name: 
     assert f"came up in the new root: a copy of {target}" in ended.out
     old = replaced(machine)
     row = listed(machine)[old]
-    assert f"{target}; came up in the new root 20" in row["description"]
+    assert row["description"].startswith(f"replaced by {target}; came up in the new root 20")
+    assert (row["replaced_by"]["name"], bool(row["replaced_by"]["confirmed"])) == (target, True)
     tells = version in _TELLS_WHAT_IS_NEW
     assert (ended.code, "cannot be told" in ended.err) == ((0, False) if tells else (1, True))
     assert ("pinned" in row["marks"]) == (not tells)

@@ -18,6 +18,7 @@ from fs_rollback.convert.commands import check as of_conversion
 from fs_rollback.core.boot import findings, judge
 from fs_rollback.core.rollback.plan import _STEPS
 from fs_rollback.core.snapshots.record import Kind, Outcome, PackageChange, Transaction
+from fs_rollback.core.snapshots.replaced_by import ReplacedBy
 from fs_rollback.core.snapshots.retention import Policy, retention
 from fs_rollback.core.snapshots.snapshot import Roots
 from fs_rollback.report import BOOT, findings_json, snapshot_json, verdict_json
@@ -84,10 +85,16 @@ def test_snapshots() -> None:
     taken = snapshot(258)
     assert taken.record is not None
     taken = taken._replace(record=taken.record._replace(transaction=transaction, kernels=("6.1",)))
+    replaced = snapshot(257, "replaced_20261123140212", kind=Kind.REPLACED, outcome=None)
+    assert replaced.record is not None
+    replaced = replaced._replace(
+        record=replaced.record._replace(replaced_by=ReplacedBy(taken.name, 258, NOW))
+    )
     roots = Roots(running=259, next=260, default=5)
     every = (
         taken,
         snapshot(259, "replaced_20261123140211", kind=Kind.REPLACED, outcome=None),
+        replaced,
         snapshot(260, kind=Kind.MANUAL, outcome=None, pinned=True, description="why"),
         incomplete(261, "yum_20261124080000"),
         gone("yum_20261125080000"),

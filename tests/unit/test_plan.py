@@ -207,7 +207,8 @@ def test_every_kind_of_step_is_read_back() -> None:
     there = (*vars(steps).values(), *vars(root_steps).values(), *vars(nested_steps).values())
     kinds = {v for v in there if isinstance(v, type) and dataclasses.is_dataclass(v)}
     assert {type(step).__name__ for step in EVERY_STEP} == {kind.__name__ for kind in kinds}
-    pending = _pending(Plan(EVERY_STEP, 7).with_new_root("1" * 32))
+    plan = Plan(EVERY_STEP, 7).with_new_root("1" * 32).with_target(NAME, f"{STORE}/{NAME}")
+    pending = _pending(plan)
     assert parse(dump(pending)) == pending
     assert {type(step) for step in parse(dump(pending)).plan.steps} == {type(s) for s in EVERY_STEP}
 

@@ -13,6 +13,7 @@ import pytest
 from fs_rollback.core.rollback import nested_steps, root_steps, steps
 from fs_rollback.core.rollback.plan import plan_rollback
 from fs_rollback.core.snapshots.record import Kind, parse
+from fs_rollback.core.snapshots.replaced_by import ReplacedBy
 from fs_rollback.core.snapshots.snapshot import STORE
 from fs_rollback.errors import StoreError
 from tests.unit.filesystem import Cut, Filesystem
@@ -105,7 +106,8 @@ def _expect_replaced(found: Machine, before: Filesystem) -> None:
     assert record.source == (found.root, old.id, uuid_of(old.id))
     assert record.uuid == uuid_of(old.id)
     assert record.kernels == ("6.1",)
-    assert NAME in record.description
+    assert record.replaced_by == ReplacedBy(NAME, before.trees[f"{STORE}/{NAME}"].id)
+    assert record.full_description == f"replaced by {NAME}"
     # A named root is found by its name, and by the default subvolume as well where it was that.
     if found.root and before.default == old.id:
         assert disk.default == disk.trees[found.root].id

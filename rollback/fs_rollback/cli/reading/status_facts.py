@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...core.snapshots.record import format_time
+from ...core.snapshots.record import format_time, replaced_by_dict
 from ...errors import ConfigError, Error, KernelError, StoreError
 from ...system.check import conversion
 from ...system.machine import kernels, unprotected, usable
@@ -171,7 +171,12 @@ def _last_rollback(snapshots: list[Snapshot]) -> dict[str, Any] | None:
     if last is None:
         return None
     created = format_time(last.created)
-    return {"replaced": last.name, "created": created, "description": last.description}
+    return {
+        "replaced": last.name,
+        "created": created,
+        "description": last.full_description,
+        "replaced_by": replaced_by_dict(last.replaced_by),
+    }
 
 
 def _space(host: Host) -> tuple[int, int]:

@@ -136,6 +136,8 @@ def parse(text: str) -> Pending:
         generation = int(data.get("generation", 0))
         if not 0 <= generation < 1 << 63:
             raise PendingError(f"{generation} is no generation")
+        roots = _roots(data["roots"]) if "roots" in data else _roots_of_0_1_0(plan)
+        plan = plan.with_target(data["target"], roots.target_path)
         return Pending(
             state=State(data["state"]),
             created=data["created"],
@@ -145,7 +147,7 @@ def parse(text: str) -> Pending:
             old_uuid=data["old_uuid"],
             boot_id=data["boot_id"],
             plan=plan.with_new_root(data["new_uuid"]) if data.get("new_uuid") else plan,
-            roots=_roots(data["roots"]) if "roots" in data else _roots_of_0_1_0(plan),
+            roots=roots,
             generation=generation,
         )
     except PendingError:

@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 
 from ..boot import layout as layouts
 from ..formats import mountinfo
+from ..snapshots.replaced_by import ReplacedBy
 from ..snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from . import kernel_steps, mending_steps, nested_steps, steps
 from .kernel_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
@@ -18,6 +19,8 @@ from .step import UnknownStepError, from_json, to_json
 
 FROZEN = ".keep"  # after the name of the new root: an image of the old one, to copy from
 CommitStep = Union[Exchange, SetDefault]
+# What the journal says beside the steps, where older programs pass it over.
+_SAID_ONCE = ("new_uuid", "target_name", "target_path")
 _STEPS: dict[str, Any] = {
     step.__name__: step
     for step in (
@@ -63,11 +66,18 @@ class Plan:
 
     def with_saved_kernels(self, boot_files: str) -> Plan:
         """Return the same plan, whose replaced root has this list of saved kernels."""
-        named = (
-            dataclasses.replace(step, boot_files=boot_files) if isinstance(step, SetAside) else step
+        return self._with_aside(boot_files=boot_files)
+
+    def with_target(self, name: str, path: str) -> Plan:
+        """Return the same plan, for a copy of this snapshot; stored steps do not say which."""
+        return self._with_aside(target_name=name, target_path=path)
+
+    def _with_aside(self, **changes: Any) -> Plan:
+        changed = (
+            dataclasses.replace(step, **changes) if isinstance(step, SetAside) else step
             for step in self.steps
         )
-        return dataclasses.replace(self, steps=tuple(named))
+        return dataclasses.replace(self, steps=tuple(changed))
 
     @property
     def aside(self) -> SetAside:
@@ -110,7 +120,8 @@ class Plan:
         """Return the plan as JSON has it; `from_json` reads it back."""
         rows = to_json(self.steps)
         for row in rows:
-            row.pop("new_uuid", None)  # it is said once, where older programs pass it over
+            for key in _SAID_ONCE:
+                row.pop(key, None)
         return {"commit": self.commit, "steps": rows}
 
     @classmethod
@@ -219,7 +230,9 @@ def plan_rollback(situation: Situation) -> Plan:
         old_id=root.id,
         old_uuid=root.uuid,
         created=situation.created,
-        description=f"replaced by {situation.target.name}",
+        description=ReplacedBy(situation.target.name).sentence(),
+        target_name=situation.target.name,
+        target_path=situation.target.path,
     )
     return Plan((*prepare, *commit, *last, aside, Sync()), len(prepare))
 

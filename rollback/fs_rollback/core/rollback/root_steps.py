@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ...errors import StoreError
 from ..snapshots.record import Kind, Record, Source, dump, parse_time
+from ..snapshots.replaced_by import ReplacedBy
 from ..snapshots.snapshot import OFFLINE_UPDATE, STORE
 from .operations import Operations
 from .steps import RootStep, mounted, named
@@ -237,7 +238,11 @@ class Sync(RootStep):
 
 @dataclass(frozen=True)
 class SetAside(RootStep):
-    """The old root goes to the store, whole, with a record; a top level can only be recorded."""
+    """The old root goes to the store, whole, with a record; a top level can only be recorded.
+
+    `target_name` and `target_path` are the snapshot that the new root is a copy of. `description`
+    is what version 0.1.0 writes into the record, which has these as fields.
+    """
 
     spare: str
     name: str
@@ -247,6 +252,8 @@ class SetAside(RootStep):
     created: str
     description: str
     boot_files: str = ""
+    target_name: str = ""
+    target_path: str = ""
 
     @property
     def in_top_level(self) -> bool:
@@ -264,15 +271,16 @@ class SetAside(RootStep):
             place = ""
         elif operations.subvolume(self.spare)[1] == self.old_uuid:
             operations.rename(self.spare, place)
+        target_id = operations.subvolume(self.target_path)[0]
         record = Record(
             name=self.name,
             kind=Kind.REPLACED,
             created=parse_time(self.created),
             uuid=self.old_uuid,
             source=Source(self.old_path, self.old_id, self.old_uuid),
-            description=self.description,
             kernels=operations.kernels(place),
             boot_files=self.boot_files,
+            replaced_by=ReplacedBy(self.target_name, target_id or None),
         )
         operations.write_record(self.name, dump(record))
 

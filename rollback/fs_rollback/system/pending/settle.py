@@ -12,6 +12,7 @@ from ...core.rollback.operations import Operations
 from ...core.rollback.root_steps import KeepNewRoot
 from ...core.snapshots.names import REPLACED_PREFIX, free_name
 from ...core.snapshots.record import format_time
+from ...core.snapshots.replaced_by import ReplacedBy
 from ...errors import Error
 from ..execute import executor
 from ..execute.trees import Operations as RealOperations
@@ -132,7 +133,8 @@ def supersede(host: Host, store: Store, found: Window, operations: Operations) -
         brought, problems = bring_over.bring_over(host, journal, new, operations)
         if brought:
             said.append(f"brought over what was written since: {', '.join(brought)}")
-    ended = _end(host, store, found, operations, pin=bool(problems), note="")
+    noted = ReplacedBy(journal.target)
+    ended = _end(host, store, found, operations, pin=bool(problems), noted=noted)
     return (*said, *problems, *ended)
 
 
@@ -152,7 +154,8 @@ def forget(host: Host, store: Store, found: Window, operations: Operations) -> t
         journal.plan.aside.apply(operations)  # somebody has exchanged the two by hand
         host.forget()
     KeepNewRoot(spare, name, format_time(now), made_by, journal.new_uuid).undo(operations)
-    ended = _end(host, store, found, operations, pin=True, note="given up")
+    noted = ReplacedBy(journal.target, given_up=True)
+    ended = _end(host, store, found, operations, pin=True, noted=noted)
     return (f"the rollback to {journal.target} is given up", *ended)
 
 
@@ -175,11 +178,10 @@ def confirm(
         _remove_leftovers(host, operations)
         return []
     if found.is_undone_by_hand:
-        _end(host, store, found, operations, pin=False, note=None)
+        _end(host, store, found, operations, pin=False, noted=None)
         return [f"the rollback to {journal.target} was taken back by hand"]
-    moment = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
-    note = f"came up in the new root {moment}"
-    ended = _end(host, store, found, operations, pin=incomplete, note=note)
+    noted = ReplacedBy(journal.target, confirmed=datetime.now(timezone.utc))
+    ended = _end(host, store, found, operations, pin=incomplete, noted=noted)
     name = journal.roots.replaced
     return [
         f"came up in the new root: a copy of {journal.target}, the old root is kept as {name}",
@@ -188,7 +190,13 @@ def confirm(
 
 
 def _end(
-    host: Host, store: Store, found: Window, operations: Operations, *, pin: bool, note: str | None
+    host: Host,
+    store: Store,
+    found: Window,
+    operations: Operations,
+    *,
+    pin: bool,
+    noted: ReplacedBy | None,
 ) -> tuple[str, ...]:
     """Forget the journal, and note in the old root's record what came of it; None writes nothing.
 
@@ -201,16 +209,16 @@ def _end(
     # Removing a file is durable at once, ahead of what has not been synced.
     operations.sync()
     is_noted, problem = (False, "")
-    if note is not None:
-        is_noted, problem = _note_in_record(store, journal, note, pin=pin)
+    if noted is not None:
+        is_noted, problem = _note_in_record(store, journal, noted, pin=pin)
     if not problem:
         journals.clear(store)
     if journal.roots.frozen:
         operations.delete(journal.roots.frozen)
     _remove_leftovers(host, operations)
-    if problem and note is not None:  # the disk was full, perhaps of what is gone now
+    if problem and noted is not None:  # the disk was full, perhaps of what is gone now
         operations.sync()
-        is_noted, problem = _note_in_record(store, journal, note, pin=pin)
+        is_noted, problem = _note_in_record(store, journal, noted, pin=pin)
         if problem and pin:
             return (f"{problem}; the next command tries again",)
         journals.clear(store)
@@ -226,20 +234,23 @@ def _remove_leftovers(host: Host, operations: Operations) -> None:
         bring_over.discard(host, operations, root.path, STAGING)
 
 
-def _note_in_record(store: Store, journal: Pending, note: str, *, pin: bool) -> tuple[bool, str]:
+def _note_in_record(
+    store: Store, journal: Pending, noted: ReplacedBy, *, pin: bool
+) -> tuple[bool, str]:
     """Write into the old root's record what came of the rollback.
 
     Returns whether that was done, False also where there is no record, and why it could not be.
     """
-    aside = journal.plan.aside
+    name = journal.roots.replaced
     for snapshot in store.load():
         record = snapshot.record
-        if record is None or snapshot.name != aside.name or record.uuid != journal.old_uuid:
+        if record is None or snapshot.name != name or record.uuid != journal.old_uuid:
             continue
-        description = "; ".join(filter(None, (aside.description, note)))
+        noted = noted._replace(id=record.replaced_by.id if record.replaced_by else None)
+        changed = record._replace(description="", replaced_by=noted, pinned=record.pinned or pin)
         try:
-            store.write(record._replace(description=description, pinned=record.pinned or pin))
+            store.write(changed)
         except Error as error:  # as promised: in words
-            return False, f"that cannot be noted in the record of {aside.name}: {error}"
+            return False, f"that cannot be noted in the record of {name}: {error}"
         return True, ""
     return False, ""

@@ -182,8 +182,8 @@ def title_of(snapshot: Snapshot, tree: int) -> str:
     what = f"snapshot {snapshot.name}"
     if record is not None and record.kind is Kind.PRE and record.transaction is not None:
         what = "before " + " ".join(record.transaction.command_line)
-    elif record is not None and record.description:
-        what = record.description
+    elif record is not None and record.full_description:
+        what = record.full_description
     clean = "".join(c if c.isprintable() else " " for c in f"{_system(tree)} {what}")
     return f"{clean[:_LONGEST_TITLE]}, {moment}"
 
