@@ -8,7 +8,7 @@ import json
 import pytest
 
 from fs_rollback.core.boot.layout import Kind
-from fs_rollback.core.rollback.journal import Pending, Roots, State, begun, dump, parse
+from fs_rollback.core.rollback.journal import Pending, RootChange, State, begun, dump, parse
 from fs_rollback.core.rollback.plan import plan_rollback
 from fs_rollback.core.rollback.root_steps import Exchange
 from fs_rollback.core.rollback.steps import KeepPaths
@@ -60,7 +60,7 @@ def test_a_journal_of_version_0_1_0(version: str, name: str) -> None:
     data, journal = json.loads(text), parse(text)
     named = "-named-" in name
     root = "root" if named else "sys" if "-default-" in name else ""
-    assert journal.roots == Roots(
+    assert journal.roots == RootChange(
         target_path=f"fs-snapshots/{data['target']}",
         root=root,
         layout=Kind.NAMED if named else Kind.DEFAULT,

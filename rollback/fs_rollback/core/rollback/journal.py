@@ -29,7 +29,7 @@ class State(enum.Enum):
     COMMITTED = "committed"
 
 
-class Roots(NamedTuple):
+class RootChange(NamedTuple):
     """The two roots of a rollback, and what the new one gets from the old one.
 
     All but the names are paths. From the top level: `target_path`, the snapshot that the new root
@@ -77,7 +77,7 @@ class Pending(NamedTuple):
     old_uuid: str
     boot_id: str
     plan: Plan
-    roots: Roots
+    roots: RootChange
     generation: int = 0
 
     @property
@@ -102,7 +102,7 @@ def begun(situation: Situation, plan: Plan, user: str, boot_id: str) -> Pending:
         old_uuid=root.uuid,
         boot_id=boot_id,
         plan=plan,
-        roots=Roots(
+        roots=RootChange(
             target_path=situation.target.path,
             root=root.path,
             layout=situation.layout.kind,
@@ -164,8 +164,8 @@ def parse(text: str) -> Pending:
         raise PendingError(f"{type(error).__name__}: {error}") from error
 
 
-def _roots(data: dict[str, Any]) -> Roots:
-    return Roots(
+def _roots(data: dict[str, Any]) -> RootChange:
+    return RootChange(
         target_path=_text(data["target_path"]),
         root=_text(data["root"]),
         layout=Kind(data["layout"]),
@@ -189,13 +189,13 @@ def _text(value: Any) -> str:
     return value
 
 
-def _roots_of_0_1_0(plan: Plan) -> Roots:
+def _roots_of_0_1_0(plan: Plan) -> RootChange:
     """Read the fields from the steps: a journal of version 0.1.0 has nothing else."""
     aside = plan.aside
     created = next(step for step in plan.steps if isinstance(step, CreateRoot))
     kept = (step.paths for step in plan.steps if isinstance(step, KeepPaths))
     swap = (step.paths for step in plan.steps if isinstance(step, RenewSwap))
-    return Roots(
+    return RootChange(
         target_path=created.target,
         root=aside.old_path,
         layout=Kind.NAMED if isinstance(plan.commit_step, Exchange) else Kind.DEFAULT,
