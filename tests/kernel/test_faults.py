@@ -129,7 +129,7 @@ def test_recovery_survives_a_kill_at_every_point(upgraded: Machine) -> None:
 
     def settle_with(point: int) -> None:
         with upgraded.unsettled() as (host, store):
-            executor.settle(store, Faulty(host, point, Fault.KILL_AFTER))
+            executor.settle(store, journals.read(store), Faulty(host, point, Fault.KILL_AFTER))
 
     for start in (commit - 1, commit):
         for point in range(100):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,7 +11,10 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
+from fs_rollback.core.rollback import journal
 from fs_rollback.core.snapshots.record import parse_time
+from fs_rollback.system.execute.trees import Operations
+from fs_rollback.system.pending import settle
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import Machine, run
 from tests.kernel.reboots import arrive, journal_of, reboot, replaced, rolled_back
@@ -49,6 +53,34 @@ def test_status_tells_of_the_last_rollback(machine: Machine) -> None:
     lines = fs_rollback(machine.root, "status").out.splitlines()
     assert [line for line in lines if line.startswith("Last rollback:") and "came up" in line]
     assert done(machine.root, "settle").out == "fs-rollback: nothing to settle\n"
+
+
+@pytest.mark.parametrize("state", ["prepared", "committed"])
+def test_the_journal_is_read_once(
+    named: Machine, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    texts: list[str] = []
+    parse = journal.parse
+
+    def counted(text: str) -> journal.Pending:
+        texts.append(text)
+        return parse(text)
+
+    for bring in (True, False):
+        rolled_back(named)
+        data = json.loads(journal_of(named).read_text())
+        journal_of(named).write_text(json.dumps({**data, "state": state}))
+        reboot(named)
+        with monkeypatch.context() as patch, named.unsettled() as (host, store):
+            patch.setattr(journal, "parse", counted)
+            if bring:
+                ended = settle.settle(host, store, Operations(host), bring=True)
+                assert ended.said[-1].startswith("came up in the new root")
+            else:
+                settle.settle_in_passing(host, store)
+        assert not journal_of(named).exists()
+        assert len(texts) == 1
+        texts.clear()
 
 
 def _booted_since(machine: Machine) -> None:

@@ -105,16 +105,14 @@ def _settle(args: Namespace) -> Settled | None:
 
 def _forget(machine: Host, found: Store) -> Settled:
     """Give up a rollback whose machine has another root now. Raises RefusedError elsewhere."""
-    from ...system.execute import executor
     from ...system.execute.trees import Operations
     from ...system.pending import settle as pending_settle
     from ...system.pending import state
 
     operations = Operations(machine)
-    said = executor.settle(found, operations)
-    waiting = state.look(machine, found)
+    waiting, said = pending_settle.finish_cut_off(machine, found, operations)
     if waiting.journal is None:
-        return pending_settle.Settled(state.Waiting.NOTHING, (said,) if said else ())
+        return pending_settle.Settled(state.Waiting.NOTHING, said)
     state.refuse_stranger(machine, waiting)
     if not state.has_another_root(machine, waiting):
         state.refuse_while_waiting(machine, waiting)

@@ -117,35 +117,37 @@ def undo(store: Store, journal: Pending, operations: Operations) -> None:
     take_back(store, journal.plan.steps, operations)
 
 
-def settle(store: Store, operations: Operations) -> str:
-    """Finish or take back a rollback that was cut off; returns what was done, "" if nothing.
+def settle(
+    store: Store, journal: Pending | None, operations: Operations
+) -> tuple[Pending | None, str]:
+    """Finish or take back a rollback that was cut off; `journal` is what was read.
 
-    Needs the lock. Before the commit it is taken back, after it it is finished.
+    Needs the lock. Before the commit it is taken back, after it it is finished. Returns what the
+    journal is then, None if there is none, and what was done, "" if nothing.
     """
-    journal = journals.read(store)
     if journal is None or journal.state is State.COMMITTED:
-        return ""
+        return journal, ""
     plan = journal.plan
     if plan.is_foreign(operations):
         # Somebody repaired the machine by hand: nothing of this is ours to finish or take back.
         journals.set_aside(store)
-        return (
-            f"a rollback was interrupted and repaired by hand; its journal is now {journals.STALE}"
-        )
+        said = "a rollback was interrupted and repaired by hand; its journal is now"
+        return None, f"{said} {journals.STALE}"
     if plan.commit_step.is_displaced(operations):
-        return ""  # pending/state.py says so, and what to do
+        return journal, ""  # pending/state.py says so, and what to do
     with signals_held_back():
         if not plan.commit_step.done(operations):
             take_back(store, plan.steps, operations)
-            return "an interrupted rollback was taken back"
+            return None, "an interrupted rollback was taken back"
         finish(store, plan, operations)
-        journals.write(store, journal._replace(state=State.COMMITTED))
+        journal = journal._replace(state=State.COMMITTED)
+        journals.write(store, journal)
     lent = [s for s in plan.steps if isinstance(s, ReturnModules) and s.in_use(operations)]
     stays = "".join(
         f"; /{modules_of(step.kernel)} stays, no package has it: remove it after the next reboot"
         for step in lent
     )
-    return f"an interrupted rollback was finished{stays}"
+    return journal, f"an interrupted rollback was finished{stays}"
 
 
 def finish(store: Store, plan: Plan, operations: Operations) -> None:

@@ -49,16 +49,17 @@ def settle(
 
     `cut_off` is after a process that was to do that was killed. Needs the lock. Raises Error.
     """
-    postponed = bring and _waits_for_boot(host, store)
-    interrupted = "" if postponed else executor.settle(store, operations)
+    journal, interrupted = journals.read(store), ""
+    postponed = bring and _waits_for_boot(host, journal)
+    if not postponed:
+        journal, interrupted = executor.settle(store, journal, operations)
     said = [interrupted] if interrupted else []
-    found = state.look(host, store)
+    found = state.window_of(host, journal)
     if found.waiting in (Waiting.ELSEWHERE, Waiting.DISPLACED):
         why = state.explain(host, found)
         return Settled(found.waiting, tuple(said), (), (why.sentence,), why.hint)
     if found.waiting is Waiting.REBOOT:
         return Settled(found.waiting, tuple(said))
-    journal = found.journal
     brought: tuple[str, ...] = ()
     problems: list[str] = []
     if journal is not None and found.new_root is not None and not found.is_undone_by_hand:
@@ -86,9 +87,8 @@ def settle(
     return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), hint)
 
 
-def _waits_for_boot(host: Host, store: Store) -> bool:
+def _waits_for_boot(host: Host, journal: Pending | None) -> bool:
     """Whether a rollback was cut off that has to do with a /boot which is not mounted yet."""
-    journal = journals.read(store)
     if journal is None or journal.state is State.COMMITTED:
         return False
     if not journal.plan.needs_boot:
@@ -99,6 +99,17 @@ def _waits_for_boot(host: Host, store: Store) -> bool:
     return any(files.device_of(host.root_fd, point) in (None, root) for point in points)
 
 
+def finish_cut_off(
+    host: Host, store: Store, operations: Operations
+) -> tuple[Window, tuple[str, ...]]:
+    """Finish or take back what a crash cut off. Needs the lock.
+
+    Returns where the machine stands now, and what was done in words.
+    """
+    journal, said = executor.settle(store, journals.read(store), operations)
+    return state.window_of(host, journal), (said,) if said else ()
+
+
 def settle_in_passing(host: Host, store: Store) -> tuple[Window, tuple[str, ...]]:
     """Finish or take back what a crash cut off, and forget a rollback whose reboot has happened.
 
@@ -107,9 +118,7 @@ def settle_in_passing(host: Host, store: Store) -> tuple[Window, tuple[str, ...]
     stands now, and what was done in words, where somebody has to know.
     """
     operations = RealOperations(host)
-    interrupted = executor.settle(store, operations)
-    said = (interrupted,) if interrupted else ()
-    found = state.look(host, store)
+    found, said = finish_cut_off(host, store, operations)
     if found.waiting is not Waiting.NOTHING or not (found.journal or has_leftovers(host)):
         return found, said
     left: list[str] = []

@@ -78,12 +78,16 @@ def this_boot(host: Host) -> str:
 
 
 def look(host: Host, store: Store | None) -> Window:
-    """Read where the machine stands. Changes nothing. Raises StoreError on a broken journal.
+    """Read where the machine stands. Changes nothing. Raises StoreError on a broken journal."""
+    return window_of(host, journals.read(store) if store is not None else None)
+
+
+def window_of(host: Host, journal: Pending | None) -> Window:
+    """Return where the machine stands; `journal` is what was read.
 
     Only the running system can say that it came up in the new root: on a machine that does not
     run a rollback goes on waiting.
     """
-    journal = journals.read(store) if store is not None else None
     if journal is None:
         return Window(Waiting.NOTHING)
     by_uuid = {subvolume.uuid: subvolume for subvolume in host.subvolumes}
