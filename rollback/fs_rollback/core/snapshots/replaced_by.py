@@ -53,7 +53,7 @@ def from_sentence(text: str) -> Optional[ReplacedBy]:
     try:
         # Not strptime(), as in record.py.
         moment = datetime.fromisoformat(rest[: -len(_UTC)])
-    except ValueError:
+    except ValueError:  # somebody has written another thing behind these words
         return None
     found = ReplacedBy(name, confirmed=moment.replace(tzinfo=timezone.utc))
     return found if found.sentence() == text else None
