@@ -17,7 +17,7 @@ from ..linux.process import Say
 from ..machine import host
 from ..machine.host import Host
 from ..machine.unprotected import Unprotected, unprotected
-from ..packages import settle_records
+from ..packages import interrupted, settle_records
 from ..root import trial
 from ..snapshots import make_room, menu, take_and_delete
 from ..snapshots.menu import Menu
@@ -157,15 +157,11 @@ def _settle(machine: Host, found: Store) -> tuple[str, ...]:
 def _look_back(machine: Host, found: Store) -> tuple[str, ...]:
     """Settle what earlier transactions left; return what is to be said of the last one."""
     found.tidy()  # what cannot be removed is said by the next command
-    outcomes = found.outcomes()
-    if Outcome.PENDING in outcomes:
-        with suppress(KernelError):  # what is not settled now is settled by the next run
-            for settled in settle_records.settle(machine, found.load()):
-                found.write(settled)
-    if outcomes.isdisjoint((Outcome.PENDING, Outcome.INTERRUPTED)):
+    if not interrupted.is_in_doubt(machine, found.newest_first()):
         return ()
-    from ..packages import interrupted
-
+    with suppress(KernelError):  # what is not settled now is settled by the next run
+        for settled in settle_records.settle(machine, found.load()):
+            found.write(settled)
     last = interrupted.find(machine, found.load())
     return (interrupted.sentence(last, str(last.id)),) if last is not None else ()
 
@@ -179,9 +175,9 @@ def after(taken: Taken, outcome: Outcome, history_id: int | None) -> list[str]:
     machine, config = taken.machine, taken.config
     with taken.held:
         try:
-            machine.forget()
             _finish(taken, outcome, history_id, problems)
             if not taken.record.trial and (config.post_snapshot or not taken.menu.is_whole()):
+                machine.forget()
                 problems += menu.update(machine, taken.store, config.boot_entries).problems
         except (Error, OSError) as error:  # as promised: in words
             problems.append(str(error))
@@ -211,6 +207,9 @@ def prune(taken: Taken) -> list[str]:
     if taken.record.trial:
         return []
     now = datetime.now().astimezone()
+    if take_and_delete.keeps_all(taken.machine, taken.store, taken.config.policy, now):
+        return []
+    taken.machine.forget()
     verdicts = take_and_delete.judge(taken.machine, taken.store, taken.config.policy, now)
     # Reclaiming an old root in the top level unlinks every file of a system: not inside dnf.
     verdicts = tuple(v for v in verdicts if not v.snapshot.is_top_level)

@@ -72,13 +72,14 @@ def subvolumes(top: str) -> tuple[Subvolume, ...]:
             paths = _paths(descriptor, roots)
         finally:
             os.close(descriptor)
-    found = (_subvolume(paths[root.id], root) for root in roots if root.id in paths)
-    return (_top_level(top), *found)
+    found = (_subvolume(os.fsdecode(paths[r.id]), r) for r in roots if r.id in paths)
+    return (subvolume(top, ""), *found)
 
 
-def _paths(descriptor: int, roots: Sequence[tree_search.Root]) -> dict[int, str]:
+def _paths(descriptor: int, roots: Sequence[tree_search.Root]) -> dict[int, bytes]:
     """Return the paths of subvolumes from the top level, by their IDs, without the deepest."""
-    found, directories = {TOP_LEVEL_ID: ""}, {}
+    found = {TOP_LEVEL_ID: b""}
+    directories: dict[tuple[int, int], bytes | None] = {}
     left = {root.id: root for root in roots}
     for first in roots:
         number, chain = first.id, []  # up to what has a path: a parent may be younger
@@ -86,24 +87,24 @@ def _paths(descriptor: int, roots: Sequence[tree_search.Root]) -> dict[int, str]
             chain.append(left.pop(number))
             number = chain[-1].parent_id
         for root in reversed(chain):
-            above = (root.parent_id, root.directory)
-            if root.parent_id in found and above not in directories:
-                directories[above] = _directory_of(descriptor, root)
-            inside = directories.get(above)
-            if root.parent_id not in found or inside is None:
-                continue
-            path = os.path.join(found[root.parent_id], inside + os.fsdecode(root.name))
-            if len(os.fsencode(path)) < _LONGEST_PATH:
-                found[root.id] = path
+            place = root.parent_id, root.directory
+            if place not in directories:
+                directories[place] = _directory(descriptor, found.get(root.parent_id), root)
+            directory = directories[place]
+            if directory is not None and len(directory) + len(root.name) < _LONGEST_PATH:
+                found[root.id] = directory + root.name
     return found
 
 
-def _directory_of(descriptor: int, root: tree_search.Root) -> str | None:
-    """Return where in its parent a subvolume lies, "" right there, None where that is too deep."""
+def _directory(descriptor: int, parent: bytes | None, root: tree_search.Root) -> bytes | None:
+    """Return the path, up to its name, of a subvolume in `parent`; None where that is too long."""
+    if parent is None:
+        return None
+    parent = parent and parent + b"/"
     if root.directory == SUBVOLUME_INODE:
-        return ""
+        return parent
     try:
-        return tree_search.directory_path(descriptor, root.parent_id, root.directory)
+        return parent + tree_search.directory_path(descriptor, root.parent_id, root.directory)
     except OSError as error:  # too deep, or deleted meanwhile: no path leads there
         if error.errno in (errno.ENAMETOOLONG, errno.ENOENT):
             return None
@@ -116,11 +117,12 @@ def btrfsutil_info(path: str) -> btrfsutil.SubvolumeInfo:
         return btrfsutil.subvolume_info(path)
 
 
-def _top_level(top: str) -> Subvolume:
-    info = btrfsutil_info(top)
+def subvolume(place: str, path: str) -> Subvolume:
+    """Return the subvolume at `place`; `path` is its path from the top level."""
+    info = btrfsutil_info(place)
     return Subvolume(
         id=info.id,
-        path="",
+        path=path,
         uuid=info.uuid.hex(),
         parent_id=info.parent_id,
         parent_uuid=info.parent_uuid.hex(),
@@ -131,15 +133,11 @@ def _top_level(top: str) -> Subvolume:
 
 
 def _subvolume(path: str, root: tree_search.Root) -> Subvolume:
+    created = datetime.fromtimestamp(root.made_s, timezone.utc)
+    uuid, parent_uuid = root.uuid.hex(), root.parent_uuid.hex()
+    # By place and not by name, which takes twice as long: there may be thousands.
     return Subvolume(
-        id=root.id,
-        path=path,
-        uuid=root.uuid.hex(),
-        parent_id=root.parent_id,
-        parent_uuid=root.parent_uuid.hex(),
-        read_only=root.read_only,
-        created=datetime.fromtimestamp(root.made_s, timezone.utc),
-        born=root.made_in,
+        root.id, path, uuid, root.parent_id, parent_uuid, root.read_only, created, root.made_in
     )
 
 

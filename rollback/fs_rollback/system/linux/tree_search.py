@@ -12,17 +12,16 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _SEARCH_HEADER = struct.Struct("=3Q2I")
 # linux/btrfs_tree.h: BTRFS_ROOT_TREE_OBJECTID, the types of items, BTRFS_ROOT_SUBVOL_RDONLY.
 _ROOT_TREE, _ROOT_ITEM_KEY, _ROOT_BACKREF_KEY, _READ_ONLY = 1, 132, 144, 1
-# struct btrfs_root_item: its flags are at offset 208; from 160 on it has generation, generation_v2,
-# uuid, parent_uuid, otransid and the seconds of otime. struct btrfs_root_ref has the name behind.
-_FLAGS = struct.Struct("<Q")
-_ROOT_ITEM = struct.Struct("<Q71xQ16s16s24xQ28xQ")
+# Of struct btrfs_root_item generation, flags, generation_v2, uuid, parent_uuid, otransid and the
+# seconds of otime. struct btrfs_root_ref has the name behind it.
+_ROOT_ITEM = struct.Struct("<160xQ40xQ23xQ16s16s24xQ28xQ")
 _ROOT_REF = struct.Struct("<Q8xH")
-_NO_UUID = bytes(16)
+_UNTOLD: list[Any] = [bytes(16), bytes(16), 0, 0]
 
 
 def touched_inodes(
@@ -81,9 +80,9 @@ class Root(NamedTuple):
     parent_id: int
     directory: int
     name: bytes
+    read_only: bool
     uuid: bytes
     parent_uuid: bytes
-    read_only: bool
     made_in: int
     made_s: int
 
@@ -93,33 +92,29 @@ def subvolume_roots(descriptor: int) -> Iterator[Root]:
 
     One that is deleted and not cleaned up yet has no name any more, and is left out.
     """
-    number, uuid, parent_uuid, flags, made_in, made_s = 0, _NO_UUID, _NO_UUID, 0, 0, 0
+    number, flags, told = 0, 0, _UNTOLD
     for found, kind, answer, place in tree_items(descriptor, 0, tree=_ROOT_TREE):
         if kind == _ROOT_ITEM_KEY:
-            number, flags = found, _FLAGS.unpack_from(answer, place + 208)[0]
-            first, second, *told = _ROOT_ITEM.unpack_from(answer, place + 160)
-            # Where these differ a kernel from before 3.6 has written last, and not the rest.
-            known = told if first == second else (_NO_UUID, _NO_UUID, 0, 0)
-            uuid, parent_uuid, made_in, made_s = known
+            number = found
+            generation, flags, also, *told = _ROOT_ITEM.unpack_from(answer, place)
+            if generation != also:  # a kernel from before 3.6 has written last, and not the rest
+                told = _UNTOLD
         elif kind == _ROOT_BACKREF_KEY and found == number:
             parent = _SEARCH_HEADER.unpack_from(answer, place - _SEARCH_HEADER.size)[2]
             directory, length = _ROOT_REF.unpack_from(answer, place)
             start = place + _ROOT_REF.size
             name = bytes(answer[start : start + length])
-            is_read_only = bool(flags & _READ_ONLY)
-            yield Root(
-                found, parent, directory, name, uuid, parent_uuid, is_read_only, made_in, made_s
-            )
+            yield Root(found, parent, directory, name, bool(flags & _READ_ONLY), *told)
 
 
-def directory_path(descriptor: int, tree: int, inode: int) -> str:
+def directory_path(descriptor: int, tree: int, inode: int) -> bytes:
     """Return the path of a directory in the subvolume with the ID `tree`, with a "/" behind it.
 
     BTRFS_IOC_INO_LOOKUP: struct btrfs_ioctl_ino_lookup_args.
     """
     answer = bytearray(struct.pack("=2Q4080x", tree, inode))
     fcntl.ioctl(descriptor, 0xD0009412, answer)
-    return os.fsdecode(bytes(answer[16:]).partition(b"\0")[0])
+    return bytes(answer[16:]).partition(b"\0")[0]
 
 
 def inode_changed_s(descriptor: int, inode: int) -> float | None:

@@ -165,6 +165,11 @@ class Host:
             with suppress(KeyError):  # it was never read
                 del self.__dict__[name]
 
+    def add(self, made: Subvolume) -> None:
+        """Take note of a subvolume that was made: nothing else of what was read has changed."""
+        if "subvolumes" in self.__dict__:
+            self.subvolumes += (made,)
+
     def unsupported(self) -> str:
         """Return why a snapshot of the root would not hold the system, "" if it does.
 

@@ -6,7 +6,7 @@ dnf leaves it so at Ctrl-C (dnf 5), at a kill and at a power cut; nothing else s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...core.snapshots.record import Kind, Outcome, Record
 from ...core.snapshots.snapshot import Snapshot
@@ -32,6 +32,22 @@ def find(host: Host, snapshots: Sequence[Snapshot]) -> Snapshot | None:
         if end.outcome is Outcome.INTERRUPTED and end.history_id is not None:
             found = snapshot
     return found if found is not None and not _was_followed(host, found) else None
+
+
+def is_in_doubt(host: Host, newest_first: Iterable[Snapshot]) -> bool:
+    """Whether a transaction since the last one of this root that was done has no good end.
+
+    Reads no more snapshots than it takes to tell.
+    """
+    for snapshot in newest_first:
+        end = snapshot.record.transaction if snapshot.record else None
+        if end is None:
+            continue
+        if end.outcome in (Outcome.PENDING, Outcome.INTERRUPTED):
+            return True
+        if end.outcome is Outcome.DONE and _is_before_ours(host, snapshot):
+            return False
+    return False
 
 
 def _is_before_ours(host: Host, snapshot: Snapshot) -> bool:

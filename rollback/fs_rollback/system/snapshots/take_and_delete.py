@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Callable
 
 from ...core.formats.mountinfo import is_within
-from ...core.snapshots.names import SNAPSHOT_PREFIX, free_name, trial_name
+from ...core.snapshots.names import REPLACED_PREFIX, SNAPSHOT_PREFIX, free_name, trial_name
 from ...core.snapshots.record import Kind, Record, Source, Transaction
 from ...core.snapshots.retention import Action, Policy, Verdict, protection, retention
 from ...core.snapshots.snapshot import STORE, Roots, Snapshot
@@ -128,6 +128,28 @@ def _nested_in_use(host: Host, snapshot: Snapshot) -> str:
         if subvolume.path in by_name or subvolume.id in by_id:
             return f"/etc/fstab mounts the subvolume /{subvolume.path} in it"
     return ""
+
+
+def keeps_all(host: Host, store: Store, policy: Policy, now: datetime) -> bool:
+    """Whether retention would surely delete nothing; False where only `judge` can tell.
+
+    Told from the subvolumes, for each transaction: a record is read only of what is neither new
+    enough nor taken of the own root, or of one that a rollback replaced.
+    """
+    present = sorted(store.subvolumes().items(), key=lambda item: item[1].id, reverse=True)
+    own = {s.uuid for name, s in present if name.startswith(REPLACED_PREFIX)}
+    own |= {s.uuid for s in host.subvolumes if s.id == host.root_id}
+    # A day less than what retention goes by, which believes the records: `created` is the kernel's.
+    young = now - timedelta(days=policy.keep_days - 1)
+    for rank, (name, subvolume) in enumerate(present, start=1):
+        is_new = rank <= policy.keep_last or subvolume.created > young
+        is_new = is_new and name.startswith(SNAPSHOT_PREFIX)
+        if is_new and subvolume.parent_uuid in own:
+            continue
+        snapshot = store.snapshot_of(subvolume)
+        if not (snapshot.pinned or (is_new and not snapshot.of_trial)):
+            return False
+    return not store.lost()
 
 
 def judge(host: Host, store: Store, policy: Policy, now: datetime) -> tuple[Verdict, ...]:

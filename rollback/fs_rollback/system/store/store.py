@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from ...core.snapshots import record as records
 from ...core.snapshots.age import in_order
 from ...core.snapshots.names import NEW_ROOT_PREFIX, REPLACED_PREFIX, SNAPSHOT_PREFIX, TRIAL_PREFIX
-from ...core.snapshots.record import Outcome, Record
+from ...core.snapshots.record import Record
 from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ...errors import KernelError, LockedError, StoreError, kernel_errors
 from ..linux import btrfs, files, process, syscalls
@@ -34,6 +34,7 @@ class Store:
     def __init__(self, host: Host, directory: int) -> None:
         self.host = host
         self.directory = directory
+        self._parsed: dict[str, tuple[tuple[int, ...], Record]] = {}
 
     @contextmanager
     def locked(self, said: process.Say = str, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
@@ -89,29 +90,37 @@ class Store:
 
     def load(self) -> list[Snapshot]:
         """Return all snapshots in the order in which they were made, oldest first (age.py)."""
-        in_store = {
-            s.path[len(STORE) + 1 :]: s
-            for s in self.host.subvolumes
-            if s.path.startswith(STORE + "/") and "/" not in s.path[len(STORE) + 1 :]
-        }
+        in_store = self.subvolumes()
         entries = self._entries()
-        names = in_store.keys() | _recorded(entries)
+        recorded = _recorded(entries)
         found = [
-            self._snapshot(name, in_store.get(name), has_record=name + _RECORD_SUFFIX in entries)
-            for name in names
-            if not name.startswith((_DELETED_PREFIX, NEW_ROOT_PREFIX, TRIAL_PREFIX))
+            self._snapshot(name, in_store.get(name), has_record=name in recorded)
+            for name in in_store.keys() | recorded
         ]
         present = [s for s in found if s.exists or s.record]
         return in_order(present, self.host.subvolumes, self.host.root_id)
 
-    def outcomes(self) -> set[Outcome]:
-        """Return how transactions in the records may have ended: cheaper than `load`."""
-        found = set()
-        for name in filter(_is_record, self._entries()):
-            with suppress(UnicodeError):  # a broken record tells of no end; `load` says what it is
-                text = files.read_entry(self.directory, name) or ""
-                found |= {outcome for outcome in Outcome if f'"{outcome.value}"' in text}
+    def subvolumes(self) -> dict[str, Subvolume]:
+        """Return what lies in the store and is a snapshot, or a replaced root, by name."""
+        found = {}
+        for subvolume in self.host.subvolumes:
+            place, _, name = subvolume.path.rpartition("/")
+            if place == STORE and not name.startswith(_NO_SNAPSHOT):
+                found[name] = subvolume
         return found
+
+    def newest_first(self) -> Iterator[Snapshot]:
+        """Give what `subvolumes` has by falling ID, each with its record, read when it is its turn.
+
+        For who needs the last few of perhaps thousands. A replaced root comes where its ID puts it.
+        """
+        for subvolume in sorted(self.subvolumes().values(), key=lambda s: s.id, reverse=True):
+            yield self.snapshot_of(subvolume)
+
+    def lost(self) -> set[str]:
+        """Return the names of the records that have no subvolume in the store."""
+        present = self.subvolumes()
+        return {name for name in _recorded(self._entries()) if name not in present}
 
     def snapshot_of(self, subvolume: Subvolume) -> Snapshot:
         """Return the snapshot that a subvolume in the store is, with its record."""
@@ -134,6 +143,16 @@ class Store:
         return Snapshot(name, subvolume, record)
 
     def _read_record(self, name: str) -> Record:
+        """Read a record, and none again that was not replaced: there may be thousands."""
+        status = files.status_of(self.directory, name + _RECORD_SUFFIX, follow=False)
+        state = (status.st_ino, status.st_mtime_ns, status.st_size) if status is not None else ()
+        known, record = self._parsed.get(name, (None, None))
+        if record is None or known != state:
+            record = self._parse(name)
+            self._parsed[name] = state, record
+        return record
+
+    def _parse(self, name: str) -> Record:
         try:
             text = files.read_entry(self.directory, name + _RECORD_SUFFIX)
         except UnicodeError as error:
@@ -159,8 +178,9 @@ class Store:
         except KernelError:
             writing.remove_durably(self.directory, name)
             raise
-        self.host.forget()
-        return record._replace(uuid=btrfs.subvolume_uuid(path))
+        made = btrfs.subvolume(path, f"{STORE}/{record.name}")
+        self.host.add(made)
+        return record._replace(uuid=made.uuid)
 
     def write(self, record: Record, *, durable: bool = True) -> None:
         """Write a record; it is whole, old or new, at any time.
@@ -281,6 +301,8 @@ class Store:
         return _is_of_top_level(record)
 
 
+# What begins like this is no snapshot: a leftover, a new root, a writable copy.
+_NO_SNAPSHOT = (_DELETED_PREFIX, NEW_ROOT_PREFIX, TRIAL_PREFIX)
 # Only what has a name of our own shape is a leftover of ours.
 _OUR_NAME = rf"(?:{SNAPSHOT_PREFIX}|{REPLACED_PREFIX})\d{{14}}"
 _OUR_DELETED = re.compile(rf"{_DELETED_PREFIX}{_OUR_NAME}(?:\.json)?")
@@ -297,8 +319,9 @@ def _is_of_top_level(record: Record) -> bool:
 
 
 def _recorded(entries: set[str]) -> set[str]:
-    """Return the names that have a record among the entries of the store."""
-    return {name[: -len(_RECORD_SUFFIX)] for name in entries if _is_record(name)}
+    """Return the names of snapshots that have a record among the entries of the store."""
+    names = {name[: -len(_RECORD_SUFFIX)] for name in entries if _is_record(name)}
+    return {name for name in names if not name.startswith(_NO_SNAPSHOT)}
 
 
 def is_journal_in(top: int) -> bool:
