@@ -26,20 +26,21 @@ def run(args: Namespace) -> int:
     from datetime import datetime
 
     from ... import report
-    from ...core.snapshots.retention import Action
-    from ...system.snapshots import saved_kernels, take_and_delete
+    from ...core.snapshots.retention import Action, Verdict
+    from ...system.snapshots import take_and_delete
     from .. import session
 
     now = datetime.now().astimezone()
     failures: list[tuple[Snapshot, Error]] = []
     with session.reading(args.root) as (host, found):
         policy = session.configuration(host).policy
-        verdicts = take_and_delete.judge(host, found, policy, now) if found else ()
+        verdicts: tuple[Verdict, ...] = ()
+        if found and args.dry_run:
+            verdicts = take_and_delete.judge(host, found, policy, now)
     if found and not args.dry_run:
         with session.writing(args.root) as (host, store):
             verdicts = take_and_delete.judge(host, store, policy, now)
             failures = take_and_delete.prune(host, store, verdicts, _progress)
-            saved_kernels.collect(store, store.load())
     if args.json:
         rows = [report.verdict_json(verdict) for verdict in verdicts]
         failed = [{"name": snapshot.name, "error": str(error)} for snapshot, error in failures]

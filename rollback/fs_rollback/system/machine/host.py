@@ -124,6 +124,11 @@ class Host:
         return btrfs.subvolumes(self.top)
 
     @cached_property
+    def holders(self) -> frozenset[int]:
+        """The IDs of the subvolumes that have others right in them."""
+        return frozenset(subvolume.parent_id for subvolume in self.subvolumes)
+
+    @cached_property
     def default_id(self) -> int:
         """The ID of the default subvolume."""
         return btrfs.default_subvolume(self.top)
@@ -161,7 +166,7 @@ class Host:
 
     def forget(self) -> None:
         """Drop what was read: something on the filesystem has changed."""
-        for name in ("subvolumes", "default_id"):
+        for name in ("subvolumes", "holders", "default_id"):
             with suppress(KeyError):  # it was never read
                 del self.__dict__[name]
 
@@ -169,6 +174,7 @@ class Host:
         """Take note of a subvolume that was made: nothing else of what was read has changed."""
         if "subvolumes" in self.__dict__:
             self.subvolumes += (made,)
+        self.__dict__.pop("holders", None)
 
     def unsupported(self) -> str:
         """Return why a snapshot of the root would not hold the system, "" if it does.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Callable
@@ -74,10 +75,17 @@ def take(
     return store.take(record, host.root)
 
 
-def delete(host: Host, store: Store, snapshot: Snapshot, in_use: Roots) -> None:
+def delete(
+    host: Host,
+    store: Store,
+    snapshot: Snapshot,
+    in_use: Roots,
+    entry_files: Sequence[str] | None = None,
+) -> None:
     """Delete one snapshot, with what is nested in it. Needs the lock.
 
-    `in_use` is what `roots` says. Raises RefusedError if the snapshot, or anything inside it, is in
+    `in_use` is what `roots` says, `entry_files` what `places.entry_files` does, for who has to
+    delete many. Raises RefusedError if the snapshot, or anything inside it, is in
     use or pinned.
     """
     reason = obstacle(host, snapshot, in_use)
@@ -86,7 +94,9 @@ def delete(host: Host, store: Store, snapshot: Snapshot, in_use: Roots) -> None:
         if snapshot.id == in_use.waiting:
             hint = "Boot the machine into its new root first."
         raise RefusedError(f"{snapshot.name} is not deleted: {reason}", hint=hint)
-    _delete_trial(host, snapshot, in_use)
+    if entry_files is None:
+        entry_files = places.entry_files(host.root_fd)
+    _delete_trial(host, snapshot, in_use, entry_files)
     store.delete(snapshot)
 
 
@@ -95,14 +105,16 @@ def obstacle(host: Host, snapshot: Snapshot, in_use: Roots) -> str:
     return protection(snapshot, in_use) or _nested_in_use(host, snapshot)
 
 
-def _delete_trial(host: Host, snapshot: Snapshot, in_use: Roots) -> None:
+def _delete_trial(
+    host: Host, snapshot: Snapshot, in_use: Roots, entry_files: Sequence[str]
+) -> None:
     """Delete the writable copy of a snapshot, and its boot entry before that."""
     name = trial_name(snapshot.name)
-    trial = next((s for s in host.subvolumes if s.path == f"{STORE}/{name}"), None)
     moment = name.partition("_")[2]
-    has_entry = any(moment in path for path in places.entry_files(host.root_fd))
-    if snapshot.is_replaced or not (trial or has_entry):
+    has_copy = os.path.lexists(host.path(f"{STORE}/{name}"))
+    if snapshot.is_replaced or not (has_copy or any(moment in path for path in entry_files)):
         return
+    trial = next((s for s in host.subvolumes if s.path == f"{STORE}/{name}"), None)
     used = {in_use.running, host.running_id, in_use.next, in_use.default, *in_use.mounted}
     if trial is not None and trial.id in used:
         raise RefusedError(
@@ -117,7 +129,7 @@ def _delete_trial(host: Host, snapshot: Snapshot, in_use: Roots) -> None:
 
 def _nested_in_use(host: Host, snapshot: Snapshot) -> str:
     """Return why something inside a snapshot keeps it from deletion, "" if nothing does."""
-    if snapshot.gone or snapshot.is_top_level:
+    if snapshot.gone or snapshot.is_top_level or snapshot.id not in host.holders:
         return ""
     inside = [s for s in host.subvolumes if s.path.startswith(snapshot.path + "/")]
     by_name = root_lines.mounted_elsewhere(host)
@@ -172,16 +184,17 @@ def prune(
     verdicts: Sequence[Verdict],
     progress: Callable[[Snapshot], None] = lambda _: None,
 ) -> list[tuple[Snapshot, Error]]:
-    """Delete what the verdicts say; returns the failures, after all were tried. Needs the lock."""
+    """Delete what the verdicts say, and the saved kernels that nothing needs. Needs the lock.
+
+    Returns the failures, after all were tried.
+    """
     failures: list[tuple[Snapshot, Error]] = []
     doomed = [verdict.snapshot for verdict in verdicts if verdict.action is Action.DELETE]
-    if not doomed:
-        return failures
-    in_use = roots(host)
+    in_use, entry_files = roots(host), places.entry_files(host.root_fd)
     for snapshot in doomed:
         progress(snapshot)
         try:
-            delete(host, store, snapshot, in_use)
+            delete(host, store, snapshot, in_use, entry_files)
         except Error as error:  # returned, and the others are tried
             failures.append((snapshot, error))
     host.forget()

@@ -144,8 +144,11 @@ class Store:
 
     def _read_record(self, name: str) -> Record:
         """Read a record, and none again that was not replaced: there may be thousands."""
-        status = files.status_of(self.directory, name + _RECORD_SUFFIX, follow=False)
-        state = (status.st_ino, status.st_mtime_ns, status.st_size) if status is not None else ()
+        try:
+            status = os.stat(name + _RECORD_SUFFIX, dir_fd=self.directory, follow_symlinks=False)
+        except OSError:
+            return self._parse(name)  # which says what is wrong
+        state = status.st_ino, status.st_mtime_ns, status.st_size
         known, record = self._parsed.get(name, (None, None))
         if record is None or known != state:
             record = self._parse(name)
@@ -200,9 +203,14 @@ class Store:
     def delete(self, snapshot: Snapshot) -> None:
         """Delete a snapshot and its record, or what the record of a replaced top level stands for.
 
-        The names change first, the subvolume's before the record's, so that what a killed process
-        leaves is known as a leftover and never taken for a whole root.
+        One step takes what has no subvolumes in it, and what a killed process leaves then is a
+        record alone. Else the names change first, the subvolume's before the record's, so that what
+        is left is known as a leftover and never taken for a whole root.
         """
+        is_single = snapshot.exists and not snapshot.is_top_level
+        if is_single and btrfs.delete_childless(self.host.path(f"{STORE}/{snapshot.name}")):
+            self._forget_record(snapshot.name)
+            return
         doomed = _DELETED_PREFIX + snapshot.name
         try:
             if snapshot.subvolume is not None and not snapshot.is_top_level:
@@ -242,7 +250,10 @@ class Store:
             from .top_level import reclaim_top_level
 
             reclaim_top_level(self.host)
-        # Not durably: the next run would know this record for a leftover.
+        self._forget_record(name)
+
+    def _forget_record(self, name: str) -> None:
+        """Remove the record of what is deleted; not durably: alone it stands for nothing."""
         writing.remove(self.directory, name + _RECORD_SUFFIX)
 
     def tidy(self) -> list[KernelError]:
