@@ -3,25 +3,20 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
-from .core.boot.findings import Finding, Grade, worst
 from .core.packages.changes import summary
-from .core.snapshots.record import (
-    Outcome,
-    PackageChange,
-    Record,
-    format_time,
-    replaced_by_dict,
-    transaction_dict,
-)
-from .core.snapshots.retention import Verdict
-from .core.snapshots.snapshot import Roots, Snapshot
+from .core.snapshots.record import Outcome, format_time, replaced_by_dict, transaction_dict
 
-JSON_VERSION = 1
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .core.boot.findings import Finding, Grade
+    from .core.snapshots.record import PackageChange, Record
+    from .core.snapshots.retention import Verdict
+    from .core.snapshots.snapshot import Roots, Snapshot
+
 _NARROWEST = 12
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -83,7 +78,11 @@ def what(snapshot: Snapshot) -> str:
 
 def command_line(words: Sequence[str]) -> str:
     """Return a command line as one would type it."""
-    return clean(" ".join(shlex.quote(word) if " " in word else word for word in words))
+    if any(" " in word for word in words):
+        import shlex
+
+        words = [shlex.quote(word) if " " in word else word for word in words]
+    return clean(" ".join(words))
 
 
 def snapshot_table(snapshots: Sequence[Snapshot], roots: Roots, width: int) -> str:
@@ -248,21 +247,27 @@ class Wording(NamedTuple):
     verdicts: Mapping[Grade, str]
 
 
-BOOT = Wording(
-    rows="links",
-    grade="grade",
-    words={Grade.OK: "ok", Grade.WARNING: "warning", Grade.FATAL: "broken"},
-    verdicts={
-        Grade.OK: "The next boot finds everything it needs.",
-        Grade.WARNING: "The next boot finds what it needs as far as can be known; see the"
-        " warnings.",
-        Grade.FATAL: "This machine would not boot as it should.",
-    },
-)
+def boot_wording() -> Wording:
+    """Return how `check` tells what it found."""
+    from .core.boot.findings import Grade
+
+    return Wording(
+        rows="links",
+        grade="grade",
+        words={Grade.OK: "ok", Grade.WARNING: "warning", Grade.FATAL: "broken"},
+        verdicts={
+            Grade.OK: "The next boot finds everything it needs.",
+            Grade.WARNING: "The next boot finds what it needs as far as can be known; see the"
+            " warnings.",
+            Grade.FATAL: "This machine would not boot as it should.",
+        },
+    )
 
 
 def findings_text(found: Sequence[Finding], wording: Wording) -> str:
     """Return what was found: a line each, what to do below it, and the verdict last."""
+    from .core.boot.findings import Grade, worst
+
     width = max((len(finding.name) for finding in found), default=0)
     lines = []
     for finding in found:
@@ -275,6 +280,8 @@ def findings_text(found: Sequence[Finding], wording: Wording) -> str:
 
 def findings_json(found: Sequence[Finding], wording: Wording) -> dict[str, Any]:
     """Return what was found as JSON data; no advice and no subject are null."""
+    from .core.boot.findings import worst
+
     rows = [
         {
             "name": finding.name,

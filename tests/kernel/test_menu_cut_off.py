@@ -20,6 +20,7 @@ from fs_rollback.config import Config
 from fs_rollback.core.snapshots.record import Transaction
 from fs_rollback.system.hooks import transaction
 from fs_rollback.system.linux import syscalls
+from fs_rollback.system.root import roots_in_use
 from fs_rollback.system.snapshots import take_and_delete
 from tests.kernel.boots import BootMachine, MakeBoot, make_boot
 from tests.kernel.images import Camera
@@ -135,7 +136,7 @@ def test_every_image_of_a_deletion(
     camera = _observed(boot, monkeypatch, tmp_path, [boot.root])
     with boot.machine.writing() as (host, store):
         (snapshot,) = (s for s in store.load() if s.name == name)
-        take_and_delete.delete(host, store, snapshot, take_and_delete.roots(host))
+        take_and_delete.delete(host, store, snapshot, roots_in_use.read(host))
     monkeypatch.undo()
     camera("it has returned")
     for _, disks in camera.different():

@@ -21,7 +21,7 @@ from fs_rollback.core.snapshots.record import Kind, Outcome, PackageChange, Tran
 from fs_rollback.core.snapshots.replaced_by import ReplacedBy
 from fs_rollback.core.snapshots.retention import Policy, retention
 from fs_rollback.core.snapshots.snapshot import Roots
-from fs_rollback.report import BOOT, findings_json, snapshot_json, verdict_json
+from fs_rollback.report import boot_wording, findings_json, snapshot_json, verdict_json
 from tests.unit.manual import (
     CONVERSION,
     answers,
@@ -120,7 +120,7 @@ def test_findings() -> None:
         findings.warning("modules.no-index", "6.1", "b", "c"),
         findings.fatal("fstab.device", "/data", "b", "c"),
     )
-    for command, wording in (("check", BOOT), ("convert check", of_conversion.wording())):
+    for command, wording in (("check", boot_wording()), ("convert check", of_conversion.wording())):
         known = [one for one in found if command == "check"]
         answer = {"version": 1, **findings_json(known, wording)}
         assert differences(command, answer) == []

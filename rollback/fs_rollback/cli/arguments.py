@@ -83,28 +83,28 @@ def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     commands = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
     every = (*COMMANDS, CONVERT)
     wanted = given[:1] if given and given[0] in every else every
-    common = common_options(_ON_DEVICE)
     for name in wanted:
         if name != CONVERT:
             command: Command = import_module(f"fs_rollback.cli.{COMMANDS[name]}").COMMAND
-            add(commands, name, command, common)
+            add(commands, name, command, _ON_DEVICE)
         else:
             _add_wing(commands, is_needed=name in given[:1])
     return found
 
 
-def add(commands: Commands, name: str, command: Command, common: argparse.ArgumentParser) -> None:
-    """Add the parser of a command, with the options of `common`."""
-    made = add_parser(commands, name, command.help, parents=[common])
+def add(commands: Commands, name: str, command: Command, device: str) -> None:
+    """Add the parser of a command; `device` is its help for --device."""
+    made = add_parser(commands, name, command.help)
     made.set_defaults(command=command)
+    _add_system(made, device)
     command.arguments(made)
 
 
-def add_parser(commands: Commands, name: str, text: str, **more: Any) -> argparse.ArgumentParser:
+def add_parser(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
     """Add a parser with its line in the help."""
     made: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + ".",
-        allow_abbrev=False, formatter_class=_Formatter, **more,
+        allow_abbrev=False, formatter_class=_Formatter,
     )  # fmt: skip
     return made
 
@@ -125,10 +125,9 @@ def _add_wing(commands: Commands, *, is_needed: bool) -> None:
         wing.arguments(add_parser(commands, CONVERT, _WING_TEXT))
 
 
-def common_options(device: str) -> argparse.ArgumentParser:
-    """Return what every command takes: which system it works on. `device` is the help of that."""
-    found = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    system = found.add_mutually_exclusive_group()
+def _add_system(parser: argparse.ArgumentParser, device: str) -> None:
+    """Add what every command takes: which system it works on."""
+    system = parser.add_mutually_exclusive_group()
     system.add_argument(
         "--root",
         metavar="DIR",
@@ -141,8 +140,7 @@ def common_options(device: str) -> argparse.ArgumentParser:
         metavar="DEV",
         help=device,
     )
-    found.add_argument("--debug", action="store_true", help="show tracebacks")
-    return found
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
 def _directory(text: str) -> str:

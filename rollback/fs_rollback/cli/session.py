@@ -3,21 +3,24 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import config, report
 from ..errors import Error, KernelError, UsageError
-from ..system.machine import configuration as settings
 from ..system.machine import host
 from ..system.machine.host import Host
 from ..system.store import store
 from ..system.store.store import Store
 from . import streams
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from .. import config
+
+JSON_VERSION = 1
 
 
 class Writing(NamedTuple):
@@ -49,11 +52,15 @@ def reading(root: str) -> Iterator[tuple[Host, Store | None]]:
 
 def configuration(machine: Host) -> config.Config:
     """Read the configuration of a machine, running or not. Raises BrokenConfigError."""
+    from ..system.machine import configuration as settings
+
     return settings.read(machine.root_fd)
 
 
 def usable_configuration(machine: Host) -> config.Config:
     """Return what can be used of a configuration, for what must not fail over a typing error."""
+    from ..system.machine import configuration as settings
+
     return settings.usable(machine.root)[0]
 
 
@@ -111,7 +118,9 @@ def refuse_device(args: Namespace) -> None:
 
 def print_json(data: dict[str, Any]) -> None:
     """Print the one JSON object that a command answers with."""
-    json.dump({"version": report.JSON_VERSION, **data}, sys.stdout, indent=1)
+    import json
+
+    json.dump({"version": JSON_VERSION, **data}, sys.stdout, indent=1)
     sys.stdout.write("\n")
 
 

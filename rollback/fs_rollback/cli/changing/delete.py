@@ -20,6 +20,7 @@ def run(args: Namespace) -> int:
     """`delete`: delete snapshots; goes on after a failure and says which failed."""
     from ...core.snapshots.names import resolve
     from ...errors import Error
+    from ...system.root import roots_in_use
     from ...system.snapshots import saved_kernels, take_and_delete
     from .. import session
 
@@ -27,7 +28,7 @@ def run(args: Namespace) -> int:
     with session.writing(args.root) as (host, store):
         snapshots = store.load()
         chosen = list(dict.fromkeys(resolve(ref, snapshots).name for ref in args.snapshot))
-        in_use = take_and_delete.roots(host)
+        in_use = roots_in_use.read(host)
         by_name = {snapshot.name: snapshot for snapshot in snapshots}
         for name in chosen:
             try:

@@ -28,9 +28,9 @@ def run(args: Namespace) -> int:
         found = checks.walk(host, store)
     links = tuple(link._replace(advice=addressed(link.advice, args)) for link in found)
     if args.json:
-        session.print_json(report.findings_json(links, report.BOOT))
+        session.print_json(report.findings_json(links, report.boot_wording()))
     else:
-        print(report.findings_text(links, report.BOOT))
+        print(report.findings_text(links, report.boot_wording()))
     return findings.exit_code(links)
 
 

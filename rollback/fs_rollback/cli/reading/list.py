@@ -19,20 +19,17 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """`list`: a row a snapshot, the newest last."""
     from ... import report
-    from ...system.snapshots import take_and_delete
+    from ...system.root import roots_in_use
     from .. import session
     from ..advice import addressed
     from ..terminal import columns
     from . import snapshots as found_snapshots
+    from . import waiting as what_waits
 
     with session.reading(args.root) as (host, store):
         snapshots = found_snapshots.load(host, store)
-        roots = take_and_delete.roots(host)
-        waiting: list[str] = []
-        if store and store.has_journal():
-            from .waiting import waiting as what_waits
-
-            waiting = what_waits(host, store)[1]
+        roots = roots_in_use.read(host)
+        waiting = what_waits.waiting(host, store)[1]
         unsupported = "" if snapshots else host.unsupported()
     if args.json:
         rows = [report.snapshot_json(snapshot, roots) for snapshot in snapshots]

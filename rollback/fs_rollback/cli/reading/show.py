@@ -21,13 +21,13 @@ def run(args: Namespace) -> int:
     """`show`: everything about one snapshot."""
     from ... import report
     from ...core.snapshots.names import resolve
-    from ...system.snapshots import take_and_delete
+    from ...system.root import roots_in_use
     from .. import session
     from . import snapshots
 
     with session.reading(args.root) as (host, store):
         snapshot = resolve(args.snapshot, snapshots.load(host, store))
-        roots = take_and_delete.roots(host)
+        roots = roots_in_use.read(host)
     if args.json:
         session.print_json({"snapshot": report.snapshot_json(snapshot, roots)})
     else:

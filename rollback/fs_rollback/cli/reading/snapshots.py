@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...system.packages import settle_records
-
 if TYPE_CHECKING:
     from ...core.snapshots.snapshot import Snapshot
     from ...system.machine.host import Host
@@ -18,7 +16,9 @@ def load(host: Host, store: Store | None) -> list[Snapshot]:
     if store is None:
         return []
     snapshots = store.load()
-    if store.is_busy():
+    if not any(s.pending for s in snapshots) or store.is_busy():
         return snapshots
+    from ...system.packages import settle_records
+
     settled = {record.name: record for record in settle_records.settle(host, snapshots)}
     return [s._replace(record=settled.get(s.name, s.record)) for s in snapshots]

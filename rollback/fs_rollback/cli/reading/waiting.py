@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import StoreError
-from ...system.pending import state as pending_state
 
 if TYPE_CHECKING:
     from ...system.machine.host import Host
@@ -15,6 +14,10 @@ if TYPE_CHECKING:
 
 def waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
     """Return what waits, in one word, and what to say of it."""
+    if store is None or not store.has_journal():
+        return "nothing", []
+    from ...system.pending import state as pending_state
+
     try:
         found = pending_state.look(host, store)
     except StoreError as error:  # the answer

@@ -7,7 +7,7 @@ from argparse import SUPPRESS
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ...cli.arguments import add, common_options
+from ...cli.arguments import add
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -26,9 +26,7 @@ def arguments(parser: ArgumentParser) -> None:
     for name in ACTIONS:
         command: Command = import_module(f"{__package__}.{name}").COMMAND
         # Whoever gives the others a device is told that they work on what runs.
-        add(
-            actions, name, command, common_options(_CONVERTED if name in _WITH_DEVICE else SUPPRESS)
-        )
+        add(actions, name, command, _CONVERTED if name in _WITH_DEVICE else SUPPRESS)
 
 
 def have_backup(parser: ArgumentParser) -> None:

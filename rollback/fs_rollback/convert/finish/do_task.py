@@ -14,7 +14,7 @@ from ...system.hooks.transaction import requested_by
 from ...system.machine import configuration
 from ...system.machine.host import Host
 from ...system.rollback import perform, propose
-from ...system.root import root_lines
+from ...system.root import root_lines, roots_in_use
 from ...system.snapshots import take_and_delete
 from ...system.store.store import Store
 from ..run import balance
@@ -70,9 +70,7 @@ def _leave_top_level(host: Host, store: Store, say: Callable[[str], None]) -> No
         found = propose.propose(host, store, target, keep, now)
     except Error:
         host.forget()
-        take_and_delete.delete(
-            host, store, target, take_and_delete.roots(host)
-        )  # nobody asked for it
+        take_and_delete.delete(host, store, target, roots_in_use.read(host))  # nobody asked for it
         raise
     with executor.finishing():
         perform.carry_out(host, store, found, requested_by(dict(os.environ)), _observe)

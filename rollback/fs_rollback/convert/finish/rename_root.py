@@ -29,7 +29,7 @@ from ...system.loader import places
 from ...system.machine import changed_since, kernels
 from ...system.machine.changed_since import Reads
 from ...system.machine.host import Host
-from ...system.root import root_lines
+from ...system.root import root_lines, roots_in_use
 from ...system.snapshots import take_and_delete
 from ...system.store.store import Store
 from . import named_files
@@ -89,7 +89,7 @@ def refuse(host: Host, store: Store, layout: Layout, wanted: Wanted) -> None:
     if layout.root.path != ROOT:
         _refuse_what_stays_at_the_top(host)
     for snapshot in _replaced_top_level(store):
-        reason = protection(snapshot, take_and_delete.roots(host))
+        reason = protection(snapshot, roots_in_use.read(host))
         if reason:
             hint = f"'fs-rollback unpin {snapshot.name}' first." if snapshot.pinned else ""
             raise RefusedError(f"the old root, {snapshot.name}, has to go: {reason}", hint=hint)
@@ -330,7 +330,7 @@ def _mount(host: Host, name: str) -> None:
 
 def _reclaim(host: Host, store: Store) -> None:
     for snapshot in _replaced_top_level(store):
-        take_and_delete.delete(host, store, snapshot, take_and_delete.roots(host))
+        take_and_delete.delete(host, store, snapshot, roots_in_use.read(host))
     host.forget()
     left = [name for name in (ROOT, HOME) if _is_plain(host, name)]
     if left:

@@ -20,7 +20,7 @@ from .layout import Statement
 # packaging/dracut/90fs-rollback/convert.sh.
 CONVERT = "fs-rollback.convert="
 _IMAGE_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-", "kernel-")
-_MACHINE_ID = re.compile(r"([0-9a-f]{32})-")
+_MACHINE_ID = r"([0-9a-f]{32})-"
 _IMAGE_NAMES = ("linux", "vmlinuz", "vmlinux")
 
 
@@ -94,7 +94,7 @@ def kernel_version(entry: BootEntry) -> str:
 
 def machine_of(entry: BootEntry) -> str:
     """Return the machine-id(5) that an entry is of, by what it says or by its name; "" if none."""
-    match = _MACHINE_ID.match(entry.name)
+    match = re.match(_MACHINE_ID, entry.name)
     return entry.machine_id or (match[1] if match else "")
 
 

@@ -14,7 +14,7 @@ from ..formats.mount_options import subvolume_number, subvolume_path
 from ..snapshots.snapshot import TOP_LEVEL_ID, Subvolume
 
 _SET_TOP_LEVEL = "'btrfs subvolume set-default 5 /', then "
-_PIN = re.compile(r"subvolid=[^\s,\"]*")
+_PIN = r"subvolid=[^\s,\"]*"
 # Whether a device that a line names is the filesystem of the root; None: that cannot be told.
 IsOurs = Callable[[str], Optional[bool]]
 
@@ -179,7 +179,7 @@ def _refuse_pins(
         if number is None:
             continue
         pinned = by_id.get(number)
-        written = _PIN.findall(statement.text)
+        written = re.findall(_PIN, statement.text)
         pin = written[-1] if written else f"subvolid={number}"
         first = ""
         if pinned is not None and pinned.path and not statement.subvolume:

@@ -12,9 +12,9 @@ from . import grub_options
 
 _SUFFIX = ".conf"
 # "+LEFT" or "+LEFT-DONE" before the suffix: UAPI.1, "Boot counting".
-_COUNTERS = re.compile(r"\+([0-9]+)(?:-([0-9]+))?$")
+_COUNTERS = r"\+([0-9]+)(?:-([0-9]+))?$"
 # Indentation, key, the blanks between, the value, what ends the line.
-_LINE = re.compile(r"([ \t]*)([^ \t\r]+)([ \t]*)([^\r]*)(\r?)", re.DOTALL)
+_LINE = r"(?s)([ \t]*)([^ \t\r]+)([ \t]*)([^\r]*)(\r?)"
 
 
 class BootEntry(NamedTuple):
@@ -48,12 +48,12 @@ class BootEntry(NamedTuple):
     @property
     def id(self) -> str:
         """The name without boot counters: it stays while they count."""
-        return _COUNTERS.sub("", self.name)
+        return re.sub(_COUNTERS, "", self.name)
 
     @property
     def tries_left(self) -> Optional[int]:
         """How often systemd-boot will still try the entry; None if it does not count."""
-        counters = _COUNTERS.search(self.name)
+        counters = re.search(_COUNTERS, self.name)
         return int(counters.group(1)) if counters else None
 
     @property
@@ -119,7 +119,7 @@ def rewrite(text: str, values: Mapping[str, Optional[str]]) -> str:
         lines.pop()
     kept, written = [], set()
     for line in lines:
-        match = _LINE.fullmatch(line)
+        match = re.fullmatch(_LINE, line)
         key = match.group(2) if match else ""
         if match is None or key not in values:
             kept.append(line)

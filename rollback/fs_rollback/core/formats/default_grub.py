@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 
-_ASSIGNMENT = re.compile(r"[ \t;]*(?:export[ \t]+)?([A-Za-z_]\w*)(\+?)=")
+_ASSIGNMENT = r"[ \t;]*(?:export[ \t]+)?([A-Za-z_]\w*)(\+?)="
 # In this order: a comment ends nothing but a word, and quotes keep all but themselves.
 _PIECE = re.compile(
     r"'(?P<single>[^']*)'|\"(?P<double>(?:\\.|[^\"\\])*)\"|\\(?P<escaped>.)|(?P<plain>[^\s;'\"\\]+)",
     re.DOTALL,
 )
-_IN_QUOTES = re.compile(r"\\([$`\"\\\n])")
-_NAME = re.compile(r"(?<!\\)\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
+_IN_QUOTES = r"\\([$`\"\\\n])"
+_NAME = r"(?<!\\)\$(?:\{(\w+)\}|([A-Za-z_]\w*))"
 
 
 def command_line(text: str) -> str:
@@ -32,7 +32,7 @@ def variables(text: str) -> dict[str, str]:
     lines = text.split("\n")
     while lines:
         line = lines.pop(0)
-        match = _ASSIGNMENT.match(line)
+        match = re.match(_ASSIGNMENT, line)
         if match is None:
             continue
         value, rest = _value(line[match.end() :], found)
@@ -52,7 +52,7 @@ def _value(text: str, known: dict[str, str]) -> tuple[str, str | None]:
             found += piece["single"]
         elif piece["double"] is not None:
             inside = _expanded(piece["double"], known)
-            found += _IN_QUOTES.sub(lambda m: "" if m[1] == "\n" else m[1], inside)
+            found += re.sub(_IN_QUOTES, lambda m: "" if m[1] == "\n" else m[1], inside)
         elif piece["escaped"] is not None:
             found += "" if piece["escaped"] == "\n" else piece["escaped"]
         else:
@@ -62,4 +62,4 @@ def _value(text: str, known: dict[str, str]) -> tuple[str, str | None]:
 
 
 def _expanded(text: str, known: dict[str, str]) -> str:
-    return _NAME.sub(lambda match: known.get(match[1] or match[2], ""), text)
+    return re.sub(_NAME, lambda match: known.get(match[1] or match[2], ""), text)

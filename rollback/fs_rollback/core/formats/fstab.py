@@ -11,8 +11,8 @@ from .mount_options import names_subvolume, subvolume_path
 from .mountinfo import is_within, unescape
 
 # Blanks and tabs separate fields, nothing else that Unicode counts as white space.
-_FIELD = re.compile(r"[^ \t]+")
-_OPTIONS = re.compile(r"([ \t]*(?:[^ \t]+[ \t]+){3})([^ \t\r]+)")
+_FIELD = r"[^ \t]+"
+_OPTIONS = r"([ \t]*(?:[^ \t]+[ \t]+){3})([^ \t\r]+)"
 
 
 class Entry(NamedTuple):
@@ -38,7 +38,7 @@ def parse(text: str) -> tuple[Entry, ...]:
     """Return the entries; comments, blank and short lines are passed over, as mount(8) does."""
     entries = []
     for number, line in enumerate(text.split("\n"), start=1):
-        fields = _FIELD.findall(line.rstrip("\r"))
+        fields = re.findall(_FIELD, line.rstrip("\r"))
         if len(fields) < 3 or fields[0].startswith("#"):
             continue
         spec, point, fstype = (unescape(field) for field in fields[:3])
@@ -63,7 +63,7 @@ def with_root_subvolume(text: str, subvolume: Optional[str]) -> str:
     """
     root = root_entry(parse(text))
     lines = text.split("\n")
-    match = _OPTIONS.match(lines[root.line - 1]) if root is not None else None
+    match = re.match(_OPTIONS, lines[root.line - 1]) if root is not None else None
     if root is None or match is None:
         return text
     old = match.group(2).split(",")
@@ -134,7 +134,7 @@ def with_root_option(text: str, option: str) -> str:
     """Return `text` with one more option for the root; text that has it comes back as it is."""
     root = root_entry(parse(text))
     lines = text.split("\n")
-    match = _OPTIONS.match(lines[root.line - 1]) if root is not None else None
+    match = re.match(_OPTIONS, lines[root.line - 1]) if root is not None else None
     if root is None or match is None or option in root.options:
         return text
     old = [o for o in match.group(2).split(",") if o != "defaults"]

@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
-_SET = re.compile(
-    r"""^[ \t]*set[ \t]+((?:default_)?kernelopts)=(?:"([^"\n]*)"|'([^'\n]*)'|(\S*))""", re.MULTILINE
-)
+_VARIABLE = r"\$(?:(\w+)|\{(\w+)\})"
+_SET = r"""(?m)^[ \t]*set[ \t]+((?:default_)?kernelopts)=(?:"([^"\n]*)"|'([^'\n]*)'|(\S*))"""
 _KERNELOPTS, _DEFAULT = "kernelopts", "default_kernelopts"
 
 
@@ -22,7 +20,9 @@ def variables(environment: Mapping[str, str], configuration: str) -> dict[str, s
 
     Those of tuned(8) are left out: it changes them at will, and they name no root.
     """
-    found = {match[1]: match[2] or match[3] or match[4] for match in _SET.finditer(configuration)}
+    found = {
+        match[1]: match[2] or match[3] or match[4] for match in re.finditer(_SET, configuration)
+    }
     found.update(environment)
     if not found.get(_KERNELOPTS):
         found[_KERNELOPTS] = found.get(_DEFAULT) or ""
@@ -36,4 +36,4 @@ def expanded(options: str, known: Mapping[str, str]) -> str:
     """
     if not options:
         return known.get(_DEFAULT, "")
-    return _VARIABLE.sub(lambda match: known.get(match[1] or match[2], match[0]), options)
+    return re.sub(_VARIABLE, lambda match: known.get(match[1] or match[2], match[0]), options)

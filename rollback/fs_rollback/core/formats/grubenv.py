@@ -15,9 +15,9 @@ from typing import Optional
 _SIGNATURE = "# GRUB Environment Block\n"
 # What "grub2-editenv FILE create" makes, without its comment: 1024 bytes (GRUB_ENVBLK_DEFSIZE).
 EMPTY = _SIGNATURE + "#" * (1024 - len(_SIGNATURE))
-_LINE = re.compile(r"(?:\\.|[^\\\n])+\n?|\n|\\\Z", re.DOTALL)
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_NAME = re.compile(r"[^=#\s\\][^=\s\\]*")
+_LINE = r"(?s)(?:\\.|[^\\\n])+\n?|\n|\\\Z"
+_ESCAPED = r"(?s)\\(.)"
+_NAME = r"[^=#\s\\][^=\s\\]*"
 
 
 class GrubenvError(ValueError):
@@ -33,7 +33,7 @@ def parse(text: str) -> dict[str, str]:
     for line in _lines(text):
         name, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
-            found[name] = _ESCAPED.sub(r"\1", value.removesuffix("\n"))
+            found[name] = re.sub(_ESCAPED, r"\1", value.removesuffix("\n"))
     return found
 
 
@@ -44,7 +44,7 @@ def with_values(text: str, values: Mapping[str, Optional[str]]) -> str:
     their order stay. Raises GrubenvError if `text` is not an environment block, if the values do
     not fit into it, or if a name is none.
     """
-    wrong = [name for name in values if not _NAME.fullmatch(name)]
+    wrong = [name for name in values if not re.fullmatch(_NAME, name)]
     if wrong:
         raise GrubenvError(f"{wrong[0]!r} cannot be the name of a GRUB variable")
     kept, written = [], set()
@@ -71,7 +71,7 @@ def _lines(text: str) -> list[str]:
     """
     if not text.startswith(_SIGNATURE):
         raise GrubenvError("this is not a GRUB environment block")
-    lines = _LINE.findall(text, len(_SIGNATURE))
+    lines = re.findall(_LINE, text[len(_SIGNATURE) :])
     return [line for line in lines if line.endswith("\n") and line.strip("#\n")]
 
 

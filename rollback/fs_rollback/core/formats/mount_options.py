@@ -10,9 +10,7 @@ from typing import Optional
 TOP_LEVEL_ID = 5  # BTRFS_FS_TREE_OBJECTID, linux/btrfs_tree.h
 _NAME, _NUMBER = "subvol=", "subvolid="
 # kstrtoull() with base 0: what begins with 0 is octal, with 0x hexadecimal.
-_KERNEL_NUMBER = re.compile(
-    r"\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|0(?P<octal>[0-7]*)|(?P<ten>[1-9][0-9]*))"
-)
+_KERNEL_NUMBER = r"\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|0(?P<octal>[0-7]*)|(?P<ten>[1-9][0-9]*))"
 
 
 def names_subvolume(option: str) -> bool:
@@ -50,7 +48,7 @@ def is_named(options: Sequence[str], path: str, number: int) -> bool:
 
 
 def _number(text: str) -> int:
-    match = _KERNEL_NUMBER.fullmatch(text)
+    match = re.fullmatch(_KERNEL_NUMBER, text)
     if match is None:
         raise ValueError(f"subvolid={text} is no subvolume ID")
     if match["hex"]:

@@ -20,10 +20,10 @@ from . import process
 
 # The tags of mount(8), and the names of udev's folders of links: /dev/disk/by-NAME/VALUE.
 _LINKS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
-_LINK = re.compile(rf"/dev/disk/by-({'|'.join(_LINKS.values())})/([^/]+)")
+_LINK = rf"/dev/disk/by-({'|'.join(_LINKS.values())})/([^/]+)"
 # How udev(7) writes what may not stand in the name of a link.
-_CODED = re.compile(r"\\x([0-9a-f]{2})")
-_TO_CODE = re.compile(rb"[^0-9A-Za-z#+\-.:=@_\x80-\xff]")
+_CODED = r"\\x([0-9a-f]{2})"
+_TO_CODE = rb"[^0-9A-Za-z#+\-.:=@_\x80-\xff]"
 # How to get at what is inside, by blkid's TYPE.
 _CONTAINERS = {
     "crypto_LUKS": "Open it first: cryptsetup open {} NAME, then --device /dev/mapper/NAME.",
@@ -82,7 +82,7 @@ def _are_one_filesystem(found: Sequence[dict[str, str]]) -> bool:
 
 def as_tag(spec: str) -> str:
     """Return a specification without quotation marks, and udev's links as the tags they are of."""
-    link = _LINK.fullmatch(spec)
+    link = re.fullmatch(_LINK, spec)
     if link is not None:
         return f"{link[1].upper()}={_decoded(link[2])}"
     tag, separator, value = spec.partition("=")
@@ -99,12 +99,12 @@ def link_of(tag: str) -> str:
     kind, _, value = tag.partition("=")
     if kind in ("UUID", "PARTUUID"):
         value = value.lower()
-    coded = _TO_CODE.sub(lambda match: b"\\x%02x" % match[0][0], os.fsencode(value))
+    coded = re.sub(_TO_CODE, lambda match: b"\\x%02x" % match[0][0], os.fsencode(value))
     return f"/dev/disk/by-{_LINKS[kind]}/{os.fsdecode(coded)}"
 
 
 def _decoded(name: str) -> str:
-    raw = _CODED.sub(lambda match: chr(int(match[1], 16)), name)
+    raw = re.sub(_CODED, lambda match: chr(int(match[1], 16)), name)
     return os.fsdecode(raw.encode("utf-8", "surrogateescape"))
 
 

@@ -17,11 +17,11 @@ from ..linux import devices
 
 # Numbered by the kernel in the order in which it finds them: another disk in a rescue system.
 KERNEL_NAME = re.compile(r"/dev/(?:[hsv]d[a-z]|xvd[a-z]|(?:nvme|mmcblk|loop|md|dm-)\d)")
-_NUMBER = re.compile(r"[0-9]+:[0-9]+")
+_NUMBER = r"[0-9]+:[0-9]+"
 # What blkid(8) calls the tags of partitions; a filesystem without a partition has none.
 _OF_PARTITION = {"PARTUUID": "PART_ENTRY_UUID", "PARTLABEL": "PART_ENTRY_NAME"}
 # Names of dracut(8) and of installers that say which encrypted device is inside.
-_LUKS = re.compile(r"/dev/mapper/luks-([0-9a-f-]{36})")
+_LUKS = r"/dev/mapper/luks-([0-9a-f-]{36})"
 
 
 class Identity:
@@ -56,7 +56,7 @@ class Identity:
     def _look(self, spec: str) -> Optional[bool]:
         if devices.is_tag(spec):
             return self._has_tag(*spec.split("=", 1))
-        if _NUMBER.fullmatch(spec):
+        if re.fullmatch(_NUMBER, spec):
             return spec in self.numbers
         if spec.startswith("/dev/"):
             return spec == "/dev/root" or self._has_device(spec)
@@ -87,7 +87,7 @@ class Identity:
 
     def _is_inside(self, path: str) -> bool:
         """Whether the name is that of a LUKS device which was opened under another one here."""
-        match = _LUKS.fullmatch(path)
+        match = re.fullmatch(_LUKS, path)
         inside = f"-{match[1].replace('-', '')}-" if match else ""
         return bool(inside) and any(
             inside in _read(f"/sys/dev/block/{number}/dm/uuid") for number in self.numbers

@@ -15,6 +15,7 @@ from ...core.snapshots.retention import Action, Policy, Verdict
 from ...errors import Error, KernelError, ProcessError
 from ..machine import usable
 from ..machine.host import Host
+from ..root import roots_in_use
 from ..store.store import Store
 from . import take_and_delete
 
@@ -84,5 +85,5 @@ def _least_needed(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
 
 def _may_go(host: Host, verdict: Verdict) -> bool:
     snapshot = verdict.snapshot
-    blocked = take_and_delete.obstacle(host, snapshot, take_and_delete.roots(host))
+    blocked = take_and_delete.obstacle(host, snapshot, roots_in_use.read(host))
     return not (blocked or snapshot.is_top_level or usable.of_stranger(host, snapshot))

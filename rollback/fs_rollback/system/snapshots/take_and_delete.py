@@ -18,29 +18,9 @@ from ..linux import btrfs
 from ..loader import places
 from ..machine import kernels, usable
 from ..machine.host import Host
-from ..root import mounted, root_lines, trial
-from ..store.store import Store, is_journal_in
+from ..root import mounted, root_lines, roots_in_use, trial
+from ..store.store import Store
 from . import menu, saved_kernels
-
-
-def roots(host: Host) -> Roots:
-    """Return which subvolumes are in use; `next` is 0 where the machine's files do not tell.
-
-    They may be wrong together and a boot finds a root all the same: `named` is what it may be then.
-    """
-    named: frozenset[int] = frozenset()
-    try:
-        next_id = root_lines.read_layout(host).root.id
-    except RefusedError:  # see above
-        next_id, named = 0, root_lines.named_as_root(host)
-    waiting = 0
-    if is_journal_in(host.top_fd):
-        from ..store import journals
-
-        # One that cannot be read keeps everybody from changing anything, who settles it first.
-        journal = journals.glance(host.top_fd)
-        waiting = journal.old_id if journal else 0
-    return Roots(host.root_id, next_id, host.default_id, host.mounted_ids, waiting, named)
 
 
 def take(
@@ -84,9 +64,9 @@ def delete(
 ) -> None:
     """Delete one snapshot, with what is nested in it. Needs the lock.
 
-    `in_use` is what `roots` says, `entry_files` what `places.entry_files` does, for who has to
-    delete many. Raises RefusedError if the snapshot, or anything inside it, is in
-    use or pinned.
+    `in_use` is what `roots_in_use.read` says, `entry_files` what `places.entry_files` does, for who
+    has to delete many. Raises RefusedError if the snapshot, or anything inside it, is in use or
+    pinned.
     """
     reason = obstacle(host, snapshot, in_use)
     if reason:
@@ -101,7 +81,7 @@ def delete(
 
 
 def obstacle(host: Host, snapshot: Snapshot, in_use: Roots) -> str:
-    """Return why nobody may delete a snapshot now, "" if one may; `in_use` is what `roots` says."""
+    """Return why nobody may delete a snapshot now, "" if one may; `in_use` as for `delete`."""
     return protection(snapshot, in_use) or _nested_in_use(host, snapshot)
 
 
@@ -166,7 +146,7 @@ def keeps_all(host: Host, store: Store, policy: Policy, now: datetime) -> bool:
 
 def judge(host: Host, store: Store, policy: Policy, now: datetime) -> tuple[Verdict, ...]:
     """Return retention's verdict on every snapshot; one of another system is not ours to delete."""
-    verdicts = retention(store.load(), policy, roots(host), now)
+    verdicts = retention(store.load(), policy, roots_in_use.read(host), now)
     return tuple(_spare_a_stranger(host, verdict) for verdict in verdicts)
 
 
@@ -190,7 +170,7 @@ def prune(
     """
     failures: list[tuple[Snapshot, Error]] = []
     doomed = [verdict.snapshot for verdict in verdicts if verdict.action is Action.DELETE]
-    in_use, entry_files = roots(host), places.entry_files(host.root_fd)
+    in_use, entry_files = roots_in_use.read(host), places.entry_files(host.root_fd)
     for snapshot in doomed:
         progress(snapshot)
         try:

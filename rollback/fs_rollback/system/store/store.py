@@ -267,7 +267,7 @@ class Store:
         doomed = {
             name[: -len(_RECORD_SUFFIX)] if _is_record(name) else name
             for name in entries
-            if _OUR_DELETED.fullmatch(name)
+            if re.fullmatch(_OUR_DELETED, name)
         }
         for name in sorted(doomed):
             try:
@@ -275,7 +275,7 @@ class Store:
                     self._tidy_deletion(name, entries)
             except KernelError as error:  # said by who called this
                 problems.append(error)
-        temporary = {name for name in entries if _OUR_TEMPORARY.fullmatch(name)}
+        temporary = {name for name in entries if re.fullmatch(_OUR_TEMPORARY, name)}
         for name in temporary | {name + _RECORD_SUFFIX for name in self._never_taken(entries)}:
             try:
                 writing.remove_durably(self.directory, name)
@@ -316,8 +316,8 @@ class Store:
 _NO_SNAPSHOT = (_DELETED_PREFIX, NEW_ROOT_PREFIX, TRIAL_PREFIX)
 # Only what has a name of our own shape is a leftover of ours.
 _OUR_NAME = rf"(?:{SNAPSHOT_PREFIX}|{REPLACED_PREFIX})\d{{14}}"
-_OUR_DELETED = re.compile(rf"{_DELETED_PREFIX}{_OUR_NAME}(?:\.json)?")
-_OUR_TEMPORARY = re.compile(rf"(?:{_OUR_NAME}|pending)\.json{re.escape(writing.TEMPORARY)}")
+_OUR_DELETED = rf"{_DELETED_PREFIX}{_OUR_NAME}(?:\.json)?"
+_OUR_TEMPORARY = rf"(?:{_OUR_NAME}|pending)\.json{re.escape(writing.TEMPORARY)}"
 
 
 def _is_record(name: str) -> bool:

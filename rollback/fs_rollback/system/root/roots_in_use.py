@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which subvolumes are in use: what runs, what boots next, what is mounted."""
+
+from __future__ import annotations
+
+from ...core.snapshots.snapshot import Roots
+from ...errors import RefusedError
+from ..machine.host import Host
+from ..store.store import is_journal_in
+from . import root_lines
+
+
+def read(host: Host) -> Roots:
+    """Return which subvolumes are in use; `next` is 0 where the machine's files do not tell.
+
+    They may be wrong together and a boot finds a root all the same: `named` is what it may be then.
+    """
+    named: frozenset[int] = frozenset()
+    try:
+        next_id = root_lines.read_layout(host).root.id
+    except RefusedError:  # see above
+        next_id, named = 0, root_lines.named_as_root(host)
+    waiting = 0
+    if is_journal_in(host.top_fd):
+        from ..store import journals
+
+        # One that cannot be read keeps everybody from changing anything, who settles it first.
+        journal = journals.glance(host.top_fd)
+        waiting = journal.old_id if journal else 0
+    return Roots(host.root_id, next_id, host.default_id, host.mounted_ids, waiting, named)
