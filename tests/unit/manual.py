@@ -13,6 +13,7 @@ from fs_rollback.cli.arguments import parser
 
 PAGES = Path(__file__).parents[2] / "packaging/man"
 CONVERSION = "fs-rollback-convert.8"
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _TYPES: dict[str, type] = {
     "string": str, "integer": int, "boolean": bool, "object": dict,
     "array of strings": list, "array of objects": list,
@@ -178,3 +179,30 @@ def _choices(found: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParse
 def options(found: argparse.ArgumentParser) -> set[str]:
     """Return every way to write an option of a command."""
     return {option for action in found._actions for option in action.option_strings}
+
+
+def defined_options(text: str) -> set[str]:
+    """Return the options that are terms of a definition list, bold as manual pages have them."""
+    terms = [term for term, _ in definitions(text)]
+    return {
+        option for term in terms for option in re.findall(r"\*\*(--?[a-z][a-z0-9-]*)\*\*", term)
+    }
+
+
+def common_options() -> set[str]:
+    """Return the options that the manual has for every command."""
+    return defined_options(chapter("fs-rollback.8", "OPTIONS"))
+
+
+def expect_whole(command: str) -> None:
+    """Check that what the manual says of an answer hangs together."""
+    keys = documented_keys(command)
+    for path, key in keys.items():
+        parent = path.rpartition(".")[0]
+        if parent.endswith("[]"):
+            assert keys[parent[:-2]].type == "array of objects", path
+        elif parent:
+            assert keys[parent].type == "object", path
+        if key.type in ("object", "array of objects"):
+            inside = path + ("." if key.type == "object" else "[].")
+            assert any(other.startswith(inside) for other in keys), f"{path} has no keys"

@@ -30,18 +30,9 @@ COMMANDS: dict[str, set[str]] = {
     "undo": _ROLLING,
     "settle": {"--json", "--at-boot", "--missed"},
 }
-_CHANGING = {"--yes", "--dry-run", "--json"}
-CONVERT: dict[str, set[str]] = {
-    "check": {"--json", "--have-backup"},
-    "prepare": _CHANGING | {"--at-next-boot", "--have-backup"},
-    "run": {"--yes", "--back", "--have-backup"},
-    "finish": _CHANGING
-    | {"--remove-ext4", "--defragment", "--balance", "--free-space-tree", "--layout"},
-    "abort": _CHANGING,
-}
 
 
-def _exit(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
+def exit_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
     with pytest.raises(SystemExit) as caught:
         sys.exit(main(arguments))
     captured = capsys.readouterr()
@@ -50,7 +41,7 @@ def _exit(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[obj
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = _exit([command, "--help"], capsys)
+    code, out, err = exit_of([command, "--help"], capsys)
     assert (code, err) == (0, "")
     assert set(re.findall(r"--[a-z-]+", out)) >= COMMON | COMMANDS[command]
     assert f"fs-rollback {command}" in out
@@ -58,22 +49,8 @@ def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert ("SNAPSHOT" in out) == named
 
 
-@pytest.mark.parametrize("action", CONVERT)
-def test_help_of_an_action(action: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = _exit(["convert", action, "--help"], capsys)
-    assert (code, err) == (0, "")
-    assert set(re.findall(r"--[a-z][a-z0-9-]+", out)) >= COMMON | CONVERT[action]
-    assert f"fs-rollback convert {action}" in out
-
-
-def test_an_option_before_the_action_is_not_taken_for_nothing() -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["convert", "--device", "/dev/null", "check"])
-    assert caught.value.code == 2
-
-
 def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = _exit(["--help"], capsys)
+    code, out, _ = exit_of(["--help"], capsys)
     assert code == 0
     listed = re.findall(r"^    (\w+) ", out, re.MULTILINE)
     assert listed == [*COMMANDS, "convert"]
@@ -82,7 +59,7 @@ def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixt
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = _exit(["--version"], capsys)
+    code, out, _ = exit_of(["--version"], capsys)
     assert (code, out) == (0, f"fs-rollback {__version__}\n")
 
 
@@ -108,7 +85,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ids=" ".join,
 )
 def test_what_is_no_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = _exit(arguments, capsys)
+    code, out, err = exit_of(arguments, capsys)
     assert (code, out) == (2, "")
     assert "usage: fs-rollback" in err
 
@@ -150,10 +127,3 @@ def test_help_needs_nothing_but_python(arguments: list[str]) -> None:
     command = (sys.executable, "-I", "-S", "-c", program)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_root_that_is_not_given(capsys: pytest.CaptureFixture[str]) -> None:
-    """As a script does whose variable is not set: not the directory that it runs in."""
-    code, out, err = _exit(["convert", "abort", "--yes", "--root", ""], capsys)
-    assert (code, out) == (2, "")
-    assert "argument --root: no directory is given" in err

@@ -16,7 +16,6 @@ from fs_rollback.cli.arguments import COMMANDS
 from fs_rollback.cli.command import Command
 
 PACKAGE = Path(__file__).parents[2] / "rollback/fs_rollback"
-# A command of the rest, or an action of the wing, and its file.
 FILES = {name: PACKAGE / f"cli/{where.replace('.', '/')}.py" for name, where in COMMANDS.items()}
 ROOMS = ("cli/reading", "cli/changing")
 _WORDS = {
@@ -38,7 +37,8 @@ def _defined(path: Path) -> list[str]:
     return [name for name in names if not name.startswith("_")]
 
 
-def _expect_convention(name: str, path: Path) -> Command:
+def expect_convention(name: str, path: Path) -> Command:
+    """Check that a file holds a command as all do, and return that."""
     assert path.is_file(), f"{name} has no file"
     defined = _defined(path)
     assert defined[0] == "arguments"
@@ -57,26 +57,17 @@ def _expect_convention(name: str, path: Path) -> Command:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_a_file_of_its_own(name: str) -> None:
-    found = _expect_convention(name, FILES[name])
+    found = expect_convention(name, FILES[name])
     assert found.reads == (FILES[name].parent.name == "reading")
 
 
-def test_the_wing_has_a_file_for_each_action_too() -> None:
-    actions = import_module("fs_rollback.convert.commands.actions")
-    room = PACKAGE / "convert/commands"
-    for name in actions.ACTIONS:
-        _expect_convention(f"convert {name}", room / f"{name}.py")
-    assert {path.stem for path in room.glob("*.py") if _holds_command(path)} == {*actions.ACTIONS}
-
-
-def _holds_command(path: Path) -> bool:
+def holds_command(path: Path) -> bool:
+    """Whether a file defines a command."""
     return "COMMAND" in _defined(path)
 
 
 def test_no_file_holds_a_command_that_nobody_can_give() -> None:
-    held = {
-        path for room in ROOMS for path in (PACKAGE / room).glob("*.py") if _holds_command(path)
-    }
+    held = {path for room in ROOMS for path in (PACKAGE / room).glob("*.py") if holds_command(path)}
     assert held == set(FILES.values())
     assert len(held) == len(COMMANDS)
 

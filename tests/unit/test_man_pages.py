@@ -16,13 +16,13 @@ from typing import Optional
 import pytest
 
 from fs_rollback import config, errors
-from fs_rollback.cli.arguments import parser
 from tests.need import withhold
 from tests.unit.manual import (
-    CONVERSION,
+    OPTION,
     PAGES,
     chapter,
-    conversion,
+    common_options,
+    defined_options,
     definitions,
     options,
     parts,
@@ -34,7 +34,6 @@ UNITS = PAGES.parent / "systemd"
 ALL_PAGES = sorted(PAGES.glob("*.rst"))
 # A terminal without a window system: 24 lines, and the last of them is the pager's.
 SCREEN_LINES, SCREEN_COLUMNS = 23, 80
-_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _RENDER = (
     "from docutils.core import publish_cmdline; from docutils.writers import manpage;"
     " publish_cmdline(writer=manpage.Writer())"
@@ -50,18 +49,6 @@ def _section(command: str) -> str:
     return parts(chapter("fs-rollback.8", "COMMANDS"), "-")[_commands()[command]]
 
 
-def _defined_options(text: str) -> set[str]:
-    """Return the options that are terms of a definition list, bold as manual pages have them."""
-    terms = [term for term, _ in definitions(text)]
-    return {
-        option for term in terms for option in re.findall(r"\*\*(--?[a-z][a-z0-9-]*)\*\*", term)
-    }
-
-
-def _common() -> set[str]:
-    return _defined_options(chapter("fs-rollback.8", "OPTIONS"))
-
-
 def test_the_commands_are_those_of_the_program() -> None:
     assert list(_commands()) == [*subparsers(), "convert"]
     assert plain(_commands()["convert"]) == "convert ACTION"
@@ -74,48 +61,18 @@ def test_the_commands_are_those_of_the_program() -> None:
 @pytest.mark.parametrize("command", subparsers())
 def test_the_options_of_a_command(command: str) -> None:
     section, found = _section(command), subparsers()[command]
-    assert _defined_options(section) == options(found) - _common()
-    assert _common() - {"--version"} <= options(found)
-    unknown = set(_OPTION.findall(section)) - options(found)
+    assert defined_options(section) == options(found) - common_options()
+    assert common_options() - {"--version"} <= options(found)
+    unknown = set(OPTION.findall(section)) - options(found)
     assert not unknown, f"{command} has no such option"
     for action in found._actions:
-        if action.metavar and action.option_strings and not _common() & {*action.option_strings}:
+        if (
+            action.metavar
+            and action.option_strings
+            and not common_options() & {*action.option_strings}
+        ):
             for option in action.option_strings:
                 assert f"**{option}** *{action.metavar}*" in section
-
-
-def test_the_actions_of_convert() -> None:
-    sections = parts(chapter(CONVERSION, "COMMANDS"), "-")
-    assert list(sections) == list(conversion())
-    synopsis = plain(chapter(CONVERSION, "SYNOPSIS"))
-    assert re.findall(r"fs-rollback convert (\w+)", synopsis) == list(conversion())
-    for action, found in conversion().items():
-        assert _common() - {"--version"} <= options(found)
-        assert _defined_options(sections[action]) == options(found) - _common(), action
-
-
-def test_the_common_options_are_those_of_every_command() -> None:
-    every = (*subparsers().values(), *conversion().values())
-    everywhere = set.intersection(*map(options, every))
-    assert _common() == everywhere | options(parser())
-    text = chapter("fs-rollback.8", "OPTIONS")
-    assert set(_OPTION.findall(text)) <= _common()
-    for action in subparsers()["list"]._actions:
-        if action.metavar and action.dest in ("root", "device"):
-            assert f"**{action.option_strings[0]}** *{action.metavar}*" in text
-
-
-def test_every_option_on_any_page_exists() -> None:
-    """Those of other programs are named here."""
-    others = {"--disableplugin", "--disable-plugin", "--noplugins", "--no-plugins",
-              "--installroot", "--downloadonly", "--assumeno",
-              "--fs", "--now", "--rbind", "--make-rslave", "--recursive",
-              "--readonly", "--failed", "--modules", "--kver",
-              "--sysroot", "--no-hostonly"}  # fmt: skip
-    every = (*subparsers().values(), *conversion().values())
-    ours = set.union(_common(), *map(options, every))
-    for page in ALL_PAGES:
-        assert set(_OPTION.findall(page.read_text())) <= ours | others, page.name
 
 
 def _exit_codes(found: type[errors.Error]) -> set[int]:

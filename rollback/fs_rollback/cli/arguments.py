@@ -120,7 +120,7 @@ def _add_wing(commands: Commands, *, is_needed: bool) -> None:
                 f"'fs-rollback convert' is in the package {_WING_PACKAGE}, which is not installed",
                 hint=f"Run: dnf install {_WING_PACKAGE}",
             ) from error
-        add_parser(commands, CONVERT, f"{_WING_TEXT} (in the package {_WING_PACKAGE})")
+        add_parser(commands, CONVERT, f"in the package {_WING_PACKAGE}: {_WING_TEXT}")
     else:
         wing.arguments(add_parser(commands, CONVERT, _WING_TEXT))
 
