@@ -14,7 +14,9 @@ from tests.packaging.conftest import output
 from tests.sandbox.engine import Engine
 from tests.sandbox.product import CHECKOUT, copy_checkout
 
-_COMMAND, *_PLUGINS = "fs-rollback", *sorted(engine.plugin for engine in Engine)
+_COMMAND, _CONVERT = "fs-rollback", "fs-rollback-convert"
+_PLUGINS = sorted(engine.plugin for engine in Engine)
+_SPLIT = "0.1.0-2"  # the first one without the conversion
 _DNF4, _DNF5 = Engine.DNF4.plugin, Engine.DNF5.plugin
 
 # Where Python's own files lie differs between distributions and is left out here.
@@ -25,15 +27,6 @@ FILES: dict[str, set[str]] = {
         "/etc/dnf/plugins/fs-snapshot.conf",
         "/etc/fs-rollback.conf",
         "/usr/bin/fs-rollback",
-        "/usr/lib/dracut",
-        "/usr/lib/dracut/modules.d",
-        "/usr/lib/dracut/modules.d/90fs-rollback",
-        "/usr/lib/dracut/modules.d/90fs-rollback/convert.sh",
-        "/usr/lib/dracut/modules.d/90fs-rollback/emergency.sh",
-        "/usr/lib/dracut/modules.d/90fs-rollback/fs-rollback-convert.service",
-        "/usr/lib/dracut/modules.d/90fs-rollback/module-setup.sh",
-        "/usr/lib/dracut/modules.d/90fs-rollback/pre-mount.sh",
-        "/usr/lib/dracut/modules.d/90fs-rollback/python-files",
         "/usr/lib/systemd/system-preset/95-fs-rollback.preset",
         "/usr/lib/systemd/system/fs-rollback-.service.d",
         "/usr/lib/systemd/system/fs-rollback-.service.d/hardening.conf",
@@ -49,12 +42,23 @@ FILES: dict[str, set[str]] = {
         "/usr/share/fish/vendor_completions.d",
         "/usr/share/fish/vendor_completions.d/fs-rollback.fish",
         "/usr/share/man/man5/fs-rollback.conf.5.gz",
-        "/usr/share/man/man8/fs-rollback-convert.8.gz",
         "/usr/share/man/man8/fs-rollback.8.gz",
         "/usr/share/man/man8/fs-snapshot.8.gz",
         "/usr/share/zsh",
         "/usr/share/zsh/site-functions",
         "/usr/share/zsh/site-functions/_fs-rollback",
+    },
+    _CONVERT: {
+        "/usr/lib/dracut",
+        "/usr/lib/dracut/modules.d",
+        "/usr/lib/dracut/modules.d/90fs-rollback",
+        "/usr/lib/dracut/modules.d/90fs-rollback/convert.sh",
+        "/usr/lib/dracut/modules.d/90fs-rollback/emergency.sh",
+        "/usr/lib/dracut/modules.d/90fs-rollback/fs-rollback-convert.service",
+        "/usr/lib/dracut/modules.d/90fs-rollback/module-setup.sh",
+        "/usr/lib/dracut/modules.d/90fs-rollback/pre-mount.sh",
+        "/usr/lib/dracut/modules.d/90fs-rollback/python-files",
+        "/usr/share/man/man8/fs-rollback-convert.8.gz",
     },
     _DNF4: set(),
     _DNF5: {
@@ -64,7 +68,6 @@ FILES: dict[str, set[str]] = {
 }
 REQUIRES = {
     _COMMAND: {
-        "/bin/bash",
         "/bin/sh",
         "/usr/bin/python3",
         "btrfs-progs >= 6.2",
@@ -72,6 +75,13 @@ REQUIRES = {
         "python3-btrfsutil >= 6.2",
         "rpm",
         "util-linux-core",
+    },
+    _CONVERT: {
+        "/bin/bash",
+        "/bin/sh",
+        "/usr/bin/python3",
+        "e2fsprogs",
+        f"fs-rollback = {__version__}-RELEASE",
     },
     _DNF4: {f"fs-rollback = {__version__}-RELEASE", "python3-dnf >= 4.14"},
     _DNF5: {
@@ -83,6 +93,7 @@ REQUIRES = {
 }
 CONFIGURATION: dict[str, set[str]] = {
     _COMMAND: {"/etc/dnf/plugins/fs-snapshot.conf", "/etc/fs-rollback.conf"},
+    _CONVERT: set(),
     _DNF4: set(),
     _DNF5: {"/etc/dnf/libdnf5-plugins/actions.d/fs-snapshot.actions"},
 }
@@ -115,7 +126,7 @@ def test_make_rpm(tmp_path: Path) -> None:
         re.sub(r"-[0-9].*?\.(src|noarch)\.rpm$", r" \1", p.name) for p in tree.glob("dist/*")
     )
     plugins = [f"{plugin} noarch" for plugin in _PLUGINS]
-    assert kinds == [f"{_COMMAND} noarch", f"{_COMMAND} src", *plugins]
+    assert kinds == [f"{_COMMAND} noarch", f"{_COMMAND} src", f"{_CONVERT} noarch", *plugins]
     source = output("rpm", "--query", "--package", "--list", *map(str, tree.glob("dist/*.src.rpm")))
     assert source.split() == ["fs-rollback-" + __version__ + ".tar.gz", "fs-rollback.spec"]
 
@@ -132,11 +143,17 @@ def test_what_is_in_each(product_rpms: list[Path]) -> None:
         for path in (CHECKOUT / "rollback").rglob("*.py")
     }
     listed = _lines(_named(product_rpms, _COMMAND), "--list")
-    packaged = {path.partition("-packages/")[2] for path in listed if path.endswith(".py")}
-    assert packaged == modules
+    wing = {name for name in modules if name.startswith("fs_rollback/convert/")}
+    assert _modules(listed) == modules - wing
+    assert not any("/fs_rollback/convert" in path for path in listed), "nor an empty directory"
+    assert _modules(_lines(_named(product_rpms, _CONVERT), "--list")) == wing
     documents = {path for path in listed if path.startswith("/usr/share/doc/")}
     for name in ("README.md", "CHANGELOG.md", "kickstart/fs-rollback.ks"):
         assert any(path.endswith(name) for path in documents), name
+
+
+def _modules(listed: set[str]) -> set[str]:
+    return {path.partition("-packages/")[2] for path in listed if path.endswith(".py")}
 
 
 def test_compiled_once_for_the_place_where_it_lies(product_rpms: list[Path]) -> None:
@@ -164,13 +181,16 @@ def test_what_each_asks_for(product_rpms: list[Path]) -> None:
         release = output("rpm", "--query", "--package", "--queryformat", "%{RELEASE}", rpm)
         assert {line.replace(f"-{release}", "-RELEASE") for line in asked - python - dist} == wanted
     recommended = {
-        "e2fsprogs",
         "python3-argcomplete",
         # The plugin comes along for each dnf that is there, and for no other.
         f"({_DNF4} if python3-dnf)",
         f"({_DNF5} if dnf5)",
     }
-    assert _lines(_named(product_rpms, _COMMAND), "--recommends") == recommended
+    command = _named(product_rpms, _COMMAND)
+    assert _lines(command, "--recommends") == recommended
+    assert _lines(command, "--suggests") == {_CONVERT}, "no machine gets it unasked"
+    # But who had a package with all of it, for it may be needed to finish.
+    assert _lines(_named(product_rpms, _CONVERT), "--obsoletes") == {f"fs-rollback < {_SPLIT}"}
 
 
 def test_configuration_is_the_administrators(product_rpms: list[Path]) -> None:

@@ -58,7 +58,7 @@ RELEASE = Package(
         f"python(abi) = {_PYTHON}",
         f"python{_PYTHON}dist(tabulate) = 0.8.9", "python3-btrfsutil = 6.2", "btrfs-progs = 6.2",
         "python3-dnf = 4.14.0", "coreutils = 9.1", "rpm = 4.18.0", "util-linux-core = 2.38.1",
-        "libdnf5-plugin-actions = 5.4.6",
+        "libdnf5-plugin-actions = 5.4.6", "e2fsprogs = 1.47.0",
     ),
 )  # fmt: skip
 

@@ -57,7 +57,7 @@ Everything here is typed as root. The root must not be mounted.
     blkid -p DEV
    TYPE="ext4": 4. TYPE="btrfs": 5. Nothing, "ambivalent", or no device has that UUID: 7.
 
-3. To convert it from a rescue system that has fs-rollback and btrfs-progs 6.9 or later
+3. To convert it from a rescue system that has fs-rollback-convert and btrfs-progs 6.9 or later
     fs-rollback convert run --device UUID={uuid}
    The same command goes on where a power cut stopped it.
 
