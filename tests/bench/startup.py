@@ -21,7 +21,10 @@ _BARE = "python3 -I -S -c pass"
 _SITE = f"python3 {FLAGS} -c pass"
 _VERSION = "fs-rollback --version"
 _LIST = f"fs-rollback list, {_SNAPSHOTS}"
-_MADE = (Promise(_VERSION, _BARE, 3), Promise(_LIST, _BARE, 3.5))
+_STATUS = "fs-rollback status"
+_MADE = (Promise(_VERSION, _BARE, 3), Promise(_LIST, _BARE, 6), Promise(_STATUS, _BARE, 9))
+# No dnf of that machine takes snapshots, and it says so.
+_CODES = {_STATUS: 1}
 _SHOWN = 5
 _LOOKS = 9
 _LINE = re.compile(r"import time: +(\d+) \| +(\d+) \| *(\S+)")
@@ -55,13 +58,14 @@ def run(directory: Path, installation: Installation, rounds: int) -> Samples:
         arguments = {
             _VERSION: (installation.command, "--version"),
             _LIST: (installation.command, "list", "--root", str(machine.root)),
+            _STATUS: (installation.command, "status", "--root", str(machine.root)),
         }
         commands = {
             _BARE: (PYTHON, "-I", "-S", "-c", "pass"),
             _SITE: (PYTHON, FLAGS, "-c", "pass"),
             **arguments,
         }
-        samples = commands_in_turns(commands, installation.environment, rounds)
+        samples = commands_in_turns(commands, installation.environment, rounds, _CODES)
         print(table(f"C. Start-up ({rounds} rounds)", samples, _BARE))
         print(promises(samples, _MADE))
         for line, command in arguments.items():
@@ -101,7 +105,7 @@ def _errors(command: Sequence[str], environment: Mapping[str, str]) -> str:
     return subprocess.run(
         command,
         env=environment,
-        check=True,
+        check=False,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
