@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fs_rollback.cli.arguments import parser
+from fs_rollback.core.boot.findings import Finding, Grade
+from fs_rollback.report import Wording, findings_json
 
 PAGES = Path(__file__).parents[2] / "packaging/man"
 CONVERSION = "fs-rollback-convert.8"
@@ -206,3 +208,13 @@ def expect_whole(command: str) -> None:
         if key.type in ("object", "array of objects"):
             inside = path + ("." if key.type == "object" else "[].")
             assert any(other.startswith(inside) for other in keys), f"{path} has no keys"
+
+
+def wrongly_worded(command: str, wording: Wording, found: Sequence[Finding]) -> list[str]:
+    """Return where the page has other keys or words for what a command finds than the program."""
+    wrong = differences(command, {"version": 1, **findings_json(found, wording)})
+    keys = documented_keys(command)
+    for path in ("verdict", f"{wording.rows}[].{wording.grade}"):
+        if values(keys[path]) != {wording.words[grade] for grade in Grade}:
+            wrong.append(path)
+    return wrong

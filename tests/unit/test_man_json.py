@@ -6,22 +6,20 @@ Tests that run the command hold it against real answers: `differences` in manual
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fs_rollback.convert.commands import check as of_conversion
 from fs_rollback.core.boot import findings, judge
 from fs_rollback.core.rollback.plan import _STEPS
 from fs_rollback.core.snapshots.record import Kind, Outcome, PackageChange, Transaction
 from fs_rollback.core.snapshots.replaced_by import ReplacedBy
 from fs_rollback.core.snapshots.retention import Policy, retention
 from fs_rollback.core.snapshots.snapshot import Roots
-from fs_rollback.report import boot_wording, findings_json, snapshot_json, verdict_json
+from fs_rollback.report import boot_wording, snapshot_json, verdict_json
+from tests.unit.finding_codes import made_codes
 from tests.unit.manual import (
     answers,
     differences,
@@ -31,10 +29,9 @@ from tests.unit.manual import (
     options,
     subparsers,
     values,
+    wrongly_worded,
 )
 from tests.unit.samples import NOW, gone, incomplete, snapshot
-
-PACKAGE = Path(__file__).parents[2] / "rollback/fs_rollback"
 
 
 def test_the_answers_are_documented_for_the_commands_that_have_them() -> None:
@@ -108,49 +105,14 @@ def test_findings() -> None:
         findings.warning("modules.no-index", "6.1", "b", "c"),
         findings.fatal("fstab.device", "/data", "b", "c"),
     )
-    for command, wording in (("check", boot_wording()), ("convert check", of_conversion.wording())):
-        known = [one for one in found if command == "check"]
-        answer = {"version": 1, **findings_json(known, wording)}
-        assert differences(command, answer) == []
-        keys = documented_keys(command)
-        for path in ("verdict", f"{wording.rows}[].{wording.grade}"):
-            assert values(keys[path]) == {wording.words[grade] for grade in findings.Grade}
+    assert wrongly_worded("check", boot_wording(), found) == []
     names = documented_keys("check")["links[].name"].text
     deciding = [findings.ok(f"{area}.ok", "", "").name for area in judge.DECIDING]
     assert all(f"``{name}``" in names for name in deciding)
 
 
-_CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\.[a-z0-9]+(-[a-z0-9]+)*")
-
-
-@pytest.mark.parametrize("command", ["check", "convert check"])
-def test_every_code_is_documented_and_no_other(command: str) -> None:
-    """A code in the sources and in none of the pages is new, one the other way round has changed.
-
-    Whatever looks like a code is one, in a file that makes findings.
-    """
-    made: set[str] = set()
-    for path in PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text())
-        ours = ("convert" in path.relative_to(PACKAGE).parts) == (command == "convert check")
-        if ours and _makes_findings(tree):
-            texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
-            made |= {text for text in texts if isinstance(text, str) and _CODE.fullmatch(text)}
-    row = "links[]" if command == "check" else "points[]"
-    assert made == values(documented_keys(command)[f"{row}.code"])
-
-
-def _makes_findings(tree: ast.Module) -> bool:
-    """Whether a file imports the findings; it must not put a code together then."""
-    imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
-    names = {f"{n.module}.{alias.name}" for n in imports for alias in n.names}
-    if not any("findings" in name.split(".") for name in names):
-        return False
-    for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call) and n.args):
-        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
-        if name in ("Finding", "ok", "warning", "fatal"):
-            assert not isinstance(call.args[0], (ast.JoinedStr, ast.BinOp)), ast.unparse(call)
-    return True
+def test_every_code_is_documented_and_no_other() -> None:
+    assert made_codes(of_wing=False) == values(documented_keys("check")["links[].code"])
 
 
 _SAMPLES: dict[str, Any] = {"str": "x", "int": 1, "tuple[str, ...]": ["x"], "Optional[str]": None}

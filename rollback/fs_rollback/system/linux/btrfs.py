@@ -210,7 +210,7 @@ def delete_childless(path: str) -> bool:
     """
     try:
         btrfsutil.delete_subvolume(path)
-    except OSError:
+    except OSError:  # `delete_subvolume` does what can be done about it, and says the rest
         return False
     return True
 
