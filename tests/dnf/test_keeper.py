@@ -20,10 +20,10 @@ from tests.sandbox.machine import Sandbox
 
 pytestmark = dnf5
 
-# Arguments: whether it has dnf 5's lock, the state that its history ends with.
+# Arguments: whether it has dnf 5's lock, and keeps it, the state that its history ends with.
 _SERVICE = """
 import fcntl, json, os, sqlite3, subprocess, sys, time
-with_lock, state = sys.argv[1] == "lock", sys.argv[2]
+with_lock, state = sys.argv[1] in ("lock", "given back"), sys.argv[2]
 os.makedirs("/run/dnf", exist_ok=True)
 os.makedirs("/usr/lib/sysimage/libdnf5", exist_ok=True)
 database = sqlite3.connect("/usr/lib/sysimage/libdnf5/transaction_history.sqlite")
@@ -51,6 +51,8 @@ assert hook.wait() == 0
 query = "INSERT INTO trans (dt_begin, state_id) SELECT ?, id FROM trans_state WHERE name = ?"
 database.execute(query, (int(time.time()), state))
 database.commit()
+if sys.argv[1] == "given back":
+    fcntl.lockf(lock, fcntl.LOCK_UN)
 print("done", flush=True)
 sys.stdin.readline()
 """
@@ -104,3 +106,18 @@ def test_one_that_dies_has_been_interrupted(sandbox: Sandbox, lock: str) -> None
     assert "(python3)" in said, "for what runs the transaction, not for the child"
     answer = json.loads(sandbox.run(["fs-rollback", "status", "--json"], check=False).stdout)
     assert answer["attention"][0].startswith("dnf was interrupted in the middle of 1 package;")
+
+
+_NO_FILE = """
+for directory in /usr/lib/sysimage/rpm /var/lib/rpm; do
+    [ ! -d $directory ] || { rm -f $directory/.rpm.lock; mkdir -p $directory/.rpm.lock; }
+done
+"""
+
+
+def test_a_lock_of_rpm_that_cannot_be_read_is_not_the_end(sandbox: Sandbox) -> None:
+    """Without dnf 5's own lock only rpm's tells that its transaction runs; it may."""
+    sandbox.run(["sh", "-c", _NO_FILE])
+    with _service(sandbox, "given back", "Started"):
+        assert _outcome(sandbox, within_s=2.5) == "pending"
+    assert _outcome(sandbox, within_s=10) == "interrupted"

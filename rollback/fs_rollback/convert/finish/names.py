@@ -41,7 +41,7 @@ def parse(text: str) -> Naming:
     try:
         data: Any = json.loads(text)
         return Naming(int(data["home_id"]), int(data["home_generation"]))
-    except (LookupError, TypeError, ValueError, OverflowError):  # see above: it is begun anew
+    except (LookupError, TypeError, ValueError, OverflowError):  # so a /home that is there stays
         return Naming()
 
 
