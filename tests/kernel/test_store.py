@@ -268,6 +268,7 @@ def _killed_in(machine: Machine, name: str, point: int, *, before: bool) -> bool
         with machine.writing() as (_, found):
             snapshot = next(s for s in found.load() if s.name == name)
             os.rename = dying(os.rename)
+            os.unlink = dying(os.unlink)
             btrfs.delete_subvolume = dying(btrfs.delete_subvolume)
             durable.remove_durably = dying(durable.remove_durably)
             found.delete(snapshot)

@@ -203,18 +203,6 @@ def set_read_only(path: str, *, read_only: bool) -> None:
         btrfsutil.set_subvolume_read_only(path, read_only)
 
 
-def delete_childless(path: str) -> bool:
-    """Delete a subvolume in one step, whole or not at all; whether that was possible.
-
-    It is not where others are nested in it, or with what `delete_subvolume` has to clear first.
-    """
-    try:
-        btrfsutil.delete_subvolume(path)
-    except OSError:  # `delete_subvolume` does what can be done about it, and says the rest
-        return False
-    return True
-
-
 def delete_subvolume(path: str, *, recursive: bool) -> None:
     """Delete a subvolume, with the nested ones if `recursive`."""
     with kernel_errors("delete the subvolume", path):

@@ -203,19 +203,17 @@ class Store:
     def delete(self, snapshot: Snapshot) -> None:
         """Delete a snapshot and its record, or what the record of a replaced top level stands for.
 
-        One step takes what has no subvolumes in it, and what a killed process leaves then is a
-        record alone. Else the names change first, the subvolume's before the record's, so that what
-        is left is known as a leftover and never taken for a whole root.
+        The subvolume's name changes before its record goes, so that what a killed process leaves is
+        known as a leftover and never taken for a whole root.
         """
-        is_single = snapshot.exists and not snapshot.is_top_level
-        if is_single and btrfs.delete_childless(self.host.path(f"{STORE}/{snapshot.name}")):
-            self._forget_record(snapshot.name)
-            return
         doomed = _DELETED_PREFIX + snapshot.name
         try:
-            if snapshot.subvolume is not None and not snapshot.is_top_level:
-                self._rename(snapshot.name, doomed)
-            self._doom_record(snapshot.name)
+            if snapshot.is_top_level:
+                self._doom_record(snapshot.name)
+            else:
+                if snapshot.exists:
+                    self._rename(snapshot.name, doomed)
+                self._forget_record(snapshot.name)
         except OSError as error:  # a full filesystem gets another way
             if error.errno != errno.ENOSPC or snapshot.is_top_level:
                 raise KernelError("delete", snapshot.name, error) from error
@@ -250,11 +248,14 @@ class Store:
             from .top_level import reclaim_top_level
 
             reclaim_top_level(self.host)
-        self._forget_record(name)
+        with kernel_errors("delete", name):
+            self._forget_record(name)
 
     def _forget_record(self, name: str) -> None:
-        """Remove the record of what is deleted; not durably: alone it stands for nothing."""
-        writing.remove(self.directory, name + _RECORD_SUFFIX)
+        """Remove the record of what is deleted, durable with the next commit, as all of it is."""
+        # An incomplete one has none; what somebody put there is not ours.
+        with suppress(FileNotFoundError, IsADirectoryError):
+            os.unlink(name + _RECORD_SUFFIX, dir_fd=self.directory)
 
     def tidy(self) -> list[KernelError]:
         """Remove what killed processes left: half deleted snapshots, unfinished files.
