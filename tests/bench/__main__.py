@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Optional
 
-from tests.bench import hooks, listing, startup, transactions
+from tests.bench import hooks, listing, many, memory, startup, transactions
 from tests.bench.installation import Installation
 
 
@@ -22,8 +22,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="the same number for each part")
     parser.add_argument(
         "--only",
-        choices="ABCD",
-        help="A: a transaction, B: list with many snapshots, C: start-up, D: the hook of dnf 5",
+        choices="ABCDEF",
+        help="A: a transaction, B: list with many snapshots, C: start-up, D: the hook of dnf 5,"
+        " E: a transaction and pruning with many snapshots, F: memory",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, in seconds")
     return parser.parse_args()
@@ -56,6 +57,12 @@ def _parts(
         results["C"] = startup.run(directory, installation, rounds or startup.ROUNDS).seconds
     if only in (None, "D"):
         results["D"] = hooks.run(directory, rounds or hooks.ROUNDS).seconds
+    if only in (None, "E"):
+        prunings = rounds or many.PRUNINGS
+        found = many.run(directory, installation, rounds or many.ROUNDS, prunings)
+        results["E"] = found.seconds
+    if only in (None, "F"):
+        results["F"] = memory.run(directory, installation)
     return results
 
 

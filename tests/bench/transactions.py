@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
-import struct
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -33,17 +31,14 @@ _PRUNING = "3 the same, one pruned"
 _MENU = "3 all of the plugin, with the menu"
 _OLD = "4 btrfs sync; btrfs snapshot"
 _MANY = 300
+_DNF = "import dnf.cli.main"
+_LOADED = f"{_DNF}, fs_snapshot"
 _MADE = (
     Promise(_TAKE, _BARE, 1.25),
     Promise(_PLUGIN, _OLD, 1),
     Promise(_PRUNING, _OLD, 1),
-    Promise(_MENU, _OLD, 1),
+    Promise(_MENU, _OLD, 1.5),
 )
-
-# struct btrfs_ioctl_vol_args_v2 in linux/btrfs.h: fd, transid, flags, 32 unused bytes, name[4040].
-_SNAP_CREATE_V2 = 0x50009417
-_ARGUMENTS = struct.Struct("=qQQ32x4040s")
-_SUBVOL_RDONLY = 2
 
 _STORED = 20  # what retention leaves by default
 _KEEP_ALL = Config(keep_last=1000, boot_entries=0)
@@ -97,13 +92,7 @@ class Transactions:
     def bare(self) -> None:
         """Time the system call that makes a read-only snapshot, and nothing else."""
         self.prepare()
-        source = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-        target = os.open(self.store, os.O_RDONLY | os.O_DIRECTORY)
-        arguments = bytearray(_ARGUMENTS.pack(source, 0, _SUBVOL_RDONLY, b"bare"))
-        with self.samples.time(_BARE):
-            fcntl.ioctl(target, _SNAP_CREATE_V2, arguments)
-        os.close(source)
-        os.close(target)
+        filling.bare_snapshot(self.machine.root, self.store, self.samples.time(_BARE))
 
     def take(self, line: str, change: Transaction) -> None:
         """Time the snapshot with its record, and the lock."""
@@ -187,21 +176,21 @@ def run(directory: Path, installation: Installation, rounds: int) -> tuple[Sampl
         in_turns(cases, rounds, samples)
     print(table(f"A. A transaction ({rounds} rounds)", samples, _BARE))
     print(promises(samples, _MADE))
-    return samples, _imports(installation, max(rounds // 4, 1))
+    return samples, _imports(installation, rounds)
 
 
 def _imports(installation: Installation, rounds: int) -> Samples:
     """Measure what loading the plugin adds to a start of dnf."""
-    first = "import dnf"
+    first = _DNF
     commands = {
         line: (PYTHON, "-s", "-c", line)
         for line in (
             first,
-            "import dnf, fs_snapshot",
-            "import dnf.cli.main",
-            "import dnf.cli.main, fs_snapshot",
+            _LOADED,
+            f"{_DNF}, fs_snapshot_dnf4",  # what the first transaction loads
         )
     }
     samples = commands_in_turns(commands, installation.environment, rounds)
     print(table(f"A. Loading the plugin ({rounds} rounds)", samples, first))
+    print(promises(samples, [Promise(_LOADED, first, 1.03)]))
     return samples
