@@ -7,6 +7,11 @@ sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md d
 
 # Debian's rpmbuild has none of the macros that Fedora's packages are built with.
 stand_in := $(if $(wildcard /etc/debian_version),--nodeps --load=tests/packaging/macros)
+# Nor does it know the packages that the spec asks for: each of these is python3-NAME there.
+modules = argcomplete docutils pip setuptools tabulate wheel \
+	$(if $(findstring --nocheck,$(RPMBUILD)),,btrfsutil pytest)
+find_missing := from importlib.util import find_spec; import sys; \
+	print(*("python3-" + name for name in sys.argv[1:] if find_spec(name) is None))
 
 .PHONY: help rpm man completion clean
 
@@ -21,6 +26,9 @@ RPMBUILD = rpmbuild
 
 rpm:
 	@case '$(CURDIR)' in *' '*) echo 'rpmbuild cannot build in a path with a blank: $(CURDIR)' >&2; exit 1 ;; esac
+	$(if $(stand_in),@missing=$$(/usr/bin/python3 -c '$(find_missing)' $(modules)); \
+		command -v rpmbuild >/dev/null || missing="$$missing rpm"; [ -z "$$missing" ] || \
+		{ echo "make rpm: what it needs is missing: apt-get install $$missing" >&2; exit 1; })
 	rm -rf build/rpm
 	mkdir -p build/rpm dist
 	tar --create --gzip --file=build/rpm/$(source).tar.gz --transform='s,^,$(source)/,' \
