@@ -190,7 +190,8 @@ def test_what_each_asks_for(product_rpms: list[Path]) -> None:
     assert _lines(command, "--recommends") == recommended
     assert _lines(command, "--suggests") == {_CONVERT}, "no machine gets it unasked"
     # But who had a package with all of it, for it may be needed to finish.
-    assert _lines(_named(product_rpms, _CONVERT), "--obsoletes") == {f"fs-rollback < {_SPLIT}"}
+    for name in (_COMMAND, _CONVERT):
+        assert _lines(_named(product_rpms, name), "--obsoletes") == {f"fs-rollback < {_SPLIT}"}
 
 
 def test_configuration_is_the_administrators(product_rpms: list[Path]) -> None:

@@ -187,7 +187,7 @@ class Operations:
         return kernels.running() == kernel
 
     def put_file(self, source: str, destination: str) -> None:
-        """Copy a file durably to where there is none; both as boot.py names them."""
+        """Copy a file durably to where there is none; both as places.py names them."""
         origin, place = (places.path_of(self._host, where) for where in (source, destination))
         if os.path.lexists(place) and os.lstat(place).st_size:
             return
