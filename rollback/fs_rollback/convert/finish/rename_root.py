@@ -145,6 +145,11 @@ def _refuse_users_of_home(host: Host) -> None:
                 )
 
 
+# It has ended; or it is outside of a container that this runs in, whose /home is another: root is
+# shown all others.
+_NOT_SHOWN = (FileNotFoundError, ProcessLookupError, PermissionError)
+
+
 def _links(number: str) -> Iterator[str]:
     """Give what a process has open, nothing where it has ended. Raises KernelError."""
     directory = f"/proc/{number}"
@@ -152,13 +157,13 @@ def _links(number: str) -> Iterator[str]:
     with kernel_errors("look at the open files of", directory):
         try:
             names += [f"fd/{name}" for name in os.listdir(f"{directory}/fd")]
-        except (FileNotFoundError, ProcessLookupError):
-            return  # it has ended
+        except _NOT_SHOWN:
+            return  # see there
         for name in names:
             try:
                 yield os.readlink(f"{directory}/{name}")
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it has closed that, or never had it: a thread of the kernel's
+            except _NOT_SHOWN:
+                continue  # closed by now, or never there: a thread of the kernel's has no program
 
 
 def give_names(host: Host, store: Store, layout: Layout, wanted: Wanted, say: Say) -> None:
