@@ -18,6 +18,7 @@ from fs_rollback.core.packages.changes import Item, changes
 from fs_rollback.core.snapshots.record import Transaction
 from fs_rollback.errors import Error
 from fs_rollback.system.hooks import keeper, protection, transaction
+from fs_rollback.system.store import trace
 
 _WAY_OUT = (
     "Nothing was changed. To go on without a snapshot: --disable-plugin=actions, which switches the"
@@ -57,6 +58,8 @@ def _protect(pid: int, answer: str) -> None:
             _leave_child(pid, found.taken)
         except (Error, OSError) as error:  # on_failure decides
             sentence = f"nobody can watch the transaction: {error}"
+            event = trace.Event("failed", found.taken.record.name, reason=sentence)
+            trace.tell(found.taken.machine, event)
             if found.taken.config.on_failure == "abort":
                 _stop(f"fs-snapshot: {sentence}. {_WAY_OUT}")
                 return

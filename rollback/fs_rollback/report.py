@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .core.boot.findings import Finding, Grade
+    from .core.snapshots.events import Event
     from .core.snapshots.record import PackageChange, Record
     from .core.snapshots.retention import Verdict
     from .core.snapshots.snapshot import Roots, Snapshot
@@ -236,6 +237,28 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.action.value,
         "reason": verdict.reason,
     }
+
+
+def event_table(events: Sequence[Event]) -> str:
+    """Return events, newest last, as a table; the reason is never cut."""
+    rows = [
+        [
+            local_time(e.time) if e.time else "-",
+            e.event,
+            e.snapshot or "-",
+            e.user or "-",
+            "; ".join(filter(None, (e.reason, e.command, e.system and f"on {e.system}"))),
+        ]
+        for e in events
+    ]
+    cells = [[clean(cell) for cell in row] for row in rows]
+    return _table(cells, ["Time", "Event", "Snapshot", "By", "Why"], width=0, flexible=())
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """Return one event as JSON data."""
+    found = {key: value or None for key, value in event._asdict().items()}
+    return {**found, "time": format_time(event.time) if event.time else None}
 
 
 class Wording(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Callable
 
 import pytest
 
-from tests.kernel import cut_scene, ext4_images, ext4_prepared, running
+from tests.kernel import cut_scene, ext4_images, ext4_prepared, journal, running
 from tests.kernel.cut_scene import Scene
 from tests.kernel.ext4_prepared import Ext4Root
 from tests.kernel.machine import LAYOUTS, Machine, run
@@ -26,6 +26,7 @@ def _private_mounts() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.unshare(_CLONE_NEWNS) == 0, "this needs root"
     run("mount", "--make-rprivate", "/")
+    journal.hide()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ import btrfsutil
 import pytest
 
 from fs_rollback.core.snapshots.names import trial_name
+from fs_rollback.system.store.trace import LOG
 from tests.kernel.commands import Terminal, done, fs_rollback, start
 from tests.kernel.faults import Fault, faulty, in_child, state
 from tests.kernel.machine import Machine, run
@@ -135,7 +136,7 @@ def test_many_rollbacks_to_one_snapshot_then_every_old_root_is_deleted(machine: 
     run("mount", "-o", "loop,subvolid=5", str(machine.image), str(machine.top))
     assert list(listed(machine)) == [name]
     left = {n for n in os.listdir(store_of(machine)) if not n.startswith("root_")}
-    assert left - {"boot"} == {name, f"{name}.json", trial_name(name)}
+    assert left - {"boot", LOG} == {name, f"{name}.json", trial_name(name)}
     assert saved_lists(machine) <= {read_record(machine, name)["boot_files"]}
     machine.reboot()
     assert machine.read("var/lib/machines/inner/file") == "inner 1\n"

@@ -20,6 +20,7 @@ COMMANDS: dict[str, set[str]] = {
     "check": {"--json"},
     "list": {"--json"},
     "show": {"--json"},
+    "log": {"--json"},
     "create": {"--message"},
     "pin": set(),
     "unpin": set(),
@@ -45,7 +46,7 @@ def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert (code, err) == (0, "")
     assert set(re.findall(r"--[a-z-]+", out)) >= COMMON | COMMANDS[command]
     assert f"fs-rollback {command}" in out
-    named = command in ("show", "pin", "unpin", "delete", "rollback", "try")
+    named = command in ("show", "log", "pin", "unpin", "delete", "rollback", "try")
     assert ("SNAPSHOT" in out) == named
 
 

@@ -14,14 +14,16 @@ import pytest
 
 from fs_rollback.core.boot import findings, judge
 from fs_rollback.core.rollback.plan import _STEPS
+from fs_rollback.core.snapshots.events import NAMES, PREFIX, Event
 from fs_rollback.core.snapshots.record import Kind, Outcome, PackageChange, Transaction
 from fs_rollback.core.snapshots.replaced_by import ReplacedBy
 from fs_rollback.core.snapshots.retention import Policy, retention
 from fs_rollback.core.snapshots.snapshot import Roots
-from fs_rollback.report import boot_wording, snapshot_json, verdict_json
+from fs_rollback.report import boot_wording, event_json, snapshot_json, verdict_json
 from tests.unit.finding_codes import made_codes
 from tests.unit.manual import (
     answers,
+    chapter,
     differences,
     differences_in,
     documented_keys,
@@ -97,6 +99,16 @@ def test_snapshots() -> None:
     failures = [{"name": "a", "error": "b"}]
     answer = {"version": 1, "verdicts": verdicts, "failures": failures}
     assert differences("prune", answer) == []
+
+
+def test_events() -> None:
+    every = Event("deleted", "yum_1", 258, "ab", "replaced_1", "why", 3, "me", "dnf x", "/mnt", NOW)
+    rows = [event_json(event) for event in (every, Event("taken", time=NOW))]
+    assert all(every._asdict().values())
+    assert differences("log", {"version": 1, "events": rows, "problems": ["x"]}) == []
+    assert values(documented_keys("log")["events[].event"]) == set(NAMES)
+    fields = re.findall(rf"\*{PREFIX}(\w+)\*", chapter("fs-rollback.8", "THE SYSTEM'S JOURNAL"))
+    assert {field.lower() for field in fields} == {*Event._fields} - {"time"}
 
 
 def test_findings() -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "check": "reading.check",
     "list": "reading.list",
     "show": "reading.show",
+    "log": "reading.log",
     "create": "changing.create",
     "pin": "changing.pin",
     "unpin": "changing.unpin",
@@ -140,7 +141,11 @@ def _add_system(parser: argparse.ArgumentParser, device: str) -> None:
         metavar="DEV",
         help=device,
     )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="show tracebacks, and each program started and change made, on standard error",
+    )
 
 
 def _directory(text: str) -> str:

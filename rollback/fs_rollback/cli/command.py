@@ -32,9 +32,11 @@ class Command(NamedTuple):
     on_own_root: bool = True
 
 
-def snapshot(parser: ArgumentParser, nargs: Optional[str] = None, more: str = "") -> None:
-    """Add which snapshot, or snapshots, the command is about."""
-    parser.add_argument("snapshot", metavar="SNAPSHOT", nargs=nargs, help=_WHICH + more)
+def snapshot(
+    parser: ArgumentParser, nargs: Optional[str] = None, more: str = "", first: str = ""
+) -> None:
+    """Add which snapshot, or snapshots, the command is about; the help says more, and first."""
+    parser.add_argument("snapshot", metavar="SNAPSHOT", nargs=nargs, help=first + _WHICH + more)
 
 
 def json(parser: ArgumentParser) -> None:

@@ -10,12 +10,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..errors import Error, InterruptedRunError, UndoFailedError
+from ..errors import ConfigError, Error, InterruptedRunError, UndoFailedError, UsageError
 from . import streams
 from .advice import addressed, remember
 
@@ -65,29 +65,59 @@ def _main(given: Sequence[str]) -> tuple[bool, int]:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
             signal.signal(number, _interrupt)
-    reads = args.command.reads or getattr(args, "dry_run", False)
-    return reads, _run(args)
+    return _reads(args), _run(args)
 
 
 def _run(args: argparse.Namespace) -> int:
     command: Command = args.command
     remember(args)
     try:
-        with _on_device(args):
+        with _debugged(args), _on_device(args):
             return command.run(args)
     except KeyboardInterrupt:
+        undone = "; the machine is as before" if command.is_undone else ""
+        interrupted = InterruptedRunError(f"interrupted{undone}")
+        _trace(interrupted, args)
         if args.debug:
             raise
-        undone = "; the machine is as before" if command.is_undone else ""
-        return _complain(InterruptedRunError(f"interrupted{undone}"), args)
+        return _complain(interrupted, args)
     except Error as error:
+        _trace(error, args)
         if args.debug:
             raise
         return _complain(error, args)
     except OSError as error:
-        if args.debug or isinstance(error, BrokenPipeError):
+        if isinstance(error, BrokenPipeError):
             raise
-        return _complain(Error(f"{error}", hint="--debug shows where this happened."), args)
+        failed = Error(f"{error}", hint="--debug shows where this happened.")
+        _trace(failed, args)
+        if args.debug:
+            raise
+        return _complain(failed, args)
+
+
+def _reads(args: argparse.Namespace) -> bool:
+    command: Command = args.command
+    return command.reads or getattr(args, "dry_run", False)
+
+
+def _trace(error: Error, args: argparse.Namespace) -> None:
+    """Tell the journal what was refused, and what failed, of what would have changed something."""
+    if _reads(args) or isinstance(error, (UsageError, ConfigError)) or os.geteuid() != 0:
+        return
+    elsewhere = "" if args.root == "/" or args.trial else args.root
+    with suppress(ImportError):  # the error is said whatever is missing here
+        from ..system.store import trace
+
+        trace.tell_error(None, error, system=args.device or elsewhere)
+
+
+def _debugged(args: argparse.Namespace) -> AbstractContextManager[None]:
+    if not args.debug:
+        return nullcontext()
+    from . import debug
+
+    return debug.shown()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ def run(args: Namespace) -> int:
     from ...errors import Error
     from ...system.root import roots_in_use
     from ...system.snapshots import saved_kernels, take_and_delete
+    from ...system.store import trace
     from .. import session
 
     failures: list[Error] = []
@@ -36,6 +37,7 @@ def run(args: Namespace) -> int:
                 session.note(f"deleted {name}")
             except Error as error:  # said, and the exit code has it; the others are tried
                 failures.append(error)
+                trace.tell_error(host, error, name)
                 session.note(error.line)
         host.forget()
         saved_kernels.collect(store, store.load())

@@ -25,9 +25,10 @@ def set_pinned(args: Namespace, *, pinned: bool) -> int:
     """Keep snapshots whatever retention says, or no longer."""
     from ...core.snapshots.names import resolve
     from ...errors import StoreError
+    from ...system.store import trace
     from .. import session
 
-    with session.writing(args.root) as (_, store):
+    with session.writing(args.root) as (host, store):
         snapshots = store.load()
         for snapshot in [resolve(reference, snapshots) for reference in args.snapshot]:
             if snapshot.record is None:
@@ -36,6 +37,8 @@ def set_pinned(args: Namespace, *, pinned: bool) -> int:
                     hint="An incomplete snapshot is never pruned.",
                 )
             store.write(snapshot.record._replace(pinned=pinned))
+            event = trace.Event("pinned" if pinned else "unpinned", snapshot.name, snapshot.id)
+            trace.tell(host, event)
             session.note(f"{snapshot.name} is {'pinned' if pinned else 'no longer pinned'}")
     return 0
 

@@ -26,6 +26,7 @@ def run(args: Namespace) -> int:
     from ...system.loader import settings
     from ...system.root import root_lines
     from ...system.snapshots import menu
+    from ...system.store import trace
     from .. import session
 
     with session.writing(args.root) as (host, store):
@@ -46,6 +47,8 @@ def run(args: Namespace) -> int:
                 hint="'fs-rollback check' tells how this machine boots.",
             )
         reason = settings.set_once(host, found.places, found.choice, found.setting, entry.entry)
+        why = reason or entry.entry.title
+        trace.tell(host, trace.Event("tried", snapshot.name, snapshot.id, reason=why))
     title = report.clean(entry.entry.title)
     if reason:
         session.note(f"the next boot cannot be set: {reason}")

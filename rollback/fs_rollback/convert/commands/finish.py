@@ -36,6 +36,7 @@ def run(args: Namespace) -> int:
     """`convert finish`: verify, tidy, then what was asked for, or ask for each."""
     from ...cli import session
     from ...errors import UsageError
+    from ...system.store import trace
     from ..finish import do_task
     from ..finish import tasks as finish_tasks
     from ..finish.tasks import Task
@@ -74,6 +75,7 @@ def run(args: Namespace) -> int:
             if task not in wanted and Task.BALANCE.value not in answer["finished"]:
                 do_task.refuse_without_room(host, [task])
             do_task.do(host, store, task, session.note)
+            trace.tell(host, trace.Event("conversion", reason=f"finish --{task.value} is done"))
             answer["finished"].append(task.value)
             if task is Task.LAYOUT:
                 break

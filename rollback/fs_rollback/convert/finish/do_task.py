@@ -70,7 +70,8 @@ def _leave_top_level(host: Host, store: Store, say: Callable[[str], None]) -> No
         found = propose.propose(host, store, target, keep, now)
     except Error:
         host.forget()
-        take_and_delete.delete(host, store, target, roots_in_use.read(host))  # nobody asked for it
+        in_use = roots_in_use.read(host)
+        take_and_delete.delete(host, store, target, in_use, "nobody asked for it")
         raise
     with executor.finishing():
         perform.carry_out(host, store, found, requested_by(dict(os.environ)), _observe)

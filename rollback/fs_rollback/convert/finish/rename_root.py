@@ -335,7 +335,8 @@ def _mount(host: Host, name: str) -> None:
 
 def _reclaim(host: Host, store: Store) -> None:
     for snapshot in _replaced_top_level(store):
-        take_and_delete.delete(host, store, snapshot, roots_in_use.read(host))
+        in_use = roots_in_use.read(host)
+        take_and_delete.delete(host, store, snapshot, in_use, "the root has left the top level")
     host.forget()
     left = [name for name in (ROOT, HOME) if _is_plain(host, name)]
     if left:

@@ -21,6 +21,7 @@ from ...system.linux import files, syscalls
 from ...system.linux.durable import write_file
 from ...system.loader import entries, settings
 from ...system.machine import usable
+from ...system.store import trace
 from ..machine import command_lines
 from ..machine.machine import LAYOUT, Ext4Machine
 from ..plan import edits, state
@@ -258,6 +259,7 @@ def carry_out(machine: Ext4Machine, proposal: Proposal, observe: Observer) -> st
         with executor.signals_held_back():
             take_back(machine, preparation, error)
         raise
+    _tell(machine, "prepared")
     return operations.not_chosen or proposal.not_chosen
 
 
@@ -283,6 +285,12 @@ def take_back(
             f"taking the preparation back failed: {error}{reason}",
             commands=["fs-rollback convert abort   # goes on where this stopped"],
         ) from error
+    _tell(machine, "the preparation is taken back")
+
+
+def _tell(machine: Ext4Machine, what: str) -> None:
+    elsewhere = machine.root if machine.root != "/" else ""
+    trace.tell(None, trace.Event("conversion", reason=what, system=elsewhere))
 
 
 def remove_leftovers(machine: Ext4Machine) -> bool:

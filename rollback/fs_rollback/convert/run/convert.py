@@ -24,6 +24,7 @@ from ...system.execute import executor
 from ...system.linux import devices, files, process, syscalls
 from ...system.linux.durable import write_file
 from ...system.linux.process import Say
+from ...system.store import trace
 from ..check import gather
 from ..check.filesystem_points import is_enough
 from ..check.points import of_volume, progs
@@ -51,6 +52,7 @@ def run(device: str, say: Say, observe: Observer = lambda *_: None) -> bool:
     `say` is told what happens. Raises RefusedError if nothing was converted, Error if the root
     is ext4 as before, UndoFailedError if it needs hands.
     """
+    observe = _traced(device, observe)
     with mounted.owned(device) as lock:
         if devices.probe(device).get("TYPE") != "btrfs":
             refuse([progs(gather.progs_version())])
@@ -76,6 +78,17 @@ def run(device: str, say: Say, observe: Observer = lambda *_: None) -> bool:
             _convert(device, say, lock, saved)
             _finish_or_go_back(device, preparation, say, observe, lock, saved)
     return True
+
+
+def _traced(device: str, observe: Observer) -> Observer:
+    """Return an observer that also tells the system's journal of each phase."""
+
+    def both(moment: str, phase: str) -> None:
+        observe(moment, phase)
+        event = trace.Event("conversion", reason=f"{moment} phase '{phase}'", system=device)
+        trace.tell(None, event)
+
+    return both
 
 
 def _save(device: str, preparation: Preparation, say: Say) -> list[int]:
@@ -338,6 +351,7 @@ def _note(root: str, preparation: Preparation) -> None:
 
 def _go_back(device: str, say: Say, lock: int, saved: Sequence[int], cause: Error) -> None:
     say("converting back to ext4")
+    trace.tell(None, trace.Event("conversion", reason="it is taken back", system=device))
     try:
         code, last = btrfs_convert.convert_back(device, say, lock)
     except Error as error:  # as if it had failed: what it left is looked at below

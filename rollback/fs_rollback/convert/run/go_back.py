@@ -11,6 +11,7 @@ from ...errors import Error, ProcessError, RefusedError, UndoFailedError
 from ...system.execute import executor
 from ...system.linux import btrfs, files, tree_search
 from ...system.linux.process import Say
+from ...system.store import trace
 from ..disk import btrfs_convert, e2fsck, mounted
 from ..disk.mounted import TOP_LEVEL
 from ..machine import contents
@@ -85,7 +86,10 @@ def resume(device: str, say: Say) -> bool:
     Raises UndoFailedError where that is not possible.
     """
     with mounted.owned(device), executor.signals_held_back():
-        return mend.mend(device, say, back=True)
+        is_mended = mend.mend(device, say, back=True)
+        if is_mended:
+            _tell(device, "a way back to ext4 that was cut off is finished")
+        return is_mended
 
 
 def back(device: str, say: Say) -> None:
@@ -95,8 +99,10 @@ def back(device: str, say: Say) -> None:
     """
     with mounted.owned(device) as lock, executor.signals_held_back():
         if mend.go_on_back(device, say):
+            _tell(device, "it is ext4 again")
             return
         say(f"converting {device} back to ext4: do not switch off")
+        _tell(device, "the way back to ext4 begins")
         code, last = btrfs_convert.convert_back(device, say, lock)
         if code and saved.is_btrfs(device):
             raise Error(
@@ -110,6 +116,11 @@ def back(device: str, say: Say) -> None:
                 f"{device} is no whole ext4: {last if code else wrong}",
                 commands=btrfs_convert.by_hand(device, back=True),
             )
+        _tell(device, "it is ext4 again")
+
+
+def _tell(device: str, what: str) -> None:
+    trace.tell(None, trace.Event("conversion", reason=what, system=device))
 
 
 def _mend(device: str, say: Say) -> str:

@@ -22,7 +22,7 @@ from ...core.rollback.root_steps import CreateRoot
 from ...core.rollback.steps import CarrySubvolume, RootStep, SealSubvolumes
 from ...errors import Error, UndoFailedError, kernel_errors
 from ..linux import durable, syscalls
-from ..store import journals
+from ..store import journals, trace
 from ..store.store import PENDING, Store
 
 # What these undo lies inside the new root.
@@ -115,6 +115,7 @@ def undo(store: Store, journal: Pending, operations: Operations) -> None:
     # From here on it is under way again: the next run finishes what a crash leaves.
     journals.write(store, journal._replace(state=State.PREPARED))
     take_back(store, journal.plan.steps, operations)
+    trace.tell(store.host, trace.Event("undone", journal.target))
 
 
 def settle(
@@ -132,13 +133,13 @@ def settle(
         # Somebody repaired the machine by hand: nothing of this is ours to finish or take back.
         journals.set_aside(store)
         said = "a rollback was interrupted and repaired by hand; its journal is now"
-        return None, f"{said} {journals.STALE}"
+        return None, _settled(store, journal, f"{said} {journals.STALE}")
     if plan.commit_step.is_displaced(operations):
         return journal, ""  # pending/state.py says so, and what to do
     with signals_held_back():
         if not plan.commit_step.done(operations):
             take_back(store, plan.steps, operations)
-            return None, "an interrupted rollback was taken back"
+            return None, _settled(store, journal, "an interrupted rollback was taken back")
         finish(store, plan, operations)
         journal = journal._replace(state=State.COMMITTED)
         journals.write(store, journal)
@@ -147,7 +148,12 @@ def settle(
         f"; /{modules_of(step.kernel)} stays, no package has it: remove it after the next reboot"
         for step in lent
     )
-    return journal, f"an interrupted rollback was finished{stays}"
+    return journal, _settled(store, journal, f"an interrupted rollback was finished{stays}")
+
+
+def _settled(store: Store, journal: Pending, said: str) -> str:
+    trace.tell(store.host, trace.Event("settled", journal.target, reason=said))
+    return said
 
 
 def finish(store: Store, plan: Plan, operations: Operations) -> None:

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from ...core.snapshots.record import Transaction
 from ...errors import Error, KernelError, RefusedError
 from ..linux import files
 from ..linux.process import Say
-from ..machine import configuration, unprotected
+from ..machine import configuration, requester, unprotected
 from ..packages import dnf4_state
 from . import transaction
+
+if TYPE_CHECKING:
+    from ...core.snapshots.events import Name
 
 
 class Protection(NamedTuple):
@@ -41,6 +44,7 @@ def protect(
     `on_failure` has it. A refusal stops it whatever that says.
     """
     config, broken = configuration.usable()
+    wanted: Transaction | None = None
     try:
         reason = unprotected.unprotected() or (_switched_off() if reads_switch else None)
         if reason is not None:
@@ -54,8 +58,10 @@ def protect(
         if isinstance(result, unprotected.Unprotected):
             return _without(result)
     except RefusedError as error:  # said by the plugin, and the transaction stops
+        _tell("refused", error, wanted)
         return Protection(stop=_sentence(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it decides about the transaction
+        _tell("failed", error, wanted)
         if config.on_failure == "abort":
             return Protection(stop=f"{_sentence(error)} {way_out}")
         return Protection(
@@ -66,6 +72,16 @@ def protect(
         line=f"snapshotting /: {result.path}",
         warnings=(*result.warnings, *result.menu.problems),
     )
+
+
+def _tell(what: Name, error: Exception, wanted: Transaction | None) -> None:
+    from ..store import trace
+
+    event = trace.Event(what, reason=_sentence(error))
+    if wanted is not None:
+        line = requester.in_one_line(wanted.command_line)
+        event = event._replace(user=wanted.user, command=line)
+    trace.tell(None, event)
 
 
 def _switched_off() -> unprotected.Unprotected | None:

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import os
 import weakref
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 
@@ -14,17 +12,19 @@ from ...core.snapshots.record import Kind, Outcome, Record, Transaction
 from ...core.snapshots.snapshot import STORE
 from ...errors import Error, KernelError, StoreError, UnsupportedRootError
 from ..linux.process import Say
-from ..machine import host
+from ..machine import host, requester
 from ..machine.host import Host
 from ..machine.unprotected import Unprotected, unprotected
 from ..packages import interrupted, settle_records
 from ..root import trial
 from ..snapshots import make_room, menu, take_and_delete
 from ..snapshots.menu import Menu
-from ..store import store
+from ..store import store, trace
 from ..store.store import Store
 
 _DEFAULTS = Config()
+# Who makes a Transaction needs both.
+command_line, requested_by = requester.command_line, requester.requested_by
 
 
 class Taken:
@@ -101,6 +101,7 @@ def before(
             machine = stack.enter_context(host.opened(root))
         except UnsupportedRootError as error:  # unsupported is not failed
             return Unprotected(str(error), True)
+        machine.asked_by = transaction.user, requester.in_one_line(transaction.command_line)
         unsupported = machine.unsupported()
         if unsupported:
             return Unprotected(f"no snapshot: {unsupported}", False)
@@ -180,6 +181,7 @@ def after(taken: Taken, outcome: Outcome, history_id: int | None) -> list[str]:
                 machine.forget()
                 problems += menu.update(machine, taken.store, config.boot_entries).problems
         except (Error, OSError) as error:  # as promised: in words
+            trace.tell(machine, trace.Event("failed", taken.record.name, reason=str(error)))
             problems.append(str(error))
     return problems
 
@@ -214,32 +216,3 @@ def prune(taken: Taken) -> list[str]:
     # Reclaiming an old root in the top level unlinks every file of a system: not inside dnf.
     verdicts = tuple(v for v in verdicts if not v.snapshot.is_top_level)
     return [str(error) for _, error in take_and_delete.prune(taken.machine, taken.store, verdicts)]
-
-
-def requested_by(environment: dict[str, str]) -> str:
-    """Return who asked for this: the login behind sudo and su, as the kernel's audit knows it."""
-    import pwd
-
-    number = _login_uid()
-    if number is None and environment.get("SUDO_USER"):
-        return environment["SUDO_USER"]
-    uid = os.getuid() if number is None else number
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:  # the user was removed: the number says who
-        return str(uid)
-
-
-def _login_uid() -> int | None:
-    """Return /proc/self/loginuid, None where nobody has logged in (4294967295)."""
-    try:
-        with open("/proc/self/loginuid", encoding="ascii") as file:
-            number = int(file.read())
-    except (OSError, ValueError):  # a kernel without audit: who it was is not known by that
-        return None
-    return None if number == 0xFFFFFFFF else number
-
-
-def command_line(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return a command line fit for a record: the program's name without its directory."""
-    return (os.path.basename(arguments[0]), *arguments[1:]) if arguments else ()

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 
@@ -187,24 +188,28 @@ def _subvolume_entries(tree: int) -> Iterator[str]:
 
 def create_snapshot(source: str, destination: str, *, read_only: bool) -> None:
     """Make a snapshot. The ioctl commits the filesystem: what it returns from is on disk."""
+    sys.audit("fs-rollback.changed", "snapshot", source, "to", destination)
     with kernel_errors("make the snapshot", destination):
         btrfsutil.create_snapshot(source, destination, read_only=read_only)
 
 
 def create_subvolume(path: str) -> None:
     """Make an empty subvolume."""
+    sys.audit("fs-rollback.changed", "make subvolume", path)
     with kernel_errors("make the subvolume", path):
         btrfsutil.create_subvolume(path)
 
 
 def set_read_only(path: str, *, read_only: bool) -> None:
     """Change the read-only flag of a subvolume."""
+    sys.audit("fs-rollback.changed", "make read-only" if read_only else "make writable", path)
     with kernel_errors("change the read-only flag of", path):
         btrfsutil.set_subvolume_read_only(path, read_only)
 
 
 def delete_subvolume(path: str, *, recursive: bool) -> None:
     """Delete a subvolume, with the nested ones if `recursive`."""
+    sys.audit("fs-rollback.changed", "delete subvolume", path)
     with kernel_errors("delete the subvolume", path):
         try:
             btrfsutil.delete_subvolume(path, recursive=recursive)
@@ -234,6 +239,7 @@ def default_subvolume(top: str) -> int:
 
 def set_default_subvolume(top: str, subvolume: int) -> None:
     """Make the subvolume with this ID the default."""
+    sys.audit("fs-rollback.changed", "make default subvolume ID", subvolume, "on", top)
     with kernel_errors("set the default subvolume of", top):
         btrfsutil.set_default_subvolume(top, subvolume)
 

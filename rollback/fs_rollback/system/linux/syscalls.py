@@ -97,6 +97,8 @@ def mount_subvolume(source: str, subvolume_id: int, directory: int, *, read_only
 
 def _detached_mount(source: str, subvolume_id: int, *, read_only: bool, attributes: int = 0) -> int:
     """Return an O_PATH descriptor of a subvolume of the btrfs on `source`, mounted nowhere."""
+    how = "read-only" if read_only else "writable"
+    sys.audit("fs-rollback.changed", "mount", how, "subvolume ID", subvolume_id, "of", source)
     context = _check(_libc.syscall(_SYS_FSOPEN, b"btrfs", _FSOPEN_CLOEXEC), source)
     try:
         number = str(subvolume_id).encode()
@@ -122,6 +124,7 @@ def unshare_mounts() -> None:
 
 def detach(directory: str) -> None:
     """Unmount what is mounted on a directory and all below it, umount2(2) with MNT_DETACH."""
+    sys.audit("fs-rollback.changed", "unmount", directory)
     _check(_libc.umount2(os.fsencode(directory), _MNT_DETACH), directory)
 
 
@@ -133,6 +136,7 @@ def _fsconfig(
 
 def exchange(one: str, other: str) -> None:
     """Exchange two paths in one atomic step, renameat2(2) with RENAME_EXCHANGE."""
+    sys.audit("fs-rollback.changed", "exchange", one, "and", other)
     arguments = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
     _check(_libc.renameat2(*arguments), one)
 
@@ -221,6 +225,8 @@ def open_in_root(
     resolve = _RESOLVE_IN_ROOT | (0 if follow else _RESOLVE_NO_SYMLINKS)
     resolve |= 0 if cross else _RESOLVE_NO_XDEV
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    if flags & (os.O_WRONLY | os.O_RDWR):
+        sys.audit("fs-rollback.changed", "write", path)
     arguments = (root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
     for _ in range(_RACES):
         descriptor = _libc.syscall(_SYS_OPENAT2, *arguments)
@@ -283,6 +289,7 @@ def unprotect(path: str) -> bool:
         flags = _inode_flags(descriptor)
         if not flags & _FS_PROTECTED_FL:
             return False
+        sys.audit("fs-rollback.changed", "make changeable", path)
         wanted = array.array("i", [flags & ~_FS_PROTECTED_FL, 0])
         fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, wanted)
     finally:

@@ -68,6 +68,16 @@ class Host:
         return self.root.startswith(TEMPORARY)
 
     @cached_property
+    def asked_by(self) -> tuple[str, str]:
+        """Who asked for what is done to this machine, and the command line, for the trace.
+
+        Whoever works for a package manager's transaction sets this to what that says.
+        """
+        from . import requester
+
+        return requester.of_process()
+
+    @cached_property
     def uuid(self) -> str:
         """The UUID of the filesystem, as blkid(8) prints it."""
         return syscalls.filesystem_uuid(self.top_fd)

@@ -32,6 +32,7 @@ from ...errors import Error, KernelError, kernel_errors
 from ..linux import btrfs, files, syscalls
 from ..machine import changed_since
 from ..machine.host import Host, mounts_of_all
+from ..store import trace
 from .has_work import STAGING
 
 _MARGIN_S = 24 * 3600.0
@@ -230,7 +231,13 @@ def bring_over(
             problems.append(f"/{part.path} was not brought over: {error}; {where(journal)}")
             problems += _discarded(host, operations, arrival, part)
     problems += _sealed(host, journal, arrival, operations)
-    return tuple("/" + part.path for part in brought), problems
+    paths = tuple("/" + part.path for part in brought)
+    if paths:
+        why = ", ".join(paths)
+        trace.tell(host, trace.Event("brought-over", journal.target, reason=why))
+    if problems:
+        trace.tell(host, trace.Event("failed", journal.target, reason="; ".join(problems)))
+    return paths, problems
 
 
 def _bring(host: Host, arrival: Arrival, part: Part, operations: Operations) -> None:

@@ -21,7 +21,7 @@ from ..loader import places
 from ..machine import kernels
 from ..machine.host import Host
 from ..root import root_lines
-from ..store import journals
+from ..store import journals, trace
 from ..store.store import Store
 from . import bring_over, state
 from .has_work import STAGING, has_leftovers
@@ -57,6 +57,8 @@ def settle(
     found = state.window_of(host, journal)
     if found.waiting in (Waiting.ELSEWHERE, Waiting.DISPLACED):
         why = state.explain(host, found)
+        target = found.journal.target if found.journal else ""
+        trace.tell(host, trace.Event("failed", target, reason=why.sentence))
         return Settled(found.waiting, tuple(said), (), (why.sentence,), why.hint)
     if found.waiting is Waiting.REBOOT:
         return Settled(found.waiting, tuple(said))
@@ -144,6 +146,8 @@ def supersede(host: Host, store: Store, found: Window, operations: Operations) -
             said.append(f"brought over what was written since: {', '.join(brought)}")
     noted = ReplacedBy(journal.target)
     ended = _end(host, store, found, operations, pin=bool(problems), noted=noted)
+    why = "another rollback takes the place of this one"
+    trace.tell(host, trace.Event("settled", journal.target, reason=why))
     return (*said, *problems, *ended)
 
 
@@ -165,6 +169,7 @@ def forget(host: Host, store: Store, found: Window, operations: Operations) -> t
     KeepNewRoot(spare, name, format_time(now), made_by, journal.new_uuid).undo(operations)
     noted = ReplacedBy(journal.target, given_up=True)
     ended = _end(host, store, found, operations, pin=True, noted=noted)
+    trace.tell(host, trace.Event("forgotten", journal.target, replaced=journal.roots.replaced))
     return (f"the rollback to {journal.target} is given up", *ended)
 
 
@@ -188,10 +193,14 @@ def confirm(
         return []
     if found.is_undone_by_hand:
         _end(host, store, found, operations, pin=False, noted=None)
-        return [f"the rollback to {journal.target} was taken back by hand"]
+        by_hand = f"the rollback to {journal.target} was taken back by hand"
+        trace.tell(host, trace.Event("settled", journal.target, reason=by_hand))
+        return [by_hand]
     noted = ReplacedBy(journal.target, confirmed=datetime.now(timezone.utc))
     ended = _end(host, store, found, operations, pin=incomplete, noted=noted)
     name = journal.roots.replaced
+    why = "; ".join(("the machine came up in the new root", *ended))
+    trace.tell(host, trace.Event("settled", journal.target, replaced=name, reason=why))
     return [
         f"came up in the new root: a copy of {journal.target}, the old root is kept as {name}",
         *ended,

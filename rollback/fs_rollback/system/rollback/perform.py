@@ -13,7 +13,7 @@ from ..machine.host import Host
 from ..packages import settle_records
 from ..pending import state
 from ..snapshots import saved_kernels
-from ..store import journals
+from ..store import journals, trace
 from ..store.store import Store
 from . import verify
 from .propose import Proposal
@@ -53,6 +53,8 @@ def carry_out(
                 with executor.signals_held_back():
                     executor.undo(store, done, operations)
             raise
+    target, replaced = proposal.target, journal.roots.replaced
+    trace.tell(host, trace.Event("rolled-back", target.name, target.id, replaced=replaced))
     return unsaved
 
 

@@ -80,7 +80,11 @@ def update(host: Host, store: Store, count: int, *, also: Sequence[str] = ()) ->
     except RefusedError:
         return Menu()  # `check` and `status` say why
     except (Error, OSError) as error:  # said by who called this, see the top
-        return Menu((Problem(f"the boot menu is not up to date: {error}"),))
+        from ..store import trace
+
+        problem = f"the boot menu is not up to date: {error}"
+        trace.tell(host, trace.Event("failed", reason=problem))
+        return Menu((Problem(problem),))
 
 
 def _unmounted(host: Host) -> str:
@@ -177,8 +181,11 @@ def _with_usual_default(host: Host, store: Store, layout: Layout, found: Boot) -
     usual = snapshot_entries.usual_default(host, store, found, snapshots)
     if usual is None:
         return found
+    from ..store import trace
+
     setting = found.setting
     settings.write_setting(host, setting.file, setting.key, usual.entry.name)
+    trace.tell(host, trace.Event("menu-default", reason=usual.entry.title))
     return entries.read(host, layout)
 
 
@@ -283,6 +290,8 @@ def _remove_entry(host: Host, found: Boot, bootable: Bootable) -> None:
 
     Only what was saved once: somebody may have had the entry start a kernel of his own.
     """
+    from ..store import trace
+
     place = found.place_of(bootable)
     operations = Operations(host)
     if found.once == bootable:
@@ -291,6 +300,8 @@ def _remove_entry(host: Host, found: Boot, bootable: Bootable) -> None:
             settings.write_setting(host, shot.file, shot.key, None)
     with files.opened(os.path.join(place.directory, places.ENTRIES)) as directory:
         durable.remove(directory, os.path.basename(bootable.entry.file))
+    name = SNAPSHOT_PREFIX + trial_of(bootable.entry).partition("_")[2]
+    trace.tell(host, trace.Event("menu-removed", name, reason=bootable.entry.title))
     if place.in_root or bootable.kernel in kernels.with_modules(host.root_fd):
         return
     others = [b for b in found.bootables if b.entry != bootable.entry]
@@ -343,6 +354,10 @@ def _ensure(
         if present is None:
             Operations(host).delete(f"{STORE}/{trial}")
         raise
+    from ..store import trace
+
+    number = snapshot.id
+    trace.tell(host, trace.Event("menu-added", snapshot.name, number, reason=title))
     return _started(model.place, model.entry)
 
 

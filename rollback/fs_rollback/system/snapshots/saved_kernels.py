@@ -64,6 +64,8 @@ def save(host: Host, store: Store, found: Boot) -> str:
         return ""
     import hashlib
 
+    from ..store import trace
+
     with _directory(store) as directory:
         known = {(f.where, f.size_bytes, f.mtime_ns): f for f in _newest_list(store, directory)}
         rows = [_saved(host, directory, known, kernel, where) for kernel, where in wanted]
@@ -71,6 +73,8 @@ def save(host: Host, store: Store, found: Boot) -> str:
         name = hashlib.sha256(text.encode()).hexdigest()
         if files.inode_of(directory, name + _LIST_SUFFIX) is None:
             durable.write_durably(directory, name + _LIST_SUFFIX, text)
+            kept = ", ".join(dict.fromkeys(row.kernel for row in rows))
+            trace.tell(host, trace.Event("kernels-saved", reason=kept))
     return name
 
 
@@ -117,10 +121,15 @@ def collect(store: Store, snapshots: Sequence[Snapshot]) -> None:
             needed |= {file.sha256 for file in read(store, name).files}
     except saved_files.BootFilesError:  # as promised, everything stays
         return
+    doomed = [name for name in names if name not in needed and _OURS.fullmatch(name)]
     with _directory(store) as directory:
-        for name in names:
-            if name not in needed and _OURS.fullmatch(name):
-                durable.remove_durably(directory, name)
+        for name in doomed:
+            durable.remove_durably(directory, name)
+    if doomed:
+        from ..store import trace
+
+        why = f"{len(doomed)} files that no snapshot needs any more"
+        trace.tell(store.host, trace.Event("kernels-removed", reason=why))
     with suppress(OSError):  # not empty: something is needed
         os.rmdir(store.host.path(PLACE))
 

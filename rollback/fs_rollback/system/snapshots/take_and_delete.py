@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from ...core.formats.mountinfo import is_within
 from ...core.snapshots.names import REPLACED_PREFIX, SNAPSHOT_PREFIX, free_name, trial_name
@@ -21,6 +21,11 @@ from ..machine.host import Host
 from ..root import mounted, root_lines, roots_in_use, trial
 from ..store.store import Store
 from . import menu, saved_kernels
+
+if TYPE_CHECKING:
+    from ...core.snapshots.events import Event
+
+_WHEN = {Kind.PRE: "before the transaction", Kind.POST: "after the transaction"}
 
 
 def take(
@@ -52,32 +57,52 @@ def take(
         nested=tuple(p for p in btrfs.nested(host.root) if not is_within(p, STORE)),
         trial=trial.runs_other_root(host),
     )
-    return store.take(record, host.root)
+    taken = store.take(record, host.root)
+    from ..store import trace
+
+    number = btrfs.subvolume_id(host.path(f"{STORE}/{taken.name}"))
+    why = _WHEN.get(kind, description)
+    trace.tell(host, trace.Event("taken", taken.name, number, taken.uuid, reason=why))
+    return taken
 
 
 def delete(
-    host: Host,
-    store: Store,
-    snapshot: Snapshot,
-    in_use: Roots,
-    entry_files: Sequence[str] | None = None,
+    host: Host, store: Store, snapshot: Snapshot, in_use: Roots, why: str = "asked for"
 ) -> None:
     """Delete one snapshot, with what is nested in it. Needs the lock.
 
-    `in_use` is what `roots_in_use.read` says, `entry_files` what `places.entry_files` does, for who
-    has to delete many. Raises RefusedError if the snapshot, or anything inside it, is in use or
-    pinned.
+    `in_use` is what `roots_in_use.read` says; `why` goes into the trace. Raises RefusedError if the
+    snapshot, or anything inside it, is in use or pinned.
     """
+    from ..store import trace
+
+    _clear_the_way(host, snapshot, in_use, places.entry_files(host.root_fd))
+    event = _deletion(snapshot, why)
+    is_kept = trace.keep(store, [event])
+    store.delete(snapshot)
+    if not is_kept:  # there was no room for it before
+        trace.keep(store, [event])
+    trace.tell(host, event)
+
+
+def _deletion(snapshot: Snapshot, why: str) -> Event:
+    from ...core.snapshots.events import Event
+
+    uuid = snapshot.subvolume.uuid if snapshot.subvolume else ""
+    return Event("deleted", snapshot.name, snapshot.id, uuid, reason=why)
+
+
+def _clear_the_way(
+    host: Host, snapshot: Snapshot, in_use: Roots, entry_files: Sequence[str]
+) -> None:
+    """Refuse what may not be deleted, and delete what stands on it; as `delete` says."""
     reason = obstacle(host, snapshot, in_use)
     if reason:
         hint = "'fs-rollback unpin' first." if snapshot.pinned else ""
         if snapshot.id == in_use.waiting:
             hint = "Boot the machine into its new root first."
         raise RefusedError(f"{snapshot.name} is not deleted: {reason}", hint=hint)
-    if entry_files is None:
-        entry_files = places.entry_files(host.root_fd)
     _delete_trial(host, snapshot, in_use, entry_files)
-    store.delete(snapshot)
 
 
 def obstacle(host: Host, snapshot: Snapshot, in_use: Roots) -> str:
@@ -168,15 +193,28 @@ def prune(
 
     Returns the failures, after all were tried.
     """
+    from ..store import trace
+
     failures: list[tuple[Snapshot, Error]] = []
-    doomed = [verdict.snapshot for verdict in verdicts if verdict.action is Action.DELETE]
+    doomed = [_deletion(v.snapshot, v.reason) for v in verdicts if v.action is Action.DELETE]
+    by_name = {verdict.snapshot.name: verdict.snapshot for verdict in verdicts}
+    # Read and written once for all of them.
     in_use, entry_files = roots_in_use.read(host), places.entry_files(host.root_fd)
-    for snapshot in doomed:
+    is_kept = trace.keep(store, doomed)
+    done: list[Event] = []
+    for event in doomed:
+        snapshot = by_name[event.snapshot]
         progress(snapshot)
         try:
-            delete(host, store, snapshot, in_use, entry_files)
+            _clear_the_way(host, snapshot, in_use, entry_files)
+            store.delete(snapshot)
+            done.append(event)
+            trace.tell(host, event)
         except Error as error:  # returned, and the others are tried
             failures.append((snapshot, error))
+            trace.tell_error(host, error, snapshot.name)
+    if not is_kept:  # there was no room for it before
+        trace.keep(store, done)
     host.forget()
     saved_kernels.collect(store, store.load())
     return failures

@@ -295,6 +295,10 @@ class Store:
         if original not in entries:
             self._doom_record(original)
         self._finish_deletion(name, top_level=top_level)
+        from . import trace
+
+        reason = "its deletion was cut off, and is finished now"
+        trace.tell(self.host, trace.Event("deleted", original, reason=reason))
 
     def _never_taken(self, entries: set[str]) -> set[str]:
         """Return the names of the records whose snapshots a crash kept from being."""
@@ -318,7 +322,7 @@ _NO_SNAPSHOT = (_DELETED_PREFIX, NEW_ROOT_PREFIX, TRIAL_PREFIX)
 # Only what has a name of our own shape is a leftover of ours.
 _OUR_NAME = rf"(?:{SNAPSHOT_PREFIX}|{REPLACED_PREFIX})\d{{14}}"
 _OUR_DELETED = rf"{_DELETED_PREFIX}{_OUR_NAME}(?:\.json)?"
-_OUR_TEMPORARY = rf"(?:{_OUR_NAME}|pending)\.json{re.escape(writing.TEMPORARY)}"
+_OUR_TEMPORARY = rf"(?:(?:{_OUR_NAME}|pending)\.json|log\.jsonl){re.escape(writing.TEMPORARY)}"
 
 
 def _is_record(name: str) -> bool:

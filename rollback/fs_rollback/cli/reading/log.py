@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`log`: what was changed, deleted or refused, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
+
+    from ...core.snapshots.events import Event
+    from ...core.snapshots.snapshot import Snapshot
+    from ...system.machine.host import Host
+    from ...system.store.store import Store
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `log` takes."""
+    command.json(parser)
+    command.snapshot(parser, "?", "; gone or not", "only of this one: ")
+
+
+def run(args: Namespace) -> int:
+    """`log`: a row an event, the newest last; exit code 1 where not all could be read."""
+    from ... import report
+    from .. import session
+    from ..advice import addressed
+
+    with session.reading(args.root) as (host, store):
+        events, problems = _events(host, store)
+        if args.snapshot:
+            name = _named(args.snapshot, events, store.load() if store else [])
+            events = [event for event in events if event.concerns(name)]
+    if args.json:
+        rows = [report.event_json(event) for event in events]
+        session.print_json({"events": rows, "problems": problems})
+    elif events:
+        print(report.event_table(events))
+    for problem in problems:
+        session.note(problem)
+    if not (args.json or events or problems):
+        session.note(addressed("nothing was noted so far", args))
+    return 1 if problems else 0
+
+
+def _events(host: Host, store: Store | None) -> tuple[list[Event], list[str]]:
+    """Return what the journal and the store tell, and why one of them could not be read."""
+    from ...core.snapshots.events import merged
+    from ...errors import Error, KernelError
+    from ...system.store import trace
+
+    told: list[Event] = []
+    kept: list[Event] = []
+    problems = []
+    try:
+        told = trace.told(host)
+    except Error as error:  # said, and the exit code has it
+        problems.append(f"the journal cannot be read: {error}")
+    try:
+        kept = trace.kept(store) if store else []
+    except KernelError as error:  # as above
+        problems.append(f"what the store has noted cannot be read: {error}")
+    return merged(told, kept), problems
+
+
+def _named(reference: str, events: Sequence[Event], present: Sequence[Snapshot]) -> str:
+    """Return the name of the snapshot that is meant, which may be gone. Raises UsageError."""
+    from ...core.snapshots.names import resolve
+    from ...core.snapshots.snapshot import Snapshot
+
+    names = {name for event in events for name in (event.snapshot, event.replaced) if name}
+    ids = {str(event.snapshot_id): event.snapshot for event in events if event.snapshot_id}
+    known = {snapshot.name for snapshot in present}
+    if reference in ids and reference not in {str(snapshot.id) for snapshot in present}:
+        return ids[reference]
+    gone = [Snapshot(name, None, None) for name in sorted(names - known)]
+    return resolve(reference, [*present, *gone]).name
+
+
+_HELP = "what was changed, deleted or refused, when, why and by whom"
+COMMAND = command.Command(_HELP, arguments, run, reads=True)
