@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The commands that change nothing: status, check, list, show."""
+"""The commands that change nothing: status, check, list, show, log."""
