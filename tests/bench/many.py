@@ -63,6 +63,7 @@ class Snapshots:
 
 @contextmanager
 def _filled(directory: Path, sizes: Sequence[int]) -> Iterator[list[Snapshots]]:
+    directory.mkdir()
     with ExitStack() as stack:
         found = []
         for number, size in enumerate(sizes):
@@ -83,7 +84,7 @@ def run(directory: Path, installation: Installation, rounds: int, prunings: int)
 def _growth(directory: Path, rounds: int) -> Samples:
     samples = Samples()
     config = Config(keep_last=10 * max(SIZES), boot_entries=0)
-    with _filled(directory, SIZES) as machines:
+    with _filled(directory / "growth", SIZES) as machines:
         cases: list[Case] = []
         for size, machine in zip(SIZES, machines):
             cases.append(partial(_bare, machine, size, samples))
@@ -117,7 +118,7 @@ def _hooks(snapshots: Snapshots, size: int, samples: Samples, config: Config) ->
 
 def _prune(directory: Path, installation: Installation, rounds: int) -> Samples:
     samples = Samples()
-    with _filled(directory, (_LEFT, _LEFT)) as (ours, other):
+    with _filled(directory / "pruning", (_LEFT, _LEFT)) as (ours, other):
         configuration = ours.machine.root / "etc/fs-rollback.conf"
         configuration.write_text(f"keep_last = {_LEFT}\nkeep_days = 0\n", encoding="ascii")
         cases = [partial(_ours, ours, installation, samples), partial(_peer, other, samples)]

@@ -336,8 +336,8 @@ def _is_of_top_level(record: Record) -> bool:
 
 def _recorded(entries: set[str]) -> set[str]:
     """Return the names of snapshots that have a record among the entries of the store."""
-    names = {name[: -len(_RECORD_SUFFIX)] for name in entries if _is_record(name)}
-    return {name for name in names if not name.startswith(_NO_SNAPSHOT)}
+    records = {name for name in entries if name.endswith(_RECORD_SUFFIX)} - {PENDING}
+    return {name[: -len(_RECORD_SUFFIX)] for name in records if not name.startswith(_NO_SNAPSHOT)}
 
 
 def is_journal_in(top: int) -> bool:
