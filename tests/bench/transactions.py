@@ -42,7 +42,7 @@ _MADE = (
 
 _STORED = 20  # what retention leaves by default
 _KEEP_ALL = Config(keep_last=1000, boot_entries=0)
-_PRUNE = Config(boot_entries=0)
+_PRUNE = Config(keep_days=0, boot_entries=0)
 _ENTRIES = Config(keep_last=1000)
 
 
