@@ -239,7 +239,7 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def event_table(events: Sequence[Event]) -> str:
+def event_table(events: Sequence[Event], width: int) -> str:
     """Return events, newest last, as a table; the reason is never cut."""
     rows = [
         [
@@ -247,12 +247,19 @@ def event_table(events: Sequence[Event]) -> str:
             e.event,
             e.snapshot or "-",
             e.user or "-",
-            "; ".join(filter(None, (e.reason, e.command, e.system and f"on {e.system}"))),
+            "; ".join(filter(None, (e.reason, _about(e), e.command))),
         ]
         for e in events
     ]
     cells = [[clean(cell) for cell in row] for row in rows]
-    return _table(cells, ["Time", "Event", "Snapshot", "By", "Why"], width=0, flexible=())
+    table = _table(cells, ["Time", "Event", "Snapshot", "By", "Why"], width=0, flexible=())
+    head, rule, *lines = table.splitlines()
+    return "\n".join((head, rule[:width], *lines))
+
+
+def _about(event: Event) -> str:
+    replaced = event.replaced and f"the old root is {event.replaced}"
+    return "; ".join(filter(None, (replaced, event.system and f"on {event.system}")))
 
 
 def event_json(event: Event) -> dict[str, Any]:

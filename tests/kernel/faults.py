@@ -16,6 +16,7 @@ from fs_rollback.core.rollback.operations import Operations
 from fs_rollback.errors import KernelError
 from fs_rollback.system.execute.trees import Operations as RealOperations
 from fs_rollback.system.machine.host import Host
+from fs_rollback.system.store.trace import LOG
 from tests.kernel.machine import Machine
 
 _CHANGING = frozenset(
@@ -148,7 +149,7 @@ def manifest(tree: Path) -> dict[str, object]:
 
 
 def state(machine: Machine) -> dict[str, object]:
-    """Return what the next boot finds, and every subvolume and record there is."""
+    """Return what the next boot finds, and every subvolume and record; not what was told of it."""
     top = str(machine.top)
     return {
         "subvolumes": {
@@ -157,7 +158,7 @@ def state(machine: Machine) -> dict[str, object]:
         },
         "default": btrfsutil.get_default_subvolume(top),
         "root": _without_store(manifest(machine.next_root())),
-        "store": sorted(os.listdir(machine.top / "fs-snapshots")),
+        "store": sorted({*os.listdir(machine.top / "fs-snapshots")} - {LOG}),
     }
 
 

@@ -10,12 +10,14 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from fs_rollback.core.snapshots.events import Event
 from fs_rollback.core.snapshots.record import Kind, Outcome, PackageChange, Transaction, parse_time
 from fs_rollback.core.snapshots.retention import Policy, retention
 from fs_rollback.core.snapshots.snapshot import Roots, Snapshot
 from fs_rollback.report import (
     clean,
     command_line,
+    event_table,
     local_time,
     marks,
     package_table,
@@ -270,3 +272,17 @@ def test_times_are_those_of_the_wall() -> None:
 )
 def test_size(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_events_say_why_however_long_that_is() -> None:
+    reason = "because " * 30
+    every = [
+        Event("deleted", "yum_1", 258, reason=reason, user="me", command="dnf x", time=NOW),
+        Event("rolled-back", "yum_2", replaced="replaced_1", system="/mnt\n", time=NOW),
+    ]
+    lines = event_table(every, 80).splitlines()
+    assert len(lines) == 4
+    assert len(lines[1]) == 80
+    assert lines[2].endswith(f" {reason}; dnf x")
+    assert lines[3].endswith("the old root is replaced_1; on /mnt\\n")
+    assert event_table(every[1:], 200).splitlines()[1].endswith("-")

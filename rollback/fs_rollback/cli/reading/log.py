@@ -28,6 +28,7 @@ def run(args: Namespace) -> int:
     from ... import report
     from .. import session
     from ..advice import addressed
+    from ..terminal import columns
 
     with session.reading(args.root) as (host, store):
         events, problems = _events(host, store)
@@ -38,7 +39,7 @@ def run(args: Namespace) -> int:
         rows = [report.event_json(event) for event in events]
         session.print_json({"events": rows, "problems": problems})
     elif events:
-        print(report.event_table(events))
+        print(report.event_table(events, columns()))
     for problem in problems:
         session.note(problem)
     if not (args.json or events or problems):

@@ -39,6 +39,14 @@ PREFIX = "FS_ROLLBACK_"
 MOMENT = "__REALTIME_TIMESTAMP"  # microseconds since 1970, systemd.journal-fields(7)
 _MOST_CHARACTERS = 500  # of one value: a datagram, and a line in the store, have their limits
 _PRIORITIES = {"failed": 3, "refused": 4}  # syslog(3); the others are 6, informational
+_WORDS = {  # where the name alone would not lead to the snapshot
+    "rolled-back": "rolled back to",
+    "undone": "took back the rollback to",
+    "settled": "settled the rollback to",
+    "forgotten": "gave up the rollback to",
+    "menu-added": "boot entry added for",
+    "menu-removed": "boot entry removed of",
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -63,7 +71,8 @@ class Event(NamedTuple):
     @property
     def message(self) -> str:
         """The event as one sentence."""
-        text = " ".join(filter(None, (self.event.replace("-", " "), self.snapshot)))
+        words = _WORDS.get(self.event, self.event.replace("-", " "))
+        text = " ".join(filter(None, (words, self.snapshot)))
         text += f" (ID {self.snapshot_id})" if self.snapshot_id else ""
         text += f", the old root is {self.replaced}" if self.replaced else ""
         text += f" on {self.system}" if self.system else ""

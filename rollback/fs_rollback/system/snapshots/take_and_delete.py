@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Callable
 
@@ -13,7 +14,7 @@ from ...core.snapshots.names import REPLACED_PREFIX, SNAPSHOT_PREFIX, free_name,
 from ...core.snapshots.record import Kind, Record, Source, Transaction
 from ...core.snapshots.retention import Action, Policy, Verdict, protection, retention
 from ...core.snapshots.snapshot import STORE, Roots, Snapshot
-from ...errors import Error, RefusedError
+from ...errors import Error, KernelError, RefusedError
 from ..linux import btrfs
 from ..loader import places
 from ..machine import kernels, usable
@@ -60,9 +61,10 @@ def take(
     taken = store.take(record, host.root)
     from ..store import trace
 
-    number = btrfs.subvolume_id(host.path(f"{STORE}/{taken.name}"))
     why = _WHEN.get(kind, description)
-    trace.tell(host, trace.Event("taken", taken.name, number, taken.uuid, reason=why))
+    with suppress(KernelError):  # it is taken, whether or not anybody is told
+        number = btrfs.subvolume_id(host.path(f"{STORE}/{taken.name}"))
+        trace.tell(host, trace.Event("taken", taken.name, number, taken.uuid, reason=why))
     return taken
 
 
