@@ -81,7 +81,7 @@ def _is_in_root(host: Host, name: str) -> bool:
 def refuse(host: Host, store: Store, layout: Layout, wanted: Wanted) -> None:
     """Raise RefusedError where something is in the way, with the way out."""
     for name in (ROOT, *((HOME,) if wanted.home else ())):
-        taken = next((s for s in host.subvolumes if s.path == name), None)
+        taken = host.by_path(name)
         if taken is not None and taken.id != host.root_id and not _is_left_over(host, taken):
             raise RefusedError(
                 f"there is a subvolume {name} already", hint="Rename it, then try again."

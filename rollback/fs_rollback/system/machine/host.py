@@ -23,10 +23,8 @@ from ...errors import (
 from ..linux import btrfs, devices, files, syscalls
 from . import identity, kernels
 from .identity import Identity
+from .rpmdb import RPMDB_PLACES, rpmdb_path
 
-# Fedora's place, that of EL 8 and 9; and where rpm is told which.
-RPMDB_PLACES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
-_RPM_MACROS = ("usr/lib/rpm/macros", "etc/rpm/macros")
 # What /proc says of a process that is no more, or is about to be.
 _ENDED = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 BOOT_POINTS = ("boot", "efi", "boot/efi")  # where the boot loader's files may be mounted
@@ -138,6 +136,18 @@ class Host:
         """The IDs of the subvolumes that have others right in them."""
         return frozenset(subvolume.parent_id for subvolume in self.subvolumes)
 
+    def by_id(self, number: int) -> Subvolume | None:
+        """Return the subvolume with this ID, None if there is none."""
+        return next((s for s in self.subvolumes if s.id == number), None)
+
+    def by_uuid(self, uuid: str) -> Subvolume | None:
+        """Return the subvolume with this UUID, None if there is none."""
+        return next((s for s in self.subvolumes if s.uuid == uuid), None)
+
+    def by_path(self, path: str) -> Subvolume | None:
+        """Return the subvolume at this path from the top level, None if there is none."""
+        return next((s for s in self.subvolumes if s.path == path), None)
+
     @cached_property
     def default_id(self) -> int:
         """The ID of the default subvolume."""
@@ -204,22 +214,6 @@ class Host:
             if entry.point in ("/usr", "/etc") and not {"bind", "noauto"} & set(entry.options):
                 return f"{entry.point} is a subvolume or filesystem of its own"
         return ""
-
-
-def rpmdb_path(tree: int) -> str | None:
-    """Return where the rpm database of a tree (an open directory) is, None if it has none."""
-    found = []
-    for path in RPMDB_PLACES:
-        names = files.list_in_tree(tree, path) or []
-        if any(name.startswith("rpmdb.") or name == "Packages" for name in names):
-            found.append(path)
-    if len(found) < 2 or files.real_path(tree, found[0]) == files.real_path(tree, found[1]):
-        return found[0] if found else None
-    texts = (files.read_in_tree(tree, macros) or "" for macros in _RPM_MACROS)
-    lines = (line.split() for text in texts for line in text.split("\n"))
-    said = [words[1] for words in lines if len(words) == 2 and words[0] == "%_dbpath"]
-    # "%{_var}/lib/rpm", for instance
-    return next((p for p in found if said and said[-1].endswith(p.partition("/")[2])), found[0])
 
 
 def _machine_id(tree: int) -> str:

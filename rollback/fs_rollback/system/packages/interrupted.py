@@ -93,7 +93,7 @@ def is_of_root(host: Host, record: Record) -> bool:
 
     What an undo has made is a copy of the root that it went back to, and goes on with that.
     """
-    root = next((s for s in host.subvolumes if s.id == host.root_id), None)
+    root = host.by_id(host.root_id)
     source = record.source
     if root is None:
         return False

@@ -13,7 +13,8 @@ from ...core.snapshots.age import last_before_set_aside
 from ...core.snapshots.record import PackageChange
 from ...core.snapshots.snapshot import Snapshot, Subvolume
 from ..linux import files, process
-from ..machine.host import Host, rpmdb_path
+from ..machine.host import Host
+from ..machine.rpmdb import rpmdb_path
 
 # A name may hold anything, a newline and what looks like another line too.
 _FOUND = re.compile(

@@ -6,7 +6,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from ..linux import files
-from ..machine.host import Host, rpmdb_path
+from ..machine.host import Host
+from ..machine.rpmdb import rpmdb_path
 from ..store.store import Store
 from .interrupted import is_of_root
 

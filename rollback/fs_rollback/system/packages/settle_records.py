@@ -18,7 +18,8 @@ from ...core.snapshots.record import Kind, Outcome, Record
 from ...core.snapshots.snapshot import Snapshot
 from ...errors import KernelError, RefusedError
 from ..linux import syscalls
-from ..machine.host import RPMDB_PLACES, Host, rpmdb_path
+from ..machine.host import Host
+from ..machine.rpmdb import RPMDB_PLACES, rpmdb_path
 from ..root import trial
 from . import dnf_history
 from .dnf_history import Row

@@ -72,7 +72,7 @@ def decide(host: Host, journal: Pending, new: Subvolume) -> Arrival | None:
     An older program's journal has no generation to tell what the new root has written; an old root
     that was deleted has nothing left. Raises KernelError.
     """
-    old = next((s for s in host.subvolumes if s.uuid == journal.old_uuid), None)
+    old = host.by_uuid(journal.old_uuid)
     if old is None or not journal.generation:
         return None
     keep = [path.lstrip("/") for path in journal.roots.kept]

@@ -247,7 +247,7 @@ def _end(
 
 
 def _remove_leftovers(host: Host, operations: Operations) -> None:
-    root = next((s for s in host.subvolumes if s.id == host.root_id), None)
+    root = host.by_id(host.root_id)
     if root is not None and has_leftovers(host):
         bring_over.discard(host, operations, root.path, STAGING)
 

@@ -108,7 +108,7 @@ def explain(host: Host, window: Window) -> Explanation:
     if window.is_displaced:
         return displaced(host, window)
     number = host.running_id if trial.is_beside_trial(host) else host.root_id
-    running = next((s for s in host.subvolumes if s.id == number), None)
+    running = host.by_id(number)
     if trial.is_beside_trial(host):
         told = Statement(wrong_root.RUNNING, "", running.path if running else None, None, True)
         return wrong_root.explain(running, window.new_root, host.default_id, (told,))

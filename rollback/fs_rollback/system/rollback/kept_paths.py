@@ -11,7 +11,8 @@ from ...config import Config
 from ...core.formats.mountinfo import is_within
 from ...errors import RefusedError
 from ..linux import files
-from ..machine.host import Host, rpmdb_path
+from ..machine.host import Host
+from ..machine.rpmdb import rpmdb_path
 from ..root import root_lines
 
 # What packages own goes back as a whole or not at all.

@@ -42,7 +42,7 @@ def verify_taken_back(machine: Host, old_uuid: str, *, running: bool) -> None:
     `running`: this boot was told of its root what the next will be told.
     """
     machine.forget()
-    old = next((s for s in machine.subvolumes if s.uuid == old_uuid), None)
+    old = machine.by_uuid(old_uuid)
     if old is None:
         raise VerificationError("the root from before is gone", hint="See 'fs-rollback list'.")
     place = machine.root if old.id == machine.root_id else machine.path(old.path)
@@ -91,7 +91,7 @@ def _verify_replaced(machine: Host, proposal: Proposal) -> None:
     if not old.path:
         return
     path = f"{STORE}/{proposal.situation.replaced}"
-    kept = next((s for s in machine.subvolumes if s.path == path), None)
+    kept = machine.by_path(path)
     _expect(kept is not None and kept.id == old.id, f"the old root is not at /{path}")
 
 

@@ -8,7 +8,8 @@ import os
 from ...errors import RefusedError
 from ..linux import files
 from ..loader import places
-from ..machine.host import Host, rpmdb_path
+from ..machine.host import Host
+from ..machine.rpmdb import rpmdb_path
 from . import root_lines
 
 

@@ -121,7 +121,7 @@ def aside(machine: Host) -> Optional[Aside]:
     """
     if not machine.is_running:
         return None
-    running = next((s for s in machine.subvolumes if s.id == machine.root_id), None)
+    running = machine.by_id(machine.root_id)
     told = cmdline.root_arguments(kernels.running_command_line()).flags
     if running is None or not is_named(told, running.path, running.id):
         return None

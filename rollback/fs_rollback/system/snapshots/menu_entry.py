@@ -109,7 +109,7 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
     """
     operations = Operations(host)
     path = f"{STORE}/{trial}"
-    present = next((s for s in host.subvolumes if s.path == path), None)
+    present = host.by_path(path)
     if present is not None:
         if whole or present.id in host.mounted_ids:
             operations.set_read_only(path, read_only=False)

@@ -121,7 +121,7 @@ def _delete_trial(
     has_copy = os.path.lexists(host.path(f"{STORE}/{name}"))
     if snapshot.is_replaced or not (has_copy or any(moment in path for path in entry_files)):
         return
-    trial = next((s for s in host.subvolumes if s.path == f"{STORE}/{name}"), None)
+    trial = host.by_path(f"{STORE}/{name}")
     used = {in_use.running, host.running_id, in_use.next, in_use.default, *in_use.mounted}
     if trial is not None and trial.id in used:
         raise RefusedError(

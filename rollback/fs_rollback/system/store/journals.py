@@ -75,8 +75,8 @@ def _with_known_root(store: Store, journal: Pending) -> Pending:
 def next_root(host: Host, journal: Pending) -> Subvolume | None:
     """Return what lies where the commit of a rollback puts the new root."""
     if journal.roots.layout is Kind.NAMED:
-        return next((s for s in host.subvolumes if s.path == journal.roots.root), None)
-    return next((s for s in host.subvolumes if s.id == host.default_id), None)
+        return host.by_path(journal.roots.root)
+    return host.by_id(host.default_id)
 
 
 def set_aside(store: Store) -> None:
