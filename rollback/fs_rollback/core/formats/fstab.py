@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Optional
 
-from .mount_options import names_subvolume, subvolume_path
+from .mount_options import names_subvolume, subvolume_number, subvolume_path
 from .mountinfo import is_within, unescape
 
 # Blanks and tabs separate fields, nothing else that Unicode counts as white space.
@@ -24,6 +24,19 @@ class Entry(NamedTuple):
     point: str
     fstype: str
     options: tuple[str, ...]
+
+    @property
+    def subvolume(self) -> Optional[str]:
+        """The path of the subvolume that it names, "" for the top level; None if it names none."""
+        return subvolume_path(self.options)
+
+    @property
+    def subvolume_id(self) -> Optional[int]:
+        """The ID by which it names a subvolume; None if by none that there could be."""
+        try:
+            return subvolume_number(self.options)
+        except ValueError:  # as promised: no subvolume has an ID like that
+            return None
 
 
 class Mounting(NamedTuple):
@@ -81,7 +94,7 @@ def without_subvolumes_of(text: str, root: str) -> str:
     """
     lines = text.split("\n")
     for entry in parse(text):
-        name = subvolume_path(entry.options)
+        name = entry.subvolume
         if entry.point != "/" and root and name and is_within(f"/{name}", f"/{root}"):
             lines[entry.line - 1] = "#" + lines[entry.line - 1]
     return "\n".join(lines)

@@ -26,7 +26,6 @@ from ...core.boot.layout import (
     root_of,
 )
 from ...core.formats import cmdline, default_grub, fstab
-from ...core.formats.mount_options import subvolume_number, subvolume_path
 from ...core.snapshots.snapshot import STORE, Subvolume
 from ...errors import RefusedError
 from ..linux import files
@@ -169,22 +168,13 @@ def own_entries(host: Host, tree: int) -> Iterator[fstab.Entry]:
 def mounted_elsewhere(host: Host) -> frozenset[str]:
     """Return the subvolumes that the tree's fstab mounts by name elsewhere than on /."""
     entries = own_entries(host, host.root_fd)
-    names = (subvolume_path(e.options) for e in entries if e.point != "/")
-    return frozenset(name for name in names if name)
+    return frozenset(e.subvolume for e in entries if e.subvolume and e.point != "/")
 
 
 def mounted_by_id(host: Host) -> frozenset[int]:
     """Return the subvolumes that the tree's fstab mounts by their ID."""
-    numbers = (number_of(entry) for entry in own_entries(host, host.root_fd))
+    numbers = (entry.subvolume_id for entry in own_entries(host, host.root_fd))
     return frozenset(number for number in numbers if number is not None)
-
-
-def number_of(entry: fstab.Entry) -> int | None:
-    """Return the ID by which a line of fstab mounts a subvolume, None if by none that there is."""
-    try:
-        return subvolume_number(entry.options)
-    except ValueError:  # as promised: no subvolume has an ID like that
-        return None
 
 
 def mount_points(host: Host) -> frozenset[str]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 from ...core.boot.entries import Bootable, newest
 from ...core.boot.layout import Kind, Layout, Statement, from_command_line, from_file
 from ...core.formats import cmdline, default_grub, fstab
-from ...core.formats.mount_options import subvolume_path
 from ...core.loader import loaders
 from ...core.loader.loader_path import LoaderPath
 from ...core.snapshots.record import Source
@@ -166,7 +165,7 @@ def _root_then(layout: Layout, target: Snapshot, tree: int) -> Source:
     if target.record is not None and not target.is_replaced:
         return target.record.source
     root = fstab.root_entry(fstab.parse(files.read_in_tree(tree, "etc/fstab") or ""))
-    path = subvolume_path(root.options) if root is not None else None
+    path = root.subvolume if root is not None else None
     return Source(layout.root.path if path is None else path, target.id, "")
 
 
