@@ -134,7 +134,7 @@ def _observe(monkeypatch: pytest.MonkeyPatch, camera: Camera) -> None:
 
 
 def test_a_record_is_whole_or_absent(named: Machine, tmp_path: Path) -> None:
-    """Durable writes: after write_durably returns, the next image has the new text."""
+    """Durable writes: after write_text returns, the next image has the new text."""
     name = named.take("first")
     camera = Camera((named.image,), tmp_path)
     with named.writing() as (_, store):

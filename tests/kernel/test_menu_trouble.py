@@ -144,7 +144,7 @@ def killed_at(boot: BootMachine, monkeypatch: pytest.MonkeyPatch, point: int) ->
     with monkeypatch.context() as patch:
         for module, names in {
             btrfs: ("create_snapshot", "delete_subvolume"),
-            durable: ("replace", "remove_durably", "write_durably", "_write_temporary"),
+            durable: ("replace", "remove_durably", "_write_temporary"),
         }.items():
             for name in names:
                 patch.setattr(module, name, counted(getattr(module, name)))

@@ -168,7 +168,7 @@ class Operations:
     def write_record(self, name: str, text: str) -> None:
         """Write a record into the store durably."""
         with files.opened(self._path(STORE)) as directory:
-            durable.write_durably(directory, name + ".json", text)
+            durable.write_text(directory, name + ".json", text)
 
     def remove_record(self, name: str) -> None:
         """Remove a record from the store; nothing to do if there is none."""

@@ -17,19 +17,11 @@ from . import files, syscalls
 TEMPORARY = ".fs-rollback.new"
 
 
-def write_durably(directory: int, name: str, text: str, *, mode: int = 0o600) -> None:
-    """Replace a file: temporary file beside it, fsync, rename, fsync of the directory.
-
-    After a crash it holds the old text or the new one. Raises KernelError.
-    """
-    try:
-        _write_temporary(directory, name, _encoded(text), mode=mode, durable=True)
-        os.rename(name + TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
-        os.fsync(directory)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # the error above is raised; tidying removes a leftover
-            os.unlink(name + TEMPORARY, dir_fd=directory)
-        raise KernelError("write", name, error) from error
+def write_text(
+    directory: int, name: str, text: str, *, mode: int = 0o600, for_loader: bool = False
+) -> None:
+    """Write a text file durably, as `replace` does. Raises KernelError."""
+    replace(directory, name, _encoded(text), mode=mode, for_loader=for_loader)
 
 
 def write_for_next_commit(directory: int, name: str, text: str, *, mode: int = 0o600) -> None:
@@ -188,11 +180,10 @@ def _sync_file(directory: int, name: str) -> None:
 
 
 def write_file(full: str, text: str, mode: int) -> None:
-    """Replace a text file durably, as durable.replace does. Raises KernelError."""
+    """Replace a text file durably by its path, as a boot loader may read it. Raises KernelError."""
     directory, name = os.path.split(full)
-    data = (text.encode("utf-8", "surrogateescape"),)
     with files.opened(directory) as opened:
-        replace(opened, name, data, mode=mode, for_loader=True)
+        write_text(opened, name, text, mode=mode, for_loader=True)
 
 
 def remove_file(full: str, *endings: str) -> None:

@@ -112,7 +112,4 @@ def write_setting(machine: Host, file: str, key: str, value: str | None) -> None
             changed = grubenv.with_values(text or grubenv.EMPTY, {key: value})
     except ValueError as error:  # GrubenvError too
         raise StoreError(f"the boot loader's {key} cannot be set: {error}") from error
-    directory, name = os.path.split(places.path_of(machine, file))
-    with files.opened(directory) as opened:
-        data = changed.encode("utf-8", "surrogateescape")
-        durable.replace(opened, name, (data,), for_loader=True)
+    durable.write_file(places.path_of(machine, file), changed, 0o600)

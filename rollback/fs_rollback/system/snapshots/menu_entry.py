@@ -170,8 +170,7 @@ def write(
             durable.write_for_next_commit(directory, name, text, mode=mode)
             return made.file
         Operations(host).sync()  # the copy is on the disk before anything there leads to it
-        data = (text.encode("utf-8", "surrogateescape"),)
-        durable.replace(directory, name, data, mode=mode, for_loader=True)
+        durable.write_text(directory, name, text, mode=mode, for_loader=True)
     return made.file
 
 

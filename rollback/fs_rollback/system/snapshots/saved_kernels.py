@@ -72,7 +72,7 @@ def save(host: Host, store: Store, found: Boot) -> str:
         text = saved_files.dump(SavedBoot(default.entry.id if default else "", tuple(rows)))
         name = hashlib.sha256(text.encode()).hexdigest()
         if files.inode_of(directory, name + _LIST_SUFFIX) is None:
-            durable.write_durably(directory, name + _LIST_SUFFIX, text)
+            durable.write_text(directory, name + _LIST_SUFFIX, text)
             kept = ", ".join(dict.fromkeys(row.kernel for row in rows))
             trace.tell(host, trace.Event("kernels-saved", reason=kept))
     return name

@@ -94,4 +94,4 @@ def clear(store: Store) -> None:
 
 def write(store: Store, journal: Pending) -> None:
     """Write the journal durably. Raises KernelError."""
-    durable.write_durably(store.directory, PENDING, journal_file.dump(journal))
+    durable.write_text(store.directory, PENDING, journal_file.dump(journal))

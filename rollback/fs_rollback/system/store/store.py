@@ -197,7 +197,7 @@ class Store:
                 f" version {records.VERSION}",
                 hint="Update fs-rollback to change it; going back to the snapshot works.",
             )
-        write = writing.write_durably if durable else writing.write_for_next_commit
+        write = writing.write_text if durable else writing.write_for_next_commit
         write(self.directory, record.name + _RECORD_SUFFIX, records.dump(record))
 
     def delete(self, snapshot: Snapshot) -> None:
