@@ -57,7 +57,7 @@ def test_the_sdist_has_all_that_packages_are_made_of(built: Path) -> None:
             member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()
         }
     wanted = {f"rollback/{name}" for name in _modules()}
-    for directory in ("etc", "packaging", "plugin", "tests"):
+    for directory in ("docs", "etc", "packaging", "plugin", "tests"):
         wanted |= {
             p.relative_to(CHECKOUT).as_posix()
             for p in (CHECKOUT / directory).rglob("*")
