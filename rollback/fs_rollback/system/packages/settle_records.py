@@ -98,7 +98,7 @@ def _lock_owner(host: Host, path: str) -> int:
 
 
 def _open_lock(host: Host, path: str, mode: int) -> int | None:
-    """Open a lock of the tree; None only where none can be held, as there is no such file.
+    """Open a lock of the tree, for `mode`; None only where none can be taken, see inside.
 
     A link is not followed: where it leads is not where all who look would find it. Raises
     LockUnknownError.
@@ -110,6 +110,8 @@ def _open_lock(host: Host, path: str, mode: int) -> int | None:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None  # whoever takes the lock makes the file first
+        if error.errno == errno.EROFS:
+            return None  # it was asked for before, and nobody can take it where nothing is written
         raise LockUnknownError(path, f"cannot be opened: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
