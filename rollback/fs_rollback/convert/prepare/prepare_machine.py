@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Callable, NamedTuple, Optional
 
 from ...core.boot.conversion_state import DIRECTORY, NEW_FSTAB, STATE_FILE, Stage
@@ -245,20 +246,13 @@ def carry_out(machine: Ext4Machine, proposal: Proposal, observe: Observer) -> st
     """
     operations = Operations(machine)
     preparation = proposal.preparation
-    try:
+    with executor.taken_back_on_failure(partial(take_back, machine, preparation)):
         _make_directory(machine.root)
         state.write(machine.root, preparation)
         for number, step in enumerate(preparation.steps):
-            with executor.signals_let_through():
-                observe(executor.Moment.BEFORE, number, step)
-                step.apply(operations)
-                observe(executor.Moment.AFTER, number, step)
+            executor.apply_step(step, number, operations, observe)
         write_file(os.path.join(machine.root, SHEET), proposal.sheet, 0o600)
         state.write(machine.root, preparation.at(Stage.PREPARED))
-    except BaseException as error:
-        with executor.signals_held_back():
-            take_back(machine, preparation, error)
-        raise
     _tell(machine, "prepared")
     return operations.not_chosen or proposal.not_chosen
 

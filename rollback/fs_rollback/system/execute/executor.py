@@ -11,7 +11,7 @@ import enum
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Callable
+from typing import Any, Callable, TypeVar
 
 from ...core.rollback.journal import Pending, State
 from ...core.rollback.kernel_steps import ReturnModules, modules_of
@@ -19,6 +19,7 @@ from ...core.rollback.nested_steps import RestoreSubvolume
 from ...core.rollback.operations import Operations
 from ...core.rollback.plan import Plan
 from ...core.rollback.root_steps import CreateRoot
+from ...core.rollback.step import Step
 from ...core.rollback.steps import CarrySubvolume, RootStep, SealSubvolumes
 from ...errors import Error, UndoFailedError, kernel_errors
 from ..linux import durable, syscalls
@@ -27,6 +28,7 @@ from ..store.store import PENDING, Store
 
 # What these undo lies inside the new root.
 _INSIDE = (CarrySubvolume, RestoreSubvolume, SealSubvolumes)
+AnyStep = TypeVar("AnyStep", bound=Step[Any])
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -46,7 +48,11 @@ def execute(store: Store, journal: Pending, operations: Operations, observe: Obs
     Raises UndoFailedError if taking it back fails too, or what the failing step raised.
     """
     reached = -1
-    try:
+
+    def undo_what_was_done(error: BaseException) -> None:
+        take_back(store, journal.plan.steps[: reached + 1], operations, error)
+
+    with taken_back_on_failure(undo_what_was_done):
         # What is dirty gets its generation before the new root has its own: at the next boot all
         # that is newer was written after it was copied (bring_over.py).
         _sync(store)
@@ -56,19 +62,36 @@ def execute(store: Store, journal: Pending, operations: Operations, observe: Obs
             if reached == journal.plan.commit:
                 journal = journal._replace(generation=_generation(store))
                 journals.write(store, journal)
-            with signals_let_through():
-                observe(Moment.BEFORE, reached, step)
-                step.apply(operations)
-                observe(Moment.AFTER, reached, step)
+            apply_step(step, reached, operations, observe)
             if isinstance(step, CreateRoot):
                 uuid = operations.subvolume(step.spare)[1]
                 journal = journal._replace(plan=journal.plan.with_new_root(uuid))
                 journals.write(store, journal)
         journals.write(store, journal._replace(state=State.COMMITTED))
+
+
+@contextmanager
+def taken_back_on_failure(take_back: Callable[[BaseException], None]) -> Iterator[None]:
+    """Take back what is done inside if it fails, whatever ends it, a signal too; then raise that.
+
+    A signal that comes meanwhile arrives afterwards.
+    """
+    try:
+        yield
     except BaseException as error:
         with signals_held_back():
-            take_back(store, journal.plan.steps[: reached + 1], operations, error)
+            take_back(error)
         raise
+
+
+def apply_step(
+    step: AnyStep, number: int, operations: Any, observe: Callable[[Moment, int, AnyStep], None]
+) -> None:
+    """Do one step of a plan, where a signal may interrupt it."""
+    with signals_let_through():
+        observe(Moment.BEFORE, number, step)
+        step.apply(operations)
+        observe(Moment.AFTER, number, step)
 
 
 def take_back(
