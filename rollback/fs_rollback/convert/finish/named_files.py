@@ -66,8 +66,7 @@ def _entries(host: Host, others: Sequence[str]) -> Iterator[tuple[str, bls.BootE
 
 def _entries_in(host: Host, directory: str) -> Iterator[tuple[str, bls.BootEntry]]:
     with files.opened(directory) as opened:
-        names = [n for n in files.list_in_tree(opened, ".") or [] if n.endswith(".conf")]
-        entries = [bls.parse(n, files.read_in_tree(opened, n) or "") for n in names]
+        entries = places.entries_in(opened, ".")
     for entry in entries:
         said = from_boot_entry(entry, host.identity.is_meant)
         if not is_snapshot_entry(entry) and said is not None and said.is_ours:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
 from ...core.boot.layout import Kind, Layout
-from ...core.formats import mountinfo
+from ...core.formats import bls, mountinfo
 from ...core.loader.loader_path import LoaderPath
 from ...core.snapshots.snapshot import STORE
 from ...errors import KernelError, kernel_errors
@@ -46,6 +47,11 @@ class Place(NamedTuple):
     def beside_root(self) -> bool:
         """Whether it is on the filesystem of the root."""
         return self.where.is_beside_root
+
+    @property
+    def folder(self) -> str:
+        """The folder of its entries, from the root of the machine."""
+        return f"{self.point.strip('/')}/{ENTRIES}"
 
     def locate(self, path: str) -> LoaderPath:
         """Return a path of one of its entries as a plan names it."""
@@ -134,6 +140,21 @@ def entry_files(tree: int) -> list[str]:
         for point in POINTS
         for name in files.list_in_tree(tree, f"{point}/{ENTRIES}") or []
     ]
+
+
+def entries_in(
+    tree: int, folder: str, point: str = "", known: Optional[Mapping[str, str]] = None
+) -> list[bls.BootEntry]:
+    """Read the boot entries in a folder of an open directory; what is no entry is passed over.
+
+    `point` is where the machine has what the folder is in ("/boot"), `known` are GRUB's variables.
+    """
+    found = []
+    for name in files.list_in_tree(tree, folder) or []:
+        if name.endswith(".conf"):
+            text = files.read_in_tree(tree, f"{folder}/{name}") or ""
+            found.append(bls.parse(f"{point}/{ENTRIES}/{name}", text, known or {}))
+    return found
 
 
 def read(place: Place, name: str) -> str | None:

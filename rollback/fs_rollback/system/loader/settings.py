@@ -40,13 +40,8 @@ def read(machine: Host, found: Sequence[Place]) -> Told:
 def entries(machine: Host, place: Place) -> list[bls.BootEntry]:
     """Return the boot entries of a place, with what is known of GRUB's variables."""
     known = grub.variables(machine, place)
-    found = []
     with files.opened(place.directory) as directory:
-        for name in files.list_in_tree(directory, ENTRIES) or []:
-            if name.endswith(".conf"):
-                text = files.read_in_tree(directory, f"{ENTRIES}/{name}") or ""
-                found.append(bls.parse(f"{place.point}/{ENTRIES}/{name}", text, known))
-    return found
+        return places.entries_in(directory, ENTRIES, place.point, known)
 
 
 def set_once(

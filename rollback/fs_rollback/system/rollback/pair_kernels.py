@@ -80,14 +80,13 @@ def _menu(found: Boot, tree: int) -> Optional[MenuFiles]:
     place = next((p for p in found.places if p.follows), None)
     if place is None:
         return None
-    folder = f"{place.point.strip('/')}/{places.ENTRIES}"
-    in_target = files.list_in_tree(tree, folder) or []
+    in_target = files.list_in_tree(tree, place.folder) or []
     there = {name for name in in_target if is_snapshot_name(name)}
     ours = (b.entry.file for b in found.bootables if b.of_snapshot and b.entry.linux)
     names = {os.path.basename(file) for file in ours}
     if not there | names:
         return None
-    return MenuFiles(folder, tuple(sorted(there - names)), tuple(sorted(names)))
+    return MenuFiles(place.folder, tuple(sorted(there - names)), tuple(sorted(names)))
 
 
 def _forget(found: Boot) -> Optional[ForgetOneShot]:
@@ -213,12 +212,10 @@ def _in_target(host: Host, layout: Layout, found: Boot, target: Snapshot) -> lis
     """Return what the target's own /boot holds, where that is part of the root."""
     rows = []
     for place in (p for p in found.places if p.in_root):
-        folder = f"{place.point.strip('/')}/{places.ENTRIES}"
         with files.opened(host.path(target.path)) as tree:
-            names = [n for n in files.list_in_tree(tree, folder) or [] if n.endswith(".conf")]
-            texts = {name: files.read_in_tree(tree, f"{folder}/{name}") or "" for name in names}
-        for name, text in texts.items():
-            entry = bls.parse(name, text)
+            entries = places.entries_in(tree, place.folder, place.point)
+        for entry in entries:
+            name = os.path.basename(entry.file)
             kernel = kernel_version(entry)
             rows += [
                 _Source(
@@ -226,7 +223,7 @@ def _in_target(host: Host, layout: Layout, found: Boot, target: Snapshot) -> lis
                 )
                 for path in entry.files
             ]
-            source = LoaderPath.from_top(target.path, folder, name)
+            source = LoaderPath.from_top(target.path, place.folder, name)
             rows.append(_Source(kernel, source, place.locate_entry(name)))
     return [row for row in rows if _size(host, row.source) is not None]
 

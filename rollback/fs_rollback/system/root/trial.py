@@ -14,7 +14,7 @@ import os
 from functools import lru_cache
 from typing import NamedTuple, Optional
 
-from ...core.formats import bls, cmdline, fstab, mountinfo
+from ...core.formats import cmdline, fstab, mountinfo
 from ...core.formats.mount_options import is_named
 from ...core.loader.menu_names import is_snapshot_name
 from ...core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
@@ -173,10 +173,10 @@ def _has_own_fstab(machine: Host, running: Subvolume) -> bool:
 
 def _entries_lead_to(machine: Host, subvolume: Subvolume) -> bool:
     """Whether a boot entry names a subvolume, one of a snapshot of ours aside."""
-    for path in places.entry_files(machine.root_fd):
-        if path.endswith(".conf") and not is_snapshot_name(os.path.basename(path)):
-            text = files.read_in_tree(machine.root_fd, path) or ""
-            flags = cmdline.root_arguments(bls.parse(path, text).options).flags
-            if is_named(flags, subvolume.path, subvolume.id):
+    for point in places.POINTS:
+        for entry in places.entries_in(machine.root_fd, f"{point}/{places.ENTRIES}", f"/{point}"):
+            flags = cmdline.root_arguments(entry.options).flags
+            named = is_named(flags, subvolume.path, subvolume.id)
+            if named and not is_snapshot_name(os.path.basename(entry.file)):
                 return True
     return False

@@ -66,12 +66,9 @@ def _model_in_snapshot(
 ) -> Optional[Model]:
     """Return the newest entry of the snapshot's own /boot, its paths leading into the copy."""
     old, new = _prefix(layout.root.path), _prefix(f"{STORE}/{trial_name(snapshot.name)}")
-    folder = f"{place.point.strip('/')}/{places.ENTRIES}"
     candidates = []
     with files.opened(host.path(snapshot.path)) as tree:
-        for name in files.list_in_tree(tree, folder) or []:
-            text = files.read_in_tree(tree, f"{folder}/{name}") if name.endswith(".conf") else ""
-            entry = bls.parse(f"{place.point}/{places.ENTRIES}/{name}", text or "")
+        for entry in places.entries_in(tree, place.folder, place.point):
             ours = all(path.startswith(old) for path in entry.files)
             inside = [path[len(old) :] for path in entry.files]
             whole = ours and all(files.status_of(tree, path) is not None for path in inside)
