@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
@@ -98,6 +99,7 @@ def _room_of(module: str) -> str:
     return max(fitting, key=len, default="")
 
 
+@functools.cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
