@@ -46,6 +46,16 @@ def pytest_pycollect_makemodule(
     return module
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what is rare to the runs in which all is wanted, as tests/vm does with its stories."""
+    if os.environ.get("FS_ROLLBACK_VM") == "full":
+        return
+    rare = [item for item in items if item.get_closest_marker("rare")]
+    if rare:
+        config.hook.pytest_deselected(items=rare)
+        items[:] = [item for item in items if item not in set(rare)]
+
+
 @pytest.fixture(scope="session")
 def product_rpms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The packages of this checkout, fs-rollback first; built once."""

@@ -114,6 +114,7 @@ def test_an_ext4_without_its_descriptors(
     expect(image, "ext4" if words else "btrfs", scene.before)
 
 
+@pytest.mark.rare
 def test_an_ext4_without_its_root_directory(
     small_groups: _SmallGroups, scene: Scene, tmp_path: Path
 ) -> None:
@@ -181,7 +182,7 @@ def test_an_ext4_that_was_changed_and_not_mounted(
     expect(image, "ext4", before)
 
 
-@pytest.mark.parametrize("tried", [_nothing, _check])
+@pytest.mark.parametrize("tried", [_nothing, pytest.param(_check, marks=pytest.mark.rare)])
 def test_both_filesystems(tried: Try, scene: Scene, tmp_path: Path) -> None:
     """The way back, cut off behind its first block: the btrfs is whole, and nobody's to destroy."""
     image = copy(scene.image, tmp_path / "disk.img")
@@ -224,6 +225,7 @@ def test_both_filesystems_were_used(scene: Scene, tmp_path: Path) -> None:
     expect(image, "ext4", scene.before)
 
 
+@pytest.mark.rare
 def test_what_is_overwritten_and_its_save_is_damaged(scene: Scene, tmp_path: Path) -> None:
     image = copy(scene.image, tmp_path / "disk.img")
     write(image, [second_superblock(scene)])

@@ -190,6 +190,7 @@ def test_a_disk_within_the_disk_is_not_given_back(scene: Scene, tmp_path: Path) 
     assert reserved(image) != before
 
 
+@pytest.mark.rare
 def test_two_that_fit_are_left_to_a_person(scene: Scene, tmp_path: Path) -> None:
     """Where the file cannot be asked for by its name."""
     image = copy(scene.image, tmp_path / "disk.img")

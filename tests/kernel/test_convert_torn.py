@@ -175,6 +175,7 @@ def test_a_btrfs_that_was_used_is_not_made_an_older_ext4(
         assert (root / "srv/since").read_text() == "since\n"
 
 
+@pytest.mark.rare
 def test_a_superblock_of_an_earlier_life_of_the_disk(scene: Scene, tmp_path: Path) -> None:
     """It is whole and of this UUID, and was there before: what was saved is given back."""
     image = copy(scene.image, tmp_path / "disk.img")
@@ -274,6 +275,7 @@ def test_what_is_overwritten_is_not_forgotten(scene: Scene, tmp_path: Path) -> N
         assert command("abort", "--root", str(root), "--yes").code == 0
 
 
+@pytest.mark.rare
 def test_a_way_back_that_left_no_root_directory(tmp_path: Path, scene: Scene) -> None:
     """Without room for growing the inodes lie in what is overwritten: nothing has a name then."""
     image = prepared_image(tmp_path, "-O", "^resize_inode,^flex_bg")

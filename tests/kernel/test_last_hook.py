@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.kernel.commands import environment
 from tests.kernel.machine import Machine
 
 # Imports what the plugins for dnf 4 and dnf 5 import, and nothing any more after the first hook.
@@ -41,7 +42,7 @@ def test_the_last_hook_imports_nothing(named: Machine, outcome: str) -> None:
         pass  # what settles the rollback is not loaded by the hooks below
     done = subprocess.run(
         [sys.executable, "-c", _BOTH_HOOKS, str(named.root), outcome],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, env=environment(),
     )  # fmt: skip
     assert done.stdout == "both\n", done.stderr
     kinds = [s.kind.value for s in named.snapshots() if s.kind]

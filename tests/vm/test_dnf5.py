@@ -62,7 +62,7 @@ ended() { for _ in $(seq 100); do records; grep pending records || break; sleep 
 _PREPARED = """
 [ "$(readlink /usr/bin/dnf)" = dnf5 ]
 rpm --query --all | grep -e fs-rollback -e fs-snapshot | tee installed
-[ "$(wc -l <installed)" -eq 2 ]
+[ "$(wc -l <installed)" -eq 3 ]
 rpm --verify fs-rollback libdnf5-plugin-fs-snapshot
 [ -z "$(systemctl --failed --plain --no-legend)" ]
 dnf --assumeyes upgrade 2>&1 | tee upgrade
