@@ -16,7 +16,7 @@ _QUOTED = re.compile(r"`([^`\s]+)`")
 
 def _is_there(word: str, beside: str) -> bool:
     """Whether a path is in the checkout, in the package, or in the folder named last."""
-    places = (CHECKOUT, PACKAGE, PACKAGE / beside)
+    places = (CHECKOUT, PACKAGE, PACKAGE / beside, CHECKOUT / beside)
     return any(list(place.glob(word)) for place in places)
 
 
