@@ -26,8 +26,12 @@ _SAVES = re.compile(r"""^\s*(?:set\s+)?save_default=["']?(?:true|yes|on|1)\b""",
 _SAVEDEFAULT = re.compile(r"""^\s*GRUB_SAVEDEFAULT=["']?(\w*)""", re.MULTILINE)
 
 
-def _find(_machine: Host, found: Sequence[Place]) -> Optional[Place]:
-    return next((place for place in found if _configuration(place)), None)
+def find(found: Sequence[Place]) -> Optional[tuple[Place, str, str]]:
+    """Return the first place with a grub.cfg that reads boot entries, GRUB's folder, and that file.
+
+    None if this machine has none.
+    """
+    return next(((place, *its) for place in found if (its := _configuration(place))), None)
 
 
 def _configuration(place: Place) -> Optional[tuple[str, str]]:
@@ -39,8 +43,10 @@ def _configuration(place: Place) -> Optional[tuple[str, str]]:
     return None
 
 
-def _read(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
-    folder, configuration = _configuration(place) or ("", "")
+def read(
+    machine: Host, place: Place, folder: str, configuration: str
+) -> tuple[Choice, Optional[Setting]]:
+    """Return what GRUB was told, and where it can be told something else; of what `find` found."""
     where = _resolved(machine, place, f"{folder}/grubenv")
     if where is None:  # what GRUB is told cannot be known from here
         return Choice(Loader.UNKNOWN), None
@@ -105,8 +111,7 @@ def _why_not_once(machine: Host, found: Sequence[Place], setting: Optional[Setti
     """
     if setting is None:
         return UNKNOWN
-    read = [_configuration(place) for place in found]
-    texts = [configuration[1] for configuration in read if configuration]
+    texts = [its[1] for its in map(_configuration, found) if its]
     if not any("next_entry" in text and "save_env" in text for text in texts):
         return "its grub.cfg knows no entry for the next boot only"
     path = os.path.realpath(places.path_of(machine, setting.file))
@@ -131,4 +136,4 @@ def saves_choice(machine: Host, found: Sequence[Place], setting: Optional[Settin
     return told[-1:] == ["true"] or any(_SAVES.search(text) for text in texts)
 
 
-TOOLS = Tools(_find, _read, _once, _why_not_once)
+TOOLS = Tools(_once, _why_not_once)

@@ -23,17 +23,18 @@ _TOOLS = {Loader.GRUB: grub.TOOLS, Loader.SYSTEMD_BOOT: systemd_boot.TOOLS}
 def read(machine: Host, found: Sequence[Place]) -> Told:
     """Return what the loader was told. Where it cannot be known which one it is, it is unknown."""
     with_entries = [p for p in found if os.path.isdir(os.path.join(p.directory, ENTRIES))]
-    of_grub = grub.TOOLS.find(machine, with_entries)
-    of_systemd = systemd_boot.TOOLS.find(machine, found) if with_entries else None
+    of_grub = grub.find(with_entries)
+    of_systemd = systemd_boot.find(machine, found) if with_entries else None
     both = of_grub is not None and of_systemd is not None
     if both and not machine.running_id:
         return Told(Choice(Loader.UNKNOWN), None, tuple(found))
     if of_systemd is not None and (of_grub is None or systemd_boot.runs(machine)):
         # Its entries may be beside the ESP (XBOOTLDR); what GRUB has left behind it does not read.
-        read_by_it = tuple(p for p in found if p != of_grub or p == of_systemd)
-        return Told(*systemd_boot.TOOLS.read(machine, of_systemd), read_by_it)
+        left_behind = of_grub[0] if of_grub is not None else None
+        read_by_it = tuple(p for p in found if p != left_behind or p == of_systemd)
+        return Told(*systemd_boot.read(machine, of_systemd), read_by_it)
     if of_grub is not None:
-        return Told(*grub.TOOLS.read(machine, of_grub), (of_grub,))
+        return Told(*grub.read(machine, *of_grub), of_grub[:1])
     return Told(Choice(Loader.UNKNOWN), None, tuple(found))
 
 

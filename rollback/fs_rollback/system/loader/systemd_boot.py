@@ -15,7 +15,7 @@ from .places import LOADER_CONF, Place
 from .told import NOWHERE, Setting, Tools
 
 
-def _find(machine: Host, found: Sequence[Place]) -> Optional[Place]:
+def find(machine: Host, found: Sequence[Place]) -> Optional[Place]:
     """Return the place that systemd-boot reads its loader.conf from, if this machine has one."""
     for place in found:
         folder = os.path.join(place.directory, "EFI/systemd")
@@ -29,7 +29,8 @@ def runs(machine: Host) -> bool:
     return _variable(machine, "LoaderInfo").startswith("systemd-boot")
 
 
-def _read(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
+def read(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
+    """Return what systemd-boot was told, and where it can be told something else."""
     text = places.read(place, LOADER_CONF) or ""
     told = Choice(
         Loader.SYSTEMD_BOOT,
@@ -65,4 +66,4 @@ def _why_not_once(machine: Host, _found: Sequence[Place], _setting: Optional[Set
     return "" if knows else "systemd-boot can be told only by a system that it has booted"
 
 
-TOOLS = Tools(_find, _read, _once, _why_not_once)
+TOOLS = Tools(_once, _why_not_once)

@@ -39,15 +39,12 @@ class Told(NamedTuple):
 
 
 class Tools(NamedTuple):
-    """How one loader is told something, all there is to know for one more of them.
+    """How one loader is told something.
 
-    `find` returns the place that it reads its own settings from, None on a machine without it;
-    `read` what it was told there. `once` returns where it is written that the next boot, and only
+    `once` returns where it is written that the next boot, and only
     that, uses an entry, and the value that is there (None or "" if none); `why_not_once` why that
     cannot be done on this machine, "" if it can.
     """
 
-    find: Callable[[Host, Sequence[Place]], Optional[Place]]
-    read: Callable[[Host, Place], tuple[Choice, Optional[Setting]]]
     once: Callable[[Choice, Optional[Setting]], Optional[Setting]]
     why_not_once: Callable[[Host, Sequence[Place], Optional[Setting]], str]
