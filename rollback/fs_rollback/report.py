@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .core.boot.findings import Finding, Grade
+    from .core.rollback.step import Step
     from .core.snapshots.events import Event
     from .core.snapshots.record import PackageChange, Record
     from .core.snapshots.retention import Verdict
@@ -266,6 +267,14 @@ def event_json(event: Event) -> dict[str, Any]:
     """Return one event as JSON data."""
     found = {key: value or None for key, value in event._asdict().items()}
     return {**found, "time": format_time(event.time) if event.time else None}
+
+
+def steps_json(steps: Sequence[Step[Any]]) -> list[dict[str, Any]]:
+    """Return the steps of a plan as JSON data: the kind of each, its sentence, its fields."""
+    from .core.rollback.step import to_json
+
+    rows = zip(to_json(steps), steps)
+    return [{"step": row["step"], "sentence": step.describe(), **row} for row, step in rows]
 
 
 class Wording(NamedTuple):

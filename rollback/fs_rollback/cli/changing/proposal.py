@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from argparse import Namespace
@@ -73,7 +72,7 @@ def propose_and_do(
     reverts = _reverts(host, proposal)
     answer: dict[str, Any] = {
         "target": target.name,
-        "steps": _steps_json(proposal.plan.steps),
+        "steps": report.steps_json(proposal.plan.steps),
         "reverts": reverts,
         "warnings": list(proposal.warnings),
         "done": False,
@@ -114,17 +113,6 @@ def reply(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) 
         else:
             print(addressed(text, args))
     return code
-
-
-def _steps_json(steps: Sequence[RootStep]) -> list[dict[str, Any]]:
-    return [
-        {
-            "step": type(step).__name__,
-            "sentence": step.describe(),
-            **dataclasses.asdict(step),  # type: ignore[call-overload]
-        }
-        for step in steps
-    ]
 
 
 def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:

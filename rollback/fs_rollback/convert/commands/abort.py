@@ -21,6 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """`convert abort`: the machine as before `convert prepare`."""
+    from ... import report
     from ...cli import session
     from ...core.boot.conversion_state import Stage
     from ...errors import RefusedError
@@ -51,7 +52,7 @@ def run(args: Namespace) -> int:
             )
         mend.refuse_overwritten(root.device)
         steps = tuple(reversed(preparation.steps))
-        answer: dict[str, Any] = {"steps": dialogue.steps_json(steps), "done": False}
+        answer: dict[str, Any] = {"steps": report.steps_json(steps), "done": False}
         if not args.json:
             print("What 'fs-rollback convert prepare' did, and is taken back:")
             dialogue.print_steps(steps)

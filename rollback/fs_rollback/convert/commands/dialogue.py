@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -45,18 +44,6 @@ def ask_for_backup(args: Namespace, device: str) -> None:
     )
     if sys.stdin.readline().strip().strip("'\"").lower() != "i have":
         raise RefusedError("without a backup nothing is done", hint="Make one first.")
-
-
-def steps_json(steps: Sequence[PreparingStep]) -> list[dict[str, Any]]:
-    """Return the steps of a preparation as JSON data."""
-    return [
-        {
-            "step": type(step).__name__,
-            "sentence": step.describe(),
-            **dataclasses.asdict(step),  # type: ignore[call-overload]
-        }
-        for step in steps
-    ]
 
 
 def print_steps(steps: Sequence[PreparingStep]) -> None:

@@ -61,7 +61,7 @@ def run(args: Namespace) -> int:
         warned = _unanswered(found, steps)
         answer: dict[str, Any] = {
             "warnings": [f"{point.text}. {point.advice}".strip() for point in warned],
-            "steps": dialogue.steps_json(steps),
+            "steps": report.steps_json(steps),
             "done": False,
         }
         if proposal.not_chosen:
