@@ -21,7 +21,7 @@ from ..plan.plan import sum_file
 
 
 class Operations:
-    """convert.plan.plan.Operations on a machine."""
+    """convert.plan.steps.Operations on a machine."""
 
     def __init__(self, machine: Ext4Machine) -> None:
         self._machine = machine

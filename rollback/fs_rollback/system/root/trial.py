@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 
 from ...core.formats import cmdline, fstab, mountinfo
 from ...core.formats.mount_options import is_named
-from ...core.loader.menu_names import is_snapshot_name
+from ...core.loader.menu_names import is_snapshot_entry
 from ...core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
 from ...core.snapshots.snapshot import STORE, Subvolume
 from ...errors import Error, RefusedError
@@ -177,6 +177,6 @@ def _entries_lead_to(machine: Host, subvolume: Subvolume) -> bool:
         for entry in places.entries_in(machine.root_fd, f"{point}/{places.ENTRIES}", f"/{point}"):
             flags = cmdline.root_arguments(entry.options).flags
             named = is_named(flags, subvolume.path, subvolume.id)
-            if named and not is_snapshot_name(os.path.basename(entry.file)):
+            if named and not is_snapshot_entry(entry):
                 return True
     return False
