@@ -65,7 +65,7 @@ class Transactions:
         then the same small write to the root.
         """
         for path in self.store.iterdir():
-            if path.suffix != ".json" and path.name not in self._stored:
+            if path.is_dir() and path.name not in self._stored:
                 self._remove(path)
         self._stored &= set(os.listdir(self.store))
         for path in self.store.glob("*.json"):
@@ -114,7 +114,7 @@ class Transactions:
                 problems = transaction.after(taken, Outcome.DONE, 1)
         assert problems == []
         assert taken.menu.problems == ()
-        kept = [name for name in os.listdir(self.store) if not name.startswith(TRIAL_PREFIX)]
+        kept = [name for name in os.listdir(self.store) if name.startswith(SNAPSHOT_PREFIX)]
         assert len(kept) == 2 * (_STORED + 1 - pruned)
 
     def old(self) -> None:

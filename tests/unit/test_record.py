@@ -50,6 +50,18 @@ STORED: dict[str, Any] = {
 }
 
 
+def test_a_version_that_is_not_told_is_none() -> None:
+    data = copy.deepcopy(STORED)
+    change = data["transaction"]["packages"][1]
+    del change["from"]
+    record = parse(json.dumps(data))
+    assert record.transaction is not None
+    assert record.transaction.packages[1].old is None
+    del change["name"]
+    with pytest.raises(RecordError):
+        parse(json.dumps(data))
+
+
 def test_what_is_stored_is_what_is_read() -> None:
     record = parse(json.dumps(STORED))
     assert record.kind is Kind.PRE

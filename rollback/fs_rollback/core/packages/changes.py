@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import NamedTuple, Optional
 
 from ..snapshots.record import PackageChange
@@ -78,9 +79,7 @@ def _change(item: Item, old: Optional[Item]) -> PackageChange:
 
 def summary(packages: Iterable[PackageChange]) -> str:
     """Return the size of a transaction in words: "12 upgraded, 1 new"."""
-    counts: defaultdict[str, int] = defaultdict(int)
-    for package in packages:
-        counts[package.action] += 1
+    counts = Counter(map(itemgetter(0), packages))  # by place: `list` counts for thousands
     words = [f"{counts.pop(action)} {word}" for action, word in _WORDS.items() if action in counts]
     words += [f"{count} {action}" for action, count in sorted(counts.items())]
     return ", ".join(words)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 import json
 from datetime import datetime, timezone
+from itertools import starmap
+from operator import itemgetter
 from typing import Any, NamedTuple, Optional, TypeVar
 
 from .replaced_by import ReplacedBy, from_sentence
@@ -272,11 +274,14 @@ def _transaction(data: dict[str, Any]) -> Transaction:
 
 def _packages(data: list[dict[str, Any]]) -> tuple[PackageChange, ...]:
     """Read all packages and look at their types column by column: a record can have thousands."""
-    found = tuple(PackageChange._make(map(package.get, _PACKAGE_KEYS)) for package in data)
-    for column, allowed in zip(zip(*found), _PACKAGE_TYPES):
+    try:
+        rows = list(map(itemgetter(*_PACKAGE_KEYS), data))
+    except KeyError:  # what is not said is None, which the types allow or not
+        rows = [tuple(map(package.get, _PACKAGE_KEYS)) for package in data]
+    for column, allowed in zip(zip(*rows), _PACKAGE_TYPES):
         if not allowed.issuperset(map(type, column)):
             raise TypeError("a package's change has a value that is no text")
-    return found
+    return tuple(starmap(PackageChange, rows))
 
 
 def _typed(value: Any, wanted: type[_T]) -> _T:

@@ -267,8 +267,7 @@ class Store:
         entries = self._entries()
         doomed = {
             name[: -len(_RECORD_SUFFIX)] if _is_record(name) else name
-            for name in entries
-            if re.fullmatch(_OUR_DELETED, name)
+            for name in filter(re.compile(_OUR_DELETED).fullmatch, entries)
         }
         for name in sorted(doomed):
             try:
@@ -276,7 +275,7 @@ class Store:
                     self._tidy_deletion(name, entries)
             except KernelError as error:  # said by who called this
                 problems.append(error)
-        temporary = {name for name in entries if re.fullmatch(_OUR_TEMPORARY, name)}
+        temporary = set(filter(re.compile(_OUR_TEMPORARY).fullmatch, entries))
         for name in temporary | {name + _RECORD_SUFFIX for name in self._never_taken(entries)}:
             try:
                 writing.remove_durably(self.directory, name)
@@ -336,8 +335,11 @@ def _is_of_top_level(record: Record) -> bool:
 
 def _recorded(entries: set[str]) -> set[str]:
     """Return the names of snapshots that have a record among the entries of the store."""
-    records = {name for name in entries if name.endswith(_RECORD_SUFFIX)} - {PENDING}
-    return {name[: -len(_RECORD_SUFFIX)] for name in records if not name.startswith(_NO_SNAPSHOT)}
+    return {
+        name[: -len(_RECORD_SUFFIX)]
+        for name in entries
+        if _is_record(name) and not name.startswith(_NO_SNAPSHOT)
+    }
 
 
 def is_journal_in(top: int) -> bool:
