@@ -87,7 +87,7 @@ def test_a_round_trip_loses_nothing() -> None:
         transaction=Transaction("dnf5", ("dnf",), "", changes, Outcome.INTERRUPTED, None),
         nested=("srv/two\nlines \udcff", "var/lib/machines"),
     )
-    assert parse(dump(record))._replace(stored=None) == record
+    assert parse(dump(record))._replace(stored="") == record
     assert dump(record).isascii()
     assert dump(record).endswith("}\n")
 
@@ -229,7 +229,7 @@ def test_deep_nesting_in_a_known_key(depth: int) -> None:
 def test_a_lone_surrogate_is_kept_and_can_be_written() -> None:
     text = json.dumps({**STORED, "description": "\ud800"})
     record = parse(text)
-    assert parse(dump(record)) == record
+    assert parse(dump(record))._replace(stored=text) == record
     dump(record).encode("utf-8")
 
 
