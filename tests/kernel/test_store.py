@@ -208,9 +208,10 @@ def test_who_holds_the_lock_is_named_and_waited_for(named: Machine) -> None:
         assert f"process {holder.pid} (flock)" in caught.value.message
         assert len(listed(named)) == 1, "looking needs no lock"
         waiting = start(named.root, "create")
-        time.sleep(1)
+        assert waiting.stderr is not None
+        assert f"for process {holder.pid} (flock)" in waiting.stderr.readline()
         assert waiting.poll() is None
-    assert f"for process {holder.pid} (flock)" in waiting.communicate(timeout=60)[1]
+    waiting.communicate(timeout=60)
     assert waiting.returncode == 0
     assert len(listed(named)) == 2
 
