@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from fs_rollback.core.rollback import nested_steps, root_steps, steps
+from fs_rollback.core.rollback import (
+    kernel_steps,
+    mending_steps,
+    nested_steps,
+    root_steps,
+    steps,
+)
 from fs_rollback.core.rollback.journal import Pending, PendingError, begun, dump, parse
 from fs_rollback.core.rollback.plan import (
     CommitStep,
@@ -53,7 +59,18 @@ EVERY_STEP: tuple[steps.RootStep, ...] = (
     nested_steps.AddMounts(SPARE, ("UUID=1 /home btrfs subvol=home 0 0",)),
     nested_steps.RenewSwap(SPARE, ("swap/file",)),
     nested_steps.RestoreSubvolume(f"{STORE}/{REPLACED}", SPARE, "var/lib/x"),
+    mending_steps.MendCommandLines(SPARE, "root", "root", "", ("etc/kernel/cmdline",)),
+    mending_steps.DropMounts(SPARE, ("UUID=2 /gone ext4 defaults 0 0",)),
+    kernel_steps.PutBackKernel("6.1", ("saved/6.1",), ("top:boot/vmlinuz-6.1",)),
+    kernel_steps.SetDefaultEntry("old", "6.1", "tree:etc/default", "saved_entry", "old", None),
+    kernel_steps.ForgetOneShot("tree:boot/grub2/grubenv", "next_entry", "other"),
+    kernel_steps.RenewMenu("root", SPARE, "boot/loader/entries", ("a.conf",), ("b.conf",)),
+    kernel_steps.LendModules("root", SPARE, "6.1"),
+    kernel_steps.ReturnModules(f"{STORE}/{REPLACED}", "root", "6.1", "0" * 32),
 )
+
+
+_MODULES = (steps, root_steps, nested_steps, mending_steps, kernel_steps)
 
 
 def _changed(layout: str, **changes: Any) -> Situation:
@@ -204,13 +221,38 @@ def test_a_journal_brings_back_the_very_plan(layout: str) -> None:
 
 
 def test_every_kind_of_step_is_read_back() -> None:
-    there = (*vars(steps).values(), *vars(root_steps).values(), *vars(nested_steps).values())
-    kinds = {v for v in there if isinstance(v, type) and dataclasses.is_dataclass(v)}
-    assert {type(step).__name__ for step in EVERY_STEP} == {kind.__name__ for kind in kinds}
+    there = [value for module in _MODULES for value in vars(module).values()]
+    kinds = {v.__name__ for v in there if isinstance(v, type) and dataclasses.is_dataclass(v)}
+    assert {type(step).__name__ for step in EVERY_STEP} == kinds
     plan = Plan(EVERY_STEP, 7).with_new_root("1" * 32).with_target(NAME, f"{STORE}/{NAME}")
     pending = _pending(plan)
     assert parse(dump(pending)) == pending
     assert {type(step) for step in parse(dump(pending)).plan.steps} == {type(s) for s in EVERY_STEP}
+
+
+class _Noted:
+    """Operations that change nothing, and note the paths they were asked for."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def operation(*arguments: Any, **_: Any) -> Any:
+            self.paths += [value for value in arguments if isinstance(value, str)]
+            if name == "subvolume":  # as before the commit
+                return 256, ("0" if arguments[0] == "root" else "1") * 32
+            return None
+
+        return operation
+
+
+@pytest.mark.parametrize("step", EVERY_STEP, ids=lambda step: type(step).__name__)
+def test_what_is_undone_inside_the_new_root_says_so(step: steps.RootStep) -> None:
+    # The executor leaves that out where somebody put something else in the place of the new root.
+    noted = _Noted()
+    step.undo(noted)
+    inside = [path for path in noted.paths if path.startswith(f"{SPARE}/")]
+    assert isinstance(step, steps.StepUndoneInNewRoot) == bool(inside)
 
 
 def _broken(**changes: Any) -> str:
@@ -289,7 +331,7 @@ def test_every_step_is_one_whole_sentence(layout: str) -> None:
 def test_every_command_for_hands_is_whole(layout: str) -> None:
     for step in (*_plan(layout).steps, *EVERY_STEP):
         for command in step.by_hand():
-            assert re.match(r"(btrfs|mv|rm|python3) [^ ]", command)
+            assert re.match(r"(btrfs|mv|rm|python3|grub2-editenv) [^ ]", command)
             assert "None" not in command.replace("CDLL(None)", "")
             assert "//" not in command
 

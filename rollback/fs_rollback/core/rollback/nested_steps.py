@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from ..formats import fstab
 from .operations import Operations
-from .steps import RootStep, StepInNewRoot, in_words, join, named
+from .steps import StepInNewRoot, StepUndoneInNewRoot, in_words, join, named
 
 
 @dataclass(frozen=True)
-class RestoreSubvolume(RootStep):
+class RestoreSubvolume(StepUndoneInNewRoot):
     """A subvolume that is nested in the replaced root to go back to, and in no other by now."""
 
     target: str

@@ -27,6 +27,13 @@ class StepInNewRoot(RootStep):
         """Leave it."""
 
 
+class StepUndoneInNewRoot(RootStep):
+    """A change in the new root that is taken back in there, or that could not be deleted.
+
+    Its `undo` is left out where somebody put something else in the place of the new root.
+    """
+
+
 @dataclass(frozen=True)
 class KeepPaths(RootStep):
     """User data comes along: copied from a frozen image of the old root, so that nothing moves."""
@@ -51,7 +58,7 @@ class KeepPaths(RootStep):
 
 
 @dataclass(frozen=True)
-class CarrySubvolume(RootStep):
+class CarrySubvolume(StepUndoneInNewRoot):
     """A nested subvolume is in no snapshot of its parent: its present state is carried over."""
 
     root: str
@@ -72,7 +79,7 @@ class CarrySubvolume(RootStep):
 
 
 @dataclass(frozen=True)
-class SealSubvolumes(RootStep):
+class SealSubvolumes(StepUndoneInNewRoot):
     """What was read-only in the old root is read-only in the new one."""
 
     spare: str

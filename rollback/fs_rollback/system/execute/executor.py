@@ -15,19 +15,16 @@ from typing import Any, Callable, TypeVar
 
 from ...core.rollback.journal import Pending, State
 from ...core.rollback.kernel_steps import ReturnModules, modules_of
-from ...core.rollback.nested_steps import RestoreSubvolume
 from ...core.rollback.operations import Operations
 from ...core.rollback.plan import Plan
 from ...core.rollback.root_steps import CreateRoot
 from ...core.rollback.step import Step
-from ...core.rollback.steps import CarrySubvolume, RootStep, SealSubvolumes
+from ...core.rollback.steps import RootStep, StepUndoneInNewRoot
 from ...errors import Error, UndoFailedError, kernel_errors
 from ..linux import durable, syscalls
 from ..store import journals, trace
 from ..store.store import PENDING, Store
 
-# What these undo lies inside the new root.
-_INSIDE = (CarrySubvolume, RestoreSubvolume, SealSubvolumes)
 AnyStep = TypeVar("AnyStep", bound=Step[Any])
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -105,7 +102,8 @@ def take_back(
     made = next((step for step in steps if isinstance(step, CreateRoot)), None)
     try:
         while left:
-            if not (isinstance(left[-1], _INSIDE) and made and _is_elsewhere(made, operations)):
+            is_inside = isinstance(left[-1], StepUndoneInNewRoot)
+            if not (is_inside and made and _is_elsewhere(made, operations)):
                 left[-1].undo(operations)
             left.pop()
         # Removing the journal is durable at once, ahead of all that has not been synced: without
