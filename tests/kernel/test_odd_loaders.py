@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from fs_rollback.config import Config
+from fs_rollback.core.loader.choice import Loader
 from fs_rollback.core.rollback.root_steps import SetAside
 from fs_rollback.errors import Error
+from fs_rollback.system.loader import settings
 from tests.kernel.boots import A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import GRUB_CFG, run
@@ -34,6 +36,10 @@ def ext4(make_boot: MakeBoot) -> BootMachine:
 @pytest.fixture
 def efi(make_boot: MakeBoot) -> BootMachine:
     return make_boot("efi")
+
+
+def test_each_loader_can_be_found_and_told() -> None:
+    assert set(settings.TOOLS) == set(Loader) - {Loader.UNKNOWN}
 
 
 def with_b(boot: BootMachine) -> str:

@@ -13,7 +13,7 @@ import pytest
 from fs_rollback.core.formats import bls
 from fs_rollback.core.formats.bls import BootEntry
 from fs_rollback.core.loader.choice import Choice, Loader
-from fs_rollback.core.loader.loaders import default_entry, once, ordered
+from fs_rollback.core.loader.loaders import default_entry, once, ordered, rules, written
 from fs_rollback.core.loader.menu_names import (
     SNAPSHOT_ENTRY_PREFIX,
     is_snapshot_entry,
@@ -28,6 +28,7 @@ OLDER = f"{MACHINE}-6.11.4-301.fc41.x86_64"
 NEWER = f"{MACHINE}-6.11.10-300.fc41.x86_64"
 RESCUE = f"{MACHINE}-0-rescue"
 GRUB, SYSTEMD = Loader.GRUB, Loader.SYSTEMD_BOOT
+KNOWN = tuple(loader for loader in Loader if loader is not Loader.UNKNOWN)
 SNAPSHOTS = ["yum_20251231235959", "yum_20261123132957", "manual_20261124090000"]
 
 # What kernels are called on Fedora, EL, Oracle's UEK, Debian, Arch, and by who builds their own.
@@ -75,6 +76,17 @@ def random_words(chance: random.Random, count: int) -> list[str]:
 
 
 # --- order ---
+
+
+def test_each_loader_has_rules_and_keys_of_its_own() -> None:
+    keys: list[str] = []
+    for loader in KNOWN:
+        known = rules(loader)
+        assert known is not None
+        keys += known.written.keys
+        assert all(written("file", key) is known.written for key in known.written.keys)
+    assert len(keys) == len(set(keys))
+    assert rules(Loader.UNKNOWN) is None
 
 
 def test_fedora_menu() -> None:
@@ -291,7 +303,7 @@ def menus(normal: Sequence[BootEntry], made: Sequence[BootEntry]) -> list[list[s
         check=True,
     )
     upstream = [name[: -len(".conf")] for name in found.stdout.split()]
-    return [upstream, *(names(ordered(loader, entries)) for loader in (GRUB, SYSTEMD))]
+    return [upstream, *(names(ordered(loader, entries)) for loader in KNOWN)]
 
 
 @pytest.mark.parametrize("sort_key", ["", "fedora", "0", "zz"])

@@ -37,6 +37,21 @@ class Choice(NamedTuple):
     efi_preferred: str = ""
 
 
+class Written(NamedTuple):
+    """How a loader has its settings in the text of a file: those with these `keys`.
+
+    `value` returns what a key says, None if nothing; `changed` the text, None where there is no
+    file, with another value, None for nothing, and raises ValueError where that cannot be;
+    `by_hand` what to type, or to write, for the same in the file that people know by this path, ""
+    for a variable of the firmware.
+    """
+
+    keys: tuple[str, ...]
+    value: Callable[[str, str], Optional[str]]
+    changed: Callable[[Optional[str], str, Optional[str]], str]
+    by_hand: Callable[[str, str, Optional[str]], str]
+
+
 Find = Callable[[Choice, Sequence[BootEntry]], Optional[BootEntry]]
 
 
@@ -46,10 +61,11 @@ class Rules(NamedTuple):
     `compare` orders two entries as its menu does; the first of the menu is chosen if nothing is
     said. `default` finds in a menu in this order what boots if nobody touches a key, None if that
     cannot be known; `once` what boots next and only then, None if none is set. `value` is what is
-    written down to make an entry the default.
+    written down to make an entry the default, `written` how.
     """
 
     compare: Callable[[BootEntry, BootEntry], int]
     default: Find
     once: Find
     value: Callable[[BootEntry], str]
+    written: Written

@@ -8,11 +8,13 @@ blsuki.c of GRUB 2.14.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Optional
 
+from ..formats import grubenv
 from ..formats.bls import BootEntry
-from .choice import Choice, Rules
+from .choice import Choice, Rules, Written
 from .versions import rpm_compare
 
 _INDEX = re.compile(r"[0-9]{1,9}")
@@ -85,4 +87,21 @@ def _value(entry: BootEntry) -> str:
     return entry.name
 
 
-RULES = Rules(_compare, _default, _once, _value)
+def _setting(text: str, key: str) -> Optional[str]:
+    try:
+        return grubenv.parse(text).get(key)
+    except grubenv.GrubenvError:  # GRUB reads nothing from it either; changing it raises
+        return None
+
+
+def _changed(text: Optional[str], key: str, value: Optional[str]) -> str:
+    return grubenv.with_values(text or grubenv.EMPTY, {key: value})
+
+
+def _by_hand(file: str, key: str, value: Optional[str]) -> str:
+    change = f"set {key}={value}" if value is not None else f"unset {key}"
+    return f"grub2-editenv {shlex.quote(file)} {change}"
+
+
+_WRITTEN = Written(("saved_entry", "next_entry"), _setting, _changed, _by_hand)
+RULES = Rules(_compare, _default, _once, _value, _WRITTEN)

@@ -9,7 +9,7 @@ from typing import Optional
 
 from ..formats.bls import BootEntry
 from . import grub, systemd_boot
-from .choice import Choice, Loader, Rules
+from .choice import Choice, Loader, Rules, Written
 
 _RULES = {Loader.GRUB: grub.RULES, Loader.SYSTEMD_BOOT: systemd_boot.RULES}
 
@@ -17,6 +17,17 @@ _RULES = {Loader.GRUB: grub.RULES, Loader.SYSTEMD_BOOT: systemd_boot.RULES}
 def rules(loader: Loader) -> Optional[Rules]:
     """Return what is known of a loader, None of an unknown one."""
     return _RULES.get(loader)
+
+
+def written(file: str, key: str) -> Written:
+    """Return how the setting with this key is written; without a file it is the firmware's.
+
+    What no loader claims is taken for a variable of GRUB's.
+    """
+    if not file:
+        return systemd_boot.RULES.written
+    found = (known.written for known in _RULES.values() if key in known.written.keys)
+    return next(found, grub.RULES.written)
 
 
 def ordered(loader: Loader, entries: Sequence[BootEntry]) -> list[BootEntry]:

@@ -6,12 +6,14 @@ What is said here was read in boot.c and string-util-fundamental.c of systemd.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Optional
 
+from ..formats import loader_conf
 from ..formats.bls import BootEntry
-from .choice import Choice, Rules
+from .choice import Choice, Rules, Written
 from .versions import compare, version_compare
 
 
@@ -77,4 +79,20 @@ def _value(entry: BootEntry) -> str:
     return f"{entry.id}.conf"
 
 
-RULES = Rules(_compare, _default, _once, _value)
+def _setting(text: str, key: str) -> Optional[str]:
+    return loader_conf.pattern(text, key) or None
+
+
+def _changed(text: Optional[str], key: str, value: Optional[str]) -> str:
+    return loader_conf.with_pattern(text or "", key, value)
+
+
+def _by_hand(file: str, key: str, value: Optional[str]) -> str:
+    if not file:
+        verb = "set-preferred" if key.endswith("Preferred") else "set-default"
+        return f"bootctl {verb} {shlex.quote(value or '')}"
+    return f"# in {file}: {key} {value or '(no such line)'}"
+
+
+_WRITTEN = Written(loader_conf.KEYS, _setting, _changed, _by_hand)
+RULES = Rules(_compare, _default, _once, _value, _WRITTEN)

@@ -6,11 +6,10 @@ Files are named by LoaderPath.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
-from ..formats import loader_conf
+from ..loader import loaders
 from ..loader.loader_path import LoaderPath
 from .operations import Operations
 from .steps import RootStep, StepInNewRoot
@@ -67,13 +66,8 @@ class SetDefaultEntry(RootStep):
             operations.write_setting(self.file, self.key, self.old)
 
     def by_hand(self) -> tuple[str, ...]:
-        if not self.file:
-            verb = "set-preferred" if self.key.endswith("Preferred") else "set-default"
-            return (f"bootctl {verb} {shlex.quote(self.old or '')}",)
-        if self.key in loader_conf.KEYS:
-            return (f"# in {shown(self.file)}: {self.key} {self.old or '(no such line)'}",)
-        change = f"set {self.key}={self.old}" if self.old is not None else f"unset {self.key}"
-        return (f"grub2-editenv {shlex.quote(shown(self.file))} {change}",)
+        file = shown(self.file) if self.file else ""
+        return (loaders.written(self.file, self.key).by_hand(file, self.key, self.old),)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Optional
 
 from ...core.formats import grub_options, grubenv, mountinfo
@@ -16,7 +17,7 @@ from ..machine import host
 from ..machine.host import Host
 from . import places
 from .places import GRUB_CONFIGURATIONS, Place
-from .told import UNKNOWN, Setting, Tools
+from .told import UNKNOWN, Candidate, Setting, Tools
 
 _GRUB_DEFAULT = re.compile(r"""^\s*set\s+default=["']?([^"'\n]*)["']?\s*$""", re.MULTILINE)
 # The first of the two branches that grub-mkconfig writes: it is for one boot.
@@ -26,12 +27,18 @@ _SAVES = re.compile(r"""^\s*(?:set\s+)?save_default=["']?(?:true|yes|on|1)\b""",
 _SAVEDEFAULT = re.compile(r"""^\s*GRUB_SAVEDEFAULT=["']?(\w*)""", re.MULTILINE)
 
 
-def find(found: Sequence[Place]) -> Optional[tuple[Place, str, str]]:
-    """Return the first place with a grub.cfg that reads boot entries, GRUB's folder, and that file.
+def _find(machine: Host, found: Sequence[Place]) -> Optional[Candidate]:
+    """Return the first place with boot entries, and with a grub.cfg that reads them."""
+    for place in filter(places.has_entries, found):
+        its = _configuration(place)
+        if its is not None:
+            return Candidate(place, (place,), partial(_read, machine, place, *its))
+    return None
 
-    None if this machine has none.
-    """
-    return next(((place, *its) for place in found if (its := _configuration(place))), None)
+
+def _runs(_machine: Host) -> bool:
+    """Return False: it tells nobody that it was what booted."""
+    return False
 
 
 def _configuration(place: Place) -> Optional[tuple[str, str]]:
@@ -43,10 +50,10 @@ def _configuration(place: Place) -> Optional[tuple[str, str]]:
     return None
 
 
-def read(
+def _read(
     machine: Host, place: Place, folder: str, configuration: str
 ) -> tuple[Choice, Optional[Setting]]:
-    """Return what GRUB was told, and where it can be told something else; of what `find` found."""
+    """Return what GRUB was told, and where it can be told something else."""
     where = _resolved(machine, place, f"{folder}/grubenv")
     if where is None:  # what GRUB is told cannot be known from here
         return Choice(Loader.UNKNOWN), None
@@ -136,4 +143,4 @@ def saves_choice(machine: Host, found: Sequence[Place], setting: Optional[Settin
     return told[-1:] == ["true"] or any(_SAVES.search(text) for text in texts)
 
 
-TOOLS = Tools(_once, _why_not_once)
+TOOLS = Tools(_find, _runs, _once, _why_not_once)

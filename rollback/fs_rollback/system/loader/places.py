@@ -75,6 +75,11 @@ def find(machine: Host, layout: Layout) -> tuple[Place, ...]:
     return tuple(found)
 
 
+def has_entries(place: Place) -> bool:
+    """Whether a place has a directory of boot entries."""
+    return os.path.isdir(os.path.join(place.directory, ENTRIES))
+
+
 def _place(
     machine: Host, layout: Layout, point: str, mounts: tuple[mountinfo.Mount, ...]
 ) -> Optional[Place]:

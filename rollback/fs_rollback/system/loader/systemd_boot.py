@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Optional
 
 from ...core.formats import loader_conf
@@ -12,24 +13,31 @@ from ...core.loader.choice import Choice, Loader
 from ..machine.host import Host
 from . import efi, places
 from .places import LOADER_CONF, Place
-from .told import NOWHERE, Setting, Tools
+from .told import NOWHERE, Candidate, Setting, Tools
 
 
-def find(machine: Host, found: Sequence[Place]) -> Optional[Place]:
-    """Return the place that systemd-boot reads its loader.conf from, if this machine has one."""
-    for place in found:
-        folder = os.path.join(place.directory, "EFI/systemd")
-        if os.path.isdir(folder) or places.read(place, LOADER_CONF) is not None:
-            return place
-    return found[0] if found and runs(machine) else None
+def _find(machine: Host, found: Sequence[Place]) -> Optional[Candidate]:
+    """Return the place that it reads its loader.conf from.
+
+    Its entries may be beside the ESP (XBOOTLDR).
+    """
+    if not any(map(places.has_entries, found)):
+        return None
+    place = next(filter(_has_it, found), found[0] if _runs(machine) else None)
+    return Candidate(place, tuple(found), partial(_read, machine, place)) if place else None
 
 
-def runs(machine: Host) -> bool:
+def _has_it(place: Place) -> bool:
+    folder = os.path.join(place.directory, "EFI/systemd")
+    return os.path.isdir(folder) or places.read(place, LOADER_CONF) is not None
+
+
+def _runs(machine: Host) -> bool:
     """Whether the running system was booted by it."""
     return _variable(machine, "LoaderInfo").startswith("systemd-boot")
 
 
-def read(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
+def _read(machine: Host, place: Place) -> tuple[Choice, Optional[Setting]]:
     """Return what systemd-boot was told, and where it can be told something else."""
     text = places.read(place, LOADER_CONF) or ""
     told = Choice(
@@ -62,8 +70,8 @@ def _once(told: Choice, _setting: Optional[Setting]) -> Setting:
 
 
 def _why_not_once(machine: Host, _found: Sequence[Place], _setting: Optional[Setting]) -> str:
-    knows = runs(machine)
+    knows = _runs(machine)
     return "" if knows else "systemd-boot can be told only by a system that it has booted"
 
 
-TOOLS = Tools(_once, _why_not_once)
+TOOLS = Tools(_find, _runs, _once, _why_not_once)

@@ -38,13 +38,28 @@ class Told(NamedTuple):
     places: tuple[Place, ...]
 
 
-class Tools(NamedTuple):
-    """How one loader is told something.
+class Candidate(NamedTuple):
+    """A loader that a machine seems to have, by the `place` that has its own files.
 
-    `once` returns where it is written that the next boot, and only
-    that, uses an entry, and the value that is there (None or "" if none); `why_not_once` why that
-    cannot be done on this machine, "" if it can.
+    `reads` are all places that it reads entries from; `told` reads what it was told, and where it
+    can be told something else.
     """
 
+    place: Place
+    reads: tuple[Place, ...]
+    told: Callable[[], tuple[Choice, Optional[Setting]]]
+
+
+class Tools(NamedTuple):
+    """How one loader is found on a machine, and told something.
+
+    `find` looks for it in the places of the machine, None if it is in none; `runs` is whether it
+    says itself that it has booted the running system. `once` returns where it is written that the
+    next boot, and only that, uses an entry, and the value that is there (None or "" if none);
+    `why_not_once` why that cannot be done on this machine, "" if it can.
+    """
+
+    find: Callable[[Host, Sequence[Place]], Optional[Candidate]]
+    runs: Callable[[Host], bool]
     once: Callable[[Choice, Optional[Setting]], Optional[Setting]]
     why_not_once: Callable[[Host, Sequence[Place], Optional[Setting]], str]
