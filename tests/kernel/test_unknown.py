@@ -57,6 +57,23 @@ def test_a_history_whose_place_is_unknown_is_not_empty(named: Machine) -> None:
     assert listed(named)[name]["transaction"]["outcome"] == "pending"
 
 
+def test_a_tool_that_is_not_known_has_no_history_of_dnfs(named: Machine) -> None:
+    name = named.upgrade()
+    before = read_record(named, name)["transaction"]
+    edit_record(
+        named,
+        name,
+        transaction={**before, "tool": "other", "outcome": "pending", "history_id": None},
+    )
+    assert listed(named)[name]["transaction"]["outcome"] == "pending"
+    edit_record(
+        named,
+        name,
+        transaction={**before, "tool": "dnf4", "outcome": "pending", "history_id": None},
+    )
+    assert listed(named)[name]["transaction"]["outcome"] == "interrupted", "it was never begun"
+
+
 @pytest.mark.parametrize("leftover", [
     "deleted_yum_20260101000000.json",
     "yum_20260101000000.json.fs-rollback.new",

@@ -43,17 +43,26 @@ _DNF5 = _Source(
     " WHERE trans.id > ? ORDER BY trans.id",
     {"Ok": Outcome.DONE, "Error": Outcome.FAILED},
 )
+# By the tool that a record names. PackageKit works with libdnf, or with that of dnf 5 as "dnf5".
+_HISTORIES = {"dnf4": _DNF4, "packagekit": _DNF4, "dnf5": _DNF5}
+
+
+def is_shared(one: str, other: str) -> bool:
+    """Whether two tools of records write to one history."""
+    return _HISTORIES.get(one) is _HISTORIES.get(other)
 
 
 def rows(host: Host, tool: str, behind: int = 0) -> list[Row] | None:
     """Return the transactions of the history that `tool` of a record writes to, in order.
 
-    Only those with numbers `behind` one. Whatever is not dnf 5 writes to dnf 4's, PackageKit with
-    libdnf among it. None if it cannot be read: that is not the same as an empty one.
+    Only those with numbers `behind` one. None if it cannot be read, or of a tool that is not known:
+    that is not the same as an empty one.
     """
     import sqlite3
 
-    source = _DNF5 if tool == "dnf5" else _DNF4
+    source = _HISTORIES.get(tool)
+    if source is None:
+        return None
     path = source.path
     if source is _DNF5 and files.device_of(host.root_fd, path) is None:
         from . import dnf4_state, dnf5_state

@@ -22,7 +22,7 @@ from ..machine.host import Host
 from ..machine.rpmdb import RPMDB_PLACES, rpmdb_path
 from ..root import trial
 from . import dnf_history
-from .dnf_history import Row
+from .dnf_history import Row, is_shared
 
 # libdnf5/conf/const.hpp, TRANSACTION_LOCK_FILEPATH
 DNF5_LOCK = "run/dnf/rpmtransaction.lock"
@@ -189,7 +189,7 @@ def _numbers(records: Iterable[Record | None], like: Record) -> list[int]:
         for record in records
         if record and record.kind is Kind.PRE and record.source.uuid == like.source.uuid
         if record.transaction and record.transaction.history_id
-        if _is_of_dnf5(record) == _is_of_dnf5(like)
+        if like.transaction and is_shared(record.transaction.tool, like.transaction.tool)
     ]
 
 
@@ -205,10 +205,6 @@ def _is_told_here(host: Host, record: Record | None) -> bool:
     present = {subvolume.id for subvolume in host.subvolumes}
     source = record.source.id
     return source == host.root_id or (record.trial and source not in present)
-
-
-def _is_of_dnf5(record: Record) -> bool:
-    return record.transaction is not None and record.transaction.tool == "dnf5"
 
 
 def _match(rows: Sequence[Row], taken: datetime) -> tuple[Outcome, int | None]:
