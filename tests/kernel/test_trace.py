@@ -8,13 +8,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Optional
 
 import pytest
 
-from fs_rollback.cli.arguments import COMMANDS
 from fs_rollback.core.snapshots.events import Event
 from fs_rollback.system.linux import journald
 from fs_rollback.system.store import trace
@@ -142,13 +140,6 @@ def test_a_rollback_that_another_root_has_replaced(named: Machine, told: Journal
     forgotten = _last(told, "forgotten")
     assert forgotten["snapshot"] == name
     assert forgotten["replaced"] == replaced(named)
-
-
-def test_each_command_is_known_to_change_something_or_not() -> None:
-    """A new one that changes something is told, and has its part in a test above."""
-    changing = {"create", "pin", "unpin", "delete", "prune", "rollback", "try", "undo", "settle"}
-    found = {n: import_module(f"fs_rollback.cli.{w}").COMMAND for n, w in COMMANDS.items()}
-    assert {name for name, command in found.items() if command.reads} == found.keys() - changing
 
 
 def test_the_menu_and_the_kernels(make_boot: MakeBoot, told: Journal) -> None:

@@ -61,6 +61,12 @@ def test_a_command_has_a_file_of_its_own(name: str) -> None:
     assert found.reads == (FILES[name].parent.name == "reading")
 
 
+def test_each_command_that_changes_something_has_a_test_of_its_trace() -> None:
+    text = (Path(__file__).parents[1] / "kernel/test_trace.py").read_text()
+    changing = [name for name, path in FILES.items() if path.parent.name != "reading"]
+    assert [name for name in changing if f'"{name}"' not in text] == []
+
+
 def holds_command(path: Path) -> bool:
     """Whether a file defines a command."""
     return "COMMAND" in _defined(path)
