@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from fs_rollback import __version__
+from fs_rollback.cli import session
 from fs_rollback.cli.main import main
 
 PACKAGE = Path(__file__).parents[2] / "rollback"
@@ -128,3 +131,23 @@ def test_help_needs_nothing_but_python(arguments: list[str]) -> None:
     command = (sys.executable, "-I", "-S", "-c", program)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+class _ReaderGone(io.StringIO):
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_change_ends_with_its_code_though_nobody_reads(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", _ReaderGone())
+    asked = Namespace(json=as_json, dry_run=False)
+    assert session.reply(asked, {"done": True}, "Taken back.") == 0
+    assert session.unchanged(asked, {"done": False}) == 1
+
+
+def test_a_change_without_words_ends_without_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert session.reply(Namespace(json=False), {"done": True}, "") == 0
+    assert capsys.readouterr().out == ""

@@ -14,6 +14,7 @@ from ..system.machine.host import Host
 from ..system.store import store
 from ..system.store.store import Store
 from . import streams
+from .advice import addressed
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -122,6 +123,24 @@ def print_json(data: dict[str, Any]) -> None:
 
     json.dump({"version": JSON_VERSION, **data}, sys.stdout, indent=1)
     sys.stdout.write("\n")
+
+
+def reply(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
+    """Say how a change ended, in JSON or in words, if there are any; returns the exit code."""
+    # Whether or not anybody reads it, the code says what became of the machine.
+    with suppress(OSError):
+        if args.json:
+            print_json(answer)
+        elif text:
+            print(addressed(text, args))
+    return code
+
+
+def unchanged(args: Namespace, answer: dict[str, Any]) -> int:
+    """Say that nothing was changed: this was a dry run, or no was the answer."""
+    if args.dry_run:
+        return reply(args, answer, "This was a dry run: nothing was changed.")
+    return reply(args, answer, "Nothing was changed.", code=1)
 
 
 def note(text: str) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any, Callable, TypeVar
@@ -30,7 +30,6 @@ from ...system.rollback import perform
 from ...system.rollback import propose as proposals
 from ...system.store.store import Store
 from .. import session
-from ..advice import addressed
 
 _SHOWN = 12
 Found = TypeVar("Found")
@@ -79,10 +78,8 @@ def propose_and_do(
     }
     if not args.json:
         _print_proposal(verb, proposal, reverts)
-    if args.dry_run:
-        return reply(args, answer, "This was a dry run: nothing was changed.")
-    if not session.confirm(f"{verb} to {target.name}?", yes=args.yes):
-        return reply(args, answer, "Nothing was changed.", code=1)
+    if args.dry_run or not session.confirm(f"{verb} to {target.name}?", yes=args.yes):
+        return session.unchanged(args, answer)
     with executor.finishing():
         if supersedes:
             for line in settle.supersede(host, store, found, Operations(host)):
@@ -95,24 +92,13 @@ def propose_and_do(
             answer["warnings"].append(warning)
             session.note(f"warning: {warning}")
         answer.update(done=True, replaced=proposal.situation.replaced, next_step="reboot")
-        return reply(
+        return session.reply(
             args,
             answer,
             f"Rolled back: the next boot uses a copy of {target.name}.\n"
             f"The old root is kept, whole, as {proposal.situation.replaced}.\n"
             "Now: reboot   (or take it back: fs-rollback undo)",
         )
-
-
-def reply(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
-    """Say how it ended, in JSON or in words; returns the exit code."""
-    # Whether or not anybody reads it, the code says what became of the machine.
-    with suppress(OSError):
-        if args.json:
-            session.print_json(answer)
-        else:
-            print(addressed(text, args))
-    return code
 
 
 def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:

@@ -65,7 +65,6 @@ def _take_back(args: Namespace, host: Host, store: Store, found: Window, *, used
     from ...system.pending import state
     from ...system.rollback import verify
     from .. import session
-    from .proposal import reply
 
     journal = found.journal
     assert journal is not None, "a rollback waits"
@@ -81,10 +80,8 @@ def _take_back(args: Namespace, host: Host, store: Store, found: Window, *, used
         journal = journal._replace(plan=kept)
         session.note(f"the root that the rollback made has been used: it is kept as {name}")
     answer: dict[str, Any] = {"target": journal.target, "taken_back": True, "done": False}
-    if args.dry_run:
-        return reply(args, answer, "This was a dry run: nothing was changed.")
-    if not session.confirm("Take the rollback back?", yes=args.yes):
-        return reply(args, answer, "Nothing was changed.", code=1)
+    if args.dry_run or not session.confirm("Take the rollback back?", yes=args.yes):
+        return session.unchanged(args, answer)
     with executor.finishing():
         executor.undo(store, journal, Operations(host))
         same_boot = found.waiting is not state.Waiting.ELSEWHERE
@@ -93,7 +90,7 @@ def _take_back(args: Namespace, host: Host, store: Store, found: Window, *, used
         is_gone = found.new_root is not None and found.new_root.id == host.root_id
         if is_gone and not host.is_temporary:
             session.note(f"what is mounted on {host.root} was the new root: unmount it")
-        return reply(args, answer, "Taken back: the machine is as before the rollback.")
+        return session.reply(args, answer, "Taken back: the machine is as before the rollback.")
 
 
 _HELP = "cancel a waiting rollback, or return to the root before the last one"

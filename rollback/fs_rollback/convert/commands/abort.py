@@ -56,14 +56,12 @@ def run(args: Namespace) -> int:
         if not args.json:
             print("What 'fs-rollback convert prepare' did, and is taken back:")
             dialogue.print_steps(steps)
-        if args.dry_run:
-            return dialogue.reply(args, answer, "This was a dry run: nothing was changed.")
-        if not session.confirm("Take the preparation back?", yes=args.yes):
-            return dialogue.reply(args, answer, "Nothing was changed.", code=1)
+        if args.dry_run or not session.confirm("Take the preparation back?", yes=args.yes):
+            return session.unchanged(args, answer)
         with executor.finishing():
             prepare_machine.take_back(root, preparation)
             answer["done"] = True
-            return dialogue.reply(args, answer, "Taken back: the machine is as before.")
+            return session.reply(args, answer, "Taken back: the machine is as before.")
 
 
 _HELP = "take back what prepare has done, on ext4 still"

@@ -7,10 +7,9 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ... import report
-from ...cli import session
 from ...errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -51,12 +50,3 @@ def print_steps(steps: Sequence[PreparingStep]) -> None:
     for number, step in enumerate(steps, start=1):
         print(f" {number:2}. {report.clean(step.describe())}")
     print()
-
-
-def reply(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
-    """Say how it ended, in JSON or in words; returns the exit code."""
-    if args.json:
-        session.print_json(answer)
-    elif text:
-        print(text)
-    return code

@@ -40,7 +40,6 @@ def run(args: Namespace) -> int:
     from ..finish import do_task
     from ..finish import tasks as finish_tasks
     from ..finish.tasks import Task
-    from . import dialogue
 
     session.refuse_device(args)
     with session.writing(args.root, create=True) as (host, store):
@@ -57,7 +56,7 @@ def run(args: Namespace) -> int:
             "finished": [],
         }
         if args.dry_run:
-            return dialogue.reply(args, answer, _listed(host, tasks))
+            return session.reply(args, answer, _listed(host, tasks))
         if tasks and _asks(args, wanted) and not sys.stdin.isatty():
             raise UsageError(
                 "nobody is there to answer the questions",
@@ -83,7 +82,7 @@ def run(args: Namespace) -> int:
             finish_tasks.forget(host)
         refused = [f"--{t.value}" for t in tasks if t.value not in answer["finished"]]
         again = f"Not done: {' '.join(refused)}. 'fs-rollback convert finish' asks again."
-        return dialogue.reply(args, answer, again if refused and _asks(args, wanted) else "")
+        return session.reply(args, answer, again if refused and _asks(args, wanted) else "")
 
 
 def _asks(args: Namespace, wanted: list[Task]) -> bool:

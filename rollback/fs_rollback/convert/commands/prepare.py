@@ -76,14 +76,14 @@ def run(args: Namespace) -> int:
                   " 'fs-rollback convert abort':")  # fmt: skip
             dialogue.print_steps(steps)
         if args.dry_run:
-            return dialogue.reply(args, answer, "This was a dry run: nothing was changed.")
+            return session.unchanged(args, answer)
         dialogue.ask_for_backup(args, known.device)
         if not session.confirm("Prepare the conversion?", yes=args.yes):
-            return dialogue.reply(args, answer, "Nothing was changed.", code=1)
+            return session.unchanged(args, answer)
         with executor.finishing():
             reason = prepare_machine.carry_out(root, proposal, _observer(len(steps)))
             answer.update(done=True, sheet=proposal.sheet, next_boot=reason or None)
-            return dialogue.reply(args, answer, _prepared(proposal, reason))
+            return session.reply(args, answer, _prepared(proposal, reason))
 
 
 def _unanswered(found: Sequence[Finding], steps: Sequence[PreparingStep]) -> list[Finding]:
