@@ -253,7 +253,7 @@ def carry_out(machine: Ext4Machine, proposal: Proposal, observe: Observer) -> st
             executor.apply_step(step, number, operations, observe)
         write_file(os.path.join(machine.root, SHEET), proposal.sheet, 0o600)
         state.write(machine.root, preparation.at(Stage.PREPARED))
-    _tell(machine, "prepared")
+    trace.tell(machine, trace.Event("conversion", reason="prepared"))
     return operations.not_chosen or proposal.not_chosen
 
 
@@ -279,12 +279,7 @@ def take_back(
             f"taking the preparation back failed: {error}{reason}",
             commands=["fs-rollback convert abort   # goes on where this stopped"],
         ) from error
-    _tell(machine, "the preparation is taken back")
-
-
-def _tell(machine: Ext4Machine, what: str) -> None:
-    elsewhere = machine.root if machine.root != "/" else ""
-    trace.tell(None, trace.Event("conversion", reason=what, system=elsewhere))
+    trace.tell(machine, trace.Event("conversion", reason="the preparation is taken back"))
 
 
 def remove_leftovers(machine: Ext4Machine) -> bool:

@@ -85,10 +85,14 @@ def _traced(device: str, observe: Observer) -> Observer:
 
     def both(moment: str, phase: str) -> None:
         observe(moment, phase)
-        event = trace.Event("conversion", reason=f"{moment} phase '{phase}'", system=device)
-        trace.tell(None, event)
+        tell(device, f"{moment} phase '{phase}'")
 
     return both
+
+
+def tell(device: str, what: str) -> None:
+    """Tell the system's journal what becomes of the root on a device."""
+    trace.tell(None, trace.Event("conversion", reason=what, system=device))
 
 
 def _save(device: str, preparation: Preparation, say: Say) -> list[int]:
@@ -351,7 +355,7 @@ def _note(root: str, preparation: Preparation) -> None:
 
 def _go_back(device: str, say: Say, lock: int, saved: Sequence[int], cause: Error) -> None:
     say("converting back to ext4")
-    trace.tell(None, trace.Event("conversion", reason="it is taken back", system=device))
+    tell(device, "it is taken back")
     try:
         code, last = btrfs_convert.convert_back(device, say, lock)
     except Error as error:  # as if it had failed: what it left is looked at below

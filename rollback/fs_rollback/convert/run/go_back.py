@@ -11,13 +11,13 @@ from ...errors import Error, ProcessError, RefusedError, UndoFailedError
 from ...system.execute import executor
 from ...system.linux import btrfs, files, tree_search
 from ...system.linux.process import Say
-from ...system.store import trace
 from ..disk import btrfs_convert, e2fsck, mounted
 from ..disk.mounted import TOP_LEVEL
 from ..machine import contents
 from ..plan import state
 from ..plan.plan import SAVED
 from ..torn import mend, saved
+from .convert import tell
 
 _IMAGE = f"{SAVED}/image"
 
@@ -88,7 +88,7 @@ def resume(device: str, say: Say) -> bool:
     with mounted.owned(device), executor.signals_held_back():
         is_mended = mend.mend(device, say, back=True)
         if is_mended:
-            _tell(device, "a way back to ext4 that was cut off is finished")
+            tell(device, "a way back to ext4 that was cut off is finished")
         return is_mended
 
 
@@ -99,10 +99,10 @@ def back(device: str, say: Say) -> None:
     """
     with mounted.owned(device) as lock, executor.signals_held_back():
         if mend.go_on_back(device, say):
-            _tell(device, "it is ext4 again")
+            tell(device, "it is ext4 again")
             return
         say(f"converting {device} back to ext4: do not switch off")
-        _tell(device, "the way back to ext4 begins")
+        tell(device, "the way back to ext4 begins")
         code, last = btrfs_convert.convert_back(device, say, lock)
         if code and saved.is_btrfs(device):
             raise Error(
@@ -116,11 +116,7 @@ def back(device: str, say: Say) -> None:
                 f"{device} is no whole ext4: {last if code else wrong}",
                 commands=btrfs_convert.by_hand(device, back=True),
             )
-        _tell(device, "it is ext4 again")
-
-
-def _tell(device: str, what: str) -> None:
-    trace.tell(None, trace.Event("conversion", reason=what, system=device))
+        tell(device, "it is ext4 again")
 
 
 def _mend(device: str, say: Say) -> str:
