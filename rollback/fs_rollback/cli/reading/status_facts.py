@@ -29,7 +29,6 @@ _LOW_SPACE = 0.05
 def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     """Return what `status --json` answers with, and what somebody should act on."""
     layout, attention = _layout(host)
-    paths = {subvolume.id: "/" + subvolume.path for subvolume in host.subvolumes}
     waiting, said = what_waits.waiting(host, store)
     attention += said
     plugin, roads = coverage.of_dnf(host), coverage.roads(host)
@@ -58,7 +57,7 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     return {
         "device": host.mount.source,
         "layout": layout.describe() if layout else None,
-        "running": {"id": host.root_id, "path": paths.get(host.root_id)},
+        "running": {"id": host.root_id, "path": "/" + host.root_subvolume.path},
         "next": {"id": layout.root.id, "path": "/" + layout.root.path} if layout else None,
         "waiting": waiting,
         "plugin": plugin.state.value,

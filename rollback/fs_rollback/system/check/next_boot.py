@@ -74,7 +74,7 @@ def _layout(host: Host) -> tuple[Layout, Optional[RefusedError]]:
     try:
         return root_lines.read_next_layout(host), None
     except RefusedError as error:  # as promised: returned
-        root = next(s for s in host.subvolumes if s.id == host.root_id)
+        root = host.root_subvolume
         return Layout(Kind.NAMED if root.path else Kind.DEFAULT, root, ()), error
 
 

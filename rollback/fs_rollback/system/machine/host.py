@@ -136,6 +136,14 @@ class Host:
         """The IDs of the subvolumes that have others right in them."""
         return frozenset(subvolume.parent_id for subvolume in self.subvolumes)
 
+    @property
+    def root_subvolume(self) -> Subvolume:
+        """The subvolume that `root` is. Raises KernelError where it was deleted meanwhile."""
+        found = self.by_id(self.root_id)
+        if found is None:
+            raise KernelError("find the subvolume of", self.root, OSError(errno.ENOENT, "deleted"))
+        return found
+
     def by_id(self, number: int) -> Subvolume | None:
         """Return the subvolume with this ID, None if there is none."""
         return next((s for s in self.subvolumes if s.id == number), None)
@@ -373,15 +381,3 @@ def opened(root: str = "/") -> Iterator[Host]:
             yield Host(path, mounts, mount._replace(source=source), root_fd, top_fd)
         finally:
             os.close(top_fd)
-
-
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
-
-
-def boot_id() -> str:
-    """Return the identity of this boot of the running kernel."""
-    try:
-        with open(_BOOT_ID, encoding="ascii") as file:
-            return file.read().strip()
-    except OSError as error:
-        raise KernelError("read", _BOOT_ID, error) from error

@@ -9,6 +9,7 @@ from ..linux import files
 # depmod(8) makes the first, the kernel's own package has the others.
 _MARKS = ("modules.dep", "modules.builtin", "vmlinuz")
 _RUNNING = "/proc/sys/kernel/osrelease"  # proc(5); what uname(2) says
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _BOOT_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-")
 
 
@@ -48,6 +49,12 @@ def lacks_btrfs(tree: int, version: str) -> bool:
 def running() -> str:
     """Return the version of the kernel that runs. Raises KernelError."""
     with kernel_errors("read", _RUNNING), open(_RUNNING, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def boot_id() -> str:
+    """Return the identity of this boot of the running kernel. Raises KernelError."""
+    with kernel_errors("read", _BOOT_ID), open(_BOOT_ID, encoding="ascii") as file:
         return file.read().strip()
 
 

@@ -93,10 +93,7 @@ def is_of_root(host: Host, record: Record) -> bool:
 
     What an undo has made is a copy of the root that it went back to, and goes on with that.
     """
-    root = host.by_id(host.root_id)
-    source = record.source
-    if root is None:
-        return False
+    root, source = host.root_subvolume, record.source
     # The ID as well: a top level that older tools have made has no UUID.
     is_itself = source.id == root.id and source.uuid == root.uuid
     return is_itself or (bool(source.uuid.strip("0")) and source.uuid == root.parent_uuid)

@@ -247,9 +247,8 @@ def _end(
 
 
 def _remove_leftovers(host: Host, operations: Operations) -> None:
-    root = host.by_id(host.root_id)
-    if root is not None and has_leftovers(host):
-        bring_over.discard(host, operations, root.path, STAGING)
+    if has_leftovers(host):
+        bring_over.discard(host, operations, host.root_subvolume.path, STAGING)
 
 
 def _note_in_record(

@@ -17,8 +17,8 @@ from ...core.snapshots.record import parse_time
 from ...core.snapshots.snapshot import Subvolume
 from ...errors import Error, RefusedError, kernel_errors
 from ..linux import syscalls
-from ..machine import changed_since
-from ..machine.host import Host, boot_id
+from ..machine import changed_since, kernels
+from ..machine.host import Host
 from ..root import root_lines, trial
 from ..store import journals
 from ..store.store import Store
@@ -69,12 +69,12 @@ def boot_of(host: Host) -> str:
 
     A machine that runs a trial of a snapshot runs, if not from its own root.
     """
-    return boot_id() if host.is_running or trial.is_beside_trial(host) else ""
+    return kernels.boot_id() if host.is_running or trial.is_beside_trial(host) else ""
 
 
 def this_boot(host: Host) -> str:
     """Return the identity of the boot in which something is done to a machine, running or not."""
-    return boot_of(host) or boot_id()
+    return boot_of(host) or kernels.boot_id()
 
 
 def look(host: Host, store: Store | None) -> Window:

@@ -65,10 +65,9 @@ def refuse_stranger(host: Host, target: Snapshot, tree: int) -> None:
 def refuse_other_root(host: Host, layout: Layout, target: Snapshot) -> None:
     """Raise RefusedError if the root here is not the one that would be replaced."""
     if layout.root.id != host.root_id:
-        running = next((s.path for s in host.subvolumes if s.id == host.root_id), "?")
         raise RefusedError(
-            f"/{running} is the root here, but the next boot uses /{layout.root.path}"
-            f" ({layout.describe()})",
+            f"/{host.root_subvolume.path} is the root here, but the next boot uses"
+            f" /{layout.root.path} ({layout.describe()})",
             hint="Reboot into the root that is to be replaced, then try again.",
         )
     if target.id == layout.root.id:

@@ -19,7 +19,7 @@ from ...core.formats import fstab
 from ...core.formats.mountinfo import is_within
 from ...errors import Error, RefusedError, kernel_errors, require_root
 from ..linux import devices, files, process, syscalls
-from ..machine import host, own_root
+from ..machine import host, kernels, own_root
 from ..machine.identity import KERNEL_NAME, Identity, of_btrfs
 from ..store import journals
 from . import root_lines, trial
@@ -94,7 +94,7 @@ def _replaced_now(top: int) -> int | None:
     as if the machine ran it, so that the rollback can be taken back.
     """
     journal = journals.glance(top)
-    return journal.old_id if journal and journal.boot_id == host.boot_id() else None
+    return journal.old_id if journal and journal.boot_id == kernels.boot_id() else None
 
 
 @contextmanager

@@ -138,8 +138,7 @@ def named_as_root(host: Host) -> frozenset[int]:
     For who has to spare the next root where the lines together do not tell which one that is.
     """
     is_ours = host.identity.is_meant
-    root = next(s for s in host.subvolumes if s.id == host.root_id)
-    found = loader_entries.read(host, Layout(Kind.DEFAULT, root, ()))
+    found = loader_entries.read(host, Layout(Kind.DEFAULT, host.root_subvolume, ()))
     lines = [b.said for b in found.bootables if b.said is not None and not b.of_snapshot]
     readers: tuple[Callable[[], Iterable[Statement | None]], ...] = (
         lambda: [from_file("/proc/cmdline", kernels.running_command_line(), is_ours)],

@@ -41,14 +41,10 @@ def outside(host: Host, found: Iterable[str]) -> frozenset[str]:
     plain = (path for path in found if "/" not in path and path in there)
     kinds = (None, btrfs.STUB_INODE, btrfs.SUBVOLUME_INODE)
     points = {entry.point for entry in root_lines.fstab_entries(host.root_fd)}
-    with files.opened(host.path(_root_path(host))) as root:
+    with files.opened(host.path(host.root_subvolume.path)) as root:
         return frozenset(
             p for p in plain if files.inode_of(root, p) in kinds and "/" + p not in points
         )
-
-
-def _root_path(host: Host) -> str:
-    return next(s.path for s in host.subvolumes if s.id == host.root_id)
 
 
 def mounts(

@@ -121,9 +121,9 @@ def aside(machine: Host) -> Optional[Aside]:
     """
     if not machine.is_running:
         return None
-    running = machine.by_id(machine.root_id)
+    running = machine.root_subvolume
     told = cmdline.root_arguments(kernels.running_command_line()).flags
-    if running is None or not is_named(told, running.path, running.id):
+    if not is_named(told, running.path, running.id):
         return None
     if _has_own_fstab(machine, running):
         return None
