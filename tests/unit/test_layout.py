@@ -14,7 +14,7 @@ from fs_rollback.core.boot.layout import (
     from_command_line,
     from_fstab,
 )
-from fs_rollback.core.formats import bls
+from fs_rollback.core.formats import bls, fstab
 from fs_rollback.errors import RefusedError
 from tests.unit.samples import TOP, subvolume
 
@@ -43,7 +43,7 @@ def _entry(options: str) -> Statement:
 
 def _fstab(options: str) -> Statement:
     text = f"# a comment\nUUID=5b5b /home btrfs subvol=home 0 0\nUUID=5b5b / btrfs {options} 0 0\n"
-    found = from_fstab("/etc/fstab", text)
+    found = from_fstab("/etc/fstab", fstab.parse(text))
     assert found is not None
     return found
 
@@ -249,5 +249,5 @@ def test_a_line_tells_whether_it_is_known_to_be_ours(root: str, ours: Optional[b
 
 def test_what_boots_no_root_says_nothing() -> None:
     assert from_boot_entry(bls.parse("x", "title Memory test\nefi /memtest.efi\n"), OURS) is None
-    assert from_fstab("/etc/fstab", "UUID=1 /home btrfs subvol=home 0 0\n") is None
-    assert from_fstab("/etc/fstab", "") is None
+    assert from_fstab("/etc/fstab", fstab.parse("UUID=1 /home btrfs subvol=home 0 0\n")) is None
+    assert from_fstab("/etc/fstab", fstab.parse("")) is None

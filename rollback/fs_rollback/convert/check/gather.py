@@ -17,7 +17,6 @@ from ...errors import ProcessError, RefusedError, kernel_errors
 from ...system.linux import devices, files, process, syscalls
 from ...system.loader import entries as loader_entries
 from ...system.machine import kernels
-from ...system.root import root_lines
 from ..disk import ext4
 from ..disk.ext4 import Part, Superblock
 from ..machine import command_lines, contents, initramfs, loader
@@ -46,7 +45,7 @@ def gather(machine: Ext4Machine, *, backup: bool, now: datetime) -> Facts:
         kind = devices.probe(device).get("TYPE", "")
     space = os.fstatvfs(tree)
     prepared = state.read(machine.root)
-    entries = root_lines.fstab_entries(tree)
+    entries = machine.fstab_entries()
     root = fstab.root_entry(entries)
     stack = tuple(stack_of(machine.mount.device))
     volume = look(
@@ -118,7 +117,7 @@ def look(
 def _refuse_unmounted(machine: Ext4Machine) -> None:
     """Raise RefusedError if the boot loader's files are elsewhere, and not mounted there."""
     mounted = {mount.point for mount in machine.mounts}
-    for entry in root_lines.fstab_entries(machine.root_fd):
+    for entry in machine.fstab_entries():
         # The kernels are in /boot, whether or not it is mounted at boot; an ESP may be a spare one.
         optional = entry.point != "/boot" and {"noauto", "nofail"} & set(entry.options)
         if entry.point in _BOOT_POINTS and not optional:
@@ -172,7 +171,7 @@ def _rotational(number: str) -> Optional[bool]:
 
 
 def _names(machine: Ext4Machine, found: Optional[loader_entries.Boot]) -> Iterator[tuple[str, str]]:
-    root = fstab.root_entry(root_lines.fstab_entries(machine.root_fd))
+    root = fstab.root_entry(machine.fstab_entries())
     if root is not None:
         yield "/etc/fstab", root.spec
     lines = [("a boot entry", bootable.entry.options) for bootable in initramfs.of_system(found)]
@@ -213,7 +212,7 @@ def _crypttab(tree: int) -> Iterator[str]:
 
 def _swap_files(machine: Ext4Machine) -> Iterator[str]:
     """Give the files on the root's filesystem that are, or become at boot, swap space."""
-    specs = [e.spec for e in root_lines.fstab_entries(machine.root_fd) if e.fstype == "swap"]
+    specs = [e.spec for e in machine.fstab_entries() if e.fstype == "swap"]
     if machine.is_running:
         with kernel_errors("read", "/proc/swaps"), open("/proc/swaps", encoding="utf-8") as file:
             specs += [mountinfo.unescape(line.split()[0]) for line in file.readlines()[1:]]

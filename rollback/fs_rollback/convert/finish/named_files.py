@@ -26,6 +26,7 @@ from .names import BOOT, ROOT, named_fstab
 def write(host: Host, others: Sequence[str]) -> None:
     """Name the root everywhere, and have fstab mount the `others`; may run again. Raises Error."""
     _rewrite(host.root, "etc/fstab", lambda text: named_fstab(text, others))
+    host.forget()
     for directory, entry in _entries(host, others):
         options = cmdline.with_root_subvolume(entry.options, ROOT)
         name = os.path.basename(entry.file)

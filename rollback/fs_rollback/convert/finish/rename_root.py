@@ -68,7 +68,7 @@ def _boot_is_read_from_top(host: Host, layout: Layout) -> bool:
 
 
 def _home_is_in_root(host: Host) -> bool:
-    points = {entry.point for entry in root_lines.fstab_entries(host.root_fd)}
+    points = {entry.point for entry in host.fstab_entries()}
     return _is_in_root(host, HOME) and f"/{HOME}" not in points
 
 

@@ -91,7 +91,7 @@ def verify(host: Host, store: Store | None) -> Preparation:
             f"this machine would not boot again: {wrong[0].text}",
             hint=wrong[0].advice,
         )
-    root = fstab.root_entry(root_lines.fstab_entries(host.root_fd))
+    root = fstab.root_entry(host.fstab_entries())
     if root is None or root.fstype not in ("btrfs", "auto"):
         raise RefusedError(
             "/etc/fstab does not say that the root is btrfs",
@@ -183,6 +183,7 @@ def ask_for_free_space_tree(host: Host) -> None:
     path = os.path.join(host.root, "etc/fstab")
     text = files.read_in_tree(host.root_fd, "etc/fstab") or ""
     write_file(path, fstab.with_root_option(text, "space_cache=v2"), 0o644)
+    host.forget()
 
 
 def tidy(host: Host, preparation: Preparation, say: Say) -> None:

@@ -85,9 +85,9 @@ def from_command_line(where: str, line: str, is_ours: IsOurs) -> Optional[Statem
     return Statement(where, line.strip(), name, number, decides=True, is_ours=ours)
 
 
-def from_fstab(where: str, text: str) -> Optional[Statement]:
+def from_fstab(where: str, entries: Sequence[fstab.Entry]) -> Optional[Statement]:
     """Read the root line of an fstab; None if there is none."""
-    entry = fstab.root_entry(fstab.parse(text))
+    entry = fstab.root_entry(entries)
     if entry is None:
         return None
     name, number = _subvolume(where, entry.options)

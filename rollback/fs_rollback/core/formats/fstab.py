@@ -61,7 +61,7 @@ def parse(text: str) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def root_entry(entries: tuple[Entry, ...]) -> Optional[Entry]:
+def root_entry(entries: Sequence[Entry]) -> Optional[Entry]:
     """Return the entry that mounts /, the first if there are several.
 
     systemd-fstab-generator(8) makes a unit of the first and reports the others as duplicates.

@@ -259,7 +259,7 @@ def _foreign_root(walk: Walk, line: str) -> Iterator[Finding]:
 def _swap_files(walk: Walk) -> Iterator[Finding]:
     """Tell of swap files on btrfs that the kernel will not use."""
     host = walk.host
-    for path in swap.named(walk.tree):
+    for path in swap.named(host, walk.tree):
         if stand_ins.covered(host, path):
             mount = mountinfo.containing(host.mounts, os.path.join(host.root, path))
             there = mount is not None and mount.point != host.mount.point
@@ -287,7 +287,7 @@ def _swap_files(walk: Walk) -> Iterator[Finding]:
 
 def _boot_out_of_reach(walk: Walk) -> Iterator[Finding]:
     """Warn of a /boot that the loader reads, and that this root's kernel updates do not change."""
-    points = {e.point for e in root_lines.fstab_entries(walk.tree)}
+    points = {e.point for e in walk.host.fstab_entries(walk.tree)}
     own = files.device_of(walk.tree, "boot/.")
     plain = own is not None and own == os.fstat(walk.tree).st_dev and "/boot" not in points
     for place in walk.found.places:

@@ -301,13 +301,13 @@ _MOUNT_IT = "Mount it below the root and check again."
 
 def _is_elsewhere(walk: Walk, point: str) -> bool:
     """Whether fstab mounts something at a place of the tree that is not mounted there now."""
-    if not any(e.point == point for e in root_lines.fstab_entries(walk.tree)):
+    if not any(e.point == point for e in walk.host.fstab_entries(walk.tree)):
         return False
     return files.device_of(walk.tree, point) in (None, os.fstat(walk.tree).st_dev)
 
 
 def _fstab(walk: Walk) -> Iterator[Finding]:
-    entries = root_lines.fstab_entries(walk.tree)
+    entries = walk.host.fstab_entries(walk.tree)
     odd = judge.fstab_root(fstab.root_entry(entries))
     if odd is not None:
         yield odd

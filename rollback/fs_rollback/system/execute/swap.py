@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ...core.formats import fstab
 from ...core.formats.mountinfo import is_within
 from ...errors import KernelError, kernel_errors
 from ..linux import btrfs, files, syscalls
@@ -39,10 +38,9 @@ class SwapFile(NamedTuple):
     size_bytes: int
 
 
-def named(tree: int) -> tuple[str, ...]:
+def named(host: Host, tree: int) -> tuple[str, ...]:
     """Return the files that the fstab and the systemd units of a tree swap to, from its root."""
-    entries = fstab.parse(files.read_in_tree(tree, "etc/fstab") or "")
-    found = [entry.spec for entry in entries if entry.fstype == "swap"]
+    found = [entry.spec for entry in host.fstab_entries(tree) if entry.fstype == "swap"]
     for directory in _UNITS:
         for name in files.list_in_tree(tree, directory) or []:
             if name.endswith(".swap"):
@@ -136,7 +134,7 @@ def in_new_root(host: Host, root: str, tree: int, theirs: Sequence[str]) -> Iter
     root of today. Swap files that lie outside both are left as they are.
     """
     with files.opened(host.path(root)) as today:
-        for path in dict.fromkeys((*named(host.root_fd), *named(tree))):
+        for path in dict.fromkeys((*named(host, host.root_fd), *named(host, tree))):
             comes = any(is_within(f"/{path}", place) for place in theirs)
             if stand_ins.covered(host, path):
                 continue

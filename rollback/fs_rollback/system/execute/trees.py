@@ -164,6 +164,7 @@ class Operations:
                 file.write(text.encode("utf-8", "surrogateescape"))
                 file.flush()
                 durable.leave_to_next_commit(file.fileno())
+        self._host.fstabs.clear()  # it may be one of these
 
     def write_record(self, name: str, text: str) -> None:
         """Write a record into the store durably."""

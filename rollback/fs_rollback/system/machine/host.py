@@ -37,7 +37,8 @@ class Host:
 
     `root` is the directory of its root, "/" for the running system; `mounts` is what this process
     saw mounted when it was opened, `mount` the one of these that has the root. `top` is a path to
-    the top level that lives as long as the descriptor behind it.
+    the top level that lives as long as the descriptor behind it. `fstabs` is for `fstab_entries`,
+    and is cleared by who writes one.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Host:
         self.root_fd = root_fd
         self.top_fd = top_fd
         self.top = f"/proc/self/fd/{top_fd}"
+        self.fstabs: dict[int, tuple[fstab.Entry, ...]] = {}
 
     @cached_property
     def is_running(self) -> bool:
@@ -168,6 +170,17 @@ class Host:
         # What lies below an overlay may be in no mount table.
         return frozenset({*(m.subvolume_id for m in ours), self.running_id} - {0})
 
+    def fstab_entries(self, tree: int | None = None) -> tuple[fstab.Entry, ...]:
+        """Return what fstab mounts, that of `root` or of another open subvolume's directory.
+
+        Nothing where there is none. Each is read once, and again after `forget`.
+        """
+        number = self.root_id if tree is None else btrfs.subvolume_id(f"/proc/self/fd/{tree}")
+        if number not in self.fstabs:
+            text = files.read_in_tree(self.root_fd if tree is None else tree, "etc/fstab")
+            self.fstabs[number] = fstab.parse(text or "")
+        return self.fstabs[number]
+
     @cached_property
     def machine_id(self) -> str:
         """The machine-id(5) of the system, "" where there is none yet."""
@@ -194,6 +207,7 @@ class Host:
 
     def forget(self) -> None:
         """Drop what was read: something on the filesystem has changed."""
+        self.fstabs.clear()
         for name in ("subvolumes", "holders", "default_id"):
             with suppress(KeyError):  # it was never read
                 del self.__dict__[name]
@@ -218,7 +232,7 @@ class Host:
             if other is not None and other != device:
                 return f"/{path} is a subvolume or filesystem of its own"
         # Where the system does not run it need not be mounted now.
-        for entry in fstab.parse(files.read_in_tree(self.root_fd, "etc/fstab") or ""):
+        for entry in self.fstab_entries():
             if entry.point in ("/usr", "/etc") and not {"bind", "noauto"} & set(entry.options):
                 return f"{entry.point} is a subvolume or filesystem of its own"
         return ""

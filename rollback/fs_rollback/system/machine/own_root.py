@@ -66,14 +66,14 @@ def _statements(tree: int, identity: Identity) -> tuple[Statement, ...]:
 
     A copy on another disk names its origin by its device: only what is another for certain is.
     """
-    table = files.read_in_tree(tree, "etc/fstab") or ""
+    entries = fstab.parse(files.read_in_tree(tree, "etc/fstab") or "")
     line = cmdline.of_file(files.read_in_tree(tree, "etc/kernel/cmdline") or "")
-    root = fstab.root_entry(fstab.parse(table))
+    root = fstab.root_entry(entries)
     found = []
     if root is not None and identity.is_meant(root.spec) is not False:
         # What says nonsense says nothing: any subvolume may hold some container's files.
         with suppress(RefusedError):
-            found.append(from_fstab("/etc/fstab", table))
+            found.append(from_fstab("/etc/fstab", entries))
     with suppress(RefusedError):  # as above
         found.append(from_file("/etc/kernel/cmdline", line, identity.is_meant))
     return tuple(statement for statement in found if statement is not None)

@@ -20,7 +20,6 @@ from ..linux import files
 from ..loader import places
 from ..machine import kernels
 from ..machine.host import Host
-from ..root import root_lines
 from ..store import journals, trace
 from ..store.store import Store
 from . import bring_over, state
@@ -96,8 +95,7 @@ def _waits_for_boot(host: Host, journal: Pending | None) -> bool:
     if not journal.plan.needs_boot:
         return False
     root = os.fstat(host.root_fd).st_dev
-    entries = root_lines.fstab_entries(host.root_fd)
-    points = {entry.point.strip("/") for entry in entries} & set(places.POINTS)
+    points = {entry.point.strip("/") for entry in host.fstab_entries()} & set(places.POINTS)
     return any(files.device_of(host.root_fd, point) in (None, root) for point in points)
 
 

@@ -14,7 +14,7 @@ from ...core.rollback.plan import Situation, left_stand_ins, nested_subvolumes, 
 from ..execute.swap import SwapFile
 from ..linux import files
 from ..machine.host import Host
-from ..root import root_lines, stand_ins
+from ..root import stand_ins
 
 # Where the directory of a service ends, that has subvolumes of its own in it.
 _SERVICES = (
@@ -23,31 +23,32 @@ _SERVICES = (
     r"(/.+?)/(?:btrfs/subvolumes|io\.containerd\.snapshotter\.v1\.btrfs|storage-pools)/.",
 )
 _NO_DATA = ("", "boot", "efi", "tmp", "proc", "sys", "dev", "run")
+Entries = Sequence[fstab.Entry]
 _NO_DISK = ("swap", "tmpfs", "proc", "sysfs", "devpts", "devtmpfs", "cgroup2")
 
 
 def warnings(
-    host: Host, situation: Situation, text: str, swap_files: Sequence[SwapFile]
+    host: Host, situation: Situation, theirs: Entries, swap_files: Sequence[SwapFile]
 ) -> Iterator[str]:
-    """Give what to say aloud; `text` is the fstab of the target."""
+    """Give what to say aloud; `theirs` is the fstab of the target."""
     yield from _out_of_sight(host, situation)
     yield from _without_index(situation)
-    yield from _no_longer_mounted(host, situation, text)
+    yield from _no_longer_mounted(host, situation, theirs)
     yield from _not_opened(host, situation)
     yield from _swap_that_changes(situation, swap_files)
 
 
-def mounted(host: Host, situation: Situation, text: str) -> tuple[str, ...]:
+def mounted(host: Host, situation: Situation, theirs: Entries) -> tuple[str, ...]:
     """Return where the new root mounts what is mounted now: that stays as it is, and is not ours.
 
-    `text` is the fstab of the target. Left out is what holds no data of people or services.
+    `theirs` is the fstab of the target. Left out is what holds no data of people or services.
     """
-    after = _points_after(situation, text)
+    after = _points_after(situation, theirs)
     return tuple(e.point for e in _data_mounts(host) if after is None or e.point in after)
 
 
 def _data_mounts(host: Host) -> Iterator[fstab.Entry]:
-    for entry in root_lines.fstab_entries(host.root_fd):
+    for entry in host.fstab_entries():
         optional = "noauto" in entry.options and "x-systemd.automount" not in entry.options
         bound = {"bind", "rbind"} & set(entry.options)
         odd = not entry.point.startswith("/") or entry.point.split("/")[1] in _NO_DATA
@@ -55,16 +56,16 @@ def _data_mounts(host: Host) -> Iterator[fstab.Entry]:
             yield entry
 
 
-def _points_after(situation: Situation, text: str) -> frozenset[str] | None:
+def _points_after(situation: Situation, theirs: Entries) -> frozenset[str] | None:
     """Return the mount points of the new root's fstab, None where that is today's."""
     if any(is_within("/etc/fstab", place) for place in situation.keep):
         return None
-    entries = fstab.parse(fstab.with_mounts(text, situation.added_mounts))
-    return frozenset(entry.point for entry in entries)
+    added = fstab.parse("\n".join(situation.added_mounts))
+    return frozenset(entry.point for entry in (*theirs, *added))
 
 
-def _no_longer_mounted(host: Host, situation: Situation, text: str) -> Iterator[str]:
-    after = _points_after(situation, text)
+def _no_longer_mounted(host: Host, situation: Situation, theirs: Entries) -> Iterator[str]:
+    after = _points_after(situation, theirs)
     lost = [e.point for e in _data_mounts(host) if after is not None and e.point not in after]
     if lost:
         yield (

@@ -81,7 +81,7 @@ def missing(host: Host, wanted: Sequence[str]) -> list[str]:
 def _bound(host: Host, wanted: Sequence[str]) -> list[str]:
     """Return where the data of the wanted paths is that fstab binds there from elsewhere."""
     found = []
-    for entry in root_lines.fstab_entries(host.root_fd):
+    for entry in host.fstab_entries():
         if {"bind", "rbind"} & set(entry.options):
             for path in wanted:
                 if is_within(path, entry.point):

@@ -80,11 +80,11 @@ def propose(
     refusals.refuse_swap(host, {layout.root.id, *(s.id for s in nested)})
     with files.opened(host.path(target.path)) as tree:
         refusals.refuse_stranger(host, target, tree)
-        text = files.read_in_tree(tree, "etc/fstab") or ""
+        theirs = host.fstab_entries(tree)
         lines = target_lines.look(host, layout, target, tree, situation.lost_mounts)
         pairing = pair_kernels.pair(host, store, layout, target, tree)
-        theirs = (*(f"/{relative(layout.root, s)}" for s in nested), *situation.keep)
-        swap_files = tuple(swap.in_new_root(host, layout.root.path, tree, theirs))
+        today = (*(f"/{relative(layout.root, s)}" for s in nested), *situation.keep)
+        swap_files = tuple(swap.in_new_root(host, layout.root.path, tree, today))
     renewed = tuple(f.path for f in swap_files) if swap.has_room(host, swap_files) else ()
     situation = replace(
         situation,
@@ -102,9 +102,9 @@ def propose(
             *kept_paths.missing(host, keep_paths),
             *pairing.warnings,
             *lines.warnings,
-            *consequences.warnings(host, situation, text, swap_files),
+            *consequences.warnings(host, situation, theirs, swap_files),
         ),
-        consequences.mounted(host, situation, text),
+        consequences.mounted(host, situation, theirs),
     )
 
 
@@ -122,7 +122,7 @@ def _situation(
     now: datetime,
 ) -> Situation:
     with files.opened(host.path(target.path)) as tree:
-        text = files.read_in_tree(tree, "etc/fstab") or ""
+        root = fstab.root_entry(host.fstab_entries(tree))
         found = btrfs.stand_ins(tree)
         lost = target_lines.lost_mounts(host, tree)
         added = stand_ins.mounts(host, layout, tree, found, lost)
@@ -134,7 +134,7 @@ def _situation(
         default_id=host.default_id,
         target=target,
         target_from_top_level=from_top_level,
-        target_fstab_subvolume=_root_subvolume(text),
+        target_fstab_subvolume=_root_subvolume(root),
         # In the store, whose mode keeps everyone else out while the new root is being made.
         spare=f"{STORE}/{names.free_name(names.NEW_ROOT_PREFIX, now, store)}",
         replaced=names.free_name(names.REPLACED_PREFIX, now, store),
@@ -185,9 +185,8 @@ def _is_from_top_level(host: Host, target: Snapshot) -> bool:
     return bool(parent.strip("0")) and parent == top.uuid
 
 
-def _root_subvolume(text: str) -> str:
-    """Return what a text of fstab says of the root's subvolume, an ID above all; "" if nothing."""
-    entry = fstab.root_entry(fstab.parse(text))
+def _root_subvolume(entry: fstab.Entry | None) -> str:
+    """Return what a line of fstab says of the root's subvolume, an ID above all; "" if nothing."""
     options = entry.options if entry else ()
     pinned = [option for option in options if option.startswith("subvolid=")]
     return pinned[0] if pinned else (subvolume_path(options) or "")

@@ -33,7 +33,7 @@ def refuse_filesystem(host: Host) -> None:
 def refuse_mounts_by_id(host: Host, nested: Sequence[Subvolume]) -> None:
     """Raise RefusedError if fstab mounts a nested subvolume by its ID: its copy has another one."""
     ids = {subvolume.id: subvolume for subvolume in nested}
-    for entry in root_lines.own_entries(host, host.root_fd):
+    for entry in root_lines.own_entries(host):
         number = entry.subvolume_id
         if number in ids and entry.point != "/":
             raise RefusedError(

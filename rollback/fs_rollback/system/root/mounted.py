@@ -10,7 +10,6 @@ from ..linux import files
 from ..loader import places
 from ..machine.host import Host
 from ..machine.rpmdb import rpmdb_path
-from . import root_lines
 
 
 def refuse_what_is_not_mounted(host: Host) -> None:
@@ -24,9 +23,8 @@ def refuse_what_is_not_mounted(host: Host) -> None:
         wanted |= {"/efi", "/boot/efi"}
     if rpmdb_path(host.root_fd) is None:
         wanted |= {"/var", "/var/lib", "/var/lib/rpm"}
-    entries = root_lines.fstab_entries(host.root_fd)
     device = os.fstat(host.root_fd).st_dev
-    for entry in entries:
+    for entry in host.fstab_entries():
         if entry.point not in wanted or files.is_beyond_mount(host.root_fd, entry.point):
             continue
         if files.device_of(host.root_fd, entry.point) in (None, device):

@@ -22,7 +22,7 @@ from ..linux import devices, files, process, syscalls
 from ..machine import host, kernels, own_root
 from ..machine.identity import KERNEL_NAME, Identity, of_btrfs
 from ..store import journals
-from . import root_lines, trial
+from . import trial
 
 Note = Callable[[str], None]
 
@@ -217,7 +217,7 @@ def mount_entries(filesystem: Filesystem, tree: int, note: Note) -> None:
     `note` is told of each nofail or noauto entry that was passed over. Raises RefusedError where
     another one cannot be mounted.
     """
-    entries = root_lines.fstab_entries(tree)
+    entries = fstab.parse(files.read_in_tree(tree, "etc/fstab") or "")
     root = fstab.root_entry(entries)
     for entry in needed(entries):
         what = f"/etc/fstab line {entry.line} mounts {entry.spec} on {entry.point}"

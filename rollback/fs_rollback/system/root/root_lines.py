@@ -79,7 +79,7 @@ def deciding(
     told = []
     if running and host.is_running:
         told = [from_file("/proc/cmdline", kernels.running_command_line(), host.identity.is_meant)]
-    table = from_fstab("/etc/fstab", files.read_in_tree(tree, "etc/fstab") or "")
+    table = from_fstab("/etc/fstab", host.fstab_entries(tree))
     firm = [line for line in (*told, table) if line is not None]
     present = host.root_id if root_id is None else root_id
     root = expected_root(firm, host.subvolumes, host.default_id, present)
@@ -142,7 +142,7 @@ def named_as_root(host: Host) -> frozenset[int]:
     lines = [b.said for b in found.bootables if b.said is not None and not b.of_snapshot]
     readers: tuple[Callable[[], Iterable[Statement | None]], ...] = (
         lambda: [from_file("/proc/cmdline", kernels.running_command_line(), is_ours)],
-        lambda: [from_fstab("/etc/fstab", files.read_in_tree(host.root_fd, "etc/fstab") or "")],
+        lambda: [from_fstab("/etc/fstab", host.fstab_entries())],
         lambda: for_updates(host, host.root_fd),
     )
     for read in readers[0 if host.is_running else 1 :]:
@@ -152,33 +152,27 @@ def named_as_root(host: Host) -> frozenset[int]:
     return frozenset(root.id for root in roots if root is not None)
 
 
-def fstab_entries(tree: int) -> tuple[fstab.Entry, ...]:
-    """Return what the fstab of a tree (an open directory) mounts; nothing where it has none."""
-    return fstab.parse(files.read_in_tree(tree, "etc/fstab") or "")
-
-
-def own_entries(host: Host, tree: int) -> Iterator[fstab.Entry]:
-    """Give what a tree's fstab mounts of the filesystem of the root, as far as can be told."""
-    for entry in fstab_entries(tree):
+def own_entries(host: Host) -> Iterator[fstab.Entry]:
+    """Give what fstab mounts of the filesystem of the root, as far as can be told."""
+    for entry in host.fstab_entries():
         if entry.fstype == "btrfs" and host.identity.is_meant(entry.spec) is not False:
             yield entry
 
 
 def mounted_elsewhere(host: Host) -> frozenset[str]:
     """Return the subvolumes that the tree's fstab mounts by name elsewhere than on /."""
-    entries = own_entries(host, host.root_fd)
-    return frozenset(e.subvolume for e in entries if e.subvolume and e.point != "/")
+    return frozenset(e.subvolume for e in own_entries(host) if e.subvolume and e.point != "/")
 
 
 def mounted_by_id(host: Host) -> frozenset[int]:
     """Return the subvolumes that the tree's fstab mounts by their ID."""
-    numbers = (entry.subvolume_id for entry in own_entries(host, host.root_fd))
+    numbers = (entry.subvolume_id for entry in own_entries(host))
     return frozenset(number for number in numbers if number is not None)
 
 
 def mount_points(host: Host) -> frozenset[str]:
     """Return where the tree's fstab, and the running system, mount something in the root."""
-    entries = fstab_entries(host.root_fd)
+    entries = host.fstab_entries()
     points = {entry.point for entry in entries if entry.point not in ("/", "none", "swap")}
     if host.is_running:
         points |= {mount.point for mount in host.mounts if mount.point != "/"}

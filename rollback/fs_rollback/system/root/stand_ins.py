@@ -15,7 +15,6 @@ from ...core.formats.mountinfo import is_within
 from ...core.snapshots.snapshot import STORE, Snapshot
 from ..linux import btrfs, files
 from ..machine.host import Host
-from . import root_lines
 
 
 def recorded(snapshot: Snapshot, tree: int) -> tuple[str, ...]:
@@ -40,7 +39,7 @@ def outside(host: Host, found: Iterable[str]) -> frozenset[str]:
     there = {subvolume.path for subvolume in host.subvolumes} | {"ext2_saved"}
     plain = (path for path in found if "/" not in path and path in there)
     kinds = (None, btrfs.STUB_INODE, btrfs.SUBVOLUME_INODE)
-    points = {entry.point for entry in root_lines.fstab_entries(host.root_fd)}
+    points = {entry.point for entry in host.fstab_entries()}
     with files.opened(host.path(host.root_subvolume.path)) as root:
         return frozenset(
             p for p in plain if files.inode_of(root, p) in kinds and "/" + p not in points
@@ -57,8 +56,8 @@ def mounts(
     data: a conversion makes /home and /boot subvolumes, and without their lines a rollback to
     before that would show the old files there, not those that users have written since.
     """
-    entries = root_lines.fstab_entries(host.root_fd)
-    present = root_lines.fstab_entries(tree)
+    entries = host.fstab_entries()
+    present = host.fstab_entries(tree)
     theirs = {entry.point for entry in present if entry.text not in lost}
     gone = {entry.point for entry in present if entry.text in lost}
     wanted: list[fstab.Entry] = []
@@ -96,6 +95,6 @@ def _with_source(entries: Sequence[fstab.Entry], entry: fstab.Entry) -> Iterator
 
 def covered(host: Host, path: str) -> bool:
     """Whether fstab mounts something at a path (from the root), or above it."""
-    entries = root_lines.fstab_entries(host.root_fd)
+    entries = host.fstab_entries()
     points = (e.point for e in entries if e.point.startswith("/") and e.point != "/")
     return any(is_within(f"/{path}", point) for point in points)

@@ -23,7 +23,7 @@ from ..loader import entries as loader_entries
 from ..loader.entries import Boot
 from ..machine import kernels
 from ..machine.host import Host
-from . import fstab_facts, root_lines
+from . import fstab_facts
 from .root_lines import COMMAND_LINE, DEFAULT_GRUB
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def look(
     warnings: list[str] = []
     found = _command_line(host, layout, target, tree, warnings)
     _look_at_default_grub(host, layout, target, tree, warnings)
-    was = _root_then(layout, target, tree)
+    was = _root_then(host, layout, target, tree)
     default = None
     # Elsewhere no boot entries go back with the root.
     by_name = layout.kind is Kind.NAMED or not layout.root.path.startswith(f"{STORE}/")
@@ -92,8 +92,8 @@ def lost_mounts(host: Host, tree: int) -> tuple[str, ...]:
     What is of other filesystems counts only where the machine's own fstab has it no more: a disk
     may be away for an hour.
     """
-    entries = root_lines.fstab_entries(tree)
-    present = {entry.text for entry in root_lines.fstab_entries(host.root_fd)}
+    entries = host.fstab_entries(tree)
+    present = {entry.text for entry in host.fstab_entries()}
     root = fstab.root_entry(entries)
     found = []
     for entry in entries:
@@ -160,11 +160,11 @@ def _leads(said: Optional[Statement], host: Host, layout: Layout) -> bool:
     return said.subvolume == layout.root.path
 
 
-def _root_then(layout: Layout, target: Snapshot, tree: int) -> Source:
+def _root_then(host: Host, layout: Layout, target: Snapshot, tree: int) -> Source:
     """Return what the root was when the target was taken, as the record or its fstab says."""
     if target.record is not None and not target.is_replaced:
         return target.record.source
-    root = fstab.root_entry(fstab.parse(files.read_in_tree(tree, "etc/fstab") or ""))
+    root = fstab.root_entry(host.fstab_entries(tree))
     path = root.subvolume if root is not None else None
     return Source(layout.root.path if path is None else path, target.id, "")
 

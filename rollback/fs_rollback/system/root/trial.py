@@ -166,8 +166,7 @@ def before_changes(machine: Host) -> str:
 
 
 def _has_own_fstab(machine: Host, running: Subvolume) -> bool:
-    table = files.read_in_tree(machine.root_fd, "etc/fstab") or ""
-    entry = fstab.root_entry(fstab.parse(table))
+    entry = fstab.root_entry(machine.fstab_entries())
     return entry is not None and is_named(entry.options, running.path, running.id)
 
 
