@@ -196,6 +196,7 @@ def _finish(taken: Taken, outcome: Outcome, history_id: int | None, problems: li
     if outcome is not Outcome.DONE:
         return
     if taken.config.post_snapshot:
+        machine.forget()  # what the transaction has changed
         now = datetime.now().astimezone()
         found.write(take_and_delete.take(machine, found, Kind.POST, now, transaction=end))
     problems += prune(taken)

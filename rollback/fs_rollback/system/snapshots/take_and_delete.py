@@ -157,7 +157,7 @@ def keeps_all(host: Host, store: Store, policy: Policy, now: datetime) -> bool:
     """
     present = sorted(store.subvolumes().items(), key=lambda item: item[1].id, reverse=True)
     own = {s.uuid for name, s in present if name.startswith(REPLACED_PREFIX)}
-    own |= {s.uuid for s in host.subvolumes if s.id == host.root_id}
+    own.add(host.root_subvolume.uuid)
     # A day less than what retention goes by, which believes the records: `created` is the kernel's.
     young = now - timedelta(days=policy.keep_days - 1)
     for rank, (name, subvolume) in enumerate(present, start=1):
