@@ -45,7 +45,8 @@ ROOMS = (
     "system/hooks",
     "cli",
     "cli/reading",
-    "cli/changing",
+    "cli/snapshots",
+    "cli/rollback",
     "convert/disk",
     "convert/plan",
     "convert/machine",
@@ -230,7 +231,7 @@ def test_the_rule_sees_circles_and_late_imports() -> None:
     store = "fs_rollback.system.store.store"
     assert "fs_rollback.system.store.top_level" in arrows[store], "imported in a function"
     assert "fs_rollback.errors" in arrows["fs_rollback.convert.check.gather"]
-    assert "fs_rollback.system.pending.settle" in arrows["fs_rollback.cli.changing.settle"]
+    assert "fs_rollback.system.pending.settle" in arrows["fs_rollback.cli.rollback.settle"]
     tree = ast.parse("if TYPE_CHECKING:\n    import a\nelse:\n    import b")
     seen = [ast.unparse(node) for node in _executed(tree) if isinstance(node, ast.Import)]
     assert seen == ["import b"]
