@@ -112,6 +112,25 @@ def test_folders_that_are_left_of_the_wing_are_none(copy: Path, tmp_path: Path) 
     assert "fs-rollback-convert, which is not installed" in err
 
 
+@pytest.mark.parametrize("name", ["abort", "check", "prepare"])
+def test_a_wing_that_is_there_in_part_is_none(copy: Path, tmp_path: Path, name: str) -> None:
+    """As while its package is installed, updated or removed; nothing else may end over that."""
+    shutil.copytree(copy / "rollback", tmp_path / "rollback")
+    wing = "rollback/fs_rollback/convert"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(CHECKOUT / wing, tmp_path / wing, ignore=ignored)
+    assert "finish" in _command(tmp_path, "convert", "--help")[1]
+    (tmp_path / wing / f"commands/{name}.py").unlink()
+    code, out, err = _command(tmp_path, "--help")
+    assert (code, err) == (0, "")
+    assert "in the package fs-rollback-convert: from an ext4 root" in out
+    code, _, err = _command(tmp_path, "bogus")
+    assert (code, err.splitlines()[0]) == (2, "usage: fs-rollback [-h] [--version] COMMAND ...")
+    code, _, err = _command(tmp_path, "convert", "check")
+    assert code == 2
+    assert "fs-rollback-convert, which is not installed" in err
+
+
 def test_every_module_is_imported(copy: Path) -> None:
     done = _python(copy, "-c", _IMPORT_ALL)
     assert done.returncode == 0, done.stderr

@@ -113,7 +113,8 @@ def add_parser(commands: Commands, name: str, text: str) -> argparse.ArgumentPar
 def _add_wing(commands: Commands, *, is_needed: bool) -> None:
     try:
         wing = import_module(f"{_WING}.commands.actions")
-    except ModuleNotFoundError as error:  # the wing is a package of its own
+        actions = wing.load()
+    except ModuleNotFoundError as error:  # a package of its own, which may come or go now
         if not (error.name or "").startswith(_WING):
             raise
         if is_needed:
@@ -123,7 +124,7 @@ def _add_wing(commands: Commands, *, is_needed: bool) -> None:
             ) from error
         add_parser(commands, CONVERT, f"in the package {_WING_PACKAGE}: {_WING_TEXT}")
     else:
-        wing.arguments(add_parser(commands, CONVERT, _WING_TEXT))
+        wing.arguments(add_parser(commands, CONVERT, _WING_TEXT), actions)
 
 
 def _add_system(parser: argparse.ArgumentParser, device: str) -> None:

@@ -11,6 +11,7 @@ from ...cli.arguments import add
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from collections.abc import Mapping
 
     from ...cli.command import Command
 
@@ -20,11 +21,15 @@ _CONVERTED = "the device of the root (or UUID=..., LABEL=...), which is mounted 
 _WITH_DEVICE = ("check", "run")
 
 
-def arguments(parser: ArgumentParser) -> None:
-    """Add the actions to the parser of `convert`."""
+def load() -> dict[str, Command]:
+    """Return the actions by name. Raises ImportError where one of them is missing."""
+    return {name: import_module(f"{__package__}.{name}").COMMAND for name in ACTIONS}
+
+
+def arguments(parser: ArgumentParser, loaded: Mapping[str, Command]) -> None:
+    """Add the actions that were loaded to the parser of `convert`."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for name in ACTIONS:
-        command: Command = import_module(f"{__package__}.{name}").COMMAND
+    for name, command in loaded.items():
         # Whoever gives the others a device is told that they work on what runs.
         add(actions, name, command, _CONVERTED if name in _WITH_DEVICE else SUPPRESS)
 
