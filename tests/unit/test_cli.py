@@ -13,6 +13,8 @@ import pytest
 from fs_rollback import __version__
 from fs_rollback.cli import session
 from fs_rollback.cli.main import main
+from fs_rollback.cli.reading.list import COMMAND
+from fs_rollback.errors import RefusedError, UndoFailedError, UsageError
 
 PACKAGE = Path(__file__).parents[2] / "rollback"
 COMMON = {"--help", "--root", "--debug"}
@@ -92,6 +94,34 @@ def test_what_is_no_command_line(arguments: list[str], capsys: pytest.CaptureFix
     code, out, err = exit_of(arguments, capsys)
     assert (code, out) == (2, "")
     assert "usage: fs-rollback" in err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UsageError("no such thing", hint="Try another."),
+        RefusedError("not this", hint="Do that first."),
+        UndoFailedError("so did the way back", commands=["do this by hand"]),
+        OSError("the disk is on fire"),
+        KeyboardInterrupt(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_debug_hides_nothing_and_leaves_the_exit_code(
+    error: BaseException, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_args: object) -> int:
+        raise error
+
+    monkeypatch.setattr("fs_rollback.cli.reading.list.COMMAND", COMMAND._replace(run=fail))
+    code, out, plain = exit_of(["list"], capsys)
+    assert code in (1, 2, 3, 4, 130)
+    told = exit_of(["list", "--debug"], capsys)
+    assert told[:2] == (code, out)
+    assert "Traceback" in told[2]
+    assert "in fail" in told[2]
+    said = plain.replace("\n  --debug shows where this happened.", "")
+    assert told[2].endswith(said)
 
 
 _HEAVY = (

@@ -82,21 +82,15 @@ def _run(args: argparse.Namespace) -> int:
         undone = "; the machine is as before" if command.is_undone else ""
         interrupted = InterruptedRunError(f"interrupted{undone}")
         _trace(interrupted, args)
-        if args.debug:
-            raise
         return _complain(interrupted, args)
     except Error as error:
         _trace(error, args)
-        if args.debug:
-            raise
         return _complain(error, args)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        failed = Error(f"{error}", hint="--debug shows where this happened.")
+        failed = Error(f"{error}", hint="" if args.debug else "--debug shows where this happened.")
         _trace(failed, args)
-        if args.debug:
-            raise
         return _complain(failed, args)
 
 
@@ -150,6 +144,10 @@ def _on_device(args: argparse.Namespace) -> Iterator[None]:
 def _complain(error: Error, args: argparse.Namespace | None = None) -> int:
     from ..report import clean
 
+    if args and args.debug:
+        import traceback
+
+        traceback.print_exc()
     hint = addressed(error.hint, args) if args else error.hint
     lines = error.message.splitlines() or [""]
     print("fs-rollback: " + "\n".join(clean(line) for line in lines), file=sys.stderr)
