@@ -200,6 +200,14 @@ def test_a_journal_that_takes_nothing_is_not_waited_for(
     assert 0 < len(taken) < 5000
 
 
+def test_a_command_line_that_is_longer_than_a_datagram(told: Journal) -> None:
+    command = "dnf install " + "package " * 100_000
+    trace.tell(None, Event("taken", "yum_1", user="admin", command=command))
+    line = told.lines()[-1]
+    assert line["FS_ROLLBACK_SNAPSHOT"] == "yum_1"
+    assert line["MESSAGE"].startswith("taken yum_1 [admin: dnf install package ")
+
+
 def _received(listening: socket.socket) -> bytes:
     try:
         return listening.recv(65536)

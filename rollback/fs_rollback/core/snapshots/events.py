@@ -38,6 +38,7 @@ NAMES: tuple[str, ...] = get_args(Name)
 PREFIX = "FS_ROLLBACK_"
 MOMENT = "__REALTIME_TIMESTAMP"  # microseconds since 1970, systemd.journal-fields(7)
 _MOST_CHARACTERS = 500  # of one value: a datagram, and a line in the store, have their limits
+_MOST_OF_MESSAGE = 4000  # as above, for the sentence
 _PRIORITIES = {"failed": 3, "refused": 4}  # syslog(3); the others are 6, informational
 _WORDS = {  # where the name alone would not lead to the snapshot
     "rolled-back": "rolled back to",
@@ -79,7 +80,7 @@ class Event(NamedTuple):
         text += f": {self.reason}" if self.reason else ""
         asked = ": ".join(filter(None, (self.user, self.command)))
         text = f"{text} [{asked}]" if asked else text
-        return " ".join(text.split("\n"))
+        return " ".join(text.split("\n"))[:_MOST_OF_MESSAGE]
 
     @property
     def priority(self) -> int:
