@@ -8,7 +8,15 @@ import json
 import pytest
 
 from fs_rollback.core.boot.layout import Kind
-from fs_rollback.core.rollback.journal import Pending, RootChange, State, begun, dump, parse
+from fs_rollback.core.rollback.journal import (
+    Pending,
+    PendingError,
+    RootChange,
+    State,
+    begun,
+    dump,
+    parse,
+)
 from fs_rollback.core.rollback.plan import plan_rollback
 from fs_rollback.core.rollback.root_steps import Exchange
 from fs_rollback.core.rollback.steps import KeepPaths
@@ -29,6 +37,14 @@ def test_a_journal_from_before_there_was_a_generation() -> None:
     data = json.loads(dump(_journal()._replace(generation=4711)))
     del data["generation"]
     assert parse(json.dumps(data)) == _journal()
+
+
+@pytest.mark.parametrize("value", [5, True, ["x"], {"a": 1}])
+@pytest.mark.parametrize("key", ["user", "target", "old_uuid", "new_uuid", "boot_id"])
+def test_a_value_that_is_no_text_is_refused(key: str, value: object) -> None:
+    data = json.loads(dump(_journal()))
+    with pytest.raises(PendingError, match="where a text belongs"):
+        parse(json.dumps({**data, key: value}))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

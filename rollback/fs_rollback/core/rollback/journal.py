@@ -137,16 +137,17 @@ def parse(text: str) -> Pending:
         if not 0 <= generation < 1 << 63:
             raise PendingError(f"{generation} is no generation")
         roots = _roots(data["roots"]) if "roots" in data else _roots_of_0_1_0(plan)
-        plan = plan.with_target(data["target"], roots.target_path)
+        target, new_uuid = _text(data["target"]), _text(data.get("new_uuid") or "")
+        plan = plan.with_target(target, roots.target_path)
         return Pending(
             state=State(data["state"]),
             created=data["created"],
-            user=data["user"],
-            target=data["target"],
+            user=_text(data["user"]),
+            target=target,
             old_id=int(data["old_id"]),
-            old_uuid=data["old_uuid"],
-            boot_id=data["boot_id"],
-            plan=plan.with_new_root(data["new_uuid"]) if data.get("new_uuid") else plan,
+            old_uuid=_text(data["old_uuid"]),
+            boot_id=_text(data["boot_id"]),
+            plan=plan.with_new_root(new_uuid) if new_uuid else plan,
             roots=roots,
             generation=generation,
         )
