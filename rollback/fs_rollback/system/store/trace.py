@@ -110,5 +110,13 @@ def kept(store: Store) -> list[Event]:
     """Return what the store says of deleted snapshots, the newest last. Raises KernelError."""
     found = events.parse(files.read_in_tree(store.directory, LOG) or "")
     last = {(event.snapshot, event.snapshot_uuid): event for event in found}
+    present = store.subvolumes()
+
+    def is_there(event: Event) -> bool:
+        found = present.get(event.snapshot)
+        if found is None or not event.snapshot_uuid:
+            return event.snapshot in store
+        return found.uuid == event.snapshot_uuid  # else a later one has its name
+
     # Of what is there still only the deletion was meant: it was cut off, or failed.
-    return [event for event in last.values() if event.snapshot not in store]
+    return [event for event in last.values() if not is_there(event)]
