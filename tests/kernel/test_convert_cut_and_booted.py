@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Disks that were cut off in that moment, and on which somebody did something before the rescue."""
+"""Disks that were cut off in that moment, and on which somebody did something before the rescue.
+
+Rare is what is like another one here or in test_convert_torn.py.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,10 @@ def _small_groups(tmp_path_factory: pytest.TempPathFactory) -> _SmallGroups:
 
 @pytest.mark.parametrize(
     ("words", "tried"),
-    [((), _check_with_a_slow_clock), (("--back",), _nothing)],
+    [
+        ((), _check_with_a_slow_clock),
+        pytest.param(("--back",), _nothing, marks=pytest.mark.rare),
+    ],
 )
 def test_an_ext4_without_its_descriptors(
     words: tuple[str, ...], tried: Try, scene: Scene, tmp_path: Path
@@ -151,6 +157,7 @@ def test_an_ext4_without_some_inodes_that_was_used(
     _use_and_convert(image, small_groups.before)
 
 
+@pytest.mark.rare
 def test_an_ext4_without_its_room_to_grow_that_was_used(scene: Scene, tmp_path: Path) -> None:
     image = copy(scene.image, tmp_path / "disk.img")
     _cut_off(image, scene, 2)
@@ -182,7 +189,8 @@ def test_an_ext4_that_was_changed_and_not_mounted(
     expect(image, "ext4", before)
 
 
-@pytest.mark.parametrize("tried", [_nothing, pytest.param(_check, marks=pytest.mark.rare)])
+@pytest.mark.rare
+@pytest.mark.parametrize("tried", [_nothing, _check])
 def test_both_filesystems(tried: Try, scene: Scene, tmp_path: Path) -> None:
     """The way back, cut off behind its first block: the btrfs is whole, and nobody's to destroy."""
     image = copy(scene.image, tmp_path / "disk.img")

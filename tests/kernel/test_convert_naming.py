@@ -139,15 +139,18 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+# A test has every third change, and each time one of the three is run.
+@pytest.mark.parametrize("first", [0, *(pytest.param(n, marks=pytest.mark.rare) for n in (1, 2))])
 @pytest.mark.parametrize("what", ["error before", "kill after"])
 def test_cut_off_at_every_change(
     make: Callable[[], Converted],
     template: Template,
     monkeypatch: pytest.MonkeyPatch,
     what: str,
+    first: int,
 ) -> None:
     act, _, moment = what.partition(" ")
-    for point in range(100):
+    for point in range(first, 100, 3):
         converted = make()
 
         def strike(now: str, number: int, _: str, point: int = point) -> None:

@@ -38,6 +38,14 @@ pytestmark = pytest.mark.usefixtures("btrfs_progs")
 _PHASES = ("check", "save", "convert", "edit", "verify", "note")
 # After one is before the next: nothing is written in between.
 _MOMENTS = [("before", _PHASES[0]), *(("after", phase) for phase in _PHASES)]
+# Each time it fails at every other one, and is killed at those between: a conversion each.
+_EVEN, _ODD = (
+    [
+        pytest.param(*moment, marks=[pytest.mark.rare] if number % 2 != rest else [])
+        for number, moment in enumerate(_MOMENTS)
+    ]
+    for rest in (0, 1)
+)
 
 
 @pytest.fixture(scope="session", name="template")
@@ -82,7 +90,7 @@ def test_there_and_back(image: Path, before: manifest.Manifest) -> None:
     expect(image, "btrfs", before)
 
 
-@pytest.mark.parametrize(("moment", "phase"), _MOMENTS)
+@pytest.mark.parametrize(("moment", "phase"), _EVEN)
 def test_a_phase_fails(moment: str, phase: str, image: Path, before: manifest.Manifest) -> None:
     with attached(image) as device:
         done = observed(device, "fail", moment, phase)
@@ -95,7 +103,7 @@ def test_a_phase_fails(moment: str, phase: str, image: Path, before: manifest.Ma
         expect(image, "btrfs", before)
 
 
-@pytest.mark.parametrize(("moment", "phase"), _MOMENTS)
+@pytest.mark.parametrize(("moment", "phase"), _ODD)
 def test_killed_at_a_phase(moment: str, phase: str, image: Path, before: manifest.Manifest) -> None:
     with attached(image) as device:
         done = observed(device, "kill", moment, phase)
@@ -232,7 +240,10 @@ def test_what_fstab_says_to_others_is_mounted(image: Path) -> None:
         assert kind_of(device) == "btrfs"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.rare)],
+)
 def test_a_signal_in_between_changes_nothing(
     number: signal.Signals, image: Path, before: manifest.Manifest
 ) -> None:
@@ -336,8 +347,10 @@ def test_old_programs_are_refused(image: Path, monkeypatch: pytest.MonkeyPatch) 
         _refused(device, "6.2 is too old")
 
 
-def test_damage_that_needs_a_person_stops_it(image: Path) -> None:
-    run("debugfs", "-w", "-R", "clri <2>", str(image))
+# Without the root directory nothing has a name, and all of the disk is looked through before.
+@pytest.mark.parametrize("inode", ["/srv", pytest.param("<2>", marks=pytest.mark.rare)])
+def test_damage_that_needs_a_person_stops_it(inode: str, image: Path) -> None:
+    run("debugfs", "-w", "-R", f"clri {inode}", str(image))
     with attached(image) as device:
         _refused(device, "e2fsck could not repair", code=1)
 

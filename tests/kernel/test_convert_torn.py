@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Disks that were cut off in that moment, as they are found: told apart, and what is done then."""
+"""Disks that were cut off in that moment, as they are found: told apart, and what is done then.
+
+Rare is what is like another one here or in test_convert_cut_and_booted.py.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def test_an_ext4_that_was_used_after_the_first_write(scene: Scene, tmp_path: Pat
     expect(image, "btrfs", before)
 
 
-@pytest.mark.parametrize("is_used", [False, True])
+@pytest.mark.parametrize("is_used", [pytest.param(False, marks=pytest.mark.rare), True])
 def test_a_way_back_without_its_last_write(is_used: bool, scene: Scene, tmp_path: Path) -> None:
     """An ext4 that e2fsck calls whole, with a file that is not; even when it was used since."""
     image = copy(scene.image, tmp_path / "disk.img")
@@ -152,7 +155,7 @@ def test_a_way_back_torn_before_it_came_to_the_second_superblock(
     expect(image, "ext4", scene.before)
 
 
-@pytest.mark.parametrize("size", [8, 4096])
+@pytest.mark.parametrize("size", [8, pytest.param(4096, marks=pytest.mark.rare)])
 def test_a_btrfs_that_was_used_is_not_made_an_older_ext4(
     size: int, scene: Scene, tmp_path: Path
 ) -> None:
