@@ -35,7 +35,7 @@ from tests.kernel.cut_scene import (
     write,
     zeroed,
 )
-from tests.kernel.ext4_images import UUID, copy, on
+from tests.kernel.ext4_images import UUID, copy, on, pieces
 from tests.kernel.machine import run
 from tests.kernel.write_log import Write
 
@@ -65,12 +65,14 @@ def test_only_what_is_saved_is_overwritten(scene: Scene) -> None:
 
 def _saved(image: Path) -> list[saved_pieces.Extent]:
     """Return what was saved on an image, found as the product finds it, once."""
-    with image.open("rb") as file:
-        data = file.read()
-    found = [saved_pieces.unpack(block) for block in saved_pieces.blocks_in(data)]
-    pieces = (piece for piece in found if piece is not None)
+    found = [
+        saved_pieces.unpack(block)
+        for _, data in pieces(image)
+        for block in saved_pieces.blocks_in(data)
+    ]
+    unpacked = (piece for piece in found if piece is not None)
     uuid = bytes.fromhex(UUID.replace("-", ""))
-    (saved,) = saved_pieces.whole(pieces, image.stat().st_size, uuid)
+    (saved,) = saved_pieces.whole(unpacked, image.stat().st_size, uuid)
     return list(saved.extents)
 
 
@@ -96,8 +98,9 @@ def test_torn_in_the_last_moment(way: str, scene: Scene, tmp_path: Path) -> None
     states = set()
     critical = [n for n, epoch in enumerate(epochs) if any(map(is_reserved, epoch))]
     for number, epoch in enumerate(epochs):
-        present = [Write(offset, data) for offset, data in reserved(image)]
-        for _ in range(_TORN_STATES // len(critical) if number in critical else 0):
+        torn = _TORN_STATES // len(critical) if number in critical else 0
+        present = [Write(*extent) for extent in reserved(image)] if torn else []
+        for _ in range(torn):
             write(image, [w for w in write_log.torn(epoch, chance) if is_reserved(w)])
             states.add(hash(tuple(reserved(image))))
             now = [saved_pieces.Extent(*found) for found in at(image, saved)]
