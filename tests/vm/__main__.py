@@ -5,8 +5,10 @@ from tests.sandbox.base import cache_directory
 from tests.vm.base import base
 from tests.vm.conversion import conversion_base
 from tests.vm.dnf5 import dnf5_base
+from tests.vm.stories import all_wanted
 
 if __name__ == "__main__":
     machine_base = base(cache_directory(), say=print)
     dnf5_base(cache_directory(), machine_base, say=print)
-    conversion_base(cache_directory(), say=print)
+    if all_wanted():
+        conversion_base(cache_directory(), say=print)

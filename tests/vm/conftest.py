@@ -70,8 +70,9 @@ def telling(
 
 
 def _stories(session: pytest.Session) -> list[Story]:
-    """Return the stories of the tests that are to be run, in their order."""
+    """Return the stories of the tests that are to be run, in their order, the long ones first."""
     functions = (item for item in session.items if isinstance(item, pytest.Function))
     parameters = (item.callspec.params for item in functions if hasattr(item, "callspec"))
     found = (values.get("story") for values in parameters)
-    return [story for story in found if isinstance(story, Story)]
+    stories = [story for story in found if isinstance(story, Story)]
+    return sorted(stories, key=lambda story: not story.long)

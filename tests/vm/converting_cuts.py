@@ -156,13 +156,13 @@ def _no_filesystem_in_a_volume(machine: Machine) -> None:
 
 
 def stories() -> list[Story]:
-    """Return them, all rare."""
-    found = [Story(f"convert-cut-{d.name}", d, _cut_off, rare=True) for d in _DESIGNS]
+    """Return them, a kind of cut and of machine each."""
+    found = [Story(f"convert-cut-{d.name}", d, _cut_off) for d in _DESIGNS]
     for systemd in (True, False):
         design = Ext4Design(boot=Boot.EXT4, systemd=systemd)
         name = f"convert-nothing-{design.name}"
-        found.append(Story(name, design, _no_filesystem, rare=True))
+        found.append(Story(name, design, _no_filesystem))
     in_volume = Ext4Design(boot=Boot.EXT4, lvm=True)
     name = f"convert-nothing-{in_volume.name}"
-    found.append(Story(name, in_volume, _no_filesystem_in_a_volume, rare=True))
+    found.append(Story(name, in_volume, _no_filesystem_in_a_volume))
     return found

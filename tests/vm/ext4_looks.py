@@ -125,9 +125,9 @@ def _read_when_converted(machine: Machine) -> None:
 
 def stories() -> list[Story]:
     """Return a story for each kind of machine; the conversions stand on all of it."""
-    layers = Story("convert-check-layers", Ext4Design(lvm=True), _looked_through, rare=True)
+    layers = Story("convert-check-layers", Ext4Design(lvm=True), _looked_through)
     return [layers] + [
-        Story(design.name, design, _looked_at, rare=True)
+        Story(design.name, design, _looked_at)
         for design in (
             Ext4Design(boot=boot, lvm=lvm, systemd=systemd)
             for boot in (Boot.IN_ROOT, Boot.EXT4)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Stories of machines, told several at a time: a boot uses one processor, and there are more.
 
-A test is one story. They begin when the first test asks for one, in the order of the tests, and
-each test waits for its own.
+A test is one story. They begin when the first test asks for one, the long ones first and
+else in the order of the tests, and each test waits for its own.
 
     @pytest.mark.parametrize("story", [Story("name", DESIGN, function)], ids=str)
     def test_something(story: Story, telling: Telling) -> None:
@@ -46,7 +46,7 @@ class Story:
 
     `tell` raises whatever a test raises. `packages` are installed beside the product. `engine` is
     the dnf that the machine has. A `rare` one is told only where all are wanted: another one is
-    much like it.
+    much like it. A `long` one begins before the others: no processor is left with it in the end.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Story:
     packages: tuple[Package, ...] = ()
     engine: Engine = Engine.DNF4
     rare: bool = False
+    long: bool = False
 
     def __str__(self) -> str:
         return self.name

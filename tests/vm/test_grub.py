@@ -7,34 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from tests.sandbox.rpms import Package
 from tests.vm import grub
 from tests.vm.design import MACHINE_ID, Boot, Design, Root
 from tests.vm.kernels import kernel_package
 from tests.vm.machine import Machine, repository_files
-from tests.vm.stories import Story, Telling, wanted
+from tests.vm.stories import Story, Telling, all_wanted, wanted
+from tests.vm.there_and_back import app, there_and_back
 
-# The new kernel takes the place of the old one, which has to come back with the rollback.
-_UPDATE = """
-[ "$(uname -r)" = {old} ]
-dnf --assumeyes upgrade
-[ "$(app)" = 2 ]
-[ "$(ls /boot/loader/entries | grep -c fs-snapshot-)" -eq 1 ]
-fs-rollback rollback --yes
-"""
-
-_ROLLED_BACK = """
-[ "$(uname -r)" = {old} ]
-[ "$(app)" = 1 ]
-modprobe loop
-fs-rollback check || [ $? -eq 1 ]
-fs-rollback undo --yes
-"""
-
-# Without a saved entry GRUB takes the first of its menu.
-_UPDATED_AGAIN = """
-[ "$(uname -r)" = {new} ]
-[ "$(app)" = 2 ]
+# After a story there and back. Without a saved entry GRUB takes the first of its menu.
+_TRY = """
 fs-rollback try latest
 sed -i 's/^saved_entry=/other_entry=/' {grubenv}
 [ "$(stat --format=%s {grubenv})" -eq 1024 ]
@@ -51,22 +32,20 @@ head -1 status | grep 'This machine runs a trial of yum_'
 _USUAL = """
 findmnt --noheadings --output FSROOT --mountpoint / | grep -v try_
 [ "$(uname -r)" = {new} ]
-grep '^next_entry=$' {grubenv}
-not grep '^saved_entry=' {grubenv}
 """
 
 
 def _whole_story(machine: Machine) -> None:
     """Roll a kernel back and forth, try a snapshot once, and choose the last of the menu."""
     machine.loader = grub.Grub(machine.disks, machine.directory)
-    old, new = machine.base.kernels
-    names = {"old": old.version, "new": new.version, "grubenv": "/boot/grub2/grubenv"}
-    update = repository_files([kernel_package(new, replaces=True), _app("2")])
-    machine.boot(_UPDATE.format(**names), update)
-    machine.boot(_ROLLED_BACK.format(**names))
-    machine.boot(_UPDATED_AGAIN.format(**names))
+    names = {"new": machine.base.kernels[1].version, "grubenv": "/boot/grub2/grubenv"}
+    there_and_back(machine, kernel=True, then=_TRY.format(**names))
     machine.boot(_TRIAL)
-    machine.boot(_USUAL.format(**names))
+    block = machine.read_boot_files("/boot/grub2")["grubenv"].decode().splitlines()
+    assert "next_entry=" in block, "GRUB forgets it by itself"
+    assert not [line for line in block if line.startswith("saved_entry=")]
+    if all_wanted():  # a boot more: it starts the first of its menu
+        machine.boot(_USUAL.format(**names))
     entries = machine.read_boot_files("/boot/loader/entries")
     assert len([name for name in entries if "fs-snapshot-" in name]) == 1
     grub.choose_once(machine.disks, len(entries) - 1)
@@ -96,11 +75,18 @@ def _boot_follows(machine: Machine) -> None:
     """Where /boot is in a named root, the same paths lead GRUB into the other one."""
     machine.loader = grub.Grub(machine.disks, machine.directory)
     old, new = (kernel.version for kernel in machine.base.kernels)
-    update = [kernel_package(machine.base.kernels[1], replaces=True), _app("2")]
+    update = [kernel_package(machine.base.kernels[1], replaces=True), app("2")]
     machine.boot(_FOLLOWS, repository_files(update))
     machine.boot(_FOLLOWED.format(old=old, new=new))
     machine.boot(_BACK.format(new=new))
 
+
+_UPDATE = """
+[ "$(uname -r)" = {old} ]
+dnf --assumeyes upgrade
+[ "$(app)" = 2 ]
+fs-rollback rollback --yes
+"""
 
 _NAMES_TAKEN_FOR_NUMBERS = """
 [ "$(uname -r)" = {new} ]
@@ -123,22 +109,19 @@ def _takes_names_for_numbers(machine: Machine) -> None:
     """
     machine.loader = grub.Grub(machine.disks, machine.directory)
     old, new = machine.base.kernels
-    update = repository_files([kernel_package(new, replaces=True), _app("2")])
+    update = repository_files([kernel_package(new, replaces=True), app("2")])
     machine.boot(_UPDATE.format(old=old.version), update)
     machine.boot(_NAMES_TAKEN_FOR_NUMBERS.format(old=old.version, new=new.version))
 
 
-def _app(version: str) -> Package:
-    return Package("app", version, files={"/usr/bin/app": f"#!/bin/sh\necho {version}\n"})
-
-
 # No number, for GRUB without Fedora's change.
 _LETTERS = "e" + MACHINE_ID[1:]
-_APP = (_app("1"),)
-_EXT4 = Design(Root.NAMED, Boot.EXT4)
+_APP = (app("1"),)
+_EXT4 = Design(Root.NAMED, Boot.EXT4, subvolumes=("home",))
+_LIKE_FEDORA = replace(_EXT4, machine_id=_LETTERS)
 _IN_ROOT = Design(Root.NAMED, Boot.IN_ROOT, machine_id=_LETTERS)
 STORIES = [
-    Story("grub-named-boot-ext4", replace(_EXT4, machine_id=_LETTERS), _whole_story, _APP),
+    Story("grub-named-boot-ext4", _LIKE_FEDORA, _whole_story, _APP, long=True),
     Story("grub-named-boot-in-root", _IN_ROOT, _boot_follows, _APP, rare=True),
     Story("grub-boots-another-entry", _EXT4, _takes_names_for_numbers, _APP, rare=True),
 ]
