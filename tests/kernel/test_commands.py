@@ -74,6 +74,14 @@ def test_pin_and_unpin(named: Machine) -> None:
     assert read_record(named, first)["pinned"] is False, "all names are looked up first"
 
 
+@pytest.mark.parametrize("command", ["rollback", "log", "show", "delete"])
+def test_an_empty_reference_is_a_mistake_and_not_the_default(named: Machine, command: str) -> None:
+    """As that of a script's variable which nobody has set."""
+    named.upgrade()
+    ended = fs_rollback(named.root, command, "")
+    assert (ended.code, ended.sentence) == (2, "no snapshot ''"), ended
+
+
 def test_delete_goes_on_after_a_failure_and_says_which(named: Machine) -> None:
     names = [named.take(str(n)) for n in range(4)]
     done(named.root, "pin", names[1])

@@ -32,7 +32,7 @@ def run(args: Namespace) -> int:
 
     with session.reading(args.root) as (host, store):
         events, problems = _events(host, store)
-        if args.snapshot:
+        if args.snapshot is not None:
             name = _named(args.snapshot, events, store.load() if store else [])
             events = [event for event in events if event.concerns(name)]
     if args.json:

@@ -54,7 +54,9 @@ def run(args: Namespace) -> int:
 
     with opened(args) as (host, store):
         usable.refuse_unsupported(host)  # the reason why there is no snapshot, too
-        target = _target(args.snapshot or args.trial or None, host, store.load())
+        # An empty one is a script's mistake, and not the same as none.
+        reference = (args.trial or None) if args.snapshot is None else args.snapshot
+        target = _target(reference, host, store.load())
         found = state.look(host, store)
         state.refuse_while_waiting(host, found)
         return propose_and_do(args, host, store, target, "Roll back", found)
