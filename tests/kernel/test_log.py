@@ -140,15 +140,17 @@ def test_the_store_keeps_the_newest_and_not_more(named: Machine) -> None:
                 Event("deleted", f"yum_{number + n:014}", 300, reason="\u00e9\n" * 200)
                 for n in range(3)
             ]
-            assert trace.keep(found, deletions)
+            assert trace.keep(found.host, found.directory, deletions)
             sizes.append(file.stat().st_size)
-            assert [e.snapshot for e in trace.kept(found)[-3:]] == [d.snapshot for d in deletions]
+            assert [e.snapshot for e in found.deletions()[-3:]] == [d.snapshot for d in deletions]
         assert max(sizes) <= 64 << 10
         assert min(sizes[-200:]) > 20 << 10, "it goes far back all the same"
-        assert trace.keep(found, [Event("deleted", f"yum_{n:014}") for n in range(5000)])
-        assert len(trace.kept(found)) > 100
+        assert trace.keep(
+            found.host, found.directory, [Event("deleted", f"yum_{n:014}") for n in range(5000)]
+        )
+        assert len(found.deletions()) > 100
         assert file.stat().st_size <= 64 << 10
-        assert trace.kept(found)[-1].snapshot == "yum_00000000004999"
+        assert found.deletions()[-1].snapshot == "yum_00000000004999"
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(listed(named)) == [name], "it is no snapshot"
 
@@ -176,7 +178,11 @@ def test_a_full_disk_still_makes_room(named: Machine) -> None:
     named.write(named.root, "etc/fs-rollback.conf", _KEEP_ONE)
     names = [named.take(word) for word in "abc"]
     with named.writing() as (_, found):  # no room in the block that is there
-        trace.keep(found, [Event("deleted", "yum_1", reason="x" * 400) for _ in range(70)])
+        trace.keep(
+            found.host,
+            found.directory,
+            [Event("deleted", "yum_1", reason="x" * 400) for _ in range(70)],
+        )
     _fill(named)
     done(named.root, "delete", names[0])
     done(named.root, "prune")
@@ -193,7 +199,7 @@ def test_a_kill_between_any_two_steps(named: Machine, monkeypatch: pytest.Monkey
         gone = set(names) - there
         assert gone <= lines.keys(), f"point {point}: nothing says why"
         with named.unsettled() as (_, found):
-            shown, present = trace.kept(found), found.subvolumes()
+            shown, present = found.deletions(), found.subvolumes()
             # By UUID: what an earlier round has deleted may have had the same names.
             assert {s.uuid for s in present.values()}.isdisjoint(e.snapshot_uuid for e in shown)
             assert {event.snapshot for event in shown}.isdisjoint(there - present.keys())
@@ -253,7 +259,11 @@ def test_every_image_has_whole_lines(named: Machine, tmp_path: Path) -> None:
     told = 0
     with named.writing() as (_, found):
         for number in range(12):
-            trace.keep(found, [Event("deleted", f"yum_{number:014}", reason="y" * 450)])
+            trace.keep(
+                found.host,
+                found.directory,
+                [Event("deleted", f"yum_{number:014}", reason="y" * 450)],
+            )
             camera(f"{number} noted")
             if number % 3 == 2:
                 run("btrfs", "filesystem", "sync", str(named.top))

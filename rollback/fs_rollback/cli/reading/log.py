@@ -61,7 +61,7 @@ def _events(host: Host, store: Store | None) -> tuple[list[Event], list[str]]:
     except Error as error:  # said, and the exit code has it
         problems.append(f"the journal cannot be read: {error}")
     try:
-        kept = trace.kept(store) if store else []
+        kept = store.deletions() if store else []
     except KernelError as error:  # as above
         problems.append(f"what the store has noted cannot be read: {error}")
     return merged(told, kept), problems

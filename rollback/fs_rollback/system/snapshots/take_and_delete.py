@@ -80,10 +80,10 @@ def delete(
 
     _clear_the_way(host, snapshot, in_use, places.entry_files(host.root_fd))
     event = _deletion(snapshot, why)
-    is_kept = trace.keep(store, [event])
+    is_kept = trace.keep(host, store.directory, [event])
     store.delete(snapshot)
     if not is_kept:  # there was no room for it before
-        trace.keep(store, [event])
+        trace.keep(host, store.directory, [event])
     trace.tell(host, event)
 
 
@@ -202,7 +202,7 @@ def prune(
     by_name = {verdict.snapshot.name: verdict.snapshot for verdict in verdicts}
     # Read and written once for all of them.
     in_use, entry_files = roots_in_use.read(host), places.entry_files(host.root_fd)
-    is_kept = trace.keep(store, doomed)
+    is_kept = trace.keep(host, store.directory, doomed)
     done: list[Event] = []
     for event in doomed:
         snapshot = by_name[event.snapshot]
@@ -216,7 +216,7 @@ def prune(
             failures.append((snapshot, error))
             trace.tell_error(host, error, snapshot.name)
     if not is_kept:  # there was no room for it before
-        trace.keep(store, done)
+        trace.keep(host, store.directory, done)
     host.forget()
     saved_kernels.collect(store, store.load())
     return failures

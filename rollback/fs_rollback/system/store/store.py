@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from ...core.snapshots import record as records
 from ...core.snapshots.age import in_order
@@ -20,6 +21,9 @@ from ...errors import KernelError, LockedError, StoreError, kernel_errors
 from ..linux import btrfs, files, process, syscalls
 from ..linux import durable as writing
 from ..machine.host import Host
+
+if TYPE_CHECKING:
+    from ...core.snapshots.events import Event
 
 PENDING = "pending.json"
 _DELETED_PREFIX = "deleted_"
@@ -256,6 +260,24 @@ class Store:
         # An incomplete one has none; what somebody put there is not ours.
         with suppress(FileNotFoundError, IsADirectoryError):
             os.unlink(name + _RECORD_SUFFIX, dir_fd=self.directory)
+
+    def deletions(self) -> list[Event]:
+        """Return what is noted of snapshots that were deleted, the newest last.
+
+        Of what is there still only the deletion was meant: it was cut off, or failed. Raises
+        KernelError.
+        """
+        from . import trace
+
+        present = self.subvolumes()
+
+        def is_there(event: Event) -> bool:
+            found = present.get(event.snapshot)
+            if found is None or not event.snapshot_uuid:
+                return event.snapshot in self
+            return found.uuid == event.snapshot_uuid  # else a later one has its name
+
+        return [event for event in trace.kept(self.directory) if not is_there(event)]
 
     def tidy(self) -> list[KernelError]:
         """Remove what killed processes left: half deleted snapshots, unfinished files.

@@ -22,7 +22,6 @@ from ..machine import requester
 if TYPE_CHECKING:
     from ...core.snapshots.events import Name
     from ..machine.host import Host
-    from .store import Store
 
 Event = events.Event
 LOG = "log.jsonl"  # in the store; store.py knows the name too
@@ -57,8 +56,8 @@ def _send(event: Event) -> None:
     journald.send(event.message, event.priority, fields)
 
 
-def keep(store: Store, deletions: Sequence[Event]) -> bool:
-    """Note in the store which snapshots are deleted now, before they are; whether that was done.
+def keep(host: Host, directory: int, deletions: Sequence[Event]) -> bool:
+    """Note in an open store which snapshots are deleted now, before they are; whether it was done.
 
     One write for all. Needs the lock.
 
@@ -70,8 +69,8 @@ def keep(store: Store, deletions: Sequence[Event]) -> bool:
         return True
     with suppress(OSError, Error):  # as promised: whether it was done is returned
         now = datetime.now(timezone.utc)
-        complete = (_completed(store.host, event)._replace(time=now) for event in deletions)
-        return _append(store.directory, [events.dump(event) for event in complete])
+        complete = (_completed(host, event)._replace(time=now) for event in deletions)
+        return _append(directory, [events.dump(event) for event in complete])
     return False
 
 
@@ -106,17 +105,10 @@ def told(host: Host) -> list[Event]:
     return events.of_journal(journald.read(place)) if place else []
 
 
-def kept(store: Store) -> list[Event]:
-    """Return what the store says of deleted snapshots, the newest last. Raises KernelError."""
-    found = events.parse(files.read_in_tree(store.directory, LOG) or "")
-    last = {(event.snapshot, event.snapshot_uuid): event for event in found}
-    present = store.subvolumes()
+def kept(directory: int) -> list[Event]:
+    """Return what an open store has noted, the newest last; of each snapshot the last line.
 
-    def is_there(event: Event) -> bool:
-        found = present.get(event.snapshot)
-        if found is None or not event.snapshot_uuid:
-            return event.snapshot in store
-        return found.uuid == event.snapshot_uuid  # else a later one has its name
-
-    # Of what is there still only the deletion was meant: it was cut off, or failed.
-    return [event for event in last.values() if not is_there(event)]
+    Raises KernelError.
+    """
+    found = events.parse(files.read_in_tree(directory, LOG) or "")
+    return list({(event.snapshot, event.snapshot_uuid): event for event in found}.values())
