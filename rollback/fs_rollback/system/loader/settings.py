@@ -25,7 +25,9 @@ def read(machine: Host, found: Sequence[Place]) -> Told:
     there = {tools: its for tools in TOOLS.values() if (its := tools.find(machine, found))}
     if not there or (len(there) > 1 and not machine.running_id):
         return Told(Choice(Loader.UNKNOWN), None, tuple(found))
-    chosen = there[next((tools for tools in there if tools.runs(machine)), next(iter(there)))]
+    # The firmware is asked only where there is a choice.
+    running = (tools for tools in there if len(there) > 1 and tools.runs(machine))
+    chosen = there[next(running, next(iter(there)))]
     # What another one has left behind this one does not read.
     left_behind = {its.place for its in there.values()} - {chosen.place}
     read_by_it = tuple(place for place in chosen.reads if place not in left_behind)

@@ -23,7 +23,9 @@ def _find(machine: Host, found: Sequence[Place]) -> Optional[Candidate]:
     """
     if not any(map(places.has_entries, found)):
         return None
-    place = next(filter(_has_it, found), found[0] if _runs(machine) else None)
+    place = next(filter(_has_it, found), None)
+    if place is None and _runs(machine):
+        place = found[0]
     return Candidate(place, tuple(found), partial(_read, machine, place)) if place else None
 
 
