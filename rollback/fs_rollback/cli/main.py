@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         code = end.code if isinstance(end.code, int) else 1
     except BrokenPipeError:
-        pass
+        pass  # the reader has gone in the middle: code 1 says so
     problem = streams.finish()
     if not problem:
         return code

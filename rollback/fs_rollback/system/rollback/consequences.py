@@ -16,6 +16,7 @@ from ..linux import files
 from ..machine.host import Host
 from ..root import stand_ins
 
+Entries = Sequence[fstab.Entry]
 # Where the directory of a service ends, that has subvolumes of its own in it.
 _SERVICES = (
     r"(/(?:var/(?:lib|snap|opt)|srv|opt|(?:home/[^/]+|root)/\.local/share)/[^/]+)/.",
@@ -23,7 +24,6 @@ _SERVICES = (
     r"(/.+?)/(?:btrfs/subvolumes|io\.containerd\.snapshotter\.v1\.btrfs|storage-pools)/.",
 )
 _NO_DATA = ("", "boot", "efi", "tmp", "proc", "sys", "dev", "run")
-Entries = Sequence[fstab.Entry]
 _NO_DISK = ("swap", "tmpfs", "proc", "sysfs", "devpts", "devtmpfs", "cgroup2")
 
 

@@ -172,8 +172,7 @@ def mounted_by_id(host: Host) -> frozenset[int]:
 
 def mount_points(host: Host) -> frozenset[str]:
     """Return where the tree's fstab, and the running system, mount something in the root."""
-    entries = host.fstab_entries()
-    points = {entry.point for entry in entries if entry.point not in ("/", "none", "swap")}
+    points = {e.point for e in host.fstab_entries() if e.point not in ("/", "none", "swap")}
     if host.is_running:
         points |= {mount.point for mount in host.mounts if mount.point != "/"}
     return frozenset(points)

@@ -95,6 +95,6 @@ def _with_source(entries: Sequence[fstab.Entry], entry: fstab.Entry) -> Iterator
 
 def covered(host: Host, path: str) -> bool:
     """Whether fstab mounts something at a path (from the root), or above it."""
-    entries = host.fstab_entries()
-    points = (e.point for e in entries if e.point.startswith("/") and e.point != "/")
+    mounted = (entry.point for entry in host.fstab_entries())
+    points = (point for point in mounted if point.startswith("/") and point != "/")
     return any(is_within(f"/{path}", point) for point in points)
