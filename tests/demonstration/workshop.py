@@ -102,6 +102,6 @@ def _sweep(parent: Path) -> None:
             if content and _KEPT not in content and os.fstat(lock).st_uid == os.geteuid():
                 shutil.rmtree(path)
         except BlockingIOError:
-            pass
+            pass  # its run still works in it
         finally:
             os.close(lock)

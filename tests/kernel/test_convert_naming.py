@@ -163,7 +163,7 @@ def test_cut_off_at_every_change(
                 try:
                     converted.give_names()
                 except KernelError:
-                    pass
+                    pass  # it was struck: what it left is looked at below
                 else:
                     break
             elif in_child(converted.give_names) != signal.SIGKILL:
