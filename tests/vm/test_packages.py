@@ -35,12 +35,15 @@ printf '[Timer]\\nRandomizedDelaySec=0\\nAccuracySec=1s\\n' \
     >/etc/systemd/system/fs-rollback-prune.timer.d/at-once.conf
 systemctl daemon-reload
 systemctl enable --now fs-rollback-prune.timer
-for _ in $(seq 30); do
+# systemd says it in the journal when the service has ended. What the service itself said may get
+# there after that.
+for _ in $(seq 60); do
     journalctl -b -u fs-rollback-prune --no-pager >journal
-    not grep -E 'deleted|Failed' journal || break
+    not grep -E 'Finished|Failed' journal || break
     sleep 1
 done
-cat journal
+journalctl --sync
+journalctl -b -u fs-rollback-prune --no-pager | tee journal
 grep 'deleted 2 of 3 snapshots' journal
 [ "$(systemctl show --property Result --value fs-rollback-prune.service)" = success ]
 echo old >/home/new-since
