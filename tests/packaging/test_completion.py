@@ -72,39 +72,38 @@ def _fish(line: str, unpacked: Path, environment: dict[str, str]) -> set[str]:
     return {word.split("\t")[0] for word in done.stdout.splitlines()}
 
 
+# A key that says that zsh has done what was typed before it.
+_ENDED = "zsh has ended"
+_SETTINGS = """\
+fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D
+unsetopt ZLE_PROMPT_SP; LISTMAX=1000; PS1='ready> '; setopt NO_BEEP LIST_AMBIGUOUS
+ended() {{ print 'zsh has' 'ended' }}; zle -N ended; bindkey '^X^X' ended
+"""
+
+
 def _zsh(line: str, unpacked: Path, environment: dict[str, str]) -> set[str]:
     """Type the line and Tab on a terminal; zsh completes nowhere else."""
     need("zsh")
-    functions = unpacked / "usr/share/zsh/site-functions"
-    screen = _typed(
-        ["zsh", "-f", "-i"],
-        [
-            f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D; "
-            "unsetopt ZLE_PROMPT_SP; LISTMAX=1000; PS1='ready> '; setopt NO_BEEP LIST_AMBIGUOUS\n",
-            f"{line}\t\t",
-        ],
-        environment,
-    )
-    return set(re.findall(r"[\w./-]+", screen)) - set(line.split())
-
-
-def _typed(command: list[str], texts: list[str], environment: dict[str, str]) -> str:
-    """Return what a program on a terminal shows after the last of these texts was typed."""
+    settings = _SETTINGS.format(functions=unpacked / "usr/share/zsh/site-functions")
+    (Path(environment["HOME"]) / ".zshrc").write_text(settings)
     process, terminal = pty.fork()
     if process == 0:
-        os.execvpe(command[0], command, environment)  # noqa: S606
+        os.execvpe("zsh", ["zsh", "-d", "-i"], environment)  # noqa: S606
     try:
-        for text in texts:
-            shown = b""
-            os.write(terminal, text.encode())
-            quiet_since = time.monotonic()
-            while time.monotonic() - quiet_since < 1.2:
-                if select.select([terminal], [], [], 0.1)[0]:
-                    shown += os.read(terminal, 65536)
-                    quiet_since = time.monotonic()
+        os.write(terminal, f"{line}\t\t\x18\x18".encode())
+        shown = _shown_until_ended(terminal)
     finally:
         os.close(terminal)
         os.waitpid(process, 0)
+    return set(re.findall(r"[\w./-]+", shown)) - set(line.split())
+
+
+def _shown_until_ended(terminal: int) -> str:
+    shown, deadline = b"", time.monotonic() + 60
+    while _ENDED.encode() not in shown:
+        left_s = max(0, deadline - time.monotonic())
+        assert select.select([terminal], [], [], left_s)[0], shown
+        shown += os.read(terminal, 65536)
     return shown.decode(errors="replace")
 
 
