@@ -13,7 +13,7 @@ import pytest
 
 from tests import manifest
 from tests.kernel.boots import A, B, MakeBoot, make_boot  # noqa: F401 - a fixture
-from tests.kernel.commands import Terminal
+from tests.kernel.commands import on_terminal
 from tests.kernel.conversions import command
 from tests.kernel.converted import CONF, CONVERTER, ENTRY, KEPT, STATE, Converted
 from tests.kernel.ext4_images import Tools, archive
@@ -198,7 +198,7 @@ def test_what_is_on_a_device_did_not_come_up() -> None:
 
 def test_each_is_asked_for(converted: Converted) -> None:
     converted._hide()
-    terminal = Terminal(converted.root, "convert", "finish")
+    terminal = on_terminal(converted.root, "convert", "finish")
     for answer in ("n", "y", "", "no"):
         terminal.read_until(r"Do it\? \[y/N\] $")
         assert ("no way back" in terminal.text) is (answer in ("n", "y")), "which these end"

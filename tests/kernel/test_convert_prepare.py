@@ -11,7 +11,7 @@ import pytest
 
 from fs_rollback.core.snapshots.record import PackageChange, Transaction
 from fs_rollback.system.hooks import transaction
-from tests.kernel.commands import Done, Terminal, fs_rollback
+from tests.kernel.commands import Done, fs_rollback, on_terminal
 from tests.kernel.ext4_images import NEW, OLD, UUID, write
 from tests.kernel.ext4_prepared import (
     EDITED,
@@ -219,13 +219,13 @@ def test_the_backup_is_answered_for(ext4_root: Ext4Root) -> None:
     assert done.code == 2
     assert "--have-backup" in done.err
     for answer in ("yes", "I have not", ""):
-        terminal = Terminal(machine.root, "convert", "prepare", "--yes")
+        terminal = on_terminal(machine.root, "convert", "prepare", "--yes")
         terminal.read_until("Type 'I have': ")
         terminal.type(f"{answer}\n")
         assert terminal.end() == 3
         assert "without a backup nothing is done" in terminal.text
     assert machine.changed() == {}
-    terminal = Terminal(machine.root, "convert", "prepare")
+    terminal = on_terminal(machine.root, "convert", "prepare")
     terminal.read_until("Type 'I have': ")
     terminal.type("i have\n")
     terminal.read_until(r"Prepare the conversion\? \[y/N\] ")
@@ -233,7 +233,7 @@ def test_the_backup_is_answered_for(ext4_root: Ext4Root) -> None:
     assert terminal.end() == 1
     assert terminal.text.endswith("Nothing was changed.\n")
     assert machine.changed() == {}
-    terminal = Terminal(machine.root, "convert", "prepare")
+    terminal = on_terminal(machine.root, "convert", "prepare")
     terminal.read_until("Type 'I have': ")
     terminal.type("'I have'\n")
     terminal.read_until(r"Prepare the conversion\? \[y/N\] ")
@@ -241,7 +241,7 @@ def test_the_backup_is_answered_for(ext4_root: Ext4Root) -> None:
     assert terminal.end() == 0
     assert "step 7 of 7: " in terminal.text
     assert machine.changed() == _PLAIN
-    terminal = Terminal(machine.root, "convert", "abort")
+    terminal = on_terminal(machine.root, "convert", "abort")
     terminal.read_until(r"Take the preparation back\? \[y/N\] ")
     terminal.type("n\n")
     assert terminal.end() == 1

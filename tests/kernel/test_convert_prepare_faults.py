@@ -20,7 +20,7 @@ from fs_rollback.convert.prepare import operations, prepare_machine
 from fs_rollback.convert.prepare.operations import Operations
 from fs_rollback.errors import Error, KernelError, ProcessError, UndoFailedError
 from fs_rollback.system.execute.executor import Moment
-from tests.kernel.commands import Terminal, fs_rollback
+from tests.kernel.commands import fs_rollback, on_terminal
 from tests.kernel.ext4_images import NEW, OLD, write
 from tests.kernel.ext4_prepared import (
     EDITED,
@@ -256,7 +256,7 @@ def test_dracut_fails(
 def test_ctrl_c_while_dracut_works(ext4_root: Ext4Root) -> None:
     env = {"DRACUT_THEN": "sleep 60", "PATH": os.environ["PATH"]}
     words = ("convert", "prepare", "--at-next-boot", "--yes", "--have-backup")
-    terminal = Terminal(ext4_root.root, *words, env=env)
+    terminal = on_terminal(ext4_root.root, *words, env=env)
     terminal.read_until("step 6 of 10")
     terminal.type("\x03")
     assert terminal.end() == 130

@@ -14,7 +14,7 @@ import pytest
 
 from fs_rollback.core.snapshots.names import trial_name
 from fs_rollback.system.store.trace import LOG
-from tests.kernel.commands import Terminal, done, fs_rollback, start
+from tests.kernel.commands import done, fs_rollback, on_terminal, start
 from tests.kernel.faults import Fault, faulty, in_child, state
 from tests.kernel.machine import Machine, run
 from tests.kernel.test_store import listed, read_record, saved_lists, store_of
@@ -157,7 +157,7 @@ def test_many_rollbacks_to_one_snapshot_then_every_old_root_is_deleted(machine: 
 def test_no_is_no(named: Machine, typed: str, code: int, said: str) -> None:
     named.upgrade()
     before = state(named)
-    terminal = Terminal(named.root, "rollback")
+    terminal = on_terminal(named.root, "rollback")
     terminal.read_until(r"\[y/N\] $")
     terminal.type(typed)
     assert (terminal.end(), said in terminal.text) == (code, True), terminal.text
@@ -169,7 +169,7 @@ def test_yes_is_yes(named: Machine, typed: str) -> None:
     name = named.upgrade()
     before = state(named)
     for command, said in (("rollback", "Rolled back"), ("undo", "Taken back")):
-        terminal = Terminal(named.root, command)
+        terminal = on_terminal(named.root, command)
         terminal.read_until(r"\[y/N\] $")
         terminal.type(typed)
         assert (terminal.end(), said in terminal.text) == (0, True), terminal.text
@@ -231,7 +231,7 @@ def test_signals_in_the_middle_take_everything_back(named: Machine) -> None:
         err = process.communicate(timeout=60)[1]
         assert (process.returncode, "as before" in err) == (130, True), err
         assert state(named) == before
-    terminal = Terminal(named.root, "rollback", "--yes")
+    terminal = on_terminal(named.root, "rollback", "--yes")
     _wait_for_the_copy(named)
     terminal.type("\x03")
     assert terminal.end() == 130

@@ -6,13 +6,9 @@ Each shell is asked what it would offer for a line, on a real filesystem with re
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import select
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +16,7 @@ import pytest
 from tests.kernel.machine import Machine
 from tests.need import need
 from tests.sandbox.product import CHECKOUT
+from tests.terminal import Terminal
 
 # Prints what bash would offer for the line in $LINE.
 _BASH = """
@@ -72,12 +69,11 @@ def _fish(line: str, unpacked: Path, environment: dict[str, str]) -> set[str]:
     return {word.split("\t")[0] for word in done.stdout.splitlines()}
 
 
-# A key that says that zsh has done what was typed before it.
-_ENDED = "zsh has ended"
+# Ctrl-X twice has zsh say that it has done what was typed before.
 _SETTINGS = """\
 fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D
 unsetopt ZLE_PROMPT_SP; LISTMAX=1000; PS1='ready> '; setopt NO_BEEP LIST_AMBIGUOUS
-ended() {{ print 'zsh has' 'ended' }}; zle -N ended; bindkey '^X^X' ended
+ended() {{ print 'zsh has ended' }}; zle -N ended; bindkey '^X^X' ended
 """
 
 
@@ -86,25 +82,13 @@ def _zsh(line: str, unpacked: Path, environment: dict[str, str]) -> set[str]:
     need("zsh")
     settings = _SETTINGS.format(functions=unpacked / "usr/share/zsh/site-functions")
     (Path(environment["HOME"]) / ".zshrc").write_text(settings)
-    process, terminal = pty.fork()
-    if process == 0:
-        os.execvpe("zsh", ["zsh", "-d", "-i"], environment)  # noqa: S606
-    try:
-        os.write(terminal, f"{line}\t\t\x18\x18".encode())
-        shown = _shown_until_ended(terminal)
-    finally:
-        os.close(terminal)
-        os.waitpid(process, 0)
+    terminal = Terminal(["zsh", "-d", "-i"], environment)
+    terminal.type(f"{line}\t\t\x18\x18")
+    terminal.read_until("zsh has ended")
+    shown = terminal.text
+    terminal.type("\x15exit\n")  # Ctrl-U takes the line away
+    terminal.end()
     return set(re.findall(r"[\w./-]+", shown)) - set(line.split())
-
-
-def _shown_until_ended(terminal: int) -> str:
-    shown, deadline = b"", time.monotonic() + 60
-    while _ENDED.encode() not in shown:
-        left_s = max(0, deadline - time.monotonic())
-        assert select.select([terminal], [], [], left_s)[0], shown
-        shown += os.read(terminal, 65536)
-    return shown.decode(errors="replace")
 
 
 SHELLS = {"bash": _bash, "fish": _fish, "zsh": _zsh}
