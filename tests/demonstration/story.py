@@ -19,7 +19,7 @@ from .proof import CheckFailedError, Proof
 from .screen import Screen
 
 _LINE = r"fs-snapshot: snapshotting /: /fs-snapshots/(yum_\d{14})"
-_PATIENCE_S = 60.0
+_PATIENCE_S = 20.0
 _WRITTEN = {
     "/home/user/letter": "Dear Ada,\nthe upgrade was bad. I will write again tomorrow.\n",
     "/root/notes": "upgrading hello today\n",

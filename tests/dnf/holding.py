@@ -70,7 +70,7 @@ def let_go(sandbox: Sandbox) -> None:
     sandbox.path(_HELD).unlink(missing_ok=True)
 
 
-def line_of(process: subprocess.Popen[str], *, timeout_s: float = 60) -> str:
+def line_of(process: subprocess.Popen[str], *, timeout_s: float = 5) -> str:
     """Return the next line that a process writes to stderr; it comes in time or is ""."""
     assert process.stderr is not None
     ready, _, _ = select.select([process.stderr], [], [], timeout_s)

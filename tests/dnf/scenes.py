@@ -97,7 +97,7 @@ def processes(sandbox: Sandbox) -> dict[int, bytes]:
     return found
 
 
-def wait_for_keepers(sandbox: Sandbox, *, timeout_s: float = 60) -> None:
+def wait_for_keepers(sandbox: Sandbox, *, timeout_s: float = 10) -> None:
     """Wait until nothing of fs-snapshot runs any more: all records are complete then."""
     wait_for(lambda: not keepers(sandbox), "fs-snapshot still runs", timeout_s=timeout_s)
 

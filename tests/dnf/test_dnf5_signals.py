@@ -85,10 +85,10 @@ def test_in_the_middle_of_rpm(
     for signum in signals:
         with held(sandbox, "install", "slow") as process:
             sandbox.signal(process, signum)
-            process.wait(timeout=60)
+            process.wait(timeout=10)
             died = time.monotonic()
             wait_for_keepers(sandbox)
-            assert seconds_since(died) < 10, "it waits for nothing"
+            assert seconds_since(died) < 1, signum
         number += 1
         assert last_end(sandbox) == ("interrupted", number), signum
         sandbox.run(["rpm", "--erase", "--noscripts", "slow"], check=False)
@@ -109,8 +109,8 @@ def test_typed_at_a_terminal(sandbox: Sandbox) -> None:
         ) as process:
             wait_for_path(sandbox.path("/run/held"))
             os.write(ours, b"\x03")
-            process.wait(timeout=60)
-        wait_for_keepers(sandbox)
+            process.wait(timeout=10)
+        wait_for_keepers(sandbox, timeout_s=1)
         assert last_end(sandbox) == ("interrupted", number)
         let_go(sandbox)
     remove_action(sandbox)
@@ -127,8 +127,8 @@ def test_between_our_hook_and_rpm(sandbox: Sandbox) -> None:
         hold_before_rpm(sandbox)
         with held(sandbox, "upgrade", "app") as process:
             sandbox.signal(process, signum)
-            process.wait(timeout=60)
-            wait_for_keepers(sandbox)
+            process.wait(timeout=10)
+            wait_for_keepers(sandbox, timeout_s=1)
         assert last_end(sandbox) == ("interrupted", None), signum
         assert installed(sandbox) == "1"
     remove_action(sandbox)
@@ -151,9 +151,9 @@ def test_in_our_hook(sandbox: Sandbox) -> None:
                     os.kill(pid, signum)
             else:
                 sandbox.signal(process, signum)
-                process.wait(timeout=60)
+                process.wait(timeout=10)
             holder.communicate("go\n", timeout=60)
-            process.wait(timeout=60)
+            process.wait(timeout=10)
             assert process.returncode != 0
         wait_for_keepers(sandbox)
         assert installed(sandbox) == "", signum
