@@ -49,7 +49,8 @@ VERSION_3 = (
         "3.0",
         files={"/usr/bin/hello": _HELLO_2, "/etc/hello.conf": CONFIGURATION},
         requires=["libgreeting >= 3"],
-        scriptlets={"pre": f"touch {WAITS}\nsleep 300"},
+        # Ctrl-C is for dnf alone: if rpm saw the script die first, it would still go on.
+        scriptlets={"pre": f"trap '' INT\nexec >/dev/null 2>&1\ntouch {WAITS}\nsleep 300"},
     ),
     Package("libgreeting", "3.0", files={"/usr/lib/libgreeting.so.3": "not a library\n"}),
 )
