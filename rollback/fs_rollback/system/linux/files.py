@@ -80,6 +80,25 @@ def _open_regular(tree: int, path: str, *, follow: bool) -> BinaryIO | None:
     return os.fdopen(descriptor, "rb")
 
 
+@contextmanager
+def regular_file(tree: int, path: str) -> Iterator[int | None]:
+    """Open a file of the tree to be read; None if it is anything but a regular one, or not there.
+
+    No link is followed. Raises KernelError.
+    """
+    try:
+        file = _open_regular(tree, path, follow=False)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            raise KernelError("read", path, error) from error
+        file = None  # as promised: not there, or a link
+    if file is None:
+        yield None
+        return
+    with file:
+        yield file.fileno()
+
+
 def read_bytes(tree: int, path: str, most: int) -> bytes:
     """Return what a regular file of the tree begins with, b"" if there is none.
 

@@ -14,7 +14,11 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+# linux/btrfs.h: struct btrfs_ioctl_search_key and the size of the buffer, which comes behind that;
+# struct btrfs_ioctl_search_header in front of each item there.
+_SEARCH_V2, _SEARCH_KEY, _BUFFER = 0xC0709411, struct.Struct("=7Q3I36xQ"), 112
 _SEARCH_HEADER = struct.Struct("=3Q2I")
+_ITEM_HEADER = struct.Struct("=8x2Q2I")  # without the generation
 # linux/btrfs_tree.h: BTRFS_ROOT_TREE_OBJECTID, the types of items, BTRFS_ROOT_SUBVOL_RDONLY.
 _ROOT_TREE, _ROOT_ITEM_KEY, _ROOT_BACKREF_KEY, _READ_ONLY = 1, 132, 144, 1
 # Of struct btrfs_root_item generation, flags, generation_v2, uuid, parent_uuid, otransid and the
@@ -44,6 +48,32 @@ def touched_inodes(
             yield inode, seconds + nanoseconds / 1e9
 
 
+def touched_numbers(descriptor: int, since: int) -> list[int]:
+    """Return the numbers that `touched_inodes` gives, in less time where there are many."""
+    found, size, key = list[int](), 1 << 18, (256, 0, 0)
+    header, transid = _ITEM_HEADER.unpack_from, struct.Struct("<Q").unpack_from
+    while True:
+        bounds = (0, key[0], 2**64 - 257, key[2], 2**64 - 1, since + 1, 2**64 - 1)
+        count, answer = _search(descriptor, size, *bounds, key[1], 255, 2**32 - 1)
+        place = _BUFFER
+        if not count:
+            return found
+        for _ in range(count):
+            inode, offset, kind, length = header(answer, place)
+            if kind == 1 and transid(answer, place + 40)[0] > since:
+                found.append(inode)
+            place += 32 + length
+        key = (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
+
+
+def _search(descriptor: int, size: int, *key: int) -> tuple[int, bytearray]:
+    """Return how many items a search found, and its answer: they begin at _BUFFER."""
+    answer = bytearray(_BUFFER + size)
+    _SEARCH_KEY.pack_into(answer, 0, *key, size)
+    fcntl.ioctl(descriptor, _SEARCH_V2, answer)
+    return struct.unpack_from("=I", answer, 64)[0], answer
+
+
 def tree_items(
     descriptor: int, since: int, first: int = 256, last: int = 2**64 - 257, *, tree: int = 0
 ) -> Iterator[tuple[int, int, bytearray, int]]:
@@ -55,13 +85,9 @@ def tree_items(
     """
     size, key = 1 << 18, (first, 0, 0)
     while key[0] <= last:
-        answer = bytearray(112 + size)
         bounds = (tree, key[0], last, key[2], 2**64 - 1, since, 2**64 - 1)
-        struct.pack_into(
-            "=7Q4I4QQ", answer, 0, *bounds, key[1], 255, 2**32 - 1, 0, 0, 0, 0, 0, size
-        )
-        fcntl.ioctl(descriptor, 0xC0709411, answer)
-        count, place = struct.unpack_from("=I", answer, 64)[0], 112
+        count, answer = _search(descriptor, size, *bounds, key[1], 255, 2**32 - 1)
+        place = _BUFFER
         if not count:
             return
         for _ in range(count):
@@ -71,6 +97,31 @@ def tree_items(
             yield inode, kind, answer, place
             place += length
         key = (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
+
+
+def inode_items(
+    descriptor: int, inode: int, first: int, last: int, most: int = 2**32 - 1
+) -> list[tuple[int, int, bytes]]:
+    """Return type, offset and data of the items of one inode in the subvolume of `descriptor`.
+
+    `first` and `last` are the types to look at, of linux/btrfs_tree.h, `most` is how many to read.
+    None comes for an inode that does not exist.
+    """
+    # An item is smaller than a node: 64 KiB at most.
+    found, size, kind, offset = list[tuple[int, int, bytes]](), 1 << 16, first, 0
+    header = _ITEM_HEADER.unpack_from
+    while True:
+        bounds = (0, inode, inode, offset, 2**64 - 1, 0, 2**64 - 1)
+        count, answer = _search(descriptor, size, *bounds, kind, last, most)
+        place = _BUFFER
+        for _ in range(count):
+            _, offset, kind, length = header(answer, place)
+            start = place + 32
+            place = start + length
+            found.append((kind, offset, bytes(answer[start:place])))
+        if place < _BUFFER + size // 2 or len(found) >= most:  # what is left would have had room
+            return found
+        kind, offset = (kind, offset + 1) if offset < 2**64 - 1 else (kind + 1, 0)
 
 
 class Root(NamedTuple):

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a btrfs tree says of a file: its inode, names, attributes, and where its data lies.
+
+The structures are in linux/btrfs_tree.h; numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+ROOT_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID: the subvolume's own directory
+# BTRFS_INODE_ITEM_KEY and so on: the types of a file's items, in their order.
+INODE_ITEM, INODE_REF, INODE_EXTREF, XATTR_ITEM = 1, 12, 13, 24
+DIR_INDEX, EXTENT_DATA, ROOT_ITEM = 96, 108, 132
+# btrfs_inode_item: generation, transid, size, nlink, uid, gid, mode, rdev, flags.
+_INODE = struct.Struct("<3Q16x4I2Q")
+# btrfs_inode_ref: index and length of the name; btrfs_inode_extref has the parent before them.
+_REF, _EXTREF = struct.Struct("<8xH"), struct.Struct("<Q8xH")
+# btrfs_dir_item: the key it leads to (number, type), lengths of data and name.
+_DIR = struct.Struct("<QB8x8x2Hx")
+_EXTENT_HEAD = 21  # of btrfs_file_extent_item: all before the data or its place
+_EXTENT_LENGTH = struct.Struct("<Q")
+_REGULAR, _EXTENT_TYPE = 1, 20
+# BTRFS_INODE_ in linux/btrfs_tree.h: what chattr(1) sets. Others are the kernel's own notes.
+FLAGS = 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11
+
+Item = tuple[int, int, bytes]  # type, offset and data
+
+
+class Extent(NamedTuple):
+    """A piece of a file: `length` bytes from `start`, and what the tree says of them.
+
+    Two with the same `place` have the same bytes: they lie in one place on the disk, or in the
+    tree itself.
+    """
+
+    start: int
+    length: int
+    place: bytes
+
+
+class Entry(NamedTuple):
+    """What a name in a directory leads to: an inode's number, or a subvolume's ID."""
+
+    number: int
+    is_subvolume: bool
+
+
+class Inode(NamedTuple):
+    """A file of any kind. `names` are its names, each with the number of its directory."""
+
+    number: int
+    generation: int
+    size: int
+    uid: int
+    gid: int
+    mode: int
+    device: int
+    flags: int
+    names: tuple[tuple[int, bytes], ...]
+    xattrs: Mapping[bytes, bytes]
+    extents: tuple[Extent, ...]
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether others may lie in it."""
+        return stat.S_ISDIR(self.mode)
+
+
+def inode(number: int, items: Iterable[Item]) -> Inode | None:
+    """Return the file that the items describe; None where no inode is among them."""
+    fields: tuple[int, ...] = ()
+    names: list[tuple[int, bytes]] = []
+    xattrs: dict[bytes, bytes] = {}
+    extents: list[Extent] = []
+    for kind, offset, data in items:
+        if kind == INODE_ITEM:
+            fields = _INODE.unpack_from(data)
+        elif kind == INODE_REF:
+            names += ((offset, name) for name in _refs(data))
+        elif kind == INODE_EXTREF:
+            names += _extrefs(data)
+        elif kind == XATTR_ITEM:
+            xattrs.update(_xattrs(data))
+        elif kind == EXTENT_DATA:  # of a file; others are a directory's entries
+            extents.append(_extent(offset, data))
+    if not fields:
+        return None
+    generation, _, size, _, uid, gid, mode, device, flags = fields
+    return Inode(
+        number, generation, size, uid, gid, mode, device, flags & FLAGS,
+        tuple(sorted(names)), xattrs, tuple(extents),
+    )  # fmt: skip
+
+
+def entry(data: bytes) -> tuple[bytes, Entry]:
+    """Return a name in a directory and what it leads to, from the DIR_INDEX item for it."""
+    number, leads_to, _, length = _DIR.unpack_from(data)
+    return data[_DIR.size : _DIR.size + length], Entry(number, leads_to == ROOT_ITEM)
+
+
+def _refs(data: bytes) -> Iterator[bytes]:
+    place = 0
+    while place < len(data):
+        (length,) = _REF.unpack_from(data, place)
+        place += _REF.size + length
+        yield data[place - length : place]
+
+
+def _extrefs(data: bytes) -> Iterator[tuple[int, bytes]]:
+    place = 0
+    while place < len(data):
+        parent, length = _EXTREF.unpack_from(data, place)
+        place += _EXTREF.size + length
+        yield parent, data[place - length : place]
+
+
+def _xattrs(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = 0  # several have one item where the hashes of their names are alike
+    while place < len(data):
+        _, _, value, name = _DIR.unpack_from(data, place)
+        start = place + _DIR.size
+        place = start + name + value
+        yield data[start : start + name], data[start + name : place]
+
+
+def _extent(start: int, data: bytes) -> Extent:
+    """Return a piece of a file, without the generation, in which equal ones may differ."""
+    if data[_EXTENT_TYPE] < _REGULAR:  # inline: the bytes themselves
+        return Extent(start, _EXTENT_LENGTH.unpack_from(data, 8)[0], data[8:])
+    # disk_bytenr, disk_num_bytes, offset and num_bytes follow.
+    return Extent(start, _EXTENT_LENGTH.unpack_from(data, _EXTENT_HEAD + 24)[0], data[8:])
+
+
+def differing(first: Inode, second: Inode) -> list[tuple[int, int]]:
+    """Return where two files of one size may have other bytes: starts and ends, in order."""
+    pieces = set(first.extents) ^ set(second.extents)
+    return sorted({(p.start, p.start + p.length) for p in pieces})

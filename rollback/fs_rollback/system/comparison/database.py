@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A tree's rpm database, read without rpm, which reads every header: SQLite tells which matter.
+
+The tables are in lib/backend/sqlite.c of rpm.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+
+from ...core.packages.changes import Item
+from ...core.packages.header import Header, HeaderError, PackageFile
+from ...errors import Error
+from ..linux import files, process
+from ..machine.rpmdb import rpmdb_path
+
+_FILES = ("rpmdb.sqlite", "rpmdb.sqlite-wal")
+_QUERY = "%{NAME}\\t%{ARCH}\\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n"
+# A digest of each header; what has none (the keys that were imported) is small.
+_HEADERS = """
+SELECT hnum, key FROM Sha1header UNION ALL
+SELECT hnum, blob FROM Packages WHERE hnum NOT IN (SELECT hnum FROM Sha1header)
+"""
+_NAMED = "SELECT blob FROM Packages WHERE hnum IN (SELECT hnum FROM Name WHERE key = ?)"
+# Both indexes: a thousand packages have a file with this name, or a file in this directory.
+_CANDIDATES = """
+SELECT path, file.hnum, file.idx FROM wanted
+JOIN Basenames AS file ON file.key = base
+WHERE EXISTS (SELECT 1 FROM Dirnames WHERE key = directory AND hnum = file.hnum)
+"""
+# What is one directory in a tree today may have another name in a package: the merge of /usr, that
+# of its bin and sbin, and /run.
+_OTHER_NAMES = (
+    ("/usr/bin/", ("/bin/", "/usr/sbin/", "/sbin/")),
+    ("/usr/sbin/", ("/sbin/",)),
+    ("/usr/lib/", ("/lib/",)),
+    ("/usr/lib64/", ("/lib64/",)),
+    ("/run/", ("/var/run/",)),
+)
+
+
+class DatabaseError(Error):
+    """An rpm database cannot be read, or is of another kind than SQLite."""
+
+
+class Database:
+    """A copy of a tree's rpm database in the directory `place`, open to be read."""
+
+    def __init__(self, place: str, connection: sqlite3.Connection) -> None:
+        self.place = place
+        self._connection = connection
+
+    def headers(self) -> dict[int, object]:
+        """Return what is the same for the same header, by its number. Raises sqlite3.Error."""
+        return dict(self._connection.execute(_HEADERS))
+
+    def names(self, numbers: Iterable[int]) -> set[str]:
+        """Return the names of packages. Raises sqlite3.Error."""
+        wanted = set(numbers)
+        rows = self._connection.execute("SELECT hnum, key FROM Name")
+        return {name for number, name in rows if number in wanted}
+
+    def named(self, name: str) -> list[Header]:
+        """Return the headers of all packages of a name. Raises sqlite3.Error, HeaderError."""
+        return [Header(blob) for (blob,) in self._connection.execute(_NAMED, (name,))]
+
+    def owners(self, paths: Iterable[str]) -> dict[str, PackageFile]:
+        """Return what packages have at these absolute paths, of those that are of any.
+
+        Raises DatabaseError.
+        """
+        found: dict[str, PackageFile] = {}
+        try:
+            self._connection.execute("DROP TABLE IF EXISTS temp.wanted")
+            self._connection.execute("CREATE TEMP TABLE wanted (path, directory, base)")
+            self._connection.executemany("INSERT INTO wanted VALUES (?, ?, ?)", _as_named(paths))
+            rows = self._connection.execute(_CANDIDATES).fetchall()
+            headers: dict[int, Header] = {}
+            for path, number, index in rows:
+                if number not in headers:
+                    select = "SELECT blob FROM Packages WHERE hnum = ?"
+                    (blob,) = self._connection.execute(select, (number,)).fetchone()
+                    headers[number] = Header(blob)
+                file = headers[number].file(index)
+                if file is not None and file.path in _names_of(path):
+                    found[path] = file
+        except (sqlite3.Error, HeaderError) as error:
+            raise DatabaseError(f"cannot read the rpm database: {error}") from error
+        return found
+
+
+def _as_named(paths: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    for path in paths:
+        for name in _names_of(path):
+            directory, _, base = name.rpartition("/")
+            yield path, directory + "/", base
+
+
+def _names_of(path: str) -> tuple[str, ...]:
+    for directory, others in _OTHER_NAMES:
+        if path.startswith(directory):
+            return (path, *(other + path[len(directory) :] for other in others))
+    return (path,)
+
+
+@contextmanager
+def opened(tree: int) -> Iterator[Database]:
+    """Open the database of a tree (an open directory); an empty one where there is none.
+
+    What is read is a copy. SQLite wants to write beside the database, which a read-only snapshot
+    does not allow, and to know its path, which a detached mount does not have. Raises KernelError.
+    """
+    place = rpmdb_path(tree)
+    names = (files.list_in_tree(tree, place) or []) if place is not None else []
+    copied = [name for name in names if name in _FILES] or names
+    with tempfile.TemporaryDirectory(prefix="fs-rollback-", dir=_roomy(tree, place, copied)) as at:
+        for name in copied:
+            files.copy_from_tree(tree, f"{place}/{name}", os.path.join(at, name))
+        # SQLite would make a database that is not there.
+        place = os.path.join(at, _FILES[0]) if _FILES[0] in copied else ":memory:"
+        with closing(sqlite3.connect(place)) as connection:
+            yield Database(at, connection)
+
+
+def _roomy(tree: int, place: str | None, names: Iterable[str]) -> str:
+    """Return a directory with room for these files, in memory if there is one: a disk is full."""
+    found = (files.status_of(tree, f"{place}/{name}") for name in names)
+    wanted = sum(status.st_size for status in found if status is not None)
+    has_room = os.access("/run", os.W_OK) and shutil.disk_usage("/run").free > 2 * wanted
+    return "/run" if has_room else tempfile.gettempdir()
+
+
+def differing_packages(one: Database, other: Database) -> tuple[set[Item], set[Item]]:
+    """Return the packages of which two databases do not have the same versions.
+
+    Of each all versions there are. Raises ProcessError.
+    """
+    try:
+        first, second = one.headers(), other.headers()
+        names = one.names(n for n in first if first[n] != second.get(n))
+        names |= other.names(n for n in second if second[n] != first.get(n))
+        return _items(one, names), _items(other, names)
+    except (sqlite3.Error, HeaderError):  # another kind of database, or none that is whole
+        return _by_rpm(one.place), _by_rpm(other.place)
+
+
+def _items(database: Database, names: Iterable[str]) -> set[Item]:
+    return {header.item() for name in names for header in database.named(name)}
+
+
+def _by_rpm(place: str) -> set[Item]:
+    if not os.listdir(place):
+        return set()
+    arguments = ("rpm", "--dbpath", place, "--query", "--all", "--queryformat", _QUERY)
+    rows = (line.split("\t") for line in process.run(arguments).splitlines())
+    return {Item("", *row) for row in rows if len(row) == 3}

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The comparison of files, held against a full walk of both trees over generated histories."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import btrfsutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fs_rollback.core.comparison.files import FileChange
+from fs_rollback.core.snapshots.snapshot import Subvolume
+from fs_rollback.system.comparison.trees import changed_files
+from fs_rollback.system.linux import btrfs
+from fs_rollback.system.machine.host import Host
+from tests.kernel.histories import NAMED, OPERATIONS, Operations, is_a_subvolume, play
+from tests.kernel.machine import run
+
+
+class Looks(NamedTuple):
+    kind: int
+    content: object
+    mode: int
+    owner: tuple[int, int]
+    xattrs: dict[str, bytes]
+
+
+class Filesystem:
+    """As much of a machine as the comparison asks for."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+
+    @property
+    def subvolumes(self) -> tuple[Subvolume, ...]:
+        return btrfs.subvolumes(str(self.top))
+
+    def path(self, path: str) -> str:
+        return str(self.top / path)
+
+
+SUBVOLUME = Looks(0, None, 0, (0, 0), {})
+
+
+def walk(tree: Path) -> dict[str, Looks]:
+    found = {"/": look(tree, is_root=True)}
+    for place, directories, files in os.walk(tree):
+        for name in directories + files:
+            path = Path(place) / name
+            found["/" + str(path.relative_to(tree))] = look(path)
+        # A nested subvolume is not a part of what is compared.
+        directories[:] = [
+            d for d in directories if (Path(place) / d).lstat().st_ino not in (2, 256)
+        ]
+    return found
+
+
+def look(path: Path, *, is_root: bool = False) -> Looks:
+    status = path.lstat()
+    content: object = None
+    kind = stat.S_IFMT(status.st_mode)
+    if stat.S_ISREG(status.st_mode):
+        content = path.read_bytes()
+    elif stat.S_ISLNK(status.st_mode):
+        content = os.readlink(path)
+    elif is_a_subvolume(status) and not is_root:
+        return SUBVOLUME
+    xattrs = {
+        n: os.getxattr(path, n, follow_symlinks=False)
+        for n in os.listxattr(path, follow_symlinks=False)
+    }
+    return Looks(
+        kind, content, stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid), xattrs
+    )
+
+
+def what_differs(old: Looks, new: Looks) -> tuple[str, ...]:
+    if old.kind != new.kind:
+        return ("type",)
+    found = ["content"] if old.content != new.content else []
+    found += ["mode"] if old.mode != new.mode else []
+    found += ["owner"] if old.owner != new.owner else []
+    names = old.xattrs.keys() | new.xattrs.keys()
+    return (*found, *sorted(n for n in names if old.xattrs.get(n) != new.xattrs.get(n)))
+
+
+def expect_told(old: dict[str, Looks], new: dict[str, Looks], told: list[FileChange]) -> None:
+    """Fail unless the changes make the new tree of the old one, and say nothing else."""
+    assert [t.path for t in told] == sorted((t.path for t in told), key=os.fsencode)
+    renamed = {t.source: t for t in told if t.action == "renamed"}
+    removed = {t.path for t in told if t.action == "removed"}
+    added = {t.path for t in told if t.action == "added"}
+    changed = {t.path: t for t in told if t.action == "changed"}
+
+    def goes_to(path: str) -> str:
+        if path in renamed:
+            return renamed[path].path
+        above, _, name = path.rpartition("/")
+        return f"{goes_to(above) if above else ''}/{name}"
+
+    arrived: dict[str, str] = {}
+    for path in old:
+        if path in removed:
+            continue
+        there = goes_to(path)
+        assert there not in arrived, (there, path, arrived[there], told)
+        arrived[there] = path
+    assert arrived.keys() | added == new.keys(), told
+    assert not arrived.keys() & added, told
+    for path, source in arrived.items():
+        said = renamed[source].what if source in renamed else ()
+        if path in changed:
+            said = changed[path].what
+        if old[source] == new[path] == SUBVOLUME:  # a stand-in does not tell of which
+            continue
+        assert said == what_differs(old[source], new[path]), (path, source, told)
+    assert all(change.what for change in changed.values())
+
+
+@pytest.fixture(scope="module")
+def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    directory = tmp_path_factory.mktemp("comparison")
+    with (directory / "disk").open("wb") as file:
+        file.truncate(512 << 20)
+    run("mkfs.btrfs", "--quiet", str(directory / "disk"))
+    place = directory / "top"
+    place.mkdir()
+    run("mount", "-o", "loop", str(directory / "disk"), str(place))
+    btrfsutil.create_subvolume(str(place / "base"))
+    for number in range(400):  # some nodes of the tree
+        folder = NAMED[number % 5]
+        path = place / "base" / folder / folder / str(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"base" * number)
+    yield place
+    run("umount", str(place))
+
+
+def compared(top: Path, old: Path, new: Path) -> list[FileChange]:
+    filesystem = Filesystem(top)
+    by_path = {s.path: s for s in filesystem.subvolumes}
+    return list(changed_files(cast(Host, filesystem), by_path[old.name], by_path[new.name]))
+
+
+# The same ones each time; others, and many, where everything is wanted.
+ALL = os.environ.get("FS_ROLLBACK_VM") == "full"
+
+
+@settings(
+    max_examples=1000 if ALL else 25,
+    derandomize=not ALL,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(OPERATIONS, OPERATIONS, OPERATIONS, OPERATIONS, st.booleans())
+def test_the_comparison_tells_what_a_walk_of_both_tells(
+    top: Path,
+    before: Operations,
+    at_root: Operations,
+    in_copy: Operations,
+    late: Operations,
+    rollback: bool,
+) -> None:
+    root, copy, again = trees = [top / name for name in ("root", "copy", "again")]
+    btrfsutil.create_snapshot(str(top / "base"), str(root))
+    try:
+        play(root, before)
+        btrfsutil.create_snapshot(str(root), str(copy))
+        play(root, at_root)
+        play(copy, in_copy)
+        btrfsutil.create_snapshot(str(copy if rollback else root), str(again))
+        play(again, late)
+        walks = {tree: walk(tree) for tree in trees}
+        run("sync", "--file-system", str(top))
+        for old, new in itertools.product(trees, trees):
+            expect_told(walks[old], walks[new], compared(top, old, new))
+        # Without what tells what the third one was made of.
+        btrfsutil.delete_subvolume(str(copy), recursive=True)
+        for old, new in itertools.permutations((root, again)):
+            expect_told(walks[old], walks[new], compared(top, old, new))
+    finally:
+        for tree in trees:
+            if tree.exists():
+                btrfsutil.delete_subvolume(str(tree), recursive=True)
