@@ -20,7 +20,7 @@ from fs_rollback.core.loader.menu_names import (
     snapshot_entry_prefix,
     snapshot_entry_values,
 )
-from fs_rollback.core.loader.versions import rpm_compare, version_compare
+from fs_rollback.core.packages.versions import evr_compare, grub_compare, version_compare
 from tests.need import need
 
 MACHINE = "0fb2a3e5c1d94e8f9a7b6c5d4e3f2a1b"
@@ -149,16 +149,32 @@ def test_versions_compare_as_systemd_does() -> None:
         assert {0: 0, 11: 1, 12: -1}[found.returncode] == version_compare(one, two), (one, two)
 
 
-def test_grub_compares_as_rpm_does() -> None:
+def _as_rpm_compares(pairs: list[tuple[str, str]]) -> list[int]:
     need("rpm")
-    # "+" is Fedora's blscfg's own (rpm has "^"); "-" would be release's begin for rpm.vercmp().
-    words = [word.replace("-", "_.") for word in random_words(seeded(2), 4000)]
-    pairs = list(zip(words[::2], words[1::2]))
     calls = "".join(f'print(rpm.vercmp("{one}","{two}").." ")' for one, two in pairs)
     found = subprocess.run(
         ["rpm", "--eval", "%{lua:" + calls + "}"], text=True, stdout=subprocess.PIPE, check=True
     )
-    assert [rpm_compare(one, two) for one, two in pairs] == [int(n) for n in found.stdout.split()]
+    return [int(number) for number in found.stdout.split()]
+
+
+def test_grub_compares_as_rpm_does() -> None:
+    # "+" is Fedora's blscfg's own (rpm has "^"); "-" would be release's begin for rpm.vercmp().
+    words = [word.replace("-", "_.") for word in random_words(seeded(2), 4000)]
+    pairs = list(zip(words[::2], words[1::2]))
+    assert [grub_compare(one, two) for one, two in pairs] == _as_rpm_compares(pairs)
+
+
+def test_packages_compare_as_rpm_does() -> None:
+    choice = seeded(3).choice
+    words = [word.replace("-", "_^") or "0" for word in random_words(seeded(4), 4000)]
+    evrs = [
+        choice(("", "0:", "1:")) + word + choice(("-1", "-2", "-1~x", "-1.fc44")) for word in words
+    ]
+    pairs = [*zip(evrs[::2], evrs[1::2]), *zip(evrs, evrs[:9]), ("1-1", "1-1.2"), ("1^-1", "1-1")]
+    told = [evr_compare(one, two) for one, two in pairs]
+    assert told == _as_rpm_compares(pairs)
+    assert set(told) == {-1, 0, 1}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +182,7 @@ def test_grub_compares_as_rpm_does() -> None:
     [("6.13", "6.13+"), ("6.13+", "6.13.1"), ("6.13+1", "6.13+2"), ("+a", "a"), ("+", "+1")],
 )
 def test_grub_puts_a_plus_between_the_end_and_all_else(older: str, newer: str) -> None:
-    assert (rpm_compare(older, newer), rpm_compare(newer, older)) == (-1, 1)
+    assert (grub_compare(older, newer), grub_compare(newer, older)) == (-1, 1)
 
 
 # --- what was chosen ---

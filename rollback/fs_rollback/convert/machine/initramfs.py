@@ -11,7 +11,7 @@ from functools import cmp_to_key
 from typing import NamedTuple, Optional
 
 from ...core.boot.entries import Bootable
-from ...core.loader.versions import rpm_compare
+from ...core.packages.versions import rpm_compare
 from ...errors import ProcessError
 from ...system.linux import files, process
 from ...system.loader.entries import Boot

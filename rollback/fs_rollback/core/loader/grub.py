@@ -14,8 +14,8 @@ from typing import Optional
 
 from ..formats import grubenv
 from ..formats.bls import BootEntry
+from ..packages.versions import grub_compare
 from .choice import Choice, Rules, Written
-from .versions import rpm_compare
 
 _INDEX = re.compile(r"[0-9]{1,9}")
 
@@ -28,7 +28,7 @@ def _compare(a: BootEntry, b: BootEntry) -> int:
     "ls -v" does, also newest first.)
     """
     for one, two in zip(_name_version_release(a.name), _name_version_release(b.name)):
-        result = rpm_compare(two, one)
+        result = grub_compare(two, one)
         if result:
             return result
     return 0

@@ -13,8 +13,8 @@ from typing import Optional
 
 from ..formats import loader_conf
 from ..formats.bls import BootEntry
+from ..packages.versions import compare, version_compare
 from .choice import Choice, Rules, Written
-from .versions import compare, version_compare
 
 
 def _compare(a: BootEntry, b: BootEntry) -> int:

@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import NamedTuple, Optional
 
 from ..snapshots.record import PackageChange
+from .versions import evr_compare
 
 # One word for each change, in the order in which a summary names them.
 _WORDS = {
@@ -86,30 +87,44 @@ def summary(packages: Iterable[PackageChange]) -> str:
 
 
 def between(now: Iterable[Item], then: Iterable[Item]) -> tuple[PackageChange, ...]:
-    """Return what changes when the packages `now` installed become the ones of `then`.
+    """Return what changes when the packages `now` installed become those of `then`, as a rollback.
 
-    A package with one version on either side goes back; one with several (kernels) is
-    installed and removed version by version.
+    A package with one version on either side is reverted; one with several (kernels) is removed
+    and restored version by version.
     """
-    present, target = set(now), set(then)
+    words = {"upgrade": "revert", "downgrade": "revert", "install": "restore"}
+    found = differences(now, then)
+    return tuple(
+        change._replace(action=words.get(change.action, change.action)) for change in found
+    )
+
+
+def differences(old: Iterable[Item], new: Iterable[Item]) -> tuple[PackageChange, ...]:
+    """Return what happened to the packages between two sets of installed ones, as a transaction.
+
+    A package with one version on either side is an upgrade or a downgrade, as rpm compares; one
+    with several (kernels) is removed and installed version by version.
+    """
+    first, second = set(old), set(new)
     goes: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
     comes: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
-    for item in present - target:
+    for item in first - second:
         goes[item.name, item.arch].append(item)
-    for item in target - present:
+    for item in second - first:
         comes[item.name, item.arch].append(item)
     several = {
         key
-        for side in (present, target)
+        for side in (first, second)
         for key, count in Counter((item.name, item.arch) for item in side).items()
         if count > 1
     }
     found: list[PackageChange] = []
     for key in sorted(goes.keys() | comes.keys()):
-        out, back = sorted(goes[key]), sorted(comes[key])
-        if len(out) == 1 and len(back) == 1 and key not in several:
-            found.append(PackageChange("revert", *key, out[0].evr, back[0].evr))
+        out, in_ = sorted(goes[key]), sorted(comes[key])
+        if len(out) == 1 and len(in_) == 1 and key not in several:
+            action = "upgrade" if evr_compare(out[0].evr, in_[0].evr) <= 0 else "downgrade"
+            found.append(PackageChange(action, *key, out[0].evr, in_[0].evr))
             continue
         found += [PackageChange("remove", *key, item.evr, None) for item in out]
-        found += [PackageChange("restore", *key, None, item.evr) for item in back]
+        found += [PackageChange("install", *key, None, item.evr) for item in in_]
     return tuple(found)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which of two versions is newer, as systemd and as rpm compare them."""
+"""Which of two versions is newer: as systemd, as rpm and as GRUB in Fedora compare them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from typing import TypeVar
 
 _INVALID = re.compile(r"\A[^0-9A-Za-z~^.-]+")
-_NO_SEGMENT = re.compile(r"\A[^0-9A-Za-z~+]+")
+_SEPARATORS = {sign: re.compile(rf"\A[^0-9A-Za-z~{re.escape(sign)}]+") for sign in "^+"}
 _NUMBER = re.compile(r"[0-9]*")
 _LETTERS = re.compile(r"[A-Za-z]*")
-_Ordered = TypeVar("_Ordered", bool, str, tuple[bool, int, str])
+_Ordered = TypeVar("_Ordered", bool, int, str, tuple[bool, int, str])
 
 
 def version_compare(a: str, b: str) -> int:
@@ -38,23 +38,45 @@ def version_compare(a: str, b: str) -> int:
         a, b = a[len(one) :], b[len(two) :]
 
 
-def rpm_compare(a: str, b: str) -> int:
-    """Return -1, 0, 1 as `a` is older, equal, newer: rpm's comparison as in Fedora's blscfg.c.
+def evr_compare(a: str, b: str) -> int:
+    """Return -1, 0, 1 as `a` is older, equal, newer; both are [EPOCH:]VERSION-RELEASE of packages.
+
+    As rpmVersionCompare() in lib/rpmvercmp.c of rpm: no epoch is 0.
+    """
+    one, two = _epoch(a), _epoch(b)
+    found = compare(one[0], two[0])
+    for first, second in zip(one[1].rsplit("-", 1), two[1].rsplit("-", 1)):
+        found = found or rpm_compare(first, second)
+    return found
+
+
+def _epoch(evr: str) -> tuple[int, str]:
+    epoch, colon, rest = evr.partition(":")
+    return (int(epoch), rest) if colon and epoch.isdigit() else (0, evr)
+
+
+def grub_compare(a: str, b: str) -> int:
+    """Return -1, 0, 1 as `a` is older, equal, newer: as Fedora's blscfg.c, with "+" for "^"."""
+    return rpm_compare(a, b, base="+")
+
+
+def rpm_compare(a: str, b: str, base: str = "^") -> int:
+    """Return -1, 0, 1 as `a` is older, equal, newer: rpmvercmp() in rpmio/rpmvercmp.c of rpm.
 
     Segments of digits or letters, between which all else only separates; "~" is older than the
-    end of the string, "+" newer than it and older than anything else. Numbers are newer than
+    end of the string, `base` newer than it and older than anything else. Numbers are newer than
     letters.
     """
     while a or b:
-        a, b = _NO_SEGMENT.sub("", a), _NO_SEGMENT.sub("", b)
+        a, b = _SEPARATORS[base].sub("", a), _SEPARATORS[base].sub("", b)
         if a.startswith("~") or b.startswith("~"):
             if a[:1] != b[:1]:
                 return -1 if a.startswith("~") else 1
-        elif a.startswith("+") or b.startswith("+"):
+        elif a.startswith(base) or b.startswith(base):
             if not a or not b:
                 return bool(a) - bool(b)
             if a[0] != b[0]:
-                return -1 if a[0] == "+" else 1
+                return -1 if a[0] == base else 1
         elif not a or not b:
             break
         else:
