@@ -10,6 +10,8 @@ from fs_rollback.core.snapshots.names import (
     SNAPSHOT_PREFIX,
     free_name,
     grouped,
+    label,
+    labelled,
     resolve,
 )
 from fs_rollback.core.snapshots.record import Kind
@@ -52,6 +54,14 @@ def test_a_free_name_leaps_over_the_end_of_a_year() -> None:
 def test_the_other_kind_of_name_takes_nothing_away() -> None:
     moment = datetime(2026, 11, 23, 13, 29, 57, tzinfo=timezone.utc)
     assert free_name(REPLACED_PREFIX, moment, {"yum_20261123132957"}) == "replaced_20261123132957"
+
+
+def test_messages_give_the_id_and_the_name() -> None:
+    assert label(NEWEST) == "1205 (yum_20261123132957)"
+    assert label(REPLACED) == "256 (replaced_20261123140000)"
+    assert label(GONE) == "yum_20261120070000", "it has no ID any more"
+    assert labelled("yum_1", 7) == "7 (yum_1)"
+    assert labelled("yum_1", None) == "yum_1", "as in a record of version 0.1.0"
 
 
 @pytest.mark.parametrize(

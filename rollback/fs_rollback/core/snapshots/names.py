@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
+from typing import Optional
 
 from ...errors import UsageError
 from ..formats.mountinfo import is_within_any
@@ -36,6 +37,16 @@ def is_moment(text: str) -> bool:
 def trial_name(snapshot: str) -> str:
     """Return the name of the writable copy of a snapshot."""
     return TRIAL_PREFIX + snapshot.partition("_")[2]
+
+
+def label(snapshot: Snapshot) -> str:
+    """Return what messages call a snapshot: `260 (yum_20261128202327)`."""
+    return labelled(snapshot.name, snapshot.id)
+
+
+def labelled(name: str, number: Optional[int]) -> str:
+    """Return what messages call the snapshot of this name and ID; its name where it has no ID."""
+    return f"{number} ({name})" if number else name
 
 
 def grouped(paths: Sequence[str], most: int = 12) -> list[str]:
