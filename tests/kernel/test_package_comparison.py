@@ -11,25 +11,34 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.core.packages.changes import between
-from fs_rollback.system.comparison import database, packaged
+from fs_rollback.core.comparison.files import FileChange
+from fs_rollback.core.packages.changes import between, differences
+from fs_rollback.system.comparison import database, owned
 from fs_rollback.system.comparison.database import Database, DatabaseError
+from fs_rollback.system.comparison.owned import Side
 from tests.kernel.machine import run
 from tests.need import need
 from tests.sandbox.rpms import Package, build
 
 PLACE = "usr/lib/sysimage/rpm"
-CONF = {"/etc/foo.conf": "as packaged\n", "/usr/bin/foo": "#!/bin/sh\n"}
+CONF = ("/etc/foo.conf", "/usr/bin/foo")
+
+
+def foo(version: str) -> Package:
+    return Package("foo", version, files=dict.fromkeys(CONF, f"packaged {version}"))
+
+
 FIRST = (
-    Package("foo", "1.0", files=CONF),
+    foo("1.0"),
+    Package("same", "1", files={"/etc/same.conf": "same", "/usr/bin/same": "same"}),
     Package("bar", "2.0", epoch="1", files={"/usr/share/bar/LICENSE": "bar"}),
     Package("baz", "1", files={"/usr/share/baz/LICENSE": "baz", "/bin/baz": "#!/bin/sh\n"}),
     Package("kernel", "6.1", files={"/usr/lib/modules/6.1/vmlinuz": "6.1"}),
     Package("many", "1", more=30),
-    Package("gone", "1", arch="x86_64"),
+    Package("gone", "1", arch="x86_64", files={"/usr/bin/gone": "gone"}),
 )
 SECOND = (
-    Package("foo", "1.1", files=CONF),
+    foo("1.1"),
     Package("bar", "1.9", epoch="1", files={"/usr/share/bar/LICENSE": "bar"}),
     Package("kernel", "6.2", files={"/usr/lib/modules/6.2/vmlinuz": "6.2"}),
     Package("new", "1~rc1", release="1.fc44"),
@@ -46,9 +55,9 @@ class Trees:
         more = sorted(packages.glob("many-0*.rpm"))
         self._rpm(self.old, "--install", "--ignorearch", *first, *more)
         shutil.copytree(self.old, self.new)
-        foo, bar, kernel, new = second
+        app, bar, kernel, new = second
         self._rpm(self.new, "--install", kernel, new)
-        self._rpm(self.new, "--upgrade", "--oldpackage", foo, bar)
+        self._rpm(self.new, "--upgrade", "--oldpackage", app, bar)
         self._rpm(self.new, "--erase", "gone")
 
     def _rpm(self, tree: Path, *arguments: object) -> None:
@@ -101,6 +110,8 @@ def test_the_packages_that_differ_are_those_of_rpm(
         ("remove", "new", "1~rc1-1.fc44", None),
         ("restore", "gone", None, "1-1"),
     }, "the version of the kernel that is in both is not one that differs"
+    forward = {(c.action, c.name) for c in differences(*found)}
+    assert {("upgrade", "foo"), ("downgrade", "bar"), ("install", "kernel")} <= forward
     assert database.differing_packages(both[0], both[0]) == (set(), set())
 
 
@@ -138,19 +149,43 @@ def test_a_file_is_found_by_the_name_that_the_package_has_for_its_directory(
     assert both[0].owners(["/opt/bin/baz"]) == {}
 
 
+@pytest.mark.parametrize(
+    ("change", "text", "told"),
+    [
+        (
+            FileChange("/etc/foo.conf", "changed", "file", ("content",)),
+            "packaged 1.1",
+            ("foo", False),
+        ),
+        (
+            FileChange("/etc/foo.conf", "changed", "file", ("content",)),
+            "another 1.1",
+            ("foo", True),
+        ),
+        (FileChange("/etc/foo.conf", "removed", "file"), "", ("foo", True)),
+        (FileChange("/etc/same.conf", "changed", "file", ("mode",)), "same", ("same", True)),
+        (FileChange("/usr/bin/foo", "changed", "file", ("content",)), "", ("foo", False)),
+        (FileChange("/usr/bin/same", "changed", "file", ("content",)), "", ("same", True)),
+        (FileChange("/usr/bin/gone", "removed", "file"), "", ("gone", False)),
+        (FileChange("/etc/gone", "renamed", "file", (), "/usr/bin/gone"), "", ("gone", True)),
+        (FileChange("/etc/foo.conf.rpmnew", "added", "file"), "", ("", False)),
+        (FileChange("/srv/mine", "added", "file"), "", ("", True)),
+    ],
+    ids=lambda value: value.path if isinstance(value, FileChange) else "",
+)
 def test_an_edited_file_is_told_from_one_that_a_package_brought(
-    tmp_path: Path, both: tuple[Database, Database]
+    tmp_path: Path,
+    both: tuple[Database, Database],
+    change: FileChange,
+    text: str,
+    told: tuple[str, bool],
 ) -> None:
-    owned = both[0].owners(CONF)["/etc/foo.conf"]
-    path = tmp_path / "etc/foo.conf"
-    path.parent.mkdir()
-    path.write_text(CONF["/etc/foo.conf"])
+    path = tmp_path / change.path.lstrip("/")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
     tree = os.open(tmp_path, os.O_RDONLY)
     try:
-        assert packaged.is_as_packaged(tree, "/etc/foo.conf", owned)
-        path.write_text("edited, and as long")
-        assert not packaged.is_as_packaged(tree, "/etc/foo.conf", owned)
-        path.unlink()
-        assert not packaged.is_as_packaged(tree, "/etc/foo.conf", owned)
+        (found,) = owned.owned([change], Side(-1, both[0]), Side(tree, both[1]))
+        assert found == (change, *told)
     finally:
         os.close(tree)

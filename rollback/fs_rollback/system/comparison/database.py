@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 
 from ...core.packages.changes import Item
-from ...core.packages.header import Header, HeaderError, PackageFile
+from ...core.packages.header import Change, Header, HeaderError, PackageFile
 from ...errors import Error
 from ..linux import files, process
 from ..machine.rpmdb import rpmdb_path
@@ -49,25 +49,42 @@ class DatabaseError(Error):
 
 
 class Database:
-    """A copy of a tree's rpm database in the directory `place`, open to be read."""
+    """A copy of a tree's rpm database in the directory `place`, open to be read.
+
+    It `is_empty` where the tree has none: then there are no packages.
+    """
 
     def __init__(self, place: str, connection: sqlite3.Connection) -> None:
         self.place = place
+        self.is_empty = not os.listdir(place)
         self._connection = connection
 
     def headers(self) -> dict[int, object]:
         """Return what is the same for the same header, by its number. Raises sqlite3.Error."""
-        return dict(self._connection.execute(_HEADERS))
+        return {} if self.is_empty else dict(self._connection.execute(_HEADERS))
 
     def names(self, numbers: Iterable[int]) -> set[str]:
         """Return the names of packages. Raises sqlite3.Error."""
         wanted = set(numbers)
+        if not wanted:
+            return set()
         rows = self._connection.execute("SELECT hnum, key FROM Name")
         return {name for number, name in rows if number in wanted}
 
+    def changelog(self, name: str) -> list[Change]:
+        """Return the changelogs of all packages of a name, one after another.
+
+        Raises DatabaseError.
+        """
+        try:
+            return [change for header in self.named(name) for change in header.changelog()]
+        except (sqlite3.Error, HeaderError) as error:
+            raise DatabaseError(f"cannot read the changelog of {name}: {error}") from error
+
     def named(self, name: str) -> list[Header]:
         """Return the headers of all packages of a name. Raises sqlite3.Error, HeaderError."""
-        return [Header(blob) for (blob,) in self._connection.execute(_NAMED, (name,))]
+        rows = () if self.is_empty else self._connection.execute(_NAMED, (name,))
+        return [Header(blob) for (blob,) in rows]
 
     def owners(self, paths: Iterable[str]) -> dict[str, PackageFile]:
         """Return what packages have at these absolute paths, of those that are of any.
@@ -75,6 +92,8 @@ class Database:
         Raises DatabaseError.
         """
         found: dict[str, PackageFile] = {}
+        if self.is_empty:
+            return found
         try:
             self._connection.execute("DROP TABLE IF EXISTS temp.wanted")
             self._connection.execute("CREATE TEMP TABLE wanted (path, directory, base)")
@@ -122,8 +141,8 @@ def opened(tree: int) -> Iterator[Database]:
         for name in copied:
             files.copy_from_tree(tree, f"{place}/{name}", os.path.join(at, name))
         # SQLite would make a database that is not there.
-        place = os.path.join(at, _FILES[0]) if _FILES[0] in copied else ":memory:"
-        with closing(sqlite3.connect(place)) as connection:
+        name = os.path.join(at, _FILES[0]) if _FILES[0] in copied else ":memory:"
+        with closing(sqlite3.connect(name)) as connection:
             yield Database(at, connection)
 
 
@@ -146,16 +165,16 @@ def differing_packages(one: Database, other: Database) -> tuple[set[Item], set[I
         names |= other.names(n for n in second if second[n] != first.get(n))
         return _items(one, names), _items(other, names)
     except (sqlite3.Error, HeaderError):  # another kind of database, or none that is whole
-        return _by_rpm(one.place), _by_rpm(other.place)
+        return _by_rpm(one), _by_rpm(other)
 
 
 def _items(database: Database, names: Iterable[str]) -> set[Item]:
     return {header.item() for name in names for header in database.named(name)}
 
 
-def _by_rpm(place: str) -> set[Item]:
-    if not os.listdir(place):
+def _by_rpm(database: Database) -> set[Item]:
+    if database.is_empty:
         return set()
-    arguments = ("rpm", "--dbpath", place, "--query", "--all", "--queryformat", _QUERY)
+    arguments = ("rpm", "--dbpath", database.place, "--query", "--all", "--queryformat", _QUERY)
     rows = (line.split("\t") for line in process.run(arguments).splitlines())
     return {Item("", *row) for row in rows if len(row) == 3}

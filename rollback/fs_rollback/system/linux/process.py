@@ -49,13 +49,64 @@ def run(
     except OSError as error:
         raise ProcessError(f"cannot start {arguments[0]}: {error.strerror}") from error
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        # mount(8) adds where to look, indented.
-        said = [line for line in said if not line.startswith(" ")] or said
-        reason = said[-1] if said else f"exit code {done.returncode}"
-        raise ProcessError(f"{arguments[0]} failed: {reason}")
+        raise _failed(arguments[0], done.returncode, done.stderr)
     printed = done.stdout + (done.stderr if with_errors else b"")
     return printed.decode("utf-8", "surrogateescape")
+
+
+def _failed(program: str, code: int, printed: bytes) -> ProcessError:
+    said = printed.decode("utf-8", "replace").strip().splitlines()
+    # mount(8) adds where to look, indented.
+    said = [line for line in said if not line.startswith(" ")] or said
+    return ProcessError(f"{program} failed: {said[-1] if said else f'exit code {code}'}")
+
+
+@contextmanager
+def answering(arguments: Sequence[str], patience_s: float) -> Iterator[Callable[[], str]]:
+    """Let a program run beside what is done; what is given waits for its end, as `run` does.
+
+    It waits `patience_s` seconds at most, and raises ProcessError. A program that is still running
+    at the end is killed.
+    """
+    import subprocess
+    from tempfile import TemporaryFile
+
+    with TemporaryFile() as printed, TemporaryFile() as said:
+        try:
+            running = subprocess.Popen(
+                list(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=said,
+                env=_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:  # raised when its answer is asked for
+            failed = ProcessError(f"cannot start {arguments[0]}: {error.strerror}")
+
+            def cannot() -> str:
+                raise failed
+
+            yield cannot
+            return
+
+        def answer() -> str:
+            try:
+                code = running.wait(patience_s)
+            except subprocess.TimeoutExpired as error:
+                late = f"{arguments[0]} has not ended after {patience_s:.0f} seconds"
+                raise ProcessError(late) from error
+            for file in (printed, said):
+                file.seek(0)
+            if code:
+                raise _failed(arguments[0], code, said.read())
+            return printed.read().decode("utf-8", "surrogateescape")
+
+        try:
+            yield answer
+        finally:
+            running.kill()
+            running.wait()
 
 
 def watch(

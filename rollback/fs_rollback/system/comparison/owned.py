@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which package each changed file is of, and whether a package or somebody else has changed it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Optional
+
+from ...core.comparison.files import FileChange
+from ...core.packages.header import PackageFile
+from ...errors import kernel_errors
+from ..linux import files
+from .database import Database
+
+_PIECE_BYTES = 1 << 20
+# What rpm puts beside a configuration file that somebody has edited.
+_LEFT_BY_RPM = (".rpmnew", ".rpmsave", ".rpmorig")
+
+
+class Side(NamedTuple):
+    """One of the two roots that are compared: its open directory and its packages."""
+
+    tree: int
+    packages: Database
+
+
+class OwnedChange(NamedTuple):
+    """A change of a file, the name of the package that it is of ("" for none), and whose doing.
+
+    `is_edited` is false where the package has brought, removed or restored what is there now. Both
+    are None where it cannot be known.
+    """
+
+    change: FileChange
+    package: Optional[str]
+    is_edited: Optional[bool]
+
+
+def owned(changes: Iterable[FileChange], old: Side, new: Side) -> Iterator[OwnedChange]:
+    """Give the changes between two roots with the packages they are of.
+
+    Configuration is compared with the package's own digest; of all else, which is much, the package
+    counts as having changed it where its version has changed. Raises DatabaseError, KernelError.
+    """
+    rows = list(changes)
+    paths = {path for row in rows for path in (row.path, row.source) if path}
+    before, after = old.packages.owners(paths), new.packages.owners(paths)
+    for row in rows:
+        file, was = after.get(row.path), before.get(row.source or row.path)
+        known = was if row.action == "removed" else file or was
+        name = known.package.name if known is not None else ""
+        yield OwnedChange(row, name, _is_edited(row, was, file, new.tree))
+
+
+def _is_edited(
+    row: FileChange, was: Optional[PackageFile], file: Optional[PackageFile], tree: int
+) -> bool:
+    if row.action == "removed":
+        return was is None or file is not None
+    if file is None:
+        return not row.path.endswith(_LEFT_BY_RPM)
+    is_other = row.action != "changed" or not {"content", "type"}.isdisjoint(row.what)
+    if is_other and file.digest and (file.is_config or file.path.startswith("/etc/")):
+        return not _is_as_packaged(tree, row.path, file)
+    return was is not None and was.package == file.package
+
+
+def _is_as_packaged(tree: int, path: str, file: PackageFile) -> bool:
+    """Whether what is at a path of the tree (an open directory) is a file with this content.
+
+    False too where the package does not tell its content: a ghost, a directory, a link. Raises
+    KernelError.
+    """
+    if not file.digest or not file.algorithm:
+        return False
+    # Where cryptography is restricted, MD5 is refused unless it is said that this is none.
+    digest = hashlib.new(file.algorithm, usedforsecurity=False)
+    with files.regular_file(tree, path) as descriptor, kernel_errors("read", path):
+        if descriptor is None:
+            return False
+        while piece := os.read(descriptor, _PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest() == file.digest

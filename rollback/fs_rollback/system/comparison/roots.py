@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two roots of a machine, compared: packages, advisories, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+
+from ...core.comparison.files import FileChange
+from ...core.packages import advisories as between_sets
+from ...core.packages.advisories import Advisory
+from ...core.packages.changes import Item, differences
+from ...core.packages.header import Change
+from ...core.snapshots.record import PackageChange
+from ...core.snapshots.snapshot import Subvolume
+from ...errors import kernel_errors
+from ..linux import files, syscalls
+from ..machine.host import Host
+from . import database
+from .advisories import Texts, listed
+from .owned import OwnedChange, Side, owned
+from .trees import changed_files
+
+
+class Comparison:
+    """What differs from an older root to a newer one; each is found out when it is asked for."""
+
+    def __init__(
+        self, host: Host, old: Subvolume, new: Subvolume, sides: tuple[Side, Side], texts: Texts
+    ) -> None:
+        self._host = host
+        self.old, self.new = old, new
+        self.sides = sides
+        self._texts = texts
+
+    @cached_property
+    def installed(self) -> tuple[set[Item], set[Item]]:
+        """The packages of which both do not have the same versions. Raises ProcessError."""
+        return database.differing_packages(*(side.packages for side in self.sides))
+
+    @cached_property
+    def packages(self) -> tuple[PackageChange, ...]:
+        """What happened to the packages. Raises ProcessError."""
+        return differences(*self.installed)
+
+    @cached_property
+    def advisories(self) -> tuple[list[Advisory], list[Advisory]] | None:
+        """The security advisories that came into force, and those that apply again.
+
+        None where dnf cannot be asked: it speaks of the running system only. Raises ProcessError.
+        """
+        texts = self._texts()
+        return None if texts is None else between_sets.between(*self.installed, *texts)
+
+    @cached_property
+    def files(self) -> tuple[FileChange, ...]:
+        """What happened to the files, by path. Raises KernelError."""
+        return tuple(changed_files(self._host, self.old, self.new))
+
+    def owned(self) -> Iterator[OwnedChange]:
+        """Give the same with the packages they are of. Raises KernelError, DatabaseError."""
+        return owned(self.files, *self.sides)
+
+    def changelog(self, package: PackageChange) -> list[Change]:
+        """Return what the newer version of a package has in its changelog and the older has not.
+
+        Raises DatabaseError.
+        """
+        first, second = (side.packages.changelog(package.name) for side in self.sides)
+        older, newer = (second, first) if package.action == "downgrade" else (first, second)
+        known = set(older)
+        return [change for change in dict.fromkeys(newer) if change not in known]
+
+
+@contextmanager
+def compared(host: Host, old: Subvolume, new: Subvolume) -> Iterator[Comparison]:
+    """Open two roots of the machine to compare them. Raises KernelError."""
+    if not (old.read_only and new.read_only):
+        # What is not on the disk yet does not show in the trees.
+        with kernel_errors("sync", host.root):
+            syscalls.sync_filesystem(host.root_fd)
+    with ExitStack() as stack:
+        texts = stack.enter_context(listed(host))
+        trees = [stack.enter_context(files.opened(host.path(s.path))) for s in (old, new)]
+        first, second = (Side(t, stack.enter_context(database.opened(t))) for t in trees)
+        yield Comparison(host, old, new, (first, second), texts)
