@@ -106,4 +106,4 @@ def done(root: Path, *words: str) -> Done:
 
 def on_terminal(root: Path, *words: str, env: Optional[Mapping[str, str]] = None) -> Terminal:
     """Start the command on a terminal of its own."""
-    return Terminal(arguments(root, words), environment(TERM="dumb", **(env or {})))
+    return Terminal(arguments(root, words), environment(**{"TERM": "dumb", **(env or {})}))

@@ -44,6 +44,8 @@ cp -a {tree}/. %{{buildroot}}/
 %defattr(-,root,root)
 {files}
 {scriptlets}
+%changelog
+{changelog}
 """
 
 
@@ -55,7 +57,7 @@ class Package:
     begins with #! is executable, what lies below /etc is configuration that an upgrade does not
     replace. `scriptlets` maps pre, post, preun,
     postun, pretrans or posttrans to shell text. `more` is how many packages without a file, named
-    NAME-001 and so on, come from the same source.
+    NAME-001 and so on, come from the same source. `changelog` is as in a spec.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Package:
     epoch: str = ""
     obsoletes: Sequence[str] = ()
     more: int = 0
+    changelog: str = ""
 
     @property
     def file_name(self) -> str:
@@ -138,6 +141,7 @@ def _write_source(package: Package, directory: Path) -> str:
         tree=tree,
         tags="".join(f"{tag}\n" for tag in tags),
         files="\n".join(_file_line(name) for name in package.files),
+        changelog=package.changelog,
         scriptlets="\n".join(f"%{name}\n{text}\n" for name, text in package.scriptlets.items()),
     )
     path = directory / f"{package.name}.spec"

@@ -46,6 +46,7 @@ ROOMS = (
     "system/rollback",
     "system/hooks",
     "cli",
+    "cli/comparison",
     "cli/reading",
     "cli/snapshots",
     "cli/rollback",

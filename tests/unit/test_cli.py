@@ -25,6 +25,7 @@ COMMANDS: dict[str, set[str]] = {
     "check": {"--json"},
     "list": {"--json"},
     "show": {"--json"},
+    "diff": {"--json", "--etc", "--path", "--patch", "--changelog", "--all"},
     "log": {"--json"},
     "create": {"--message"},
     "pin": set(),
@@ -51,7 +52,7 @@ def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert (code, err) == (0, "")
     assert set(re.findall(r"--[a-z-]+", out)) >= COMMON | COMMANDS[command]
     assert f"fs-rollback {command}" in out
-    named = command in ("show", "log", "pin", "unpin", "delete", "rollback", "try")
+    named = command in ("show", "diff", "log", "pin", "unpin", "delete", "rollback", "try")
     assert ("SNAPSHOT" in out) == named
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "check": "reading.check",
     "list": "reading.list",
     "show": "reading.show",
+    "diff": "reading.diff",
     "log": "reading.log",
     "create": "snapshots.create",
     "pin": "snapshots.pin",

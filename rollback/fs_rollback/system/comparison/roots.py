@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
@@ -58,9 +58,9 @@ class Comparison:
         """What happened to the files, by path. Raises KernelError."""
         return tuple(changed_files(self._host, self.old, self.new))
 
-    def owned(self) -> Iterator[OwnedChange]:
-        """Give the same with the packages they are of. Raises KernelError, DatabaseError."""
-        return owned(self.files, *self.sides)
+    def owned(self, changes: Iterable[FileChange]) -> Iterator[OwnedChange]:
+        """Give some of these with their packages. Raises KernelError, DatabaseError."""
+        return owned(changes, *self.sides)
 
     def changelog(self, package: PackageChange) -> list[Change]:
         """Return what the newer version of a package has in its changelog and the older has not.

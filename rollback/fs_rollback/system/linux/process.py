@@ -109,6 +109,26 @@ def answering(arguments: Sequence[str], patience_s: float) -> Iterator[Callable[
             running.wait()
 
 
+def feed(arguments: Sequence[str], text: str) -> bool:
+    """Run a program at this terminal to its end and give it `text`; whether it could be started.
+
+    It need not read all of it. less(1) is told to leave at once what fits, and to show colours.
+    """
+    import subprocess
+
+    environment = {"LESS": "FRX", **os.environ}
+    try:
+        running = subprocess.Popen(list(arguments), stdin=subprocess.PIPE, env=environment)
+    except OSError:  # as promised
+        return False
+    while True:
+        # Ctrl-C is for the pager, which goes on; the reader may have left in the middle.
+        with suppress(KeyboardInterrupt, BrokenPipeError):
+            running.communicate(text.encode("utf-8", "surrogateescape"))
+        if running.poll() is not None:
+            return True
+
+
 def watch(
     arguments: Sequence[str],
     heard: Say = str,

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`diff` as people and scripts see it, on a machine with real packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.commands import Done, done, fs_rollback, on_terminal
+from tests.kernel.conftest import MakeMachine
+from tests.kernel.machine import Machine, run
+from tests.need import need
+from tests.sandbox.rpms import Package, build
+from tests.unit.manual import differences
+
+LONG = "".join(f"line {number}\n" for number in range(30))
+
+
+def tool(version: str) -> Package:
+    conf = {"/etc/tool.conf": f"as packaged in {version}\n", "/etc/tool.d/extra": LONG + version}
+    entries = [
+        f"* {day} 2026 A Packager <a@example.org> - {number}-1\n- version {number}\n"
+        for number, day in (("2", "Mon Nov 02"), ("1", "Sun Nov 01"))
+        if number <= version
+    ]
+    files = {**conf, "/usr/bin/tool": f"tool {version}\n"}
+    return Package("tool", version, files=files, changelog="\n".join(entries))
+
+
+def install(machine: Machine, package: Path) -> None:
+    """Do what rpm does, with the scripts of nobody."""
+    place = machine.root / "var/lib/rpm"
+    options = "--nodeps", "--noscripts", "--notriggers", "--root", str(machine.root)
+    run(
+        "rpm",
+        "--upgrade",
+        *options,
+        "--dbpath",
+        f"/{place.relative_to(machine.root)}",
+        str(package),
+    )
+
+
+@pytest.fixture
+def machine(make_machine: MakeMachine, tmp_path: Path) -> Machine:
+    """A machine after an upgrade, on which somebody has worked."""
+    need("rpmbuild", "rpm")
+    old, new, more = build([tool("1"), tool("2"), Package("more", "1")], tmp_path / "packages")
+    machine = make_machine("named")
+    install(machine, old)
+    machine.upgrade()
+    install(machine, new)
+    install(machine, more)
+    (machine.root / "etc/tool.conf").write_text("edited\n")
+    (machine.root / "etc/mine").write_text("mine\n")
+    (machine.root / "usr/bin/own").write_text("mine\n")
+    (machine.root / "etc/app.conf").rename(machine.root / "etc/app.conf.bak")
+    (machine.root / "etc/kernel/cmdline").chmod(0o600)
+    service = machine.root / "var/lib/mysql"
+    service.mkdir()
+    for number in range(5):
+        (service / f"table{number}").write_text("rows")
+    os.setxattr(machine.root / "usr/bin", "security.selinux", b"system_u:object_r:bin_t:s0")
+    return machine
+
+
+def rows(ended: Done) -> dict[str, list[dict[str, Any]]]:
+    """Return the objects of the stream by their type; each line is one."""
+    assert ended.code == 0, ended
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in ended.out.splitlines():
+        answer = json.loads(line)
+        assert differences("diff", answer) == []
+        _, (kind, row) = answer.items()
+        found.setdefault(kind, []).append(row)
+    return found
+
+
+def test_the_stream_has_packages_and_files(machine: Machine) -> None:
+    (snapshot,) = machine.snapshots()
+    found = rows(done(machine.root, "diff", "--json", snapshot.name))
+    assert snapshot.subvolume is not None
+    origin = {"id": snapshot.id, "name": snapshot.name, "uuid": snapshot.subvolume.uuid}
+    assert found["sides"] == [{"from": origin, "to": None}]
+    packages = [(p["action"], p["name"], p["from"], p["to"]) for p in found["package"]]
+    assert packages == [("install", "more", None, "1-1"), ("upgrade", "tool", "1-1", "2-1")]
+    files = {f["path"]: f for f in found["file"]}
+    told = {path: (f["action"], f["package"], f["edited"]) for path, f in files.items()}
+    noise = ("/var/lib/rpm", "/boot/loader/entries")  # what rpm and fs-snapshot have written
+    assert {path: row for path, row in told.items() if not path.startswith(noise)} == {
+        "/etc/app.conf.bak": ("renamed", None, True),
+        "/etc/kernel/cmdline": ("changed", None, True),
+        "/etc/mine": ("added", None, True),
+        "/etc/tool.conf": ("changed", "tool", True),
+        "/etc/tool.d/extra": ("changed", "tool", False),
+        "/usr/bin": ("changed", None, True),
+        "/usr/bin/app": ("changed", None, True),
+        "/usr/bin/own": ("added", None, True),
+        "/usr/bin/tool": ("changed", "tool", False),
+        "/var/data": ("changed", None, True),
+        "/var/lib/mysql": ("added", None, True),
+        **{f"/var/lib/mysql/table{n}": ("added", None, True) for n in range(5)},
+    }
+    assert files["/etc/app.conf.bak"]["source"] == "/etc/app.conf"
+    assert files["/etc/app.conf.bak"]["what"] == ["content"]
+    assert files["/etc/kernel/cmdline"]["what"] == ["mode"]
+    assert files["/usr/bin"]["what"] == ["security.selinux"]
+    assert found["end"] == [
+        {"packages": 2, "advisories": None, "files": len(files), "problems": []}
+    ]
+
+
+def test_the_other_way_round_is_the_reverse(machine: Machine) -> None:
+    first = machine.snapshots()[0].name
+    second = machine.take()
+    forward = rows(done(machine.root, "diff", "--json", first, second))
+    back = rows(done(machine.root, "diff", "--json", second, first))
+    reverse = {"added": "removed", "removed": "added", "changed": "changed", "renamed": "renamed"}
+    assert {(reverse[f["action"]], f["source"] or f["path"]) for f in forward["file"]} == {
+        (f["action"], f["path"]) for f in back["file"]
+    }
+    assert [(p["action"], p["name"]) for p in back["package"]] == [
+        ("remove", "more"),
+        ("downgrade", "tool"),
+    ]
+    nothing = rows(done(machine.root, "diff", "--json", second))
+    assert nothing["end"][0] == {"packages": 0, "advisories": None, "files": 0, "problems": []}
+
+
+SCREEN = """\
+From {id} ({name}), taken {date}, to the running system:
+
+Packages: 1 upgraded, 1 new
+  Action    Package      From    To
+  --------  -----------  ------  ----
+  install   more.noarch  -       1-1
+  upgrade   tool.noarch  1-1     2-1
+
+Files in /etc: 5
+  renamed  /etc/app.conf -> /etc/app.conf.bak  (content)
+  changed  /etc/kernel/cmdline  (mode)
+  added    /etc/mine
+  changed  /etc/tool.conf  (content, edited, of package tool)
+  changed  /etc/tool.d/extra  (content, by package tool)
+
+Other files (--all or --path PATH names them)
+  1  /boot/loader
+  3  /usr/bin
+  1  /var/data
+  6  /var/lib/mysql
+  {rpm}  /var/lib/rpm
+
+Files that came and went with packages: 1 (--all names them)
+"""
+
+
+def test_what_people_see(machine: Machine) -> None:
+    (snapshot,) = machine.snapshots()
+    told = done(machine.root, "diff", str(snapshot.id)).out
+    date = f"{snapshot.created:%Y-%m-%d %H:%M}"
+    count = next(line.split()[0] for line in told.splitlines() if line.endswith("/var/lib/rpm"))
+    assert told == SCREEN.format(id=snapshot.id, name=snapshot.name, date=date, rpm=count)
+    named = done(machine.root, "diff", str(snapshot.id), "--all").out
+    assert "  added    /var/lib/mysql  (directory)\n" in named
+    assert "  changed  /usr/bin/tool  (content, by package tool)\n" in named
+    only = done(machine.root, "diff", str(snapshot.id), "--path", "/var/lib/mysql").out
+    assert only.count("\n") == 2 + 1 + 6
+    assert done(machine.root, "diff", machine.take()).out.endswith("\n\nNothing differs.\n")
+
+
+def test_the_texts_of_etc(machine: Machine) -> None:
+    (snapshot,) = machine.snapshots()
+    (machine.root / "etc/binary").write_bytes(b"\0\1")
+    told = done(machine.root, "diff", snapshot.name, "--etc", "--patch").out
+    assert (
+        "/etc/tool.conf\n--- /etc/tool.conf\n+++ /etc/tool.conf\n@@ -1 +1 @@\n"
+        "-as packaged in 1\n+edited\n"
+    ) in told
+    assert "\n--- /dev/null\n+++ /etc/mine\n@@ -0,0 +1 @@\n+mine\n" in told
+    assert "\n--- /etc/app.conf\n+++ /etc/app.conf.bak\n" in told
+    assert "Binary or large files /etc/binary and /etc/binary differ\n" in told
+    assert "Packages" not in told
+    by_path = {
+        f["path"]: f
+        for f in rows(done(machine.root, "diff", snapshot.name, "--etc", "--patch", "--json"))[
+            "file"
+        ]
+    }
+    assert by_path["/etc/mine"]["patch"].endswith("+mine")
+    assert by_path["/etc/kernel/cmdline"]["patch"] is None
+
+
+def test_mistakes(machine: Machine) -> None:
+    name = machine.snapshots()[0].name
+    fs_rollback(machine.root, "diff", "nothing").expect_refusal("nothing", code=2)
+    fs_rollback(machine.root, "diff", name, "--path", "etc").expect_refusal("etc", code=2)
+    run("btrfs", "subvolume", "delete", str(machine.top / "fs-snapshots" / name))
+    fs_rollback(machine.root, "diff", name).expect_refusal("gone", code=2)
+
+
+def test_what_cannot_be_compared_is_said(machine: Machine) -> None:
+    name = machine.snapshots()[0].name
+    shutil.copyfile("/etc/os-release", machine.root / "var/lib/rpm/rpmdb.sqlite")
+    ended = fs_rollback(machine.root, "diff", name)
+    assert ended.code == 1
+    assert "cannot compare the packages: rpm failed" in ended.err
+    assert "cannot tell which packages the files belong to" in ended.err
+    assert "added    /etc/mine" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured", "paged"),
+    [
+        ({"TERM": "xterm", "PAGER": "sed s/^/|/"}, True, True),
+        ({"TERM": "xterm", "PAGER": ""}, True, False),
+        ({"TERM": "xterm", "PAGER": "nothing-of-this-name"}, True, False),
+        ({"TERM": "xterm", "NO_COLOR": "1", "PAGER": "cat"}, False, False),
+        ({"TERM": "dumb", "PAGER": "cat"}, False, False),
+    ],
+)
+def test_colours_and_a_pager_on_a_terminal(
+    machine: Machine, environment: Mapping[str, str], coloured: bool, paged: bool
+) -> None:
+    terminal = on_terminal(machine.root, "diff", machine.snapshots()[0].name, env=environment)
+    assert terminal.end() == 0
+    assert ("\033[32madded" in terminal.text) == coloured
+    assert ("\033" in terminal.text) == coloured
+    lines = terminal.text.splitlines()
+    assert {line.startswith("|") for line in lines} == {paged}
+
+
+def test_the_changelog_has_what_is_new(machine: Machine) -> None:
+    name = machine.snapshots()[0].name
+    told = done(machine.root, "diff", name, "--changelog").out
+    assert (
+        "\nChangelog of tool\n  2026-11-02 A Packager <a@example.org> - 2-1\n    - version 2\n"
+    ) in told
+    assert "version 1" not in told
+    (entry,) = next(
+        row["changelog"]
+        for row in rows(done(machine.root, "diff", name, "--changelog", "--json"))["package"]
+        if row["name"] == "tool"
+    )
+    assert (entry["author"], entry["text"]) == ("A Packager <a@example.org> - 2-1", "- version 2")
