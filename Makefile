@@ -9,16 +9,17 @@ sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md d
 stand_in := $(if $(wildcard /etc/debian_version),--nodeps --load=tests/packaging/macros)
 # Nor does it know the packages that the spec asks for: each of these is python3-NAME there.
 modules = argcomplete docutils pip setuptools tabulate wheel \
-	$(if $(findstring --nocheck,$(RPMBUILD)),,btrfsutil pytest)
+	$(if $(findstring --nocheck,$(RPMBUILD)),,btrfsutil jsonschema pytest)
 find_missing := from importlib.util import find_spec; import sys; \
 	print(*("python3-" + name for name in sys.argv[1:] if find_spec(name) is None))
 
-.PHONY: help rpm man completion clean
+.PHONY: help rpm man completion schemas clean
 
 help:
 	@echo 'make rpm          source and binary packages into dist/ (dnf builddep packaging/fs-rollback.spec)'
 	@echo 'make man          manual pages into build/man/ (needs docutils)'
 	@echo 'make completion   completion for bash, fish and zsh into build/completion/ (needs argcomplete)'
+	@echo 'make schemas      JSON Schemas of the answers into build/schemas/'
 	@echo 'make clean        remove build/ and dist/'
 	@echo 'Tests: see CONTRIBUTING.md. RPMBUILD="rpmbuild --nocheck" leaves the tests of the package out.'
 
@@ -52,6 +53,9 @@ completion:
 	register-python-argcomplete --no-defaults --shell fish fs-rollback >build/completion/fs-rollback.fish
 	register-python-argcomplete --no-defaults --shell zsh fs-rollback >build/completion/_fs-rollback 2>/dev/null || \
 		cat packaging/completion/bash-in-zsh build/completion/fs-rollback >build/completion/_fs-rollback
+
+schemas:
+	/usr/bin/python3 packaging/answer_schemas.py build/schemas
 
 clean:
 	rm -rf build dist

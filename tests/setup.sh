@@ -12,15 +12,15 @@ debian_packages="$debian_packages make python3-argcomplete python3-docutils pyth
     python3-setuptools python3-wheel"
 # What tests/packaging runs besides; of Debian only, as those of tests/vm.
 # shellcheck disable=SC2034 # for tests/run, here and below
-debian_packaging_packages='cpio fish python3-build python3-pytest rpmlint zsh'
+debian_packaging_packages='cpio fish python3-build python3-jsonschema python3-pytest rpmlint zsh'
 # What the machines of tests/vm run in and are made with.
 # shellcheck disable=SC2034
 debian_vm_packages='dosfstools mtools ovmf qemu-system-x86'
 # On Fedora 41 and later the package dnf is dnf 5; dnf 4 is python3-dnf there as everywhere.
 fedora_packages='btrfs-progs cpio createrepo_c e2fsprogs fish gcc make pyproject-rpm-macros
     python3-argcomplete python3-btrfsutil python3-build python3-devel python3-dnf python3-docutils
-    python3-pip python3-pytest python3-setuptools python3-tabulate python3-wheel rpm-build rpmlint
-    ShellCheck systemd systemd-rpm-macros tar util-linux xfsprogs zsh'
+    python3-jsonschema python3-pip python3-pytest python3-setuptools python3-tabulate
+    python3-wheel rpm-build rpmlint ShellCheck systemd systemd-rpm-macros tar util-linux xfsprogs zsh'
 
 is_root() {
     [ "$(id -u)" -eq 0 ]

@@ -37,12 +37,12 @@ _SUBVOL_RDONLY = 2
 
 
 @contextmanager
-def machine(directory: Path) -> Iterator[Machine]:
+def machine(directory: Path, image_bytes: int = 512 << 20) -> Iterator[Machine]:
     """Make a machine laid out as Fedora's; its image is gone whatever ends this process."""
     directory.mkdir()
     made = Machine(directory, "named")
     try:
-        made.create()
+        made.create(image_bytes)
         made.image.unlink()
         yield made
     finally:

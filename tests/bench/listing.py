@@ -21,9 +21,9 @@ ROUNDS = 15
 SIZES = (10, 100, 1000, 5000)
 _PROMISED = {1000: 1.8, 5000: 1.0}
 
-_CONFIGURATION = 'SUBVOLUME="/"\nFSTYPE="btrfs"\nQGROUP=""\n'
+CONFIGURATION = 'SUBVOLUME="/"\nFSTYPE="btrfs"\nQGROUP=""\n'
 # What snapper itself writes beside a snapshot.
-_INFO = """\
+INFO = """\
 <?xml version="1.0"?>
 <snapshot>
   <type>single</type>
@@ -66,7 +66,7 @@ class Snapper:
         self._now = filling.utc_now()
         configurations = machine.root / "etc/snapper/configs"
         configurations.mkdir(parents=True)
-        (configurations / "root").write_text(_CONFIGURATION, encoding="ascii")
+        (configurations / "root").write_text(CONFIGURATION, encoding="ascii")
         self._snapshots = machine.root / ".snapshots"
         btrfsutil.create_subvolume(str(self._snapshots))
         self._snapshots.chmod(0o750)
@@ -75,7 +75,7 @@ class Snapper:
         directory = self._snapshots / str(number)
         directory.mkdir()
         btrfsutil.create_snapshot(str(self._empty), str(directory / "snapshot"), read_only=True)
-        text = _INFO.format(number=number, date=self._now)
+        text = INFO.format(number=number, date=self._now)
         (directory / "info.xml").write_text(text, encoding="ascii")
 
     def listed(self) -> int:

@@ -65,10 +65,10 @@ class Machine:
         self.root_name = _ROOT_NAME[layout]
         self.uuid = ""
 
-    def create(self) -> None:
+    def create(self, image_bytes: int = _IMAGE_BYTES) -> None:
         """Make the filesystem and fill it."""
         with self.image.open("wb") as file:
-            file.truncate(_IMAGE_BYTES)
+            file.truncate(image_bytes)
         run("mkfs.btrfs", "--quiet", "--data", "single", "--metadata", "single", str(self.image))
         self.uuid = run("blkid", "-s", "UUID", "-o", "value", str(self.image)).strip()
         self.root.mkdir(exist_ok=True)

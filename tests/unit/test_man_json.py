@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The chapter JSON OUTPUT of the manual against what the code writes, as far as it takes no root.
+"""The chapter JSON OUTPUT of the manual, from which the JSON Schemas are made, against the code.
 
 Tests that run the command hold it against real answers: `differences` in manual.py.
 """
@@ -7,11 +7,14 @@ Tests that run the command hold it against real answers: `differences` in manual
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from typing import Any
 
 import pytest
+from jsonschema.validators import validator_for
 
+from fs_rollback.cli import session
 from fs_rollback.core.boot import findings, judge
 from fs_rollback.core.rollback.plan import _STEPS
 from fs_rollback.core.snapshots.events import NAMES, PREFIX, Event
@@ -22,13 +25,15 @@ from fs_rollback.core.snapshots.snapshot import Roots
 from fs_rollback.report import boot_wording, event_json, snapshot_json, verdict_json
 from tests.unit.finding_codes import made_codes
 from tests.unit.manual import (
+    DIALECT,
     answers,
     chapter,
+    commands,
     differences,
-    differences_in,
     documented_keys,
     expect_whole,
     options,
+    schema,
     subparsers,
     values,
     wrongly_worded,
@@ -41,6 +46,22 @@ def test_the_answers_are_documented_for_the_commands_that_have_them() -> None:
     assert list(answers()) == commands
     for command in commands:
         expect_whole(command)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_each_schema_is_one(command: str) -> None:
+    for strict in (False, True):
+        found = schema(command, strict=strict)
+        validator_for(found).check_schema(found)
+        assert "additionalProperties" in json.dumps(found) or not strict
+
+
+def test_keys_may_be_added() -> None:
+    assert schema("list")["properties"]["version"] == {"const": session.JSON_VERSION}
+    found = schema("show")
+    assert validator_for(found) is validator_for({"$schema": DIALECT}) is not validator_for({})
+    errors = validator_for(found)(found).iter_errors({"version": 1, "more": 1})
+    assert [error.message for error in errors] == ["'snapshot' is a required property"]
 
 
 def test_a_difference_is_found_whatever_it_is() -> None:
@@ -60,7 +81,7 @@ def test_a_difference_is_found_whatever_it_is() -> None:
         ({**good, "links": [{"name": "a"}]}, "links[].grade"),
         ({**good, "links": [{**row, "code": "kernel.new"}]}, "links[].code"),
     ):
-        assert differences("check", answer)[0].startswith(path + " is "), path
+        assert path.rpartition(".")[2] in differences("check", answer)[0], path
 
 
 def test_snapshots() -> None:
@@ -136,7 +157,7 @@ def test_a_step_of_a_plan(name: str) -> None:
     fields = {field.name: _SAMPLES[str(field.type)] for field in dataclasses.fields(_STEPS[name])}
     row = {"step": name, "sentence": "x", **fields}
     keys = documented_keys("rollback")
-    assert list(differences_in(keys, "steps[]", row)) == []
+    assert differences("rollback", row, "steps") == []
     for path, key in keys.items():
         field = path.partition("steps[].")[2]
         if field and not key.always:

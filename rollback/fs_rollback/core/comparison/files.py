@@ -299,4 +299,6 @@ def _has_other_content(
         return True
     if old.extents == new.extents:
         return False
-    return not stat.S_ISREG(new.mode) or not same_content(old, source, new, path)
+    if not stat.S_ISREG(new.mode) or inodes.surely_differ(old, new):
+        return True
+    return not same_content(old, source, new, path)

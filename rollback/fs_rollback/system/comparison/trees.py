@@ -34,6 +34,17 @@ class _Subvolume:
             self._inodes[number] = self._read(number)
         return self._inodes[number]
 
+    def read_runs(self, numbers: Iterable[int]) -> None:
+        """Read the inodes with these numbers, each row of successive ones in one search.
+
+        What a package brings was made one after another.
+        """
+        for first, last in _runs(numbers):
+            if last - first > _FEW:
+                self._inodes.update(dict.fromkeys(range(first, last + 1)))
+                for number, rows in tree_search.inodes_items(self._descriptor, first, last):
+                    self._inodes[number] = _named(inodes.inode(number, rows))
+
     def _read(self, number: int) -> Optional[Inode]:
         read = partial(tree_search.inode_items, self._descriptor, number)
         items = read(inodes.INODE_ITEM, inodes.EXTENT_DATA, _FEW)
@@ -42,12 +53,26 @@ class _Subvolume:
             is_file = inode is not None and not inode.is_directory
             last = inodes.EXTENT_DATA if is_file else inodes.XATTR_ITEM
             inode = inodes.inode(number, read(inodes.INODE_ITEM, last))
-        has_name = inode is not None and (inode.names or number == inodes.ROOT_INODE)
-        return inode if has_name else None
+        return _named(inode)
 
     def listing(self, number: int) -> Iterable[bytes]:
         kinds = inodes.DIR_INDEX, inodes.DIR_INDEX
         return [data for _, _, data in tree_search.inode_items(self._descriptor, number, *kinds)]
+
+
+def _named(inode: Optional[Inode]) -> Optional[Inode]:
+    """Return an inode if it has a name, or needs none: one without is deleted, and open still."""
+    has_name = inode is not None and (inode.names or inode.number == inodes.ROOT_INODE)
+    return inode if has_name else None
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Give the first and last of each row of successive numbers."""
+    ordered = sorted(numbers)
+    starts = [0, *(n for n in range(1, len(ordered)) if ordered[n] != ordered[n - 1] + 1)]
+    for start, end in zip(starts, [*starts[1:], len(ordered)]):
+        if ordered:
+            yield ordered[start], ordered[end - 1]
 
 
 def changed_files(host: Host, old: Subvolume, new: Subvolume) -> Iterator[FileChange]:
@@ -68,9 +93,10 @@ def changed_files(host: Host, old: Subvolume, new: Subvolume) -> Iterator[FileCh
             pieces = inodes.differing(before, after)
             return _is_same(trees[0], source, trees[1], path, pieces)
 
-        yield from file_changes(
-            _Subvolume(trees[0]), _Subvolume(trees[1]), touched, since, same_content
-        )
+        first, second = sides = _Subvolume(trees[0]), _Subvolume(trees[1])
+        for side in sides:
+            side.read_runs(touched)
+        yield from file_changes(first, second, touched, since, same_content)
 
 
 def _is_same(old: int, source: str, new: int, path: str, pieces: list[tuple[int, int]]) -> bool:

@@ -99,6 +99,22 @@ def tree_items(
         key = (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
 
 
+def inodes_items(
+    descriptor: int, first: int, last: int
+) -> Iterator[tuple[int, list[tuple[int, int, bytes]]]]:
+    """Give the number of each inode from `first` to `last` and its items, as `inode_items` does."""
+    number, rows = 0, list[tuple[int, int, bytes]]()
+    for inode, kind, answer, place in tree_items(descriptor, 0, first, last):
+        _, _, offset, _, length = _SEARCH_HEADER.unpack_from(answer, place - _SEARCH_HEADER.size)
+        if inode != number:
+            if rows:
+                yield number, rows
+            number, rows = inode, []
+        rows.append((kind, offset, bytes(answer[place : place + length])))
+    if rows:
+        yield number, rows
+
+
 def inode_items(
     descriptor: int, inode: int, first: int, last: int, most: int = 2**32 - 1
 ) -> list[tuple[int, int, bytes]]:
