@@ -18,7 +18,7 @@ from tests.kernel.machine import Machine, run
 
 def test_the_device_and_the_uuid_are_those_that_other_tools_see(named: Machine) -> None:
     with files.opened(str(named.root)) as descriptor:
-        [device] = syscalls.device_paths(descriptor)
+        [device] = syscalls.device_paths(descriptor).values()
         assert syscalls.filesystem_uuid(descriptor) == named.uuid
     assert run("findmnt", "-n", "-o", "SOURCE", str(named.root)).startswith(device)
 

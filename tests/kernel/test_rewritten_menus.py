@@ -7,6 +7,7 @@ What grub2-mkconfig and grubby do to an entry is done here as their scripts do i
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
 
 import btrfsutil
@@ -60,9 +61,8 @@ def replaced(path: Path, old: str, new: str) -> None:
 def told(boot: BootMachine) -> list[str]:
     """Return what `check` says about entries of snapshots."""
     with host.opened(str(boot.root)) as machine, store.opened(machine) as found:
-        return [
-            link.text for link in everything.walk(machine, found) if link.name == "snapshot entry"
-        ]
+        links = everything.walk(machine, found, datetime.now().astimezone())
+        return [link.text for link in links if link.name == "snapshot entry"]
 
 
 def mend(boot: BootMachine) -> None:

@@ -84,7 +84,7 @@ def _entries_chosen(machine: Machine, name: str) -> list[str]:
 
 def _checked(machine: Machine) -> tuple[Finding, ...]:
     with host.opened(str(machine.root)) as found, store.opened(found) as kept:
-        return everything.walk(found, kept)
+        return everything.walk(found, kept, datetime.now().astimezone())
 
 
 def test_other_entries_in_the_menu_are_no_matter(boot: BootMachine) -> None:

@@ -18,6 +18,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """`check`: a line a link; exit code 0, 1 with warnings, 3 if the machine would not boot."""
+    from datetime import datetime
+
     from ... import report
     from ...core.boot import findings
     from ...system.check import everything as checks
@@ -25,7 +27,7 @@ def run(args: Namespace) -> int:
     from ..advice import addressed
 
     with session.reading(args.root) as (host, store):
-        found = checks.walk(host, store)
+        found = checks.walk(host, store, datetime.now().astimezone())
     links = tuple(link._replace(advice=addressed(link.advice, args)) for link in found)
     if args.json:
         session.print_json(report.findings_json(links, report.boot_wording()))

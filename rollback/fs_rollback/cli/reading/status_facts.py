@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ...core.snapshots.record import format_time, replaced_by_dict
 from ...errors import ConfigError, Error, KernelError, StoreError
-from ...system.check import conversion
+from ...system.check import conversion, health
 from ...system.machine import kernels, unprotected, usable
 from ...system.packages import coverage, interrupted, rpm_changes
 from ...system.root import root_lines
@@ -67,6 +68,7 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "snapshots": len(snapshots),
         "newest": ordinary[-1].name if ordinary else None,
         "space": {"total_bytes": total, "free_bytes": free},
+        "health": health.to_json(host),
         "unfinished_conversion": is_unfinished,
     }, attention
 
@@ -92,6 +94,7 @@ def _layout(host: Host) -> tuple[Layout | None, list[str]]:
         )
     found = (usable.not_writable(host), usable.devices_missing(host))
     attention += [refusal.line for refusal in found if refusal is not None]
+    attention += health.attention(host, datetime.now().astimezone())
     if reason := host.unsupported():
         attention.append(f"{reason}: transactions take no snapshot, no rollback is possible")
     try:

@@ -91,6 +91,16 @@ def containing(mounts: Sequence[Mount], path: str) -> Optional[Mount]:
     return best
 
 
+def is_forced_read_only(mounts: Sequence[Mount], mount: Mount) -> bool:
+    """Whether a filesystem made itself read-only, of which `mount` is one mount.
+
+    An error leaves its mounts as they are; mount(8) changes both, also where it finds that a device
+    takes no writes. False where one of its mounts is read-only: nobody can tell then.
+    """
+    ours = (other for other in (*mounts, mount) if other.device == mount.device)
+    return mount.read_only and not any("ro" in other.options for other in ours)
+
+
 def is_within(path: str, directory: str) -> bool:
     """Whether `path` is `directory` or lies below it, by component and without looking."""
     if directory == "/":

@@ -7,6 +7,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator
+from datetime import datetime
 
 from ...core.boot import findings, judge
 from ...core.boot.entries import Bootable
@@ -24,25 +25,26 @@ from ..pending import state
 from ..root import root_lines, stand_ins, trial
 from ..snapshots import saved_kernels, snapshot_entries
 from ..store.store import Store
-from . import next_boot, package_managers
+from . import health, next_boot, package_managers
 from .next_boot import Walk
 
 
-def walk(host: Host, store: Store | None) -> tuple[Finding, ...]:
+def walk(host: Host, store: Store | None, now: datetime) -> tuple[Finding, ...]:
     """Return what is found at each link of the chain, in the order of a boot, and after it.
 
-    `store` is None where there is none yet. Reads only. Raises KernelError.
+    `store` is None where there is none yet, `now` is aware. Reads only. Raises KernelError.
     """
     with next_boot.opened(host) as found:
         return (
             *_pending(host, store),
-            *_filesystem(host),
+            *health.filesystem(host),
             _loader(found),
             *_once(found),
             *next_boot.deciding(found),
             *_running_kernel(found),
             *_layout(found),
-            *_devices(host),
+            *health.look(host, now),
+            *health.disks(host),
             *_other_entries(found),
             *_kernel_updates(found),
             *_swap_files(found),
@@ -80,12 +82,6 @@ def _pending(host: Host, store: Store | None) -> Iterator[Finding]:
     elif found.journal.state.value == "prepared":
         text = f"a rollback was interrupted: {target}"
         yield findings.warning("rollback.interrupted", "", text, "fs-rollback settle")
-
-
-def _filesystem(host: Host) -> Iterator[Finding]:
-    found = usable.not_writable(host)
-    if found is not None:
-        yield findings.warning("filesystem.read-only", "", str(found), found.hint)
 
 
 def _loader(walk: Walk) -> Finding:
@@ -154,13 +150,6 @@ def _layout(walk: Walk) -> Iterator[Finding]:
         yield findings.warning(code, "", said, refusal.hint)
     else:
         yield findings.ok("layout.ok", "", walk.layout.describe())
-
-
-def _devices(host: Host) -> Iterator[Finding]:
-    missing = usable.devices_missing(host)
-    if missing is not None:
-        text = f"no rollback is possible: {missing}"
-        yield findings.warning("devices.missing", "", text, missing.hint)
 
 
 def _other_entries(walk: Walk) -> Iterator[Finding]:

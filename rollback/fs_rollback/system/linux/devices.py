@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which block device somebody means, and what blkid(8) says is on it."""
+"""Which block device somebody means, what blkid(8) says is on it, and what /sys says of it."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from ...core.boot.health import Device, Errors
 from ...errors import (
     Error,
     ProcessError,
@@ -16,7 +17,7 @@ from ...errors import (
     UsageError,
     kernel_errors,
 )
-from . import process
+from . import process, syscalls
 
 # The tags of mount(8), and the names of udev's folders of links: /dev/disk/by-NAME/VALUE.
 _LINKS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
@@ -139,6 +140,73 @@ def is_read_only(number: str) -> bool:
             return file.read().strip() == "1"
     except FileNotFoundError:  # as promised: there is none, or no sysfs here
         return False
+
+
+def of_btrfs(descriptor: int, uuid: str) -> tuple[Device, ...]:
+    """Return the devices of a mounted btrfs as the kernel knows them.
+
+    From /sys/fs/btrfs/UUID/devinfo/NUMBER, Documentation/ch-sysfs.rst of btrfs-progs: `missing` is
+    there since Linux 5.6, `error_stats` since 5.14. Where /sys is not mounted what
+    the ioctl says has to do, and the counters are not known. Raises KernelError.
+    """
+    with kernel_errors("list the devices of", uuid):
+        paths = syscalls.device_paths(descriptor)
+    return tuple(_of_btrfs(f"/sys/fs/btrfs/{uuid}/devinfo/{n}", n, p) for n, p in paths.items())
+
+
+def _of_btrfs(place: str, number: int, path: str) -> Device:
+    missing, told = _attribute(f"{place}/missing"), _attribute(f"{place}/error_stats")
+    is_missing = not path if missing is None else missing.strip() == "1"
+    errors = None if told is None else _errors(told)
+    return Device(number, "" if is_missing else path, is_missing, errors)
+
+
+def _errors(text: str) -> Errors | None:
+    """Return what error_stats says; None for its "invalid": the counters were not read yet."""
+    counts = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+    try:
+        return Errors(*(int(counts[f"{name}_errs"]) for name in Errors._fields))
+    except (KeyError, ValueError):  # see above
+        return None
+
+
+def _attribute(path: str) -> str | None:
+    """Return a file of /sys, None if there is none. Raises KernelError on anything else."""
+    with kernel_errors("read", path):
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:  # as promised
+            return None
+
+
+def disks_of_btrfs(uuid: str) -> tuple[str, ...]:
+    """Return the paths of the whole disks that a mounted btrfs is on, each once, sorted.
+
+    Below what is mapped (LUKS, LVM, md), below partitions. Nothing where /sys is not mounted.
+    """
+    try:
+        names = os.listdir(f"/sys/fs/btrfs/{uuid}/devices")
+    except FileNotFoundError:  # as promised
+        return ()
+    # The kernel writes "/" in a name as "!", as of cciss/c0d0.
+    disks = {disk for name in names for disk in disks_below(f"/sys/class/block/{name}")}
+    return tuple(sorted("/dev/" + disk.replace("!", "/") for disk in disks))
+
+
+def disks_below(link: str) -> Iterator[str]:
+    """Give the names of the whole disks below a block device, by its place in sysfs or a link."""
+    place = os.path.realpath(link)
+    if os.path.exists(f"{place}/partition"):
+        place = os.path.dirname(place)
+    try:
+        below = os.listdir(f"{place}/slaves")
+    except FileNotFoundError:  # the device has gone
+        return
+    for name in below:
+        yield from disks_below(f"{place}/slaves/{name}")
+    if not below:
+        yield os.path.basename(place)
 
 
 def probe(device: str) -> dict[str, str]:

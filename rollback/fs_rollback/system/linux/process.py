@@ -20,6 +20,7 @@ Say = Callable[[str], object]
 # What dnf 5 runs before a transaction, with its own PID: plugin/dnf5.
 HOOK = "/usr/libexec/fs-snapshot-dnf5"
 _MOST_CHARACTERS = 100
+_KILLED_S = 1.0  # SIGKILL takes no time, unless it waits for a disk
 
 
 def _environment() -> dict[str, str]:
@@ -127,6 +128,36 @@ def feed(arguments: Sequence[str], text: str) -> bool:
             running.communicate(text.encode("utf-8", "surrogateescape"))
         if running.poll() is not None:
             return True
+
+
+def ask(arguments: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
+    """Run a program that may fail, or hang in the kernel; return its exit code and what it printed.
+
+    Raises ProcessError where it cannot be started, or did not end in time: it is killed then, and
+    left behind if it hangs where no signal reaches it.
+    """
+    import subprocess
+
+    try:
+        running = subprocess.Popen(
+            list(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        )
+    except OSError as error:
+        raise ProcessError(f"cannot start {arguments[0]}: {error.strerror}") from error
+    try:
+        printed, _ = running.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        running.kill()
+        if running.stdout is not None:
+            running.stdout.close()
+        with suppress(subprocess.TimeoutExpired):  # as promised: it is left behind
+            running.wait(_KILLED_S)
+        raise ProcessError(f"{arguments[0]} did not answer in {timeout_s:.0f} seconds") from error
+    return running.returncode, printed.decode("utf-8", "surrogateescape")
 
 
 def watch(

@@ -40,6 +40,7 @@ _FIEMAP, _FIEMAP_EXTENT = struct.Struct("=QQIIII"), struct.Struct("=QQQQQIIII")
 _FIEMAP_EXTENT_DATA_INLINE, _FIEMAP_EXTENT_LAST, _FIEMAP_FLAG_SYNC = 0x200, 0x001, 0x001
 _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 _XFS_SUPER_MAGIC = 0x58465342  # linux/magic.h
+_MISSING = "<missing disk>"  # btrfs_dev_name(), where the kernel knows a path of one that is gone
 _FS_PROTECTED_FL = 0x10 | 0x20  # FS_IMMUTABLE_FL, FS_APPEND_FL
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -307,14 +308,16 @@ def _inode_flags(descriptor: int) -> int:
     return answer[0]
 
 
-def device_paths(descriptor: int) -> list[str]:
-    """Return the path of each device of a mounted btrfs, "" for one that is missing.
+def device_paths(descriptor: int) -> dict[int, str]:
+    """Return the path of each device of a mounted btrfs by its number, "" for a missing one.
+
+    Older kernels give the path that a missing one had: devices.of_btrfs() knows better.
 
     BTRFS_IOC_DEV_INFO, struct btrfs_ioctl_dev_info_args in linux/btrfs.h: 4096 bytes, the device's
     number first, its path in the last 1024. Numbers have gaps where devices were removed.
     """
     last = int.from_bytes(_filesystem_info(descriptor)[:8], sys.byteorder)
-    found = []
+    found = {}
     for number in range(1, last + 1):
         answer = bytearray(number.to_bytes(8, sys.byteorder)) + bytearray(4088)
         try:
@@ -323,8 +326,25 @@ def device_paths(descriptor: int) -> list[str]:
             if error.errno == errno.ENODEV:  # a gap
                 continue
             raise
-        found.append(os.fsdecode(bytes(answer[3072:]).partition(b"\0")[0]))
+        path = os.fsdecode(bytes(answer[3072:]).partition(b"\0")[0])
+        found[number] = path if path != _MISSING else ""
     return found
+
+
+def is_scrubbed(descriptor: int, number: int) -> bool:
+    """Whether a scrub of a device of a mounted btrfs runs now. Raises OSError.
+
+    BTRFS_IOC_SCRUB_PROGRESS, struct btrfs_ioctl_scrub_args in linux/btrfs.h: 1024 bytes, the
+    device's number first.
+    """
+    try:
+        answer = bytearray(number.to_bytes(8, sys.byteorder)) + bytearray(1016)
+        fcntl.ioctl(descriptor, 0xC400941D, answer)
+    except OSError as error:
+        if error.errno in (errno.ENOTCONN, errno.ENODEV):  # none runs; the device has gone
+            return False
+        raise
+    return True
 
 
 def filesystem_uuid(descriptor: int) -> str:

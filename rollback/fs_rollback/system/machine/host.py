@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 
+from ...core.boot.health import Device
 from ...core.formats import cmdline, fstab, mountinfo
 from ...core.formats.mount_options import is_named
 from ...core.snapshots.snapshot import Subvolume
@@ -92,12 +93,12 @@ class Host:
     def device_paths(self) -> tuple[str, ...]:
         """What the kernel calls the devices of the filesystem, "" for a missing one."""
         with kernel_errors("list the devices of", self.mount.source):
-            return tuple(syscalls.device_paths(self.top_fd))
+            return tuple(syscalls.device_paths(self.top_fd).values())
 
-    @property
-    def missing_devices(self) -> int:
-        """How many devices of the filesystem are not there."""
-        return self.device_paths.count("")
+    @cached_property
+    def members(self) -> tuple[Device, ...]:
+        """The devices of the filesystem with what the kernel knows of their health."""
+        return devices.of_btrfs(self.top_fd, self.uuid)
 
     @cached_property
     def root_id(self) -> int:
@@ -353,7 +354,7 @@ def _refuse_what_is_no_system(root: str, source: str, root_fd: int) -> None:
 
 
 def _first_device(root_fd: int) -> str:
-    return next(filter(None, syscalls.device_paths(root_fd)))
+    return next(filter(None, syscalls.device_paths(root_fd).values()))
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from ...core.boot import health
+from ...core.formats import mountinfo
 from ...core.snapshots.snapshot import Snapshot
 from ...errors import RefusedError
 from .host import Host
@@ -11,6 +13,12 @@ from .host import Host
 def read_only(host: Host) -> RefusedError:
     """Return what says that nothing can be written."""
     source = host.mount.source
+    if is_forced_read_only(host):
+        return RefusedError(
+            f"the filesystem on {source} is read-only: btrfs stopped all writes after an error",
+            hint="'dmesg' names the error. Copy what you need off the disk first: only a reboot"
+            " makes it writable again, and the error may come back.",
+        )
     writable = f"'mount -o remount,rw {host.root}' makes it writable"
     if host.is_temporary:
         writable = f"mount it writable: 'findmnt {source}' shows where it is mounted"
@@ -19,6 +27,11 @@ def read_only(host: Host) -> RefusedError:
         hint=f"'dmesg' may say why. If it has no errors, {writable}; after an error only a reboot"
         " does.",
     )
+
+
+def is_forced_read_only(host: Host) -> bool:
+    """Whether btrfs made itself read-only after an error, as far as anybody can tell."""
+    return mountinfo.is_forced_read_only(host.mounts, host.mount)
 
 
 def not_writable(host: Host) -> RefusedError | None:
@@ -36,11 +49,12 @@ def not_writable(host: Host) -> RefusedError | None:
 
 def devices_missing(host: Host) -> RefusedError | None:
     """Return why the filesystem is not whole, None if all its devices are there."""
-    if not host.missing_devices:
+    missing = health.missing(host.members)
+    if not missing:
         return None
     return RefusedError(
         f"the filesystem on {host.mount.source} runs with a device missing"
-        f" ({host.missing_devices} of {len(host.device_paths)})",
+        f" ({missing} of {len(host.members)})",
         hint="Replace the device first: see btrfs-replace(8).",
     )
 

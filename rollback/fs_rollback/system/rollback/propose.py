@@ -26,6 +26,7 @@ from ...core.snapshots import names
 from ...core.snapshots.record import format_time
 from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ...errors import RefusedError
+from ..check import health
 from ..execute import swap
 from ..linux import btrfs, files
 from ..machine.host import Host
@@ -99,6 +100,7 @@ def propose(
         plan_rollback(situation),
         tuple(relative(layout.root, subvolume) for subvolume in nested),
         (
+            *health.before_rollback(host, now),
             *kept_paths.missing(host, keep_paths),
             *pairing.warnings,
             *lines.warnings,

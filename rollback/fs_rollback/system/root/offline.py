@@ -184,7 +184,7 @@ def _open_top_level(device: str, uuid: str, *, beside: bool) -> tuple[int, bool]
 def identify(top: int, device: str, uuid: str, *, is_attached: bool) -> Identity:
     """Return the identity of the btrfs whose top level is open. Raises KernelError."""
     with kernel_errors("list the devices of", device):
-        paths = [*syscalls.device_paths(top), device]
+        paths = [*syscalls.device_paths(top).values(), device]
     return of_btrfs(uuid, paths, is_attached=is_attached)
 
 

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether the filesystem and the disks below it are well: read only, and no disk is woken."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from ...core.boot import findings, health
+from ...core.boot.findings import Finding
+from ...core.formats import scrub_status
+from ...core.formats.scrub_status import Scrub
+from ...core.snapshots.record import format_time
+from ...errors import KernelError, kernel_errors
+from ..linux import devices, files, syscalls
+from ..machine import usable
+from ..machine.host import Host
+from . import smart
+
+
+def filesystem(host: Host) -> Iterator[Finding]:
+    """Give what says that nothing can be written, if so."""
+    found = usable.not_writable(host)
+    if found is not None:
+        is_forced = usable.is_forced_read_only(host)
+        code = "filesystem.forced-read-only" if is_forced else "filesystem.read-only"
+        yield findings.warning(code, "", str(found), found.hint)
+
+
+def look(host: Host, now: datetime) -> Iterator[Finding]:
+    """Give what the kernel and btrfs-scrub(8) know: it is at hand, and takes no time."""
+    missing = usable.devices_missing(host)
+    if missing is not None:
+        text = f"no rollback is possible: {missing}"
+        yield findings.warning("devices.missing", "", text, missing.hint)
+    yield from health.of_devices(host.members, _place(host))
+    try:
+        is_running, last = _is_scrubbed(host), _last_scrub(host)
+    except (KernelError, ValueError) as error:  # said as a finding
+        yield health.unreadable_scrub(error)
+        return
+    yield health.of_scrub(last, _place(host), now, is_running=is_running)
+
+
+def disks(host: Host) -> Iterator[Finding]:
+    """Give what the disks say of themselves: a program is run for each."""
+    if not smart.is_installed():
+        text = f"not asked for their health: {smart.PROGRAM} (smartmontools) is not installed"
+        yield findings.ok("disk.not-asked", "", text)
+        return
+    for disk in smart.ask(devices.disks_of_btrfs(host.uuid)):
+        yield health.of_disk(disk)
+
+
+def before_rollback(host: Host, now: datetime) -> tuple[str, ...]:
+    """Return what to say before something is written to these disks.
+
+    Left out is what a rollback is refused for.
+    """
+    found = (f for f in (*look(host, now), *disks(host)) if f.code != "devices.missing")
+    return health.trouble(tuple(found))
+
+
+def attention(host: Host, now: datetime) -> list[str]:
+    """Return what `status` says, a line at most; `check` asks the disks, too."""
+    found = [f.text for f in look(host, now) if f.code in ("devices.errors", "scrub.errors")]
+    return [f"{'; '.join(found)}. 'fs-rollback check' tells what to do"] if found else []
+
+
+def to_json(host: Host) -> dict[str, Any]:
+    """Return what `status --json` tells of it."""
+    read_only = None
+    if usable.not_writable(host) is not None:
+        read_only = "forced" if usable.is_forced_read_only(host) else "mounted"
+    return {
+        "read_only": read_only,
+        "devices": [
+            {
+                "id": device.id,
+                "path": device.path or None,
+                "missing": device.is_missing,
+                "errors": None if device.errors is None else device.errors._asdict(),
+            }
+            for device in host.members
+        ],
+        "scrub": _scrub_json(host),
+    }
+
+
+def _scrub_json(host: Host) -> dict[str, Any]:
+    last = None
+    try:
+        state = "running" if _is_scrubbed(host) else "none"
+        last = _last_scrub(host)
+    except (KernelError, ValueError):  # said as unknown
+        state = "unknown"
+    if last is None:
+        return {"state": state, "began": None, "corrected": None, "uncorrectable": None}
+    return {
+        "state": last.state if state == "none" else state,
+        "began": format_time(datetime.fromtimestamp(last.began_s, timezone.utc)),
+        "corrected": last.corrected,
+        "uncorrectable": last.uncorrectable,
+    }
+
+
+def _place(host: Host) -> str:
+    """Return where the filesystem is mounted, or what stands for where people mount it."""
+    return "DIR" if host.is_temporary else shlex.quote(host.root)
+
+
+def _is_scrubbed(host: Host) -> bool:
+    with kernel_errors("ask for a scrub of", host.mount.source):
+        return any(syscalls.is_scrubbed(host.top_fd, device.id) for device in host.members)
+
+
+def _last_scrub(host: Host) -> Scrub | None:
+    """Return the last one: this machine has its record, or a rescue system that it was run from.
+
+    Raises KernelError or ValueError where that cannot be read.
+    """
+    path = scrub_status.path_of(host.uuid)
+    with files.opened("/") as here:
+        texts = [files.read_in_tree(tree, path) for tree in (host.root_fd, here)]
+    found = (scrub_status.parse(text, host.uuid) for text in texts if text is not None)
+    return max(filter(None, found), key=lambda scrub: scrub.began_s, default=None)
