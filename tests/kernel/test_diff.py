@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +46,17 @@ def install(machine: Machine, package: Path) -> None:
     )
 
 
-@pytest.fixture
-def machine(make_machine: MakeMachine, tmp_path: Path) -> Machine:
-    """A machine after an upgrade, on which somebody has worked."""
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     need("rpmbuild", "rpm")
-    old, new, more = build([tool("1"), tool("2"), Package("more", "1")], tmp_path / "packages")
+    wanted = (tool("1"), tool("2"), Package("more", "1"))
+    return build(wanted, tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture
+def machine(make_machine: MakeMachine, packages: list[Path]) -> Machine:
+    """A machine after an upgrade, on which somebody has worked."""
+    old, new, more = packages
     machine = make_machine("named")
     install(machine, old)
     machine.upgrade()
@@ -214,25 +219,24 @@ def test_what_cannot_be_compared_is_said(machine: Machine) -> None:
     assert "added    /etc/mine" in ended.out
 
 
-@pytest.mark.parametrize(
-    ("environment", "coloured", "paged"),
-    [
-        ({"TERM": "xterm", "PAGER": "sed s/^/|/"}, True, True),
-        ({"TERM": "xterm", "PAGER": ""}, True, False),
-        ({"TERM": "xterm", "PAGER": "nothing-of-this-name"}, True, False),
-        ({"TERM": "xterm", "NO_COLOR": "1", "PAGER": "cat"}, False, False),
-        ({"TERM": "dumb", "PAGER": "cat"}, False, False),
-    ],
-)
-def test_colours_and_a_pager_on_a_terminal(
-    machine: Machine, environment: Mapping[str, str], coloured: bool, paged: bool
-) -> None:
-    terminal = on_terminal(machine.root, "diff", machine.snapshots()[0].name, env=environment)
-    assert terminal.end() == 0
-    assert ("\033[32madded" in terminal.text) == coloured
-    assert ("\033" in terminal.text) == coloured
-    lines = terminal.text.splitlines()
-    assert {line.startswith("|") for line in lines} == {paged}
+def test_colours_and_a_pager_on_a_terminal(machine: Machine) -> None:
+    name = machine.snapshots()[0].name
+
+    def seen(**environment: str) -> tuple[bool, bool, set[bool]]:
+        terminal = on_terminal(machine.root, "diff", name, env=environment)
+        assert terminal.end() == 0
+        text = terminal.text
+        return (
+            "\033[32madded" in text,
+            "\033" in text,
+            {line[:1] == "|" for line in text.splitlines()},
+        )
+
+    assert seen(TERM="xterm", PAGER="sed s/^/|/") == (True, True, {True})
+    assert seen(TERM="xterm", PAGER="") == (True, True, {False})
+    assert seen(TERM="xterm", PAGER="nothing-of-this-name") == (True, True, {False})
+    assert seen(TERM="xterm", PAGER="cat", NO_COLOR="1") == (False, False, {False})
+    assert seen(TERM="dumb", PAGER="cat") == (False, False, {False})
 
 
 def test_the_changelog_has_what_is_new(machine: Machine) -> None:
