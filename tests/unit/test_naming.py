@@ -76,6 +76,14 @@ def test_messages_give_the_id_and_the_name() -> None:
         ("256", REPLACED),
         ("rep", REPLACED),
         ("yum_20261120070000", GONE),
+        # As dnf's line has it, with a slash of the shell, and what messages say.
+        ("/fs-snapshots/yum_20261121080000", OLD),
+        ("/fs-snapshots/yum_20261121080000/", OLD),
+        ("/fs-snapshots/yum_2026112108", OLD),
+        ("/fs-snapshots/yum_202611210", None),
+        ("/fs-snapshots/replaced_20261123140000", REPLACED),
+        ("300 (yum_20261121080000)", OLD),
+        ("256 (replaced_20261123140000)", REPLACED),
     ],
 )
 def test_what_a_user_may_write(reference: str, expected: Snapshot | None) -> None:
@@ -86,7 +94,15 @@ def test_what_a_user_may_write(reference: str, expected: Snapshot | None) -> Non
         assert resolve(reference, ALL) is expected
 
 
-@pytest.mark.parametrize("reference", ["", " ", "0", "30", "0300", "-1", "+300", "lates", "LATEST"])
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "", " ", "0", "30", "0300", "-1", "+300", "lates", "LATEST",
+        "/", "/fs-snapshots", "/fs-snapshots/", "/fs-snapshots/300", "/fs-snapshots/latest",
+        "/fs-snapshots/yum_20261121080000/etc", "/mnt/fs-snapshots/yum_20261121080000",
+        "301 (yum_20261121080000)", "300 (yum_2026112108)", "300 ()",
+    ],
+)  # fmt: skip
 def test_what_means_none(reference: str) -> None:
     # "30" begins the ID 300, but an ID is a number: it has no prefixes.
     with pytest.raises(UsageError, match="no snapshot") as caught:
@@ -98,8 +114,7 @@ def test_what_means_none(reference: str) -> None:
 def test_ambiguity_names_all_or_says_how_many_more() -> None:
     with pytest.raises(UsageError) as caught:
         resolve("yum_20261121", ALL)
-    assert "yum_20261121080000" in str(caught.value)
-    assert "yum_20261121090000" in str(caught.value)
+    assert "300 (yum_20261121080000), 301 (yum_20261121090000)" in str(caught.value)
     many = [snapshot(300 + n, f"yum_2026112108{n:04}") for n in range(12)]
     with pytest.raises(UsageError, match=r"fits 12 snapshots.* and 7 more"):
         resolve("yum_", many)

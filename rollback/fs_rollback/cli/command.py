@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-_WHICH = "an ID, a name, the beginning of a name, or 'latest'"
+_WHICH = "an ID, a name, the beginning of a name, a path as dnf prints it, or 'latest'"
 
 
 class Command(NamedTuple):

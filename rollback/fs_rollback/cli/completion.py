@@ -10,6 +10,7 @@ import argparse
 from contextlib import suppress
 from typing import Any
 
+from ..core.snapshots.snapshot import STORE
 from ..errors import Error
 
 
@@ -34,8 +35,10 @@ def complete(parser: argparse.ArgumentParser) -> int:
     return 1
 
 
-def snapshots(parsed_args: argparse.Namespace, **_: Any) -> dict[str, str]:
+def snapshots(parsed_args: argparse.Namespace, prefix: str = "", **_: Any) -> dict[str, str]:
     """Return names, IDs and `latest`, each with what it is for; nothing where that is not known.
+
+    Paths, as dnf prints them, where a path was begun.
 
     Without root's rights, for one: a shell offers nothing then, and says nothing.
     """
@@ -50,6 +53,8 @@ def snapshots(parsed_args: argparse.Namespace, **_: Any) -> dict[str, str]:
         for snapshot in store.load() if store else ():
             if snapshot.exists:
                 text = f"{report.local_time(snapshot.created)} {report.what(snapshot)}".rstrip()
+                if prefix.startswith("/"):
+                    found[f"/{STORE}/{snapshot.name}"] = text
                 found[snapshot.name] = text
                 found[str(snapshot.id)] = f"{snapshot.name}, {text}"
         if found:

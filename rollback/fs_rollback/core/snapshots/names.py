@@ -9,12 +9,13 @@ from typing import Optional
 
 from ...errors import UsageError
 from ..formats.mountinfo import is_within_any
-from .snapshot import Snapshot
+from .snapshot import STORE, Snapshot
 
 SNAPSHOT_PREFIX = "yum_"
 REPLACED_PREFIX = "replaced_"
 NEW_ROOT_PREFIX = "root_"
 TRIAL_PREFIX = "try_"  # a writable copy of a snapshot, for its entry in the boot menu
+_IN_STORE = f"/{STORE}/"
 _FORMAT = "%Y%m%d%H%M%S"
 
 
@@ -80,10 +81,11 @@ def grouped(paths: Sequence[str], most: int = 12) -> list[str]:
 
 
 def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:
-    """Return the one snapshot that `reference` (ID, name, unique prefix, `latest`) means.
+    """Return the one snapshot that `reference` means.
 
-    `snapshots` is in the order of age, oldest first; `latest` is none that was taken in a trial.
-    Raises UsageError where none or several fit.
+    It is an ID, a name, its unique beginning, either as a path in the store, what `label` returns,
+    or `latest`. `snapshots` is in the order of age, oldest first; `latest` is none that was taken
+    in a trial. Raises UsageError where none or several fit.
     """
     present = [s for s in snapshots if s.exists]
     if reference == "latest":
@@ -91,13 +93,16 @@ def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:
         if not candidates:
             raise UsageError("there is no snapshot yet", hint="'fs-rollback create' makes one.")
         return candidates[-1]
-    exact = [s for s in snapshots if s.name == reference]
+    # As dnf's line has it, or what completes the name of a directory.
+    is_path = reference.startswith(_IN_STORE)
+    name = reference[len(_IN_STORE) :].rstrip("/") if is_path else reference
+    exact = [s for s in snapshots if name == s.name or reference == label(s)]
     exact = exact or [s for s in present if str(s.id) == reference]
-    matches = exact or [s for s in snapshots if reference and s.name.startswith(reference)]
+    matches = exact or [s for s in snapshots if name and s.name.startswith(name)]
     if not matches:
         raise UsageError(f"no snapshot {reference!r}", hint="'fs-rollback list' shows all of them.")
     if len(matches) > 1:
-        names = ", ".join(s.name for s in matches[:5])
+        names = ", ".join(label(s) for s in matches[:5])
         more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
         raise UsageError(
             f"{reference!r} fits {len(matches)} snapshots: {names}{more}",
