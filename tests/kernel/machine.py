@@ -236,6 +236,12 @@ class Machine:
     def subvolume_paths(self) -> list[str]:
         return sorted(path for path, _ in btrfsutil.SubvolumeIterator(str(self.top), 5))
 
+    def label(self, name: str) -> str:
+        """Return what messages call a snapshot, or a replaced root."""
+        place = self.top / "fs-snapshots" / name
+        number = btrfsutil.subvolume_id(str(place)) if place.exists() else 5
+        return f"{number} ({name})"
+
     def uuid_of(self, path: Path) -> bytes:
         return bytes(btrfsutil.subvolume_info(str(path)).uuid)
 

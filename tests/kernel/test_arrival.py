@@ -47,8 +47,8 @@ def test_what_was_written_before_the_reboot_comes_along(machine: Machine) -> Non
     reboot(machine)
     ended = arrive(machine)
     assert (ended.code, ended.err) == (0, "")
-    assert f"came up in the new root: a copy of {name}" in ended.out
-    assert f"kept as {replaced(machine)}" in ended.out
+    assert f"came up in the new root: a copy of {machine.label(name)}" in ended.out
+    assert f"kept as {machine.label(replaced(machine))}" in ended.out
     for path in ("/root", "/var/log", "/var/lib/machines"):
         assert path in ended.out
     assert not (machine.root / "root/goes").exists()

@@ -13,7 +13,7 @@ import pytest
 
 from fs_rollback.core.snapshots.names import trial_name
 from fs_rollback.system.store.trace import LOG
-from tests.kernel.commands import done, fs_rollback, start
+from tests.kernel.commands import done, fs_rollback, on_terminal, start
 from tests.kernel.conftest import MakeMachine
 from tests.kernel.faults import Fault, faulty, in_child, manifest, state
 from tests.kernel.machine import Machine, run
@@ -90,7 +90,7 @@ def test_delete_goes_on_after_a_failure_and_says_which(named: Machine) -> None:
     assert (ended.code, state(named)) == (2, before)
     ended = fs_rollback(named.root, "delete", names[0], names[1], names[1], names[2])
     assert ended.code == 3
-    assert f"{names[1]} is not deleted: it is pinned" in ended.err
+    assert f"{named.label(names[1])} is not deleted: it is pinned" in ended.err
     assert ended.err.count(names[1]) == 1
     assert set(listed(named)) == {names[1], names[3]}
     assert set(os.listdir(store_of(named))) - {LOG} == {
@@ -203,8 +203,9 @@ def test_list_is_a_table_that_fits(named: Machine) -> None:
     named.upgrade()
     named.take("a rather long description " * 10)
     for columns in (80, 120, 250):
-        ended = fs_rollback(named.root, "list", env={"COLUMNS": str(columns)})
-        lines = ended.out.splitlines()
+        terminal = on_terminal(named.root, "list", env={"COLUMNS": str(columns)})
+        assert terminal.end() == 0
+        lines = terminal.text.splitlines()
         assert len(lines) == 4
         assert max(len(line) for line in lines) == columns
     rows = listed(named)

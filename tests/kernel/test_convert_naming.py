@@ -235,7 +235,7 @@ def test_a_pinned_old_root(converted: Converted) -> None:
     rows = converted.command("list", "--json").json["snapshots"]
     name = next(row["name"] for row in rows if row["kind"] == "replaced")
     assert converted.command("pin", name).code == 0
-    _expect_refusal(converted, f"the old root, {name}, has to go: it is pinned")
+    _expect_refusal(converted, f"the old root, 5 ({name}), has to go: it is pinned")
 
 
 def test_a_kernel_where_no_loader_looks(converted: Converted) -> None:

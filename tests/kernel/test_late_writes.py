@@ -51,7 +51,8 @@ def test_whoever_settles_pins_the_only_copy(
     ended = fs_rollback(machine.root, word)
     said = ended.out + ended.err
     place = "the top level" if machine.layout == "top-level" else old
-    for part in ("/root", "/var/lib/machines", "/var/log", place, f"{old} is pinned"):
+    pinned = f"{machine.label(old)} is pinned"
+    for part in ("/root", "/var/lib/machines", "/var/log", place, pinned):
         assert part in said, said
     assert ended.code == (word == "settle")
     assert "pinned" in listed(machine)[old]["marks"]
@@ -64,7 +65,7 @@ def test_a_transaction_says_so_too(named: Machine) -> None:
     taken = transaction.before(Transaction("dnf4", ("dnf", "upgrade"), "a"), str(named.root))
     assert isinstance(taken, transaction.Taken)
     transaction.after(taken, Outcome.DONE, 1)
-    assert any(f"{old} is pinned" in warning for warning in taken.warnings)
+    assert any(f"{named.label(old)} is pinned" in warning for warning in taken.warnings)
     assert any("/root" in warning for warning in taken.warnings)
 
 

@@ -233,8 +233,9 @@ def test_try_says_why_this_one_has_no_entry(ext4: BootMachine) -> None:
     for name in names:
         ended = fs_rollback(ext4.root, "try", name)
         assert ended.code == 3
-        why = f"{name} has no entry in the boot menu: no kernel in /boot fits it ({A})"
-        assert f"{name} cannot be tried: {why}\n" in ended.err
+        said = ext4.machine.label(name)
+        why = f"{said} has no entry in the boot menu: no kernel in /boot fits it ({A})"
+        assert f"{said} cannot be tried: {why}\n" in ended.err
 
 
 def test_try_of_what_is_no_snapshot(ext4: BootMachine) -> None:

@@ -54,7 +54,7 @@ def test_a_full_root(named: Machine) -> None:
     assert [s.name for s in named.snapshots()] == [names[2], old, last]
     # One after the other is named, as long as any may go.
     (named.top / "ballast").unlink()
-    for expected in (f"the oldest snapshot, {names[2]}", old, last):
+    for expected in (f"the oldest snapshot, {named.label(names[2])}", old, last):
         hint = _advice(named)
         assert "'fs-rollback prune' would delete nothing now. 'fs-rollback delete " in hint
         assert expected in hint

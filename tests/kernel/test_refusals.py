@@ -347,4 +347,4 @@ def test_a_snapshot_that_is_no_root(named: Machine, path: str) -> None:
     (tree / path).rename(tree / "elsewhere")
     btrfsutil.set_subvolume_read_only(str(tree), True)
     ended = _refused(named, "rollback", broken, "--yes")
-    assert ended.sentence == f"{broken} holds no system: it has no /{path}"
+    assert ended.sentence == f"{named.label(broken)} holds no system: it has no /{path}"

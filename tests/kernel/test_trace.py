@@ -67,7 +67,7 @@ def test_each_command_that_changes_something(named: Machine, told: Journal) -> N
     )
     expect("pinned", name, "pin", name, snapshot_id=number)
     expect("refused", name, "delete", name, exit_code="3",
-           reason=f"{name} is not deleted: it is pinned")  # fmt: skip
+           reason=f"{named.label(name)} is not deleted: it is pinned")  # fmt: skip
     expect("unpinned", name, "unpin", name, snapshot_id=number)
     expect("rolled-back", name, "rollback", name, "--yes", snapshot_id=number)
     replaced = _last(told, "rolled-back")["replaced"]
@@ -107,7 +107,7 @@ def test_a_transaction_and_what_it_prunes(named: Machine, told: Journal) -> None
     deleted = _last(told, "deleted")
     assert (deleted["snapshot"], deleted["reason"]) == (names[0], reason)
     (line,) = (line for line in told.lines() if "deleted" in line["MESSAGE"])
-    assert line["MESSAGE"].startswith(f"deleted {names[0]} (ID {deleted['snapshot_id']}) on ")
+    assert line["MESSAGE"].startswith(f"deleted {deleted['snapshot_id']} ({names[0]}) on ")
     assert reason in line["MESSAGE"]
     assert (line["PRIORITY"], line["_UID"]) == ("6", "0")
 

@@ -120,7 +120,7 @@ def test_a_machine_that_boots_another_tool_s_root(make_machine: MakeMachine, lay
     old = replaced(machine)
     said = done(machine.root, "settle", "--forget")
     assert "is given up" in said.out
-    assert f"{old} is pinned" in said.out
+    assert f"{machine.label(old)} is pinned" in said.out
     assert machine.read("srv/only copy") == "precious"
     assert not journal_of(machine).exists()
     assert fs_rollback(machine.root, "status", "--json").json["waiting"] == "nothing"

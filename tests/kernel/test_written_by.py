@@ -138,7 +138,7 @@ def test_the_first_boot_after_it(make_machine: MakeMachine, version: str, name: 
         (machine.root / path).write_text("old root's last\n")
     reboot(machine)
     ended = arrive(machine)
-    assert f"came up in the new root: a copy of {target}" in ended.out
+    assert f"came up in the new root: a copy of {machine.label(target)}" in ended.out
     old = replaced(machine)
     row = listed(machine)[old]
     assert row["description"].startswith(f"replaced by {target}; came up in the new root 20")

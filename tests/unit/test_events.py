@@ -59,7 +59,7 @@ def test_a_line_of_the_journal() -> None:
 
 def test_a_sentence_for_people() -> None:
     assert DELETED.message == (
-        "deleted yum_20261123132957 (ID 258): number 22 from the newest, 90 days old"
+        "deleted 258 (yum_20261123132957): number 22 from the newest, 90 days old"
         " [admin: dnf upgrade]"
     )
     rolled_back = Event("rolled-back", "yum_1", replaced="replaced_1", system="/mnt")

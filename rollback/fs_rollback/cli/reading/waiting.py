@@ -24,7 +24,7 @@ def waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
         return "unknown", [error.line]
     if found.journal is None:
         return "nothing", []
-    target = found.journal.target
+    target = pending_state.target_of(host, found.journal)
     if found.waiting is pending_state.Waiting.REBOOT:
         said = f"the rollback to {target} waits for a reboot; 'fs-rollback undo' takes it back"
         return "reboot", [said]

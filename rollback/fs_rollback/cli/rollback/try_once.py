@@ -21,7 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """`try`: give a snapshot an entry in the boot menu, and have the next boot use it."""
     from ... import report
-    from ...core.snapshots.names import resolve
+    from ...core.snapshots.names import label, resolve
     from ...errors import RefusedError
     from ...system.loader import settings
     from ...system.root import root_lines
@@ -33,7 +33,7 @@ def run(args: Namespace) -> int:
         snapshot = resolve(args.snapshot, store.load())
         if not snapshot.exists or snapshot.is_replaced:
             raise RefusedError(
-                f"{snapshot.name} cannot be tried: it is no snapshot of a root",
+                f"{label(snapshot)} cannot be tried: it is no snapshot of a root",
                 hint="'fs-rollback list' shows what there is.",
             )
         layout = root_lines.read_layout(host)
@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
         if entry is None:
             why = updated.why_none(snapshot.name) or _NO_LOADER
             raise RefusedError(
-                f"{snapshot.name} cannot be tried: {why}",
+                f"{label(snapshot)} cannot be tried: {why}",
                 hint="'fs-rollback check' tells how this machine boots.",
             )
         reason = settings.set_once(host, found.places, found.choice, found.setting, entry.entry)

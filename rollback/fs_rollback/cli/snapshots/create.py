@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from .. import command
@@ -20,6 +21,7 @@ def run(args: Namespace) -> int:
     """`create`: take a snapshot now."""
     from datetime import datetime
 
+    from ...core.snapshots.names import labelled
     from ...core.snapshots.record import Kind
     from ...core.snapshots.snapshot import STORE
     from ...system.snapshots import menu, take_and_delete
@@ -32,12 +34,15 @@ def run(args: Namespace) -> int:
         entries = session.usable_configuration(host).boot_entries
         for problem in menu.update(host, store, entries).problems:
             session.note(problem)
+        made = host.by_path(f"{STORE}/{record.name}")
     if record.trial:
         session.note(
             "it holds what runs, and not the machine's own root: neither 'latest' nor a plain"
             " 'fs-rollback rollback' means it"
         )
     print(f"/{STORE}/{record.name}")
+    if sys.stderr.isatty():  # scripts have the path
+        session.note(f"took {labelled(record.name, made.id if made else None)}")
     return 0
 
 

@@ -18,7 +18,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """`delete`: delete snapshots; goes on after a failure and says which failed."""
-    from ...core.snapshots.names import resolve
+    from ...core.snapshots.names import label, resolve
     from ...errors import Error
     from ...system.root import roots_in_use
     from ...system.snapshots import saved_kernels, take_and_delete
@@ -34,7 +34,7 @@ def run(args: Namespace) -> int:
         for name in chosen:
             try:
                 take_and_delete.delete(host, store, by_name[name], in_use)
-                session.note(f"deleted {name}")
+                session.note(f"deleted {label(by_name[name])}")
             except Error as error:  # said, and the exit code has it; the others are tried
                 failures.append(error)
                 trace.tell_error(host, error, name)

@@ -23,7 +23,7 @@ def run(args: Namespace) -> int:
 
 def set_pinned(args: Namespace, *, pinned: bool) -> int:
     """Keep snapshots whatever retention says, or no longer."""
-    from ...core.snapshots.names import resolve
+    from ...core.snapshots.names import label, resolve
     from ...errors import StoreError
     from ...system.store import trace
     from .. import session
@@ -33,13 +33,14 @@ def set_pinned(args: Namespace, *, pinned: bool) -> int:
         for snapshot in [resolve(reference, snapshots) for reference in args.snapshot]:
             if snapshot.record is None:
                 raise StoreError(
-                    f"{snapshot.name} has no readable record to note that in ({snapshot.problem})",
+                    f"{label(snapshot)} has no readable record to note that in"
+                    f" ({snapshot.problem})",
                     hint="An incomplete snapshot is never pruned.",
                 )
             store.write(snapshot.record._replace(pinned=pinned))
             event = trace.Event("pinned" if pinned else "unpinned", snapshot.name, snapshot.id)
             trace.tell(host, event)
-            session.note(f"{snapshot.name} is {'pinned' if pinned else 'no longer pinned'}")
+            session.note(f"{label(snapshot)} is {'pinned' if pinned else 'no longer pinned'}")
     return 0
 
 

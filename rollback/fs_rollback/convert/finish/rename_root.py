@@ -18,6 +18,7 @@ from typing import NamedTuple
 from ...core.boot.layout import Layout
 from ...core.formats.mountinfo import is_within
 from ...core.loader.loader_path import LoaderPath
+from ...core.snapshots.names import label
 from ...core.snapshots.retention import protection
 from ...core.snapshots.snapshot import STORE, Snapshot, Subvolume
 from ...errors import Error, RefusedError, kernel_errors
@@ -92,7 +93,7 @@ def refuse(host: Host, store: Store, layout: Layout, wanted: Wanted) -> None:
         reason = protection(snapshot, roots_in_use.read(host))
         if reason:
             hint = f"'fs-rollback unpin {snapshot.name}' first." if snapshot.pinned else ""
-            raise RefusedError(f"the old root, {snapshot.name}, has to go: {reason}", hint=hint)
+            raise RefusedError(f"the old root, {label(snapshot)}, has to go: {reason}", hint=hint)
     if wanted.home:
         _refuse_users_of_home(host)
     if _is_in_root(host, BOOT) and (wanted.boot or btrfs.is_subvolume(host.path(BOOT))):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, NamedTuple, Optional, get_args
 
+from .names import labelled
 from .record import format_time, parse_time
 
 Name = Literal[
@@ -73,8 +74,7 @@ class Event(NamedTuple):
     def message(self) -> str:
         """The event as one sentence."""
         words = _WORDS.get(self.event, self.event.replace("-", " "))
-        text = " ".join(filter(None, (words, self.snapshot)))
-        text += f" (ID {self.snapshot_id})" if self.snapshot_id else ""
+        text = " ".join(filter(None, (words, labelled(self.snapshot, self.snapshot_id))))
         text += f", the old root is {self.replaced}" if self.replaced else ""
         text += f" on {self.system}" if self.system else ""
         text += f": {self.reason}" if self.reason else ""

@@ -16,6 +16,7 @@ from ...core.boot.layout import root_of
 from ...core.formats import cmdline, mountinfo
 from ...core.loader.choice import Loader
 from ...core.snapshots import saved_files
+from ...core.snapshots.names import label
 from ...errors import KernelError, RefusedError, StoreError
 from ..execute import swap
 from ..linux import files
@@ -64,7 +65,7 @@ def _pending(host: Host, store: Store | None) -> Iterator[Finding]:
         return
     if found.journal is None:
         return
-    target = found.journal.target
+    target = state.target_of(host, found.journal)
     if found.waiting is state.Waiting.REBOOT:
         yield findings.warning(
             "rollback.waiting",
@@ -321,10 +322,10 @@ def _snapshots(host: Host, store: Store | None) -> Iterator[Finding]:
             yield findings.warning(
                 "snapshots.incomplete",
                 snapshot.name,
-                f"a snapshot is incomplete: {snapshot.name}, {snapshot.problem}",
+                f"a snapshot is incomplete: {label(snapshot)}, {snapshot.problem}",
                 "Rolling back to it works; 'fs-rollback delete' removes it.",
             )
-    yield findings.ok("snapshots.ok", "", f"{len(there)}, newest {there[-1].name}")
+    yield findings.ok("snapshots.ok", "", f"{len(there)}, newest {label(there[-1])}")
     names = {s.record.boot_files for s in there if s.record and s.record.boot_files}
     yield from _saved_kernels(store, names)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ...core.rollback.journal import Pending, State
 from ...core.rollback.operations import Operations
 from ...core.rollback.root_steps import KeepNewRoot
-from ...core.snapshots.names import REPLACED_PREFIX, free_name
+from ...core.snapshots.names import REPLACED_PREFIX, free_name, label, labelled
 from ...core.snapshots.record import format_time
 from ...core.snapshots.replaced_by import ReplacedBy
 from ...errors import Error
@@ -168,7 +168,7 @@ def forget(host: Host, store: Store, found: Window, operations: Operations) -> t
     noted = ReplacedBy(journal.target, given_up=True)
     ended = _end(host, store, found, operations, pin=True, noted=noted)
     trace.tell(host, trace.Event("forgotten", journal.target, replaced=journal.roots.replaced))
-    return (f"the rollback to {journal.target} is given up", *ended)
+    return (f"the rollback to {state.target_of(host, journal)} is given up", *ended)
 
 
 def confirm(
@@ -191,16 +191,17 @@ def confirm(
         return []
     if found.is_undone_by_hand:
         _end(host, store, found, operations, pin=False, noted=None)
-        by_hand = f"the rollback to {journal.target} was taken back by hand"
+        by_hand = f"the rollback to {state.target_of(host, journal)} was taken back by hand"
         trace.tell(host, trace.Event("settled", journal.target, reason=by_hand))
         return [by_hand]
     noted = ReplacedBy(journal.target, confirmed=datetime.now(timezone.utc))
     ended = _end(host, store, found, operations, pin=incomplete, noted=noted)
     name = journal.roots.replaced
+    target, old = state.target_of(host, journal), labelled(name, journal.old_id)
     why = "; ".join(("the machine came up in the new root", *ended))
     trace.tell(host, trace.Event("settled", journal.target, replaced=name, reason=why))
     return [
-        f"came up in the new root: a copy of {journal.target}, the old root is kept as {name}",
+        f"came up in the new root: a copy of {target}, the old root is kept as {old}",
         *ended,
     ]
 
@@ -240,7 +241,7 @@ def _end(
         journals.clear(store)
     if problem:
         return (problem,)
-    name = journal.roots.replaced
+    name = labelled(journal.roots.replaced, journal.old_id)
     return (f"{name} is pinned: no pruning takes it",) if pin and is_noted else ()
 
 
@@ -266,6 +267,6 @@ def _note_in_record(
         try:
             store.write(changed)
         except Error as error:  # as promised: in words
-            return False, f"that cannot be noted in the record of {name}: {error}"
+            return False, f"that cannot be noted in the record of {label(snapshot)}: {error}"
         return True, ""
     return False, ""

@@ -13,6 +13,7 @@ from ...core.rollback import wrong_root
 from ...core.rollback.journal import Pending
 from ...core.rollback.steps import join, mounted
 from ...core.rollback.wrong_root import Explanation
+from ...core.snapshots.names import labelled
 from ...core.snapshots.record import parse_time
 from ...core.snapshots.snapshot import Subvolume
 from ...errors import Error, RefusedError, kernel_errors
@@ -120,13 +121,19 @@ def explain(host: Host, window: Window) -> Explanation:
     return wrong_root.explain(running, window.new_root, host.default_id, statements)
 
 
+def target_of(host: Host, journal: Pending) -> str:
+    """Return what messages call the snapshot that a rollback goes back to."""
+    found = host.by_path(journal.roots.target_path)
+    return labelled(journal.target, found.id if found else None)
+
+
 def displaced(host: Host, window: Window) -> Explanation:
     """Return what has taken the place of the new root, and the ways on, each with its command."""
     assert window.journal is not None, "a rollback waits"
     roots = window.journal.roots
     name = roots.root if roots.layout is Kind.NAMED else None
     return wrong_root.displaced(
-        window.journal.target,
+        target_of(host, window.journal),
         host.mount.source,
         name,
         _free_name(host, name or ""),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from ...core.formats import fstab
 from ...core.formats.mountinfo import is_within, is_within_any
 from ...core.rollback.plan import Situation, left_stand_ins, nested_subvolumes, relative
+from ...core.snapshots.names import label
 from ..execute.swap import SwapFile
 from ..linux import files
 from ..machine.host import Host
@@ -69,8 +70,8 @@ def _no_longer_mounted(host: Host, situation: Situation, theirs: Entries) -> Ite
     lost = [e.point for e in _data_mounts(host) if after is not None and e.point not in after]
     if lost:
         yield (
-            f"/etc/fstab in {situation.target.name} has no line for {', '.join(lost)}: it will not"
-            " be mounted after the rollback. To keep today's lines: --keep /etc/fstab"
+            f"/etc/fstab in {label(situation.target)} has no line for {', '.join(lost)}: it will"
+            " not be mounted after the rollback. To keep today's lines: --keep /etc/fstab"
         )
 
 
@@ -85,9 +86,9 @@ def _not_opened(host: Host, situation: Situation) -> Iterator[str]:
     others = [e.point for e in entries if e.point in points and not host.identity.is_meant(e.spec)]
     if names and others:
         yield (
-            f"/etc/crypttab in {situation.target.name} has no line for {', '.join(sorted(names))}:"
-            f" if {', '.join(others)} is on such a device, the next boot would wait for it in vain."
-            " To keep today's lines: --keep /etc/crypttab"
+            f"/etc/crypttab in {label(situation.target)} has no line for"
+            f" {', '.join(sorted(names))}: if {', '.join(others)} is on such a device, the next"
+            " boot would wait for it in vain. To keep today's lines: --keep /etc/crypttab"
         )
 
 
@@ -110,14 +111,14 @@ def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
     if foreign:
         yield (
             f"mounted now, but not by /etc/fstab: {', '.join(foreign)}. After the rollback these"
-            f" are empty directories, unless {situation.target.name} has what mounts them, such as"
-            " a systemd unit. To keep today's units: --keep /etc/systemd/system"
+            f" are empty directories, unless {label(situation.target)} has what mounts them, such"
+            " as a systemd unit. To keep today's units: --keep /etc/systemd/system"
         )
     if found:
         yield (
-            f"{situation.target.name} does not contain what was in these nested subvolumes when it"
-            f" was taken: {', '.join(found)}. They will be empty directories. To keep what is there"
-            f" now: {' '.join(f'--keep {path}' for path in found)}"
+            f"{label(situation.target)} does not contain what was in these nested subvolumes when"
+            f" it was taken: {', '.join(found)}. They will be empty directories. To keep what is"
+            f" there now: {' '.join(f'--keep {path}' for path in found)}"
         )
 
 

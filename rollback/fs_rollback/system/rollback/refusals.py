@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ...core.boot.layout import Layout
 from ...core.formats.mountinfo import is_within, unescape
+from ...core.snapshots.names import label
 from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ...errors import RefusedError
 from ..linux import files
@@ -52,12 +53,12 @@ def refuse_stranger(host: Host, target: Snapshot, tree: int) -> None:
     for path in ("usr", "etc"):
         if files.list_in_tree(tree, path) is None:
             raise RefusedError(
-                f"{target.name} holds no system: it has no /{path}",
+                f"{label(target)} holds no system: it has no /{path}",
                 hint="'fs-rollback list' shows what else there is.",
             )
     if host.is_stranger(tree):
         raise RefusedError(
-            f"{target.name} is of another system on this filesystem",
+            f"{label(target)} is of another system on this filesystem",
             hint="Its /etc/machine-id is not the one here. Choose another snapshot.",
         )
 
@@ -71,7 +72,7 @@ def refuse_other_root(host: Host, layout: Layout, target: Snapshot) -> None:
             hint="Reboot into the root that is to be replaced, then try again.",
         )
     if target.id == layout.root.id:
-        raise RefusedError(f"{target.name} is the root already")
+        raise RefusedError(f"{label(target)} is the root already")
     inside = is_within(f"/{STORE}/", "/" + layout.root.path) and layout.root.id != TOP_LEVEL_ID
     if inside:
         raise RefusedError(f"the root /{layout.root.path} contains the snapshot store")

@@ -15,6 +15,7 @@ from ...core.boot.layout import Kind, Layout, Statement, from_command_line, from
 from ...core.formats import cmdline, default_grub, fstab
 from ...core.loader import loaders
 from ...core.loader.loader_path import LoaderPath
+from ...core.snapshots.names import label
 from ...core.snapshots.record import Source
 from ...core.snapshots.snapshot import STORE, Snapshot
 from ...errors import Error, RefusedError
@@ -69,17 +70,17 @@ def look(
         default = _default(layout, target, menu, good, fitting)
         if default is None and _is_elsewhere(menu, good):
             warnings.append(
-                f"the boot menu in {target.name} has another root as its default: choose the right"
-                " entry there at the next boot"
+                f"the boot menu in {label(target)} has another root as its default: choose the"
+                " right entry there at the next boot"
             )
     if found and not _can_be_written(layout):
         warnings.append(
-            f"these in {target.name} name another root: correct them after the reboot:"
+            f"these in {label(target)} name another root: correct them after the reboot:"
             f" {', '.join('/' + path for path in found)}"
         )
         found = []
     warnings += [
-        f"/etc/fstab in {target.name} mounts what does not exist any more; in the new root that"
+        f"/etc/fstab in {label(target)} mounts what does not exist any more; in the new root that"
         f" line is commented out: {line}"
         for line in lost
     ]
@@ -128,7 +129,7 @@ def _command_line(
         return [COMMAND_LINE]  # it names a subvolume by what is no ID
     if spec and said is None:
         warnings.append(
-            f"/{COMMAND_LINE} in {target.name} names another filesystem, root={spec}: correct it"
+            f"/{COMMAND_LINE} in {label(target)} names another filesystem, root={spec}: correct it"
             " after the reboot, before the next kernel update"
         )
     return [COMMAND_LINE] if said is not None and not _leads(said, host, layout) else []
@@ -146,7 +147,7 @@ def _look_at_default_grub(
         is_good = False
     if not is_good:
         warnings.append(
-            f"/{DEFAULT_GRUB} in {target.name} says rootflags={','.join(flags)}, which is another"
+            f"/{DEFAULT_GRUB} in {label(target)} says rootflags={','.join(flags)}, which is another"
             " root: correct it after the reboot, before grub2-mkconfig runs again"
         )
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Callable
 
 from ...core.formats import mountinfo
+from ...core.snapshots.names import label
 from ...core.snapshots.retention import Action, Policy, Verdict
 from ...errors import Error, KernelError, ProcessError
 from ..machine import usable
@@ -72,7 +73,7 @@ def on_root(host: Host, store: Store | None, policy: Policy) -> str:
     if free is None:
         return f"{nothing}, and no snapshot may be deleted: delete files. {then}"
     what = "the root that was replaced first" if free.is_replaced else "the oldest snapshot"
-    return f"{nothing}. 'fs-rollback delete {free.id}' deletes {what}, {free.name}. {then}"
+    return f"{nothing}. 'fs-rollback delete {free.id}' deletes {what}, {label(free)}. {then}"
 
 
 def _least_needed(verdicts: tuple[Verdict, ...]) -> list[Verdict]:

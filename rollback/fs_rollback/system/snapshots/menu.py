@@ -21,7 +21,7 @@ from ...core.formats import bls
 from ...core.loader.loader_path import LoaderPath
 from ...core.loader.menu_names import is_snapshot_name
 from ...core.snapshots import saved_files
-from ...core.snapshots.names import SNAPSHOT_PREFIX, trial_name
+from ...core.snapshots.names import SNAPSHOT_PREFIX, label, trial_name
 from ...core.snapshots.snapshot import STORE, Snapshot, Subvolume
 from ...errors import Error, KernelError, RefusedError
 from ..execute.trees import Operations
@@ -129,7 +129,7 @@ def _update(host: Host, store: Store, layout: Layout, count: int, also: Sequence
 
 
 def _no_entry(snapshot: Snapshot, error: Exception) -> Problem:
-    return Problem(f"{snapshot.name} has no entry in the boot menu: {error}", snapshot.name)
+    return Problem(f"{label(snapshot)} has no entry in the boot menu: {error}", snapshot.name)
 
 
 def _newest_first(host: Host) -> list[Subvolume]:
@@ -202,7 +202,7 @@ def remove(host: Host, layout: Layout, snapshot: Snapshot) -> list[str]:
     trial = trial_name(snapshot.name)
     if trial in present and present[trial] == found.default:
         raise RefusedError(
-            f"{snapshot.name} is not deleted: its entry is the default of the boot menu",
+            f"{label(snapshot)} is not deleted: its entry is the default of the boot menu",
             hint="Make another entry the default first.",
         )
     keep = present.keys() | snapshot_entries.copies(host).keys()

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Callable
 
 from ...core.formats.mountinfo import is_within
-from ...core.snapshots.names import REPLACED_PREFIX, SNAPSHOT_PREFIX, free_name, trial_name
+from ...core.snapshots.names import REPLACED_PREFIX, SNAPSHOT_PREFIX, free_name, label, trial_name
 from ...core.snapshots.record import Kind, Record, Source, Transaction
 from ...core.snapshots.retention import Action, Policy, Verdict, protection, retention
 from ...core.snapshots.snapshot import STORE, Roots, Snapshot
@@ -103,7 +103,7 @@ def _clear_the_way(
         hint = "'fs-rollback unpin' first." if snapshot.pinned else ""
         if snapshot.id == in_use.waiting:
             hint = "Boot the machine into its new root first."
-        raise RefusedError(f"{snapshot.name} is not deleted: {reason}", hint=hint)
+        raise RefusedError(f"{label(snapshot)} is not deleted: {reason}", hint=hint)
     _delete_trial(host, snapshot, in_use, entry_files)
 
 
@@ -125,13 +125,13 @@ def _delete_trial(
     used = {in_use.running, host.running_id, in_use.next, in_use.default, *in_use.mounted}
     if trial is not None and trial.id in used:
         raise RefusedError(
-            f"{snapshot.name} is not deleted: this machine runs a copy of it",
+            f"{label(snapshot)} is not deleted: this machine runs a copy of it",
             hint="Reboot into the usual boot entry first.",
         )
     mounted.refuse_what_is_not_mounted(host)  # its entry may lie there
     problems = menu.remove(host, root_lines.read_layout(host), snapshot)
     if problems:
-        raise Error(f"{snapshot.name} is not deleted: {problems[0]}")
+        raise Error(f"{label(snapshot)} is not deleted: {problems[0]}")
 
 
 def _nested_in_use(host: Host, snapshot: Snapshot) -> str:
