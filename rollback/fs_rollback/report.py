@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from .core.packages.changes import summary
-from .core.snapshots.record import Outcome, format_time, replaced_by_dict, transaction_dict
+from .core.snapshots.names import label, labelled
+from .core.snapshots.purpose import View, typed
+from .core.snapshots.record import Kind, Outcome, format_time, replaced_by_dict, transaction_dict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,6 +23,17 @@ if TYPE_CHECKING:
     from .core.snapshots.snapshot import Roots, Snapshot
 
 _NARROWEST = 12
+_MINUTES = len("2026-11-28 10:23")
+_ENOUGH = 26  # columns for what a snapshot was taken for, before others go to make room for it
+# What goes, the first set that makes enough room. Rows of one minute are told apart by the seconds.
+_LEFT_OUT = (
+    (),
+    ("Name",),
+    ("Name", "Kind"),
+    ("Name", "Packages"),
+    ("Name", "Packages", "Kind"),
+    ("Name", "Packages", "Kind", "seconds"),
+)
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -36,10 +50,10 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def local_time(moment: datetime) -> str:
-    """Return a time in the local time zone, to the minute."""
+def local_time(moment: datetime, to: str = "minutes") -> str:
+    """Return a time in the local time zone, to the minute or to what `to` says."""
     try:
-        return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+        return moment.astimezone().replace(tzinfo=None).isoformat(" ", to)
     except (OverflowError, ValueError):
         return format_time(moment)  # the first and the last day of all time
 
@@ -48,6 +62,7 @@ def marks(snapshot: Snapshot, roots: Roots) -> list[str]:
     """Return what is special about a snapshot, one word each."""
     found = {
         "running": snapshot.exists and snapshot.id == roots.running,
+        "origin": snapshot.exists and snapshot.id == roots.origin,
         "next": snapshot.exists and snapshot.id == roots.next,
         "default": snapshot.exists and snapshot.id == roots.default,
         "pinned": snapshot.pinned,
@@ -66,49 +81,84 @@ def _ended(snapshot: Snapshot, outcome: Outcome) -> bool:
     return transaction is not None and transaction.outcome is outcome
 
 
-def what(snapshot: Snapshot) -> str:
+def clock_time(moment: datetime, now: datetime) -> str:
+    """Return a time in the local time zone, to the minute; without the date where that is today."""
+    said, today = local_time(moment), local_time(now)[:11]
+    return said[len(today) :] if said.startswith(today) else said
+
+
+def view(snapshots: Sequence[Snapshot], now: datetime, running: int = 0) -> View:
+    """Return what it takes to tell of these snapshots in messages: each is called by its label."""
+    called = {s.name: label(s) for s in snapshots if s.exists}
+    return View(called, partial(clock_time, now=now), running)
+
+
+def what(snapshot: Snapshot, seen: Optional[View] = None) -> str:
     """Return what a snapshot was taken for: description, or the command line."""
-    record = snapshot.record
-    if record is None:
-        return clean(snapshot.problem)
-    if record.full_description:
-        return clean(record.full_description)
-    if record.transaction is not None:
-        return command_line(record.transaction.command_line)
-    return ""
+    return clean((seen or View({}, local_time)).purpose(snapshot)[0])
 
 
 def command_line(words: Sequence[str]) -> str:
     """Return a command line as one would type it."""
-    if any(" " in word for word in words):
-        import shlex
-
-        words = [shlex.quote(word) if " " in word else word for word in words]
-    return clean(" ".join(words))
+    return clean(typed(words))
 
 
-def snapshot_table(snapshots: Sequence[Snapshot], roots: Roots, width: int) -> str:
-    """Return the table of `list`, newest last, at most `width` columns wide.
+def snapshot_table(
+    snapshots: Sequence[Snapshot], roots: Roots, width: Optional[int], now: datetime
+) -> str:
+    """Return the table of `list`, newest last, at most `width` columns wide; None cuts nothing.
 
-    The last column gives way first, then the packages; IDs, dates and marks are never cut.
+    Where it is narrow names, kinds and what happens to packages are left out before the last column
+    is cut; IDs, dates and marks always stay.
     """
-    rows = [
-        [
-            str(s.id or "-"),
-            local_time(s.created),
-            s.kind.value if s.kind else "?",
-            _size(s.record),
-            " ".join(marks(s, roots)),
-            what(s),
-        ]
-        for s in snapshots
-    ]
-    headers = ["ID", "Date", "Kind", "Packages", "Marks", "For"]
-    # An empty column would only take room from the last one.
-    used = [i for i in range(6) if i not in (3, 4) or any(row[i] for row in rows)]
-    packages = (used.index(3),) if 3 in used else ()
-    shown = [[row[i] for i in used] for row in rows]
-    return _table(shown, [headers[i] for i in used], width, (-1, *packages))
+    called = {s.name: str(s.id) for s in snapshots if s.exists}
+    seen = View(called, partial(clock_time, now=now), roots.running)
+    columns = {
+        "ID": [str(s.id or "-") for s in snapshots],
+        "Name": [clean(s.name) for s in snapshots],
+        "Date": [local_time(s.created, to="seconds") for s in snapshots],
+        "Kind": [s.kind.value if s.kind else "?" for s in snapshots],
+        "Packages": [_size(s.record) for s in snapshots],
+        "Marks": [" ".join(marks(s, roots)) for s in snapshots],
+    }
+    purposes = [list(map(clean, seen.purpose(s))) for s in snapshots]
+    enough = min(max((len(texts[:2][-1]) for texts in purposes), default=0), _ENOUGH)
+    # A command does not tell a post from its pre.
+    needed = {"Kind"} if any(s.kind is Kind.POST for s in snapshots) else set()
+    useless = {header for header in ("Packages", "Marks") if not any(columns[header])}
+    if width is not None and len({date[:_MINUTES] for date in columns["Date"]}) == len(snapshots):
+        useless.add("seconds")  # no two are of one minute
+    for left_out in _LEFT_OUT:
+        shown = _without(columns, useless | set(left_out) - needed)
+        if width is None or _room(shown, width) >= enough:
+            break
+    room = None if width is None else max(_room(shown, width), _NARROWEST)
+    shown["For"] = [_fitting(texts, room) for texts in purposes]
+    return _table([list(row) for row in zip(*shown.values())], list(shown))
+
+
+def _without(columns: Mapping[str, list[str]], left_out: Set[str]) -> dict[str, list[str]]:
+    """Return the columns that are not left out; seconds are a part of the dates."""
+    kept = {header: cells for header, cells in columns.items() if header not in left_out}
+    if "seconds" in left_out:
+        kept["Date"] = [date[:_MINUTES] for date in kept["Date"]]
+    return kept
+
+
+def _room(columns: Mapping[str, Sequence[str]], width: int) -> int:
+    """Return how wide a column can be that comes behind these."""
+    # tabulate's "simple" format makes a column two wider than its header, and puts two blanks
+    # between columns.
+    used = (max(len(header) + 2, *map(len, cells), 0) for header, cells in columns.items())
+    return width - sum(used) - 2 * len(columns)
+
+
+def _fitting(texts: Sequence[str], room: Optional[int]) -> str:
+    """Return the first of the texts that fits, or what fits of the last one."""
+    if room is None:
+        return texts[0]
+    text = next((text for text in texts if len(text) <= room), texts[-1])
+    return text if len(text) <= room else text[: max(room - 3, 0)] + "..."
 
 
 def _size(record: Optional[Record]) -> str:
@@ -117,34 +167,19 @@ def _size(record: Optional[Record]) -> str:
     return clean(summary(record.transaction.packages))
 
 
-def _table(
-    rows: list[list[str]], headers: list[str], width: int, flexible: Sequence[int] = (-1,)
-) -> str:
-    """Return a table that fits `width`: the `flexible` columns give way, the first one first."""
+def _table(rows: list[list[str]], headers: list[str]) -> str:
+    """Return a table; nothing in it is cut."""
     from tabulate import tabulate
 
-    # tabulate's "simple" format makes a column two wider than its header, and puts two blanks
-    # between columns.
-    widths = [max(len(h) + 2, *(len(row[i]) for row in rows), 0) for i, h in enumerate(headers)]
-    excess = sum(widths) + 2 * (len(widths) - 1) - width
-    for column in flexible:
-        less = min(max(excess, 0), max(widths[column] - _NARROWEST, 0))
-        widths[column] -= less
-        excess -= less
     alignment = ("right" if headers[0] == "ID" else "left", *["left"] * (len(headers) - 1))
-    cut = [[_shortened(text, widths[i]) for i, text in enumerate(row)] for row in rows]
     text = tabulate(
-        cut,
+        rows,
         headers=headers,
         tablefmt="simple",
         disable_numparse=True,
         colalign=alignment if rows else (),
     )
     return "\n".join(line.rstrip() for line in text.splitlines())
-
-
-def _shortened(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(width - 3, 0)] + "..."
 
 
 def package_table(packages: Sequence[PackageChange]) -> str:
@@ -154,10 +189,10 @@ def package_table(packages: Sequence[PackageChange]) -> str:
         for p in packages
     ]
     cells = [[clean(cell) for cell in row] for row in rows]
-    return _table(cells, ["Action", "Package", "From", "To"], width=0, flexible=())
+    return _table(cells, ["Action", "Package", "From", "To"])
 
 
-def snapshot_details(snapshot: Snapshot, roots: Roots) -> str:
+def snapshot_details(snapshot: Snapshot, roots: Roots, seen: View) -> str:
     """Return everything about one snapshot as text."""
     record = snapshot.record
     rows = [("Name", snapshot.name), ("ID", str(snapshot.id or "-"))]
@@ -169,20 +204,22 @@ def snapshot_details(snapshot: Snapshot, roots: Roots) -> str:
     if snapshot.problem:
         rows.append(("Problem", snapshot.problem))
     if record is not None:
-        rows += _record_rows(record)
-    text = "\n".join(f"{label + ':':13}{clean(value)}" for label, value in rows)
+        rows += _record_rows(record, what(snapshot, seen), seen)
+    text = "\n".join(f"{name + ':':13}{clean(value)}" for name, value in rows)
     if record is not None and record.transaction is not None and record.transaction.packages:
         text += "\n\n" + package_table(record.transaction.packages)
     return text
 
 
-def _record_rows(record: Record) -> list[tuple[str, str]]:
+def _record_rows(record: Record, purpose: str, seen: View) -> list[tuple[str, str]]:
     source = record.source
     rows = [("Source", f"/{source.path} (ID {source.id}, UUID {source.uuid})")]
     if record.uuid:
         rows.append(("UUID", record.uuid))
     if record.full_description:
-        rows.append(("Description", record.full_description))
+        rows.append(("Description", purpose))
+    if record.replaced_by is not None:
+        rows.append(("New root", seen.came_up(record.replaced_by)))
     if record.kernels:
         rows.append(("Kernels", ", ".join(record.kernels)))
     transaction = record.transaction
@@ -216,18 +253,26 @@ def snapshot_json(snapshot: Snapshot, roots: Roots) -> dict[str, Any]:
     }
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> str:
-    """Return what retention decided and why as a table; the reason is never cut."""
+def verdict_table(verdicts: Sequence[Verdict], width: Optional[int]) -> str:
+    """Return what retention decided and why as a table; the reason is never cut.
+
+    Names are left out where they would make it wider than `width`; None is as wide as it gets.
+    """
+    headers = ["ID", "Name", "Date", "Verdict", "Reason"]
     rows = [
         [
             str(v.snapshot.id or "-"),
+            clean(v.snapshot.name),
             local_time(v.snapshot.created),
             v.action.value,
             clean(v.reason),
         ]
         for v in verdicts
     ]
-    return _table(rows, ["ID", "Date", "Verdict", "Reason"], width=0, flexible=())
+    table = _table(rows, headers)
+    if width is None or max(map(len, table.splitlines())) <= width:
+        return table
+    return _table([[number, *others] for number, _, *others in rows], headers[:1] + headers[2:])
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
@@ -240,26 +285,27 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def event_table(events: Sequence[Event], width: int) -> str:
-    """Return events, newest last, as a table; the reason is never cut."""
+def event_table(events: Sequence[Event], ids: Mapping[str, int], width: Optional[int]) -> str:
+    """Return events, newest last, as a table; the reason is never cut. `ids` are those by name."""
     rows = [
         [
             local_time(e.time) if e.time else "-",
             e.event,
-            e.snapshot or "-",
+            labelled(e.snapshot, e.snapshot_id or ids.get(e.snapshot)) or "-",
             e.user or "-",
-            "; ".join(filter(None, (e.reason, _about(e), e.command))),
+            "; ".join(filter(None, (e.reason, _about(e, ids), e.command))),
         ]
         for e in events
     ]
     cells = [[clean(cell) for cell in row] for row in rows]
-    table = _table(cells, ["Time", "Event", "Snapshot", "By", "Why"], width=0, flexible=())
+    table = _table(cells, ["Time", "Event", "Snapshot", "By", "Why"])
     head, rule, *lines = table.splitlines()
     return "\n".join((head, rule[:width], *lines))
 
 
-def _about(event: Event) -> str:
-    replaced = event.replaced and f"the old root is {event.replaced}"
+def _about(event: Event, ids: Mapping[str, int]) -> str:
+    old = labelled(event.replaced, ids.get(event.replaced))
+    replaced = old and f"the old root is {old}"
     return "; ".join(filter(None, (replaced, event.system and f"on {event.system}")))
 
 

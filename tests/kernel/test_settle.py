@@ -51,7 +51,8 @@ def test_status_tells_of_the_last_rollback(machine: Machine) -> None:
     assert {**told["replaced_by"], "confirmed": None} == fields
     assert listed(machine)[replaced(machine)]["replaced_by"] == told["replaced_by"]
     lines = fs_rollback(machine.root, "status").out.splitlines()
-    assert [line for line in lines if line.startswith("Last rollback:") and "came up" in line]
+    assert [line for line in lines if line.startswith("Last rollback:") and name in line]
+    assert [line for line in lines if "new root: the machine came up in it" in line]
     assert done(machine.root, "settle").out == "fs-rollback: nothing to settle\n"
 
 

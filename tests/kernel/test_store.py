@@ -106,7 +106,7 @@ def test_incomplete_snapshots_are_said_to_be_so_and_never_pruned(named: Machine)
         assert ("incomplete" in rows[name]["marks"], bool(rows[name]["problem"])) == (True, True), (
             how
         )
-        assert any(line.startswith(f"{name} is incomplete") for line in attention)
+        assert any(line.startswith(f"{named.label(name)} is incomplete") for line in attention)
         assert (store_of(named) / name / "usr/bin/app").exists()
     for how in ("none", "empty", "of another subvolume"):
         name = next(n for n in damaged if damaged[n] == how)
@@ -368,6 +368,6 @@ def test_two_thousand_snapshots(named: Machine) -> None:
     verdicts = done(named.root, "prune", "--dry-run", "--json").json["verdicts"]
     assert time.monotonic() - begin < 30
     assert len(table) == 2002
-    assert all(len(line) <= 80 for line in table)
+    assert all(name in line for name, line in zip(names, table[2:])), "in a pipe nothing is cut"
     kept = [row["name"] for row in verdicts if row["verdict"] == "keep"]
     assert kept == [n for n, age in zip(names, ages) if age < timedelta(days=30)]

@@ -117,7 +117,7 @@ def test_snapshots() -> None:
     marks = {mark for row in rows for mark in row["marks"]}
     assert marks <= values(keys["snapshots[].marks"])
     verdicts = [verdict_json(v) for v in retention(every, Policy(1, 1, 1), roots, NOW)]
-    failures = [{"name": "a", "error": "b"}]
+    failures = [{"id": 258, "name": "a", "error": "b"}]
     answer = {"version": 1, "verdicts": verdicts, "failures": failures}
     assert differences("prune", answer) == []
 

@@ -27,12 +27,13 @@ from fs_rollback.report import (
     snapshot_table,
     verdict_json,
     verdict_table,
+    view,
     what,
 )
 from tests.unit.samples import NOW, gone, incomplete, snapshot
 
 DAY = timedelta(days=1)
-ROOTS = Roots(running=1261, next=1262, default=5)
+ROOTS = Roots(running=1261, next=1262, default=5, origin=1260)
 
 
 def _upgrade(number: int, count: int, line: str, *, age: int) -> Snapshot:
@@ -55,6 +56,7 @@ SNAPSHOTS = [
     _upgrade(1262, 12, "dnf upgrade", age=2),
     snapshot(104857, kind=Kind.POST, outcome=Outcome.PENDING),
 ]
+SEEN = view(SNAPSHOTS, NOW, ROOTS.running)
 IDS = [str(s.id) for s in SNAPSHOTS[1:]]
 
 
@@ -105,13 +107,13 @@ def test_what_was_typed_can_be_typed_again() -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 132, 250])
 def test_the_table_fits(width: int) -> None:
-    lines = snapshot_table(SNAPSHOTS, ROOTS, width).splitlines()
+    lines = snapshot_table(SNAPSHOTS, ROOTS, width, NOW).splitlines()
     assert len(lines) == len(SNAPSHOTS) + 2
     assert max(len(line) for line in lines) <= width
 
 
 def test_a_wider_terminal_shows_more_and_a_wide_one_everything() -> None:
-    narrow, wide = (snapshot_table(SNAPSHOTS, ROOTS, width) for width in (80, 200))
+    narrow, wide = (snapshot_table(SNAPSHOTS, ROOTS, width, NOW) for width in (80, 200))
     assert "..." in narrow
     assert "..." not in wide
     for part in (
@@ -124,7 +126,7 @@ def test_a_wider_terminal_shows_more_and_a_wide_one_everything() -> None:
 
 @pytest.mark.parametrize("width", [0, 1, 20, 40, 60, 80, 120])
 def test_ids_dates_and_marks_are_never_cut(width: int) -> None:
-    lines = snapshot_table(SNAPSHOTS, ROOTS, width).splitlines()[2:]
+    lines = snapshot_table(SNAPSHOTS, ROOTS, width, NOW).splitlines()[2:]
     for line, taken in zip(lines, SNAPSHOTS):
         assert line.split()[0] == str(taken.id or "-")
         assert local_time(taken.created) in line
@@ -132,23 +134,23 @@ def test_ids_dates_and_marks_are_never_cut(width: int) -> None:
 
 
 def test_the_newest_is_last() -> None:
-    lines = snapshot_table(SNAPSHOTS, ROOTS, 80).splitlines()
+    lines = snapshot_table(SNAPSHOTS, ROOTS, 132, NOW).splitlines()
     assert lines[0].split() == ["ID", "Date", "Kind", "Packages", "Marks", "For"]
     assert [line.split()[0] for line in lines[2:]] == ["-", *IDS]
 
 
 def test_tables_without_rows() -> None:
-    assert "ID" in snapshot_table([], ROOTS, 80)
-    assert "Verdict" in verdict_table([])
+    assert "ID" in snapshot_table([], ROOTS, 80, NOW)
+    assert "Verdict" in verdict_table([], 80)
     assert "Package" in package_table([])
 
 
 def test_a_hostile_description_stays_in_its_cell() -> None:
     taken = snapshot(300, description="\x1b[1;1H 999 \n 998  2026\u202e")
-    for text in (snapshot_table([taken], ROOTS, 120), snapshot_details(taken, ROOTS)):
+    for text in (snapshot_table([taken], ROOTS, 120, NOW), snapshot_details(taken, ROOTS, SEEN)):
         assert "\x1b" not in text
         assert "\u202e" not in text
-    assert len(snapshot_table([taken], ROOTS, 120).splitlines()) == 3
+    assert len(snapshot_table([taken], ROOTS, 120, NOW).splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -157,11 +159,12 @@ def test_a_hostile_description_stays_in_its_cell() -> None:
         (SNAPSHOTS[0], ["gone"]),
         (SNAPSHOTS[1], ["incomplete"]),
         (SNAPSHOTS[4], ["running", "pinned"]),
+        (SNAPSHOTS[3], ["origin"]),
         (SNAPSHOTS[5], ["next"]),
         (SNAPSHOTS[6], ["pending"]),
         (snapshot(300, outcome=Outcome.FAILED), ["failed"]),
         (snapshot(300, outcome=Outcome.INTERRUPTED), ["interrupted"]),
-        (SNAPSHOTS[3], []),
+        (snapshot(300), []),
     ],
 )
 def test_marks(taken: Snapshot, words: list[str]) -> None:
@@ -181,7 +184,7 @@ def test_what_a_snapshot_is_for() -> None:
 
 
 def test_details_say_everything() -> None:
-    text = snapshot_details(SNAPSHOTS[5], ROOTS)
+    text = snapshot_details(SNAPSHOTS[5], ROOTS, SEEN)
     for part in (
         "1262",
         "/fs-snapshots/yum_",
@@ -192,9 +195,9 @@ def test_details_say_everything() -> None:
     ):
         assert part in text
     assert "kernel-core.x86_64" in text
-    assert "Problem:" in snapshot_details(SNAPSHOTS[1], ROOTS)
+    assert "Problem:" in snapshot_details(SNAPSHOTS[1], ROOTS, SEEN)
     for taken in SNAPSHOTS:
-        assert "None" not in snapshot_details(taken, ROOTS)
+        assert "None" not in snapshot_details(taken, ROOTS, SEEN)
 
 
 def test_a_package_table_cuts_nothing() -> None:
@@ -224,7 +227,7 @@ def test_json_keeps_texts_as_they_are() -> None:
 
 def test_verdicts() -> None:
     verdicts = retention(SNAPSHOTS, Policy(1, 1, 1), ROOTS, NOW)
-    lines = verdict_table(verdicts).splitlines()
+    lines = verdict_table(verdicts, 80).splitlines()
     assert all(line.endswith(v.reason) for line, v in zip(lines[2:], verdicts)), "never cut"
     assert [line.split()[3] for line in lines[2:]] == [v.action.value for v in verdicts]
     rows = [verdict_json(verdict) for verdict in verdicts]
@@ -241,8 +244,8 @@ def test_any_time_a_record_can_hold_can_be_shown(year: int) -> None:
         taken = snapshot(300)
         assert taken.record is not None
         odd = taken._replace(record=taken.record._replace(created=moment))
-        assert len(snapshot_table([odd], ROOTS, 80).splitlines()) == 3
-        assert snapshot_details(odd, ROOTS)
+        assert len(snapshot_table([odd], ROOTS, 80, NOW).splitlines()) == 3
+        assert snapshot_details(odd, ROOTS, SEEN)
         assert parse_time(snapshot_json(odd, ROOTS)["created"]) == moment
 
 
@@ -280,9 +283,11 @@ def test_events_say_why_however_long_that_is() -> None:
         Event("deleted", "yum_1", 258, reason=reason, user="me", command="dnf x", time=NOW),
         Event("rolled-back", "yum_2", replaced="replaced_1", system="/mnt\n", time=NOW),
     ]
-    lines = event_table(every, 80).splitlines()
+    lines = event_table(every, {"yum_2": 260, "replaced_1": 256}, 80).splitlines()
     assert len(lines) == 4
     assert len(lines[1]) == 80
     assert lines[2].endswith(f" {reason}; dnf x")
-    assert lines[3].endswith("the old root is replaced_1; on /mnt\\n")
-    assert event_table(every[1:], 200).splitlines()[1].endswith("-")
+    assert "  258 (yum_1)  " in lines[2], "as it was told"
+    assert "  260 (yum_2)  " in lines[3], "as others tell"
+    assert lines[3].endswith("the old root is 256 (replaced_1); on /mnt\\n")
+    assert event_table(every[1:], {}, 200).splitlines()[1].endswith("-")

@@ -4,8 +4,14 @@
 from __future__ import annotations
 
 import os
+from typing import Optional
 
 _DEFAULT_COLUMNS = 80
+
+
+def table_width() -> Optional[int]:
+    """Return how wide a table may be; None where it goes to no terminal: nothing is cut there."""
+    return columns() if os.isatty(1) else None
 
 
 def columns() -> int:

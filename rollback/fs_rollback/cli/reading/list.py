@@ -18,11 +18,13 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """`list`: a row a snapshot, the newest last."""
+    from datetime import datetime
+
     from ... import report
     from ...system.root import roots_in_use
     from .. import session
     from ..advice import addressed
-    from ..terminal import columns
+    from ..terminal import table_width
     from . import snapshots as found_snapshots
     from . import waiting as what_waits
 
@@ -35,7 +37,8 @@ def run(args: Namespace) -> int:
         rows = [report.snapshot_json(snapshot, roots) for snapshot in snapshots]
         session.print_json({"snapshots": rows})
     elif snapshots:
-        print(report.snapshot_table(snapshots, roots, columns()))
+        now = datetime.now().astimezone()
+        print(report.snapshot_table(snapshots, roots, table_width(), now))
         for line in waiting:
             session.note(addressed(line, args))
     elif unsupported:

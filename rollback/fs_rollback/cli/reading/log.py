@@ -28,18 +28,20 @@ def run(args: Namespace) -> int:
     from ... import report
     from .. import session
     from ..advice import addressed
-    from ..terminal import columns
+    from ..terminal import table_width
 
     with session.reading(args.root) as (host, store):
         events, problems = _events(host, store)
         if args.snapshot is not None:
             name = _named(args.snapshot, events, store.load() if store else [])
             events = [event for event in events if event.concerns(name)]
+        ids = {event.snapshot: event.snapshot_id for event in events if event.snapshot_id}
+        ids.update((name, made.id) for name, made in (store.subvolumes() if store else {}).items())
     if args.json:
         rows = [report.event_json(event) for event in events]
         session.print_json({"events": rows, "problems": problems})
     elif events:
-        print(report.event_table(events, columns()))
+        print(report.event_table(events, ids, table_width()))
     for problem in problems:
         session.note(problem)
     if not (args.json or events or problems):
@@ -69,14 +71,16 @@ def _events(host: Host, store: Store | None) -> tuple[list[Event], list[str]]:
 
 def _named(reference: str, events: Sequence[Event], present: Sequence[Snapshot]) -> str:
     """Return the name of the snapshot that is meant, which may be gone. Raises UsageError."""
-    from ...core.snapshots.names import resolve
+    from ...core.snapshots.names import label, labelled, resolve
     from ...core.snapshots.snapshot import Snapshot
 
     names = {name for event in events for name in (event.snapshot, event.replaced) if name}
-    ids = {str(event.snapshot_id): event.snapshot for event in events if event.snapshot_id}
     known = {snapshot.name for snapshot in present}
-    if reference in ids and reference not in {str(snapshot.id) for snapshot in present}:
-        return ids[reference]
+    there = {text for s in present for text in (str(s.id), label(s))}
+    for event in events:
+        said = (str(event.snapshot_id), labelled(event.snapshot, event.snapshot_id))
+        if event.snapshot_id and reference in said and reference not in there:
+            return event.snapshot
     gone = [Snapshot(name, None, None) for name in sorted(names - known)]
     return resolve(reference, [*present, *gone]).name
 

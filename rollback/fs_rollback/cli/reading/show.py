@@ -19,6 +19,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """`show`: everything about one snapshot."""
+    from datetime import datetime
+
     from ... import report
     from ...core.snapshots.names import resolve
     from ...system.root import roots_in_use
@@ -26,12 +28,14 @@ def run(args: Namespace) -> int:
     from . import snapshots
 
     with session.reading(args.root) as (host, store):
-        snapshot = resolve(args.snapshot, snapshots.load(host, store))
+        present = snapshots.load(host, store)
+        snapshot = resolve(args.snapshot, present)
         roots = roots_in_use.read(host)
     if args.json:
         session.print_json({"snapshot": report.snapshot_json(snapshot, roots)})
     else:
-        print(report.snapshot_details(snapshot, roots))
+        seen = report.view(present, datetime.now().astimezone(), roots.running)
+        print(report.snapshot_details(snapshot, roots, seen))
     return 0
 
 

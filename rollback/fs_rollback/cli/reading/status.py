@@ -36,22 +36,24 @@ def run(args: Namespace) -> int:
 
 def _print_status(facts: dict[str, Any]) -> None:
     from ... import report
+    from ...core.snapshots.names import labelled
 
     if facts["trial"]:
         print(
             f"This machine runs a trial of {facts['trial']}: 'fs-rollback rollback' makes that the"
             " root.\nWhat is written to the trial goes with it."
         )
-    following = facts["next"]
+    following, copied = facts["next"], facts["copy_of"]
     space = facts["space"]
+    newest = labelled(facts["newest"], facts["newest_id"]) if facts["newest"] else "-"
     rows = {
         "Root": f"{facts['device']}, layout {facts['layout'] or 'unknown'}",
-        "Running": _root(facts["running"]),
+        "Running": _root(facts["running"]) + (f", a copy of {_called(copied)}" if copied else ""),
         "Next boot": _root(following) if following else "unknown",
         "Waiting": facts["waiting"],
         **_road_rows(facts["roads"]),
-        "Last rollback": _told(facts["last_rollback"]),
-        "Snapshots": f"{facts['snapshots']}, newest {facts['newest'] or '-'}",
+        "Last rollback": _told(facts["last_rollback"], facts["running"]["id"]),
+        "Snapshots": f"{facts['snapshots']}, newest {newest}",
         "Space": f"{report.size(space['free_bytes'])} free of {report.size(space['total_bytes'])}",
     }
     if facts["unfinished_conversion"]:
@@ -85,14 +87,37 @@ def _road_rows(roads: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _told(rollback: dict[str, Any] | None) -> str:
+def _told(rollback: dict[str, Any] | None, running: int) -> str:
+    """Return the lines of the last rollback: where to, what became of it, what the old root is."""
     if rollback is None:
         return "-"
-    from ... import report
-    from ...core.snapshots.record import parse_time
+    from datetime import datetime
 
-    moment = report.local_time(parse_time(rollback["created"]))
-    return f"{moment}, {rollback['replaced']} {rollback['description']}"
+    from ... import report
+    from ...core.snapshots.names import labelled
+    from ...core.snapshots.record import parse_time
+    from ...core.snapshots.replaced_by import ReplacedBy
+
+    moment = parse_time(rollback["created"])
+    old, target = labelled(rollback["replaced"], rollback["replaced_id"]), rollback["target"]
+    told = rollback["replaced_by"]
+    if told is None:
+        return f"{report.local_time(moment)}, {old} {rollback['description']}"
+    ended = told["confirmed"] and parse_time(told["confirmed"])
+    seen = report.view((), datetime.now().astimezone())
+    came_up = seen.came_up(ReplacedBy(told["name"], confirmed=ended, given_up=told["given_up"]))
+    until = f"the system until {seen.clock(moment)}"
+    return (
+        f"to {_called(target) if target else told['name']}, {report.local_time(moment)}\n"
+        f"new root: {came_up}\n"
+        f"old root: {old}, {'the running system' if rollback['replaced_id'] == running else until}"
+    )
+
+
+def _called(snapshot: dict[str, Any]) -> str:
+    from ...core.snapshots.names import labelled
+
+    return labelled(snapshot["name"], snapshot["id"])
 
 
 def _root(place: dict[str, Any]) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ...core.snapshots.names import label
 from ...core.snapshots.record import format_time, replaced_by_dict
+from ...core.snapshots.snapshot import origin
 from ...errors import ConfigError, Error, KernelError, StoreError
 from ...system.check import conversion, health
 from ...system.machine import kernels, unprotected, usable
@@ -44,7 +46,9 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         attention[:0] = _interrupted(host, snapshots)
     changed, said = _changed(host, store)
     attention += said
-    attention += [f"{s.name} is incomplete: {s.problem}" for s in snapshots if s.incomplete]
+    attention += [f"{label(s)} is incomplete: {s.problem}" for s in snapshots if s.incomplete]
+    made_of = origin(host.root_subvolume, host.subvolumes)
+    copied = next((s for s in snapshots if made_of and s.id == made_of.id), None)
     ordinary = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
     total, free = _space(host)
     if free < _LOW_SPACE * total:
@@ -59,6 +63,7 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "device": host.mount.source,
         "layout": layout.describe() if layout else None,
         "running": {"id": host.root_id, "path": "/" + host.root_subvolume.path},
+        "copy_of": _named(copied),
         "next": {"id": layout.root.id, "path": "/" + layout.root.path} if layout else None,
         "waiting": waiting,
         "plugin": plugin.state.value,
@@ -67,6 +72,7 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "last_rollback": _last_rollback(snapshots),
         "snapshots": len(snapshots),
         "newest": ordinary[-1].name if ordinary else None,
+        "newest_id": ordinary[-1].id if ordinary else None,
         "space": {"total_bytes": total, "free_bytes": free},
         "health": health.to_json(host),
         "unfinished_conversion": is_unfinished,
@@ -169,16 +175,23 @@ def _last_rollback(snapshots: list[Snapshot]) -> dict[str, Any] | None:
     # Roots are replaced in the order in which they were made; one that is gone has no ID.
     replaced = (s for s in snapshots if s.is_replaced and not s.was_taken_back)
     records = [(s.id, s.record) for s in replaced if s.record is not None]
-    _, last = max(records, key=lambda row: (row[0], row[1].created), default=(0, None))
+    number, last = max(records, key=lambda row: (row[0], row[1].created), default=(0, None))
     if last is None:
         return None
     created = format_time(last.created)
+    target = last.replaced_by.name if last.replaced_by else ""
     return {
         "replaced": last.name,
+        "replaced_id": number or None,
         "created": created,
         "description": last.full_description,
+        "target": _named(next((s for s in snapshots if s.exists and s.name == target), None)),
         "replaced_by": replaced_by_dict(last.replaced_by),
     }
+
+
+def _named(snapshot: Snapshot | None) -> dict[str, Any] | None:
+    return {"id": snapshot.id, "name": snapshot.name} if snapshot else None
 
 
 def _space(host: Host) -> tuple[int, int]:

@@ -29,6 +29,7 @@ def run(args: Namespace) -> int:
     from ...core.snapshots.retention import Action, Verdict
     from ...system.snapshots import take_and_delete
     from .. import session
+    from ..terminal import table_width
 
     now = datetime.now().astimezone()
     failures: list[tuple[Snapshot, Error]] = []
@@ -43,10 +44,13 @@ def run(args: Namespace) -> int:
             failures = take_and_delete.prune(host, store, verdicts, _progress)
     if args.json:
         rows = [report.verdict_json(verdict) for verdict in verdicts]
-        failed = [{"name": snapshot.name, "error": str(error)} for snapshot, error in failures]
+        failed = [
+            {"id": snapshot.id or None, "name": snapshot.name, "error": str(error)}
+            for snapshot, error in failures
+        ]
         session.print_json({"verdicts": rows, "failures": failed})
     elif args.dry_run:
-        print(report.verdict_table(verdicts))
+        print(report.verdict_table(verdicts, table_width()))
     else:
         count = sum(verdict.action is Action.DELETE for verdict in verdicts) - len(failures)
         session.note(f"deleted {count} of {len(verdicts)} snapshots")
@@ -57,10 +61,11 @@ def run(args: Namespace) -> int:
 
 def _progress(snapshot: Snapshot) -> None:
     """Say it, to somebody who watches."""
+    from ...core.snapshots.names import label
     from .. import session
 
     if sys.stderr.isatty():
-        session.note(f"deleting {snapshot.name}")
+        session.note(f"deleting {label(snapshot)}")
 
 
 COMMAND = command.Command("delete the snapshots that are no longer kept", arguments, run)

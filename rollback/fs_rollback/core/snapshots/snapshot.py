@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple, Optional
 
@@ -115,11 +116,24 @@ class Snapshot(NamedTuple):
         return self.record is not None and self.record.pending
 
 
+def origin(root: Optional[Subvolume], subvolumes: Iterable[Subvolume]) -> Optional[Subvolume]:
+    """Return the subvolume that a root is a copy of: the snapshot that a rollback went back to.
+
+    None where a root is no copy, where what it was made of is gone, and for no root. A copy stays
+    one whatever has changed in it since.
+    """
+    parent = root.parent_uuid if root else ""
+    if not parent.strip("0"):
+        return None
+    return next((s for s in subvolumes if s.uuid == parent), None)
+
+
 class Roots(NamedTuple):
     """Which subvolume IDs are in use. `running` and `next` are 0 where it cannot be known.
 
     `waiting` is the old root of a rollback that waits for its reboot, 0 without one; `named` is
-    what any line names as the root where `next` is not known.
+    what any line names as the root where `next` is not known; `origin` is what the running root is
+    a copy of, 0 if that is gone or nothing.
     """
 
     running: int
@@ -128,3 +142,4 @@ class Roots(NamedTuple):
     mounted: frozenset[int] = frozenset()
     waiting: int = 0
     named: frozenset[int] = frozenset()
+    origin: int = 0

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ...core.snapshots.snapshot import Roots
+from ...core.snapshots.snapshot import Roots, origin
 from ...errors import RefusedError
 from ..machine.host import Host
 from ..store.store import is_journal_in
@@ -27,4 +27,15 @@ def read(host: Host) -> Roots:
         # One that cannot be read keeps everybody from changing anything, who settles it first.
         journal = journals.glance(host.top_fd)
         waiting = journal.old_id if journal else 0
-    return Roots(host.root_id, next_id, host.default_id, host.mounted_ids, waiting, named)
+    # In a trial what runs is another copy than the machine's own root.
+    running = host.by_id(host.running_id or host.root_id)
+    copied = origin(running, host.subvolumes)
+    return Roots(
+        host.root_id,
+        next_id,
+        host.default_id,
+        host.mounted_ids,
+        waiting,
+        named,
+        copied.id if copied else 0,
+    )
