@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -115,17 +116,42 @@ def test_the_packages_that_differ_are_those_of_rpm(
     assert database.differing_packages(both[0], both[0]) == (set(), set())
 
 
-def test_a_database_that_is_not_sqlite_is_read_by_rpm(trees: Trees, tmp_path: Path) -> None:
-    with opened(trees.new) as broken:
-        Path(broken.place, "rpmdb.sqlite").write_bytes(b"another kind")
-        with pytest.raises(DatabaseError):
-            broken.owners(["/etc/foo.conf"])
-    empty = tmp_path / "empty"
+def test_a_database_that_is_damaged_is_read_by_rpm(trees: Trees, tmp_path: Path) -> None:
+    odd, empty = tmp_path / "odd", tmp_path / "empty"
+    shutil.copytree(trees.new, odd)
+    with closing(sqlite3.connect(odd / PLACE / "rpmdb.sqlite")) as connection, connection:
+        connection.execute("INSERT INTO Packages VALUES (9999, x'00')")
+        connection.execute("INSERT INTO Name VALUES ('damaged', 9999, 0)")
     empty.mkdir()
-    with opened(trees.old) as old, opened(empty) as none:
+    with opened(trees.old) as old, opened(odd) as new, opened(empty) as none:
+        first, second = database.differing_packages(old, new)
+        assert {f"{i.name} {i.arch} {i.evr}" for i in second} == trees.says(trees.new)
         first, second = database.differing_packages(old, none)
         assert {f"{i.name} {i.arch} {i.evr}" for i in first} == trees.says(trees.old)
         assert second == set()
+    (odd / PLACE / "rpmdb.sqlite").write_bytes(b"another kind")
+    with opened(odd) as broken, pytest.raises(DatabaseError):
+        broken.owners(["/etc/foo.conf"])
+
+
+def test_nothing_is_written_beside_a_database_and_its_log_is_read(
+    trees: Trees, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(trees.old, tree)
+    for path in (tree / PLACE).glob("*-*"):
+        path.unlink()
+    with opened(tree) as quiet:
+        assert sorted(os.listdir(tree / PLACE)) == [".rpm.lock", "rpmdb.sqlite"]
+        with closing(sqlite3.connect(tree / PLACE / "rpmdb.sqlite")) as writer:
+            writer.execute("PRAGMA wal_autocheckpoint = 0")
+            writer.execute("DELETE FROM Packages")
+            writer.execute("DELETE FROM Sha1header")
+            writer.commit()
+            assert (tree / PLACE / "rpmdb.sqlite-wal").stat().st_size > 0
+            with opened(tree) as late:
+                assert late.headers() == {}, "what rpm has written, and SQLite not yet moved"
+            assert len(quiet.headers()) > 30
 
 
 def test_the_owner_of_a_file_is_that_of_rpm(trees: Trees, both: tuple[Database, Database]) -> None:

@@ -61,7 +61,7 @@ class Header:
                 raise HeaderError(f"{length} bytes of data are announced, there are fewer")
             rows = (_ENTRY.unpack_from(data, 8 + n * _ENTRY.size) for n in range(entries))
             self._entries = {tag: (kind, offset, count) for tag, kind, offset, count in rows}
-        except struct.error as error:
+        except (struct.error, TypeError) as error:  # too short; no bytes at all
             raise HeaderError(str(error)) from error
         self._data = data
         self._texts: dict[int, list[str]] = {}

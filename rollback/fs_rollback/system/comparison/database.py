@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 
 from ...core.packages.changes import Item
 from ...core.packages.header import Change, Header, HeaderError, PackageFile
 from ...errors import Error
-from ..linux import files, process
+from ..linux import files, process, syscalls
 from ..machine.rpmdb import rpmdb_path
 
 _FILES = ("rpmdb.sqlite", "rpmdb.sqlite-wal")
@@ -49,14 +50,14 @@ class DatabaseError(Error):
 
 
 class Database:
-    """A copy of a tree's rpm database in the directory `place`, open to be read.
+    """The rpm database of a tree (an open directory), in its directory `place`, open to be read.
 
     It `is_empty` where the tree has none: then there are no packages.
     """
 
-    def __init__(self, place: str, connection: sqlite3.Connection) -> None:
-        self.place = place
-        self.is_empty = not os.listdir(place)
+    def __init__(self, tree: int, place: str | None, connection: sqlite3.Connection) -> None:
+        self.tree, self.place = tree, place
+        self.is_empty = place is None
         self._connection = connection
 
     def headers(self) -> dict[int, object]:
@@ -131,27 +132,52 @@ def _names_of(path: str) -> tuple[str, ...]:
 def opened(tree: int) -> Iterator[Database]:
     """Open the database of a tree (an open directory); an empty one where there is none.
 
-    What is read is a copy. SQLite wants to write beside the database, which a read-only snapshot
-    does not allow, and to know its path, which a detached mount does not have. Raises KernelError.
+    Raises KernelError.
     """
     place = rpmdb_path(tree)
-    names = (files.list_in_tree(tree, place) or []) if place is not None else []
-    copied = [name for name in names if name in _FILES] or names
-    with tempfile.TemporaryDirectory(prefix="fs-rollback-", dir=_roomy(tree, place, copied)) as at:
-        for name in copied:
-            files.copy_from_tree(tree, f"{place}/{name}", os.path.join(at, name))
-        # SQLite would make a database that is not there.
-        name = os.path.join(at, _FILES[0]) if _FILES[0] in copied else ":memory:"
-        with closing(sqlite3.connect(name)) as connection:
-            yield Database(at, connection)
+    with ExitStack() as stack:
+        connection = stack.enter_context(closing(_connected(tree, place, stack)))
+        yield Database(tree, place, connection)
 
 
-def _roomy(tree: int, place: str | None, names: Iterable[str]) -> str:
-    """Return a directory with room for these files, in memory if there is one: a disk is full."""
+def _connected(tree: int, place: str | None, stack: ExitStack) -> sqlite3.Connection:
+    """Return a connection to what SQLite finds there; without tables where that is nothing.
+
+    The file is read where it is, and nothing is written beside it. Only if its log has something,
+    which SQLite would have to write back, it is a copy that is read.
+    """
+    name, log = (f"{place}/{file}" for file in _FILES)
+    status, of_log = files.status_of(tree, name), files.status_of(tree, log)
+    if place is None or status is None or not stat.S_ISREG(status.st_mode):
+        return sqlite3.connect(":memory:")
+    if of_log is not None and of_log.st_size:
+        copy = stack.enter_context(_copied(tree, place, _FILES))
+        return sqlite3.connect(os.path.join(copy, _FILES[0]))
+
+    def connect() -> sqlite3.Connection:
+        uri = f"file:/{name}?immutable=1"
+        found = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        found.execute("PRAGMA schema_version")  # opens the file, by its path, once and for all
+        return found
+
+    try:
+        return syscalls.rooted(tree, connect)
+    except sqlite3.Error:  # another kind of file, as whoever asks will find out
+        return sqlite3.connect(":memory:")
+
+
+@contextmanager
+def _copied(tree: int, place: str, names: Sequence[str]) -> Iterator[str]:
+    """Give a directory with copies of these files, in memory if there is room: a disk is full."""
     found = (files.status_of(tree, f"{place}/{name}") for name in names)
     wanted = sum(status.st_size for status in found if status is not None)
     has_room = os.access("/run", os.W_OK) and shutil.disk_usage("/run").free > 2 * wanted
-    return "/run" if has_room else tempfile.gettempdir()
+    where = "/run" if has_room else None
+    with tempfile.TemporaryDirectory(prefix="fs-rollback-", dir=where) as copy:
+        for name in names:
+            if files.status_of(tree, f"{place}/{name}") is not None:
+                files.copy_from_tree(tree, f"{place}/{name}", os.path.join(copy, name))
+        yield copy
 
 
 def differing_packages(one: Database, other: Database) -> tuple[set[Item], set[Item]]:
@@ -173,8 +199,11 @@ def _items(database: Database, names: Iterable[str]) -> set[Item]:
 
 
 def _by_rpm(database: Database) -> set[Item]:
-    if database.is_empty:
+    if database.place is None:
         return set()
-    arguments = ("rpm", "--dbpath", database.place, "--query", "--all", "--queryformat", _QUERY)
-    rows = (line.split("\t") for line in process.run(arguments).splitlines())
+    names = files.list_in_tree(database.tree, database.place) or []
+    with _copied(database.tree, database.place, names) as copy:
+        arguments = ("rpm", "--dbpath", copy, "--query", "--all", "--queryformat", _QUERY)
+        lines = process.run(arguments).splitlines()
+    rows = (line.split("\t") for line in lines)
     return {Item("", *row) for row in rows if len(row) == 3}
