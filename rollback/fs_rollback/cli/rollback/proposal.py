@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `rollback` and `undo` have in common: what would be done is shown, asked about, done."""
+"""What `rollback` and `undo` have in common: a plan and its consequences, shown and carried out."""
 
 from __future__ import annotations
 
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, NamedTuple, TypeVar
 
 from ... import config, report
 from ...core.packages.changes import summary
@@ -18,7 +17,7 @@ from ...core.rollback.steps import CarrySubvolume, RootStep
 from ...core.snapshots.names import grouped
 from ...core.snapshots.record import PackageChange, package_dict
 from ...core.snapshots.snapshot import Snapshot
-from ...errors import KernelError, ProcessError, UsageError
+from ...errors import KernelError, ProcessError, RefusedError, UsageError
 from ...system.execute import executor
 from ...system.execute.trees import Operations
 from ...system.hooks.transaction import requested_by
@@ -32,20 +31,8 @@ from ...system.store.store import Store
 from .. import session
 
 _SHOWN = 12
+_FEW = 3
 Found = TypeVar("Found")
-
-
-@contextmanager
-def opened(args: Namespace) -> Iterator[tuple[Host, Store]]:
-    """Open the machine to change it, or for a dry run only to look."""
-    if not args.dry_run:
-        with session.writing(args.root) as writing:
-            yield writing.host, writing.store
-        return
-    with session.reading(args.root) as (host, store):
-        if store is None:
-            raise session.no_store(host)
-        yield host, store
 
 
 def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
@@ -60,45 +47,128 @@ def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
     return (*configured, *asked)
 
 
-def propose_and_do(
+class GoBack(NamedTuple):
+    """A snapshot, or an older root, becomes the root of the next boot: an Intent of ask.py.
+
+    A rollback that waits, if there is one, is `found` and ends with this one.
+    """
+
+    verb: str
+    keep: tuple[str, ...]
+    found: state.Window
+    proposal: proposals.Proposal
+    reverts: dict[str, Any]
+
+    @property
+    def question(self) -> str:
+        """What is asked at the end."""
+        return f"{self.verb} to {self.proposal.target.name}?"
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """What --json says of it."""
+        return {
+            "target": self.proposal.target.name,
+            "steps": report.steps_json(self.proposal.plan.steps),
+            "reverts": self.reverts,
+            "warnings": list(self.proposal.warnings),
+            "done": False,
+        }
+
+    def show(self, args: Namespace) -> None:
+        """Print the plan and what goes back."""
+        del args
+        _print_proposal(self.verb, self.proposal, self.reverts)
+
+    def differences(self, shown: Any) -> list[str]:
+        """Return what is other than in what was `shown`: the target, the steps, what reverts."""
+        if not isinstance(shown, GoBack):
+            return ["no rollback waits for a reboot any more"]
+        found = []
+        if self.proposal.target.subvolume != shown.proposal.target.subvolume:
+            found.append(f"{self.proposal.target.name} is not what it was")
+        if self.ends_another != shown.ends_another:
+            found.append("a rollback waits" if self.ends_another else "no rollback waits any more")
+        steps, before = map(proposals.steps_alone, (self.proposal, shown.proposal))
+        if steps != before:
+            new = [step.describe() for step in steps if step not in before]
+            found.append(f"other steps: {' '.join(new)}" if new else "fewer steps")
+        found += _differing_lists(self.reverts, shown.reverts)
+        if self.proposal.warnings != shown.proposal.warnings:
+            found.append("other warnings")
+        return found
+
+    @property
+    def ends_another(self) -> bool:
+        """Whether a rollback waits that ends with this one."""
+        return self.found.waiting is not state.Waiting.NOTHING
+
+    def carry_out(self, args: Namespace, host: Host, store: Store) -> int:
+        """Do it, and say how it ended."""
+        answer, proposal = self.answer, self.proposal
+        with executor.finishing():
+            if self.ends_another:
+                for line in settle.supersede(host, store, self.found, Operations(host)):
+                    session.note(line)
+                # What was brought over may have changed which subvolumes are nested in the root.
+                now = datetime.now().astimezone()
+                proposal = proposals.propose(host, store, proposal.target, self.keep, now)
+            observe = partial(_progress, len(proposal.plan.steps))
+            user = requested_by(dict(os.environ))
+            for warning in perform.carry_out(host, store, proposal, user, observe):
+                answer["warnings"].append(warning)
+                session.note(f"warning: {warning}")
+            replaced = proposal.situation.replaced
+            answer.update(done=True, replaced=replaced, next_step="reboot")
+            return session.reply(
+                args,
+                answer,
+                f"Rolled back: the next boot uses a copy of {proposal.target.name}.\n"
+                f"The old root is kept, whole, as {replaced}.\n"
+                "Now: reboot   (or take it back: fs-rollback undo)",
+            )
+
+
+def go_back(
     args: Namespace, host: Host, store: Store, target: Snapshot, verb: str, found: state.Window
-) -> int:
-    """Ask, and do it; a rollback that waits, if there is one, is `found` and ends with this one."""
+) -> GoBack:
+    """Decide on a rollback to `target`; `found` is what waits. Raises Error, see propose()."""
     keep = _keep_paths(args, host)
-    supersedes = found.waiting is not state.Waiting.NOTHING
     now = datetime.now().astimezone()
+    supersedes = found.waiting is not state.Waiting.NOTHING
     proposal = proposals.propose(host, store, target, keep, now, supersedes=supersedes)
-    reverts = _reverts(host, proposal)
-    answer: dict[str, Any] = {
-        "target": target.name,
-        "steps": report.steps_json(proposal.plan.steps),
-        "reverts": reverts,
-        "warnings": list(proposal.warnings),
-        "done": False,
-    }
-    if not args.json:
-        _print_proposal(verb, proposal, reverts)
-    if args.dry_run or not session.confirm(f"{verb} to {target.name}?", yes=args.yes):
-        return session.unchanged(args, answer)
-    with executor.finishing():
-        if supersedes:
-            for line in settle.supersede(host, store, found, Operations(host)):
-                session.note(line)
-            # What was brought over may have changed which subvolumes are nested in the root.
-            proposal = proposals.propose(host, store, target, keep, now)
-        observe = partial(_progress, len(proposal.plan.steps))
-        user = requested_by(dict(os.environ))
-        for warning in perform.carry_out(host, store, proposal, user, observe):
-            answer["warnings"].append(warning)
-            session.note(f"warning: {warning}")
-        answer.update(done=True, replaced=proposal.situation.replaced, next_step="reboot")
-        return session.reply(
-            args,
-            answer,
-            f"Rolled back: the next boot uses a copy of {target.name}.\n"
-            f"The old root is kept, whole, as {proposal.situation.replaced}.\n"
-            "Now: reboot   (or take it back: fs-rollback undo)",
-        )
+    return GoBack(verb, keep, found, proposal, _reverts(host, proposal))
+
+
+def same_again(shown: GoBack, snapshots: Sequence[Snapshot]) -> Snapshot:
+    """Return the snapshot that was `shown`, known by its UUID. Raises RefusedError without it."""
+    was = shown.proposal.target.subvolume
+    for snapshot in snapshots:
+        subvolume = snapshot.subvolume
+        if subvolume and was and (subvolume.id, subvolume.uuid) == (was.id, was.uuid):
+            return snapshot
+    raise RefusedError(
+        f"{shown.proposal.target.name} was deleted",
+        hint="'fs-rollback list' shows what is left to go back to.",
+    )
+
+
+def _differing_lists(now: dict[str, Any], shown: dict[str, Any]) -> list[str]:
+    """Return in what the consequences differ: in packages, advisories, and files of /etc."""
+    found = []
+    for key, what in (("packages", "packages"), ("advisories", "advisories"), ("files", "/etc")):
+        sides = [_names(key, reverts[key]) for reverts in (now, shown)]
+        changed = sorted(sides[0] ^ sides[1])
+        if changed:
+            more = f" and {len(changed) - _FEW} more" if len(changed) > _FEW else ""
+            found.append(f"{what}: {', '.join(changed[:_FEW])}{more}")
+    return found
+
+
+def _names(key: str, rows: Iterable[Any] | None) -> set[str]:
+    if key == "packages":
+        return {f"{r['name']} {r['from'] or ''} to {r['to'] or 'none'}" for r in rows or ()}
+    return {row for row in rows or () if key != "files" or row.startswith("/etc/")}
 
 
 def _reverts(host: Host, proposal: proposals.Proposal) -> dict[str, Any]:

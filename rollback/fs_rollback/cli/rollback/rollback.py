@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from ...core.snapshots.snapshot import Snapshot
     from ...system.machine.host import Host
+    from ...system.store.store import Store
+    from .proposal import GoBack
 
 _DEFAULT = (
     "; default: the one that this machine runs a trial of, else the newest from before a"
@@ -48,18 +50,23 @@ def plan_options(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """`rollback`: make a snapshot the root of the next boot."""
-    from ...system.machine import usable
-    from ...system.pending import state
-    from .proposal import opened, propose_and_do
+    from .ask import ask_and_do
 
-    with opened(args) as (host, store):
+    def decide(host: Host, store: Store, shown: Optional[GoBack]) -> GoBack:
+        from ...system.machine import usable
+        from ...system.pending import state
+        from .proposal import go_back, same_again
+
         usable.refuse_unsupported(host)  # the reason why there is no snapshot, too
+        snapshots = store.load()
         # An empty one is a script's mistake, and not the same as none.
         reference = (args.trial or None) if args.snapshot is None else args.snapshot
-        target = _target(reference, host, store.load())
+        target = same_again(shown, snapshots) if shown else _target(reference, host, snapshots)
         found = state.look(host, store)
         state.refuse_while_waiting(host, found)
-        return propose_and_do(args, host, store, target, "Roll back", found)
+        return go_back(args, host, store, target, "Roll back", found)
+
+    return ask_and_do(args, decide)
 
 
 def _target(reference: Optional[str], host: Host, snapshots: Sequence[Snapshot]) -> Snapshot:

@@ -22,6 +22,7 @@ from ...core.rollback.plan import (
     plan_rollback,
     relative,
 )
+from ...core.rollback.steps import RootStep
 from ...core.snapshots import names
 from ...core.snapshots.names import label
 from ...core.snapshots.record import format_time
@@ -208,3 +209,9 @@ def lost_files(proposal: Proposal, written: Sequence[str]) -> list[str]:
         if not any(is_within(path, place) for place in stays)
         and (is_within(path, "/usr/local") or not is_within(path, "/usr"))
     ]
+
+
+def steps_alone(proposal: Proposal) -> tuple[RootStep, ...]:
+    """Return the steps without the names and the time that are new in each proposal."""
+    names_alike = replace(proposal.situation, spare="new", replaced="old", created="")
+    return plan_rollback(names_alike).steps
