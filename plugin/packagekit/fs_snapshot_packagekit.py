@@ -26,7 +26,7 @@ try:
     from fs_rollback.system.hooks import protection, transaction
     from fs_rollback.system.linux.files import opened
     from fs_rollback.system.packages import packagekit_state
-    from fs_rollback.system.packages.reverts import installed
+    from fs_rollback.system.packages.installed import installed
 except ImportError as error:  # the update is stopped below
     _missing: Optional[ImportError] = error
 else:

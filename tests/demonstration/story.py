@@ -130,8 +130,8 @@ class Story:
         said = self._console.root("fs-rollback rollback --dry-run")
         self._proof.says(
             "packages and files that go back are named, and what stays",
-            said, "hello.noarch", "libgreeting.noarch", "/etc/hello.conf, written since, goes back",
-            "nothing was changed",
+            said, "hello 2.0-1 to 1.0-1", "libgreeting 2.0-1 goes",
+            "changed by hand: /etc/hello.conf", "What stays as it is", "nothing was changed",
         )  # fmt: skip
         self._proof.equal("subvolumes, store and next boot are as before", self._state(), before)
 
@@ -142,7 +142,7 @@ class Story:
         said = self._console.root_answers("fs-rollback rollback", "y")
         self._proof.says(
             "it says so, and the way back", said,
-            f"Rolled back: the next boot uses a copy of {self._target}.",
+            "Rolled back: the next boot uses a copy of ", f" ({self._target}).",
             "Now: reboot", "fs-rollback undo",
         )  # fmt: skip
         status = self._status()

@@ -87,7 +87,7 @@ def test_the_machines_own_root_is_rolled_back_from_anywhere(sandbox: Sandbox) ->
     # A replaced root that somebody booted by hand is not the one that waits for its reboot.
     boot(sandbox, f"subvol=fs-snapshots/{replaced}")
     command = command_in(run(sandbox, "undo", "--yes").stderr)
-    sandbox.output("fs-rollback", "undo", *command[1:], "--yes")
+    sandbox.output("fs-rollback", "undo", *command[1:], "--yes", "--to-replaced")
     boot(sandbox)
     assert installed(sandbox) == "2"
 

@@ -73,7 +73,7 @@ def test_a_rollback_is_no_change_without_a_snapshot(sandbox: Sandbox) -> None:
     sandbox.run(["fs-rollback", "settle"])
     assert installed(sandbox) == ""
     assert not noticed(sandbox)
-    sandbox.run(["fs-rollback", "undo", "--yes"])
+    sandbox.run(["fs-rollback", "undo", "--yes", "--to-replaced"])
     sandbox.reboot()
     assert installed(sandbox) == "1"
     assert not noticed(sandbox)

@@ -289,7 +289,7 @@ def test_nested_subvolumes_whatever_the_target_has_there(machine: Machine) -> No
         assert btrfsutil.get_subvolume_read_only(str(place)) == (place.name == "sealed")
     status = (machine.root / "srv/new").stat()
     assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o2750, 12, 34)
-    done(machine.root, "undo", "--yes", "--no-keep")
+    done(machine.root, "undo", "--yes", "--to-replaced", "--no-keep")
     machine.reboot()
     assert [path.joinpath("file").read_text() for path in places] == before
 
@@ -329,7 +329,7 @@ def test_a_machine_with_quotas(machine: Machine) -> None:
     done(machine.root, "rollback", "--yes")
     machine.reboot()
     assert machine.read("usr/bin/app") == "version 1\n"
-    done(machine.root, "undo", "--yes")
+    done(machine.root, "undo", "--yes", "--to-replaced")
     machine.reboot()
     assert machine.read("usr/bin/app") == "version 2\n"
     done(machine.root, "delete", name)

@@ -92,7 +92,7 @@ def test_an_undo_brings_what_was_cut_off_back(named: Machine) -> None:
     named.roll_back(cut_off(named))
     reboot(named)
     assert first_line(named) is None
-    done(named.root, "undo", "--yes")
+    done(named.root, "undo", "--yes", "--to-replaced")
     reboot(named)
     assert first_line(named) is not None
 

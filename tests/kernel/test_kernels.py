@@ -86,7 +86,7 @@ def test_after_the_reboot_and_back_again(outside: BootMachine) -> None:
     done(outside.root, "rollback", name, "--yes")
     outside.reboot()
     assert outside.boots() == A
-    done(outside.root, "undo", "--yes")
+    done(outside.root, "undo", "--yes", "--to-replaced")
     assert outside.boots() in (A, B), "the replaced root has the modules of both"
     outside.reboot()
     assert outside.boots() in (A, B)

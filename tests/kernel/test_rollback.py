@@ -104,13 +104,13 @@ def test_undo_after_the_reboot_and_undo_of_that(machine: Machine) -> None:
     done(machine.root, "rollback", "--yes")
     machine.reboot()
     machine.use(2)
-    done(machine.root, "undo", "--yes")
+    done(machine.root, "undo", "--yes", "--to-replaced")
     machine.reboot()
     assert machine.read("usr/bin/app") == "version 2\n"
     assert machine.read("var/data") == "2\n"
     for path in PATHS_OF_USERS:
         assert machine.read(path) == "user's 2\n", "what was written since comes along"
-    done(machine.root, "undo", "--yes")
+    done(machine.root, "undo", "--yes", "--to-replaced")
     machine.reboot()
     assert machine.read("usr/bin/app") == "version 1\n"
     assert machine.read("etc/app.conf") == "setting 1\n"

@@ -144,7 +144,7 @@ def test_a_rollback_saves_what_the_replaced_root_needs(ext4: BootMachine) -> Non
     wanted = digests(originals(ext4, B))
     assert wanted.items() <= kept(ext4).items()
     ext4.remove_kernel(B)
-    done(ext4.root, "undo", "--yes")
+    done(ext4.root, "undo", "--yes", "--to-replaced")
     ext4.reboot()
     assert ext4.boots() == B
 
@@ -163,7 +163,7 @@ def test_a_rollback_says_that_it_could_not_save_them(ext4: BootMachine) -> None:
     assert f"fs-rollback: warning: {said}" in ended.err
     ext4.reboot()
     assert ext4.boots() == A
-    done(ext4.root, "undo", "--yes")
+    done(ext4.root, "undo", "--yes", "--to-replaced")
     ext4.reboot()
     assert ext4.boots() == B
 

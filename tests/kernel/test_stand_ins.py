@@ -215,7 +215,7 @@ def test_undo_brings_back_what_is_nested_only_in_the_replaced_root(
         _delete(named, path)
     line = _move_out(named, "var/lib/moved", "moved")
     (named.root / "opt/same/file").write_text("later\n")
-    plan = done(named.root, "undo", "--yes", "--json").json
+    plan = done(named.root, "undo", "--yes", "--to-replaced", "--json").json
     said = " ".join(step["sentence"] for step in plan["steps"])
     assert "/var/lib/gone" in said
     named.reboot()

@@ -162,7 +162,7 @@ def test_undo_goes_by_the_order_of_roots_and_not_by_the_clock(named: Machine) ->
     assert record is not None
     with named.writing() as (_, store):
         store.write(record._replace(created=record.created.replace(year=2099)))
-    assert main(["undo", "--yes", "--root", str(named.root)]) == 0
+    assert main(["undo", "--yes", "--to-replaced", "--root", str(named.root)]) == 0
     named.reboot()
     assert named.read("usr/bin/app") == "root 0\n"
 

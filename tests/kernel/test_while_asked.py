@@ -113,7 +113,7 @@ def test_the_target_is_deleted(named: Machine, command: str) -> None:
     assert names[0] not in listed(named)
     before = state(named)
     code, said = _end(terminal)
-    assert (code, f"{names[0]} was deleted" in said) == (3, True), said
+    assert (code, f"({names[0]}) was deleted" in said) == (3, True), said
     assert state(named) == before
 
 

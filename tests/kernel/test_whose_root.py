@@ -265,7 +265,7 @@ def test_a_new_root_that_was_used_is_kept(machine: Machine) -> None:
     (machine.root / "etc/only here").write_text("new root's\n")
     old = replaced(machine)
     with off(machine) as device:
-        said = command(device, "undo", "--yes")
+        said = command(device, "undo", "--yes", "--to-replaced")
         assert (said.code, "Rolled back" in said.out) == (0, True), said
     machine.reboot()
     assert machine.read("usr/bin/app") == "version 2\n"

@@ -120,7 +120,7 @@ def test_a_rollback_that_is_undone(make_machine: MakeMachine, version: str, name
 
 
 def _undo(machine: Machine, version: str, before: dict[str, object]) -> None:
-    assert "can be taken back entirely" in done(machine.root, "undo", "--yes").out
+    assert "This cancels it" in done(machine.root, "undo", "--yes").out
     now = state(machine)
     if version not in _TELLS_WHAT_IS_NEW:
         before = {**before, "store": now["store"], "subvolumes": now["subvolumes"]}

@@ -34,7 +34,7 @@ COMMANDS: dict[str, set[str]] = {
     "prune": {"--json", "--dry-run"},
     "rollback": _ROLLING,
     "try": set(),
-    "undo": _ROLLING,
+    "undo": _ROLLING | {"--to-replaced"},
     "settle": {"--json", "--at-boot", "--missed"},
 }
 

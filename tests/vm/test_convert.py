@@ -137,7 +137,7 @@ def _whole_way(machine: Machine) -> None:
     _boot(machine, "well btrfs\nchecked\n[ ! -e /ext2_saved ]\n", f"{finish} --layout\n")
     named = "well btrfs\nchecked\n" + _NAMED
     _boot(machine, named, _UPGRADE, _BREAK, upgrade=True)
-    _boot(machine, _ROLLED_BACK, _NAMED, "fs-rollback undo --yes\n")
+    _boot(machine, _ROLLED_BACK, _NAMED, "fs-rollback undo --yes --to-replaced\n")
     _boot(machine, _UNDONE, _NAMED)
 
 
@@ -146,7 +146,7 @@ def _undone(machine: Machine) -> None:
     before = converting.prepare(machine, "--at-next-boot")
     _converting_boot(machine, _CONVERTED, _UPGRADE, _BREAK, upgrade=True)
     converting.expect_files(machine, before, RUNNING)
-    _boot(machine, _ROLLED_BACK, "fs-rollback undo --yes\n")
+    _boot(machine, _ROLLED_BACK, "fs-rollback undo --yes --to-replaced\n")
     _boot(machine, _UNDONE)
 
 

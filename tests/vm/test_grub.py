@@ -62,7 +62,7 @@ _FOLLOWED = """
 [ "$(uname -r)" = {old} ]
 [ "$(app)" = 1 ]
 [ ! -e /boot/vmlinuz-{new} ]
-fs-rollback undo --yes
+fs-rollback undo --yes --to-replaced
 """
 
 _BACK = """

@@ -36,7 +36,7 @@ def _added(machine: Machine) -> None:
     names = [package.file_name[: -len(".rpm")] for package in packages]
     machine.boot(_UPDATE.format(old=old.version), repository_files([packages[1]]))
     fits = _FITS.format(version=old.version, package=names[0])
-    machine.boot(f"{fits}fs-rollback undo --yes")
+    machine.boot(f"{fits}fs-rollback undo --yes --to-replaced")
     both = f"$(printf '{names[0]}\\n{names[1]}')"
     machine.boot(_FITS.format(version=new.version, package=f'"{both}"'))
 
@@ -60,7 +60,7 @@ def _preferred(machine: Machine) -> None:
     machine.boot(prefer, repository_files([packages[1]]))
     package = packages[0].file_name[: -len(".rpm")]
     fits = _FITS.format(version=old.version, package=package)
-    machine.boot(f"{fits}fs-rollback undo --yes")
+    machine.boot(f"{fits}fs-rollback undo --yes --to-replaced")
     machine.boot(f'[ "$(uname -r)" = {new.version} ]')
 
 

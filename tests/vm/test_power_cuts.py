@@ -115,7 +115,7 @@ class _Rollback:
 
 # To the other root: back to the old one, or to the new one after all.
 _ONWARD = """
-if [ "$(app)" = 1 ]; then fs-rollback undo --yes; else fs-rollback rollback --yes; fi
+if [ "$(app)" = 1 ]; then fs-rollback undo --yes --to-replaced; else fs-rollback rollback --yes; fi
 """
 
 

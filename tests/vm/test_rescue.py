@@ -84,7 +84,7 @@ fs-rollback rollback --yes || code=$?
 
 _UNDO_ON_DEVICE = f"""{_ON_DEVICE}
 begin
-fs-rollback undo --yes --device "$device"
+fs-rollback undo --yes --to-replaced --device "$device"
 end
 fs-rollback undo --yes --device "$device" | grep 'Taken back'
 end
@@ -94,7 +94,7 @@ _UNDO_ON_ROOT = f"""{_ON_DEVICE}
 begin
 mount -o subvol=root "$device" /mnt
 mount /dev/disk/by-id/virtio-attached-boot /mnt/boot
-fs-rollback undo --yes --root /mnt
+fs-rollback undo --yes --to-replaced --root /mnt
 umount --recursive /mnt
 mount -o subvol=root "$device" /mnt
 mount /dev/disk/by-id/virtio-attached-boot /mnt/boot

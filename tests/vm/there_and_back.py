@@ -56,7 +56,7 @@ done
 findmnt --verify --tab-file /etc/fstab
 for mounted in {mounted}; do findmnt --mountpoint "$mounted"; done
 fs-rollback check || [ $? -eq 1 ]
-fs-rollback undo --yes
+fs-rollback undo --yes --to-replaced
 """
 
 _LOOK_AGAIN = """

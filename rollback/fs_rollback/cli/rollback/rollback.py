@@ -9,9 +9,7 @@ from .. import command
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Sequence
 
-    from ...core.snapshots.snapshot import Snapshot
     from ...system.machine.host import Host
     from ...system.store.store import Store
     from .proposal import GoBack
@@ -33,6 +31,10 @@ def plan_options(parser: ArgumentParser) -> None:
     command.json(parser)
     command.dry_run(parser)
     command.yes(parser)
+    parser.add_argument("--plan", action="store_true", help="show the steps, too")
+    parser.add_argument(
+        "--all", action="store_true", help="list every package and file that reverts"
+    )
     parser.add_argument(
         "--keep",
         metavar="PATH",
@@ -55,35 +57,17 @@ def run(args: Namespace) -> int:
     def decide(host: Host, store: Store, shown: Optional[GoBack]) -> GoBack:
         from ...system.machine import usable
         from ...system.pending import state
-        from .proposal import go_back, same_again
+        from .proposal import go_back
+        from .target import same_again, wished
 
         usable.refuse_unsupported(host)  # the reason why there is no snapshot, too
         snapshots = store.load()
-        # An empty one is a script's mistake, and not the same as none.
-        reference = (args.trial or None) if args.snapshot is None else args.snapshot
-        target = same_again(shown, snapshots) if shown else _target(reference, host, snapshots)
+        wish = same_again(shown.wish, snapshots) if shown else wished(args, host, snapshots)
         found = state.look(host, store)
         state.refuse_while_waiting(host, found)
-        return go_back(args, host, store, target, "Roll back", found)
+        return go_back(args, host, store, wish, found)
 
     return ask_and_do(args, decide)
-
-
-def _target(reference: Optional[str], host: Host, snapshots: Sequence[Snapshot]) -> Snapshot:
-    """Return the snapshot that is meant. Raises UsageError."""
-    from ...core.snapshots.names import resolve
-    from ...errors import UsageError
-    from ...system.packages import interrupted
-
-    if reference is not None:
-        return resolve(reference, snapshots)
-    newest = interrupted.default_target(host, snapshots)
-    if newest is None:
-        raise UsageError(
-            "there is no snapshot from before a transaction",
-            hint="'fs-rollback list' shows what there is; name one.",
-        )
-    return newest
 
 
 _HELP = "go back to a snapshot with the next reboot"

@@ -13,15 +13,25 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from ...core.rollback.journal import Pending
+    from ...core.snapshots.snapshot import Snapshot
     from ...system.machine.host import Host
     from ...system.pending.state import Window
     from ...system.store.store import Store
     from .ask import Intent
 
 
+_NONE_WAITS = "No rollback waits for a reboot"
+
+
 def arguments(parser: ArgumentParser) -> None:
     """Add what `undo` takes."""
     plan_options(parser)
+    parser.add_argument(
+        "--to-replaced",
+        action="store_true",
+        help="where no rollback waits: go back to the root before the last one; --yes needs it for"
+        " that",
+    )
 
 
 def run(args: Namespace) -> int:
@@ -32,10 +42,9 @@ def run(args: Namespace) -> int:
 
 
 def _decide(args: Namespace, host: Host, store: Store, shown: Optional[Intent]) -> Intent:
-    from ...errors import RefusedError
-    from ...system.machine import usable
     from ...system.pending import state
     from .proposal import go_back
+    from .target import Wish
 
     del shown  # whatever it was: undo decides by what waits now
     found = state.look(host, store)
@@ -45,7 +54,21 @@ def _decide(args: Namespace, host: Host, store: Store, shown: Optional[Intent]) 
         used = state.was_used(host, store, found)
         is_new = found.new_root is not None and found.new_root.id == host.root_id
         if not (used and is_new):
-            return _Cancel(found, used)
+            cancel = _Cancel(found, used, _target(store, found))
+            _refuse_another_meaning(args, cancel)
+            return cancel
+    target = _replaced(host, store, found.old_root.id if used and found.old_root else 0)
+    _refuse_to_guess(args, target, found)
+    why = "The root that the waiting rollback made has been used" if used else _NONE_WAITS
+    note = f"{why}: there is nothing to cancel, this goes back to an older root."
+    return go_back(args, host, store, Wish("Undo the rollback: go back", target, (note,)), found)
+
+
+def _replaced(host: Host, store: Store, number: int) -> Snapshot:
+    """Return the root that was replaced last, or that has this ID. Raises RefusedError."""
+    from ...errors import RefusedError
+    from ...system.machine import usable
+
     replaced = [
         s
         for s in store.load()
@@ -56,26 +79,63 @@ def _decide(args: Namespace, host: Host, store: Store, shown: Optional[Intent]) 
         raise RefusedError(
             "there is no rollback to undo", hint="'fs-rollback list' shows what there is."
         )
+    if number:
+        return next(s for s in replaced if s.id == number)
     # Roots are replaced in the order in which they were made, whatever the clock said.
-    last = max(replaced, key=lambda snapshot: snapshot.id)
-    if used and found.old_root is not None:
-        last = next(s for s in replaced if s.id == found.old_root.id)
-    return go_back(args, host, store, last, "Undo the rollback: go back", found)
+    return max(replaced, key=lambda snapshot: snapshot.id)
+
+
+def _target(store: Store, found: Window) -> str:
+    """Return what messages call the snapshot that a waiting rollback goes back to."""
+    from ...core.snapshots.names import label
+
+    assert found.journal is not None, "a rollback waits"
+    name = found.journal.target
+    return next((label(s) for s in store.load() if s.name == name), name)
+
+
+def _refuse_another_meaning(args: Namespace, cancel: _Cancel) -> None:
+    from ...errors import RefusedError
+
+    if args.to_replaced:
+        raise RefusedError(
+            f"the rollback to {cancel.target} waits for its reboot: --to-replaced is for when none"
+            " waits",
+            hint="To cancel that rollback: fs-rollback undo",
+        )
+
+
+def _refuse_to_guess(args: Namespace, target: Snapshot, found: Window) -> None:
+    """Raise RefusedError where a script that wanted to cancel would get a rollback."""
+    from ...core.snapshots.names import label
+    from ...errors import RefusedError
+    from ...system.pending.state import Waiting
+
+    if args.yes and not (args.dry_run or args.to_replaced):
+        waits = found.waiting is not Waiting.NOTHING
+        why = "the new root has been used" if waits else "no rollback waits for a reboot"
+        raise RefusedError(
+            f"{why}, so there is nothing to cancel; to go back to the replaced root {label(target)}"
+            " without a question, --yes needs --to-replaced",
+            hint="fs-rollback undo --yes --to-replaced",
+        )
 
 
 class _Cancel(NamedTuple):
     """A rollback that waits for its reboot is taken back: an Intent of ask.py.
 
-    `used`: the new root has something of its own, and is kept.
+    `used`: the new root has something of its own, and is kept. `target` is what messages call the
+    snapshot that it is a copy of.
     """
 
     found: Window
     used: bool
+    target: str
 
     @property
     def question(self) -> str:
         """What is asked at the end."""
-        return "Take the rollback back?"
+        return f"Cancel the rollback to {self.target}?"
 
     @property
     def journal(self) -> Pending:
@@ -90,11 +150,16 @@ class _Cancel(NamedTuple):
 
     def show(self, args: Namespace) -> None:
         """Say that nothing is lost."""
+        from .question import paragraphs
+
         del args
-        target = self.journal.target
-        print(f"The rollback to {target} waits for its reboot: it can be taken back entirely.")
-        if self.used:
-            print("The root that it made has been used, and is kept as a snapshot.")
+        print(
+            paragraphs(
+                f"The rollback to {self.target} waits for its reboot. This cancels it: the next"
+                " boot uses the root from before it, as if nothing had been done.",
+                *(["The root that it made has been used, and is kept."] if self.used else ()),
+            )
+        )
 
     def differences(self, shown: Any) -> list[str]:
         """Return what is other than in what was `shown`: which rollback, and what came of it."""

@@ -81,11 +81,16 @@ def default_target(host: Host, snapshots: Sequence[Snapshot]) -> Snapshot | None
     None that was taken in a trial, or of another system on this filesystem. Where a transaction of
     this root was cut off it is what `find` says.
     """
-    pre = (s for s in reversed(snapshots) if s.exists and s.kind is Kind.PRE and not s.of_trial)
-    newest = next((s for s in pre if not host.is_stranger_at(s.path)), None)
+    newest = newest_pre(host, snapshots)
     if newest is None or newest.record is None or not is_of_root(host, newest.record):
         return newest
     return find(host, snapshots) or newest
+
+
+def newest_pre(host: Host, snapshots: Sequence[Snapshot]) -> Snapshot | None:
+    """Return the last one from before a transaction, of this system and not taken in a trial."""
+    pre = (s for s in reversed(snapshots) if s.exists and s.kind is Kind.PRE and not s.of_trial)
+    return next((s for s in pre if not host.is_stranger_at(s.path)), None)
 
 
 def is_of_root(host: Host, record: Record) -> bool:

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ...core.formats import fstab
 from ...core.formats.mountinfo import is_within, is_within_any
@@ -15,7 +16,7 @@ from ...core.snapshots.names import label
 from ..execute.swap import SwapFile
 from ..linux import files
 from ..machine.host import Host
-from ..root import stand_ins
+from ..root import root_lines, stand_ins
 
 Entries = Sequence[fstab.Entry]
 # Where the directory of a service ends, that has subvolumes of its own in it.
@@ -46,6 +47,43 @@ def mounted(host: Host, situation: Situation, theirs: Entries) -> tuple[str, ...
     """
     after = _points_after(situation, theirs)
     return tuple(e.point for e in _data_mounts(host) if after is None or e.point in after)
+
+
+class Home(NamedTuple):
+    """What becomes of the users' directories, wherever they lie: people ask for that first."""
+
+    path: str
+    stays: bool
+    why: str
+
+
+def home(host: Host, situation: Situation, carried: Sequence[str], points: Sequence[str]) -> Home:
+    """Return whether /home stays as it is, and why; `carried` and `points` as in a Proposal."""
+    path, covered = "/home", root_lines.mount_points(host)
+    if not is_within_any(path, covered):  # what is mounted is not looked at: it may hang
+        real = files.real_path(host.root_fd, path, cross=False)
+        if real is None and files.device_of(host.root_fd, path) is None:
+            return Home(path, stays=True, why="there is none")
+        path = os.path.normpath("/" + os.path.relpath(real, host.root)) if real else path
+    if is_within_any(path, covered):
+        why = _mounted_from(host, path)
+        if not is_within_any(path, frozenset(points)):
+            why += ", but not mounted after the rollback"
+        return Home(path, stays=True, why=why)
+    if is_within_any(path, frozenset(situation.keep)):
+        return Home(path, stays=True, why="kept: copied from the current root")
+    if is_within_any(path, {f"/{nested}" for nested in carried}):
+        return Home(path, stays=True, why="a nested subvolume")
+    return Home(path, stays=False, why="part of the root, and not among the kept paths")
+
+
+def _mounted_from(host: Host, path: str) -> str:
+    """Return what is mounted at a path, or above it."""
+    entries = [e for e in host.fstab_entries() if e.point != "/" and is_within(path, e.point)]
+    if any(host.identity.is_meant(entry.spec) for entry in entries):
+        return "a subvolume of its own"
+    kinds = [entry.fstype for entry in entries if entry.fstype not in ("none", "auto")]
+    return f"on another filesystem ({kinds[-1]})" if kinds else "mounted from elsewhere"
 
 
 def _data_mounts(host: Host) -> Iterator[fstab.Entry]:

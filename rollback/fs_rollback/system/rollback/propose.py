@@ -196,21 +196,6 @@ def _root_subvolume(entry: fstab.Entry | None) -> str:
     return pinned[0] if pinned else (subvolume_path(options) or "")
 
 
-def lost_files(proposal: Proposal, written: Sequence[str]) -> list[str]:
-    """Return which of the files written since the snapshot go back with the rollback.
-
-    Left out is what is kept or carried over, and what belongs to packages: those speak for it.
-    """
-    carried = ("/" + path for path in proposal.carried)
-    stays = (*proposal.situation.keep, *carried, f"/{STORE}")
-    return [
-        path
-        for path in written
-        if not any(is_within(path, place) for place in stays)
-        and (is_within(path, "/usr/local") or not is_within(path, "/usr"))
-    ]
-
-
 def steps_alone(proposal: Proposal) -> tuple[RootStep, ...]:
     """Return the steps without the names and the time that are new in each proposal."""
     names_alike = replace(proposal.situation, spare="new", replaced="old", created="")

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The question of `rollback` and `undo`: what reverts and what stays, for a screen of 24 lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple, Optional
+
+from ... import report
+from ...core.packages.advisories import Advisory
+from ...core.packages.changes import summary
+from ...core.packages.weight import heaviest_first
+from ...core.rollback.steps import CarrySubvolume, RootStep
+from ...core.snapshots.names import grouped, label, labelled
+from ...core.snapshots.record import PackageChange
+from ...core.snapshots.snapshot import Snapshot
+from ...system.rollback.propose import Proposal
+from ...system.rollback.reverts import Data
+from ..terminal import columns
+from .facts import Facts, advisory_line
+
+_MOST = 12
+_ROWS = 24  # of a console
+_LABELS = 12
+_WORST = 3  # advisories
+_DONE = {"added": "new", "removed": "deleted", "changed": "changed", "renamed": "renamed"}
+_LINES = 3  # for the packages
+_HARD = "\u00a0"  # holds together what is typed as it stands: no line ends there
+
+
+class Screen(NamedTuple):
+    """Where it is shown: None for both where nothing is cut or broken, as in a pipe."""
+
+    width: Optional[int]
+    rows: Optional[int]
+
+
+def screen() -> Screen:
+    """Return the size of the terminal on standard output."""
+    if not sys.stdout.isatty():
+        return Screen(None, None)
+    try:
+        rows = os.get_terminal_size(1).lines
+    except OSError:  # it tells nothing
+        rows = 0
+    return Screen(columns(), rows or _ROWS)
+
+
+def target_line(verb: str, target: Snapshot) -> str:
+    """Return what is gone back to, and from before what."""
+    record, when = target.record, report.local_time(target.created)
+    if target.is_replaced:
+        by = record.replaced_by if record else None
+        why = f" by the rollback to {labelled(by.name, by.id)}" if by else ""
+        return f"{verb} to the replaced root {label(target)}, set aside {when}{why}"
+    what = report.what(target)
+    before = ", before: " if record and record.transaction else ": "
+    return f"{verb} to snapshot {label(target)}, taken {when}{before if what else ''}{what}"
+
+
+def text(head: Sequence[str], proposal: Proposal, facts: Facts, shown: Screen) -> str:
+    """Return the screen; where it is too long for one, the longest lists are cut shorter."""
+    most = _MOST
+    while True:
+        lines = list(_lines(head, proposal, facts, shown.width, most))
+        # The last line is the question itself.
+        if shown.rows is None or len(lines) < shown.rows or most == 1:
+            return "\n".join(lines)
+        most = most - 1 if most <= 4 else 4
+
+
+def paragraphs(*sentences: str) -> str:
+    """Return sentences, each in lines that fit the screen."""
+    width = screen().width
+    return "\n".join(line for one in sentences for line in _wrapped("", one, width, 2))
+
+
+def _lines(
+    head: Sequence[str], proposal: Proposal, facts: Facts, width: Optional[int], most: int
+) -> Iterator[str]:
+    for paragraph in head:
+        yield from _wrapped("", paragraph, width, 2)
+    yield ""
+    yield "What reverts"
+    yield from _packages(facts, width, most)
+    if facts.advisories:
+        yield from _row("Security", _advisories(facts.advisories, most), width)
+    yield from _row("/etc", _edits(facts, most), width)
+    yield from _data(facts, width, most)
+    if not facts.home.stays:
+        yield from _row(facts.home.path, f"{facts.home.why}{_keeping(facts.home.path)}", width)
+    yield ""
+    yield "What stays as it is"
+    for name, why in _what_stays(facts):
+        yield from _wrapped("  ", f"{name} ({why})", width, 4)
+    kept = "The current root is kept whole, as a snapshot; 'fs-rollback undo' goes back to it."
+    yield from _wrapped("  ", kept, width, 4)
+    for sentence in (*facts.missing, *proposal.warnings):
+        yield from _wrapped("", f"Warning: {report.clean(sentence)}", width, 2)
+
+
+def _wrapped(start: str, sentence: str, width: Optional[int], indent: int) -> list[str]:
+    if width is None:
+        return [f"{start}{sentence}".replace(_HARD, " ")]
+    lines = textwrap.wrap(
+        sentence, max(width, 20), initial_indent=start, subsequent_indent=" " * indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return [line.replace(_HARD, " ") for line in lines]
+
+
+def _row(name: str, sentence: str, width: Optional[int]) -> list[str]:
+    return _wrapped(f"  {name:{_LABELS}}", sentence, width, _LABELS + 2)
+
+
+def _more(count: int, shown: int) -> str:
+    return f" and {count - shown} more (--all lists them)" if count > shown else ""
+
+
+def _keeping(path: str) -> str:
+    return f"; to keep it: {_hard(f'--keep {path}')}"
+
+
+def _hard(text: str) -> str:
+    return report.clean(text).replace(" ", _HARD)
+
+
+def _packages(facts: Facts, width: Optional[int], most: int) -> list[str]:
+    if facts.packages is None:
+        return _row("Packages", "not known", width)
+    if not facts.packages:
+        return _row("Packages", "none", width)
+    changes = heaviest_first(facts.packages)
+    shown = min(len(changes), most)
+    while True:
+        said = ", ".join(map(_package, changes[:shown]))
+        sentence = f"{summary(changes)}: {said}{_more(len(changes), shown)}"
+        lines = _row("Packages", sentence, width)
+        if len(lines) <= _LINES or shown == 1:
+            return lines
+        shown -= 1
+
+
+def _package(change: PackageChange) -> str:
+    name = report.clean(change.name)
+    if change.new is None:
+        return f"{name} {_hard(change.old or '')} goes".replace(" ", _HARD)
+    if change.old is None:
+        return f"{name} {_hard(change.new)} returns".replace(" ", _HARD)
+    return f"{name} {_hard(change.old)} to {_hard(change.new)}".replace(" ", _HARD)
+
+
+def _advisories(found: Sequence[Advisory], most: int) -> str:
+    word = "advisory applies" if len(found) == 1 else "advisories apply"
+    counts = Counter(advisory.severity or "without a grade" for advisory in found)
+    how_bad = ", ".join(f"{count} {severity}" for severity, count in counts.items())
+    most = min(most, _WORST)
+    worst = [report.clean(" ".join((advisory.id, *advisory.cves[:1]))) for advisory in found[:most]]
+    said = f"{len(found)} {word} again ({how_bad}): {', '.join(map(_hard, worst))}"
+    return f"{said}{_more(len(found), most)}"
+
+
+def _edits(facts: Facts, most: int) -> str:
+    if facts.edits is None:
+        return "not known"
+    if not facts.edits:
+        return "nothing that somebody changed by hand"
+    paths = [
+        f"{_hard(row.path)}{'' if row.action == 'changed' else f' ({_DONE[row.action]})'}"
+        for row in facts.edits[:most]
+    ]
+    return f"changed by hand: {', '.join(paths)}{_more(len(facts.edits), most)}"
+
+
+def _data(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
+    if facts.data is None:
+        yield from _row("Data", "not known", width)
+        return
+    if not facts.data:
+        yield from _row("Data", "none was written since, outside of what stays", width)
+        return
+    yield from _wrapped("  ", "Data, each with the option that keeps it as it is now:", width, 4)
+    shown = facts.data[:most]
+    options = max(len(one.option) for one in shown)
+    for one in shown:
+        option = _hard(f"{one.option or one.path:{min(options, 30)}}")
+        yield from _wrapped("    ", f"{option}{_HARD * 2}{_datum(one)}", width, 6)
+    if len(facts.data) > most:
+        size = report.size(sum(one.size for one in facts.data[most:]))
+        yield f"    and {len(facts.data) - most} more, {size} (--all lists them)"
+
+
+def _datum(one: Data) -> str:
+    owner = f"{report.clean(one.owner)}: " if one.owner else ""
+    files = f"{one.files} {'file' if one.files == 1 else 'files'}"
+    if one.written_s is None:
+        return f"{owner}{files} deleted since"
+    written = report.local_time(datetime.fromtimestamp(one.written_s).astimezone())
+    today = report.local_time(datetime.now().astimezone())[:11]
+    when = written[len(today) :] if written.startswith(today) else written
+    return f"{owner}{report.size(one.size)} in {files}, written until {_hard(when)}"
+
+
+def _what_stays(facts: Facts) -> Iterator[tuple[str, str]]:
+    home = facts.home.path
+    if facts.home.stays:
+        yield home, facts.home.why
+    kept = [report.clean(path) for path in facts.kept if path != home]
+    if kept:
+        yield ", ".join(kept), "kept: copied from the current root"
+    nested = [report.clean(path) for path in grouped(facts.carried) if path != home]
+    if nested:
+        yield ", ".join(nested), "nested subvolumes"
+    points = [report.clean(path) for path in facts.mounted if path != home]
+    if points:
+        yield ", ".join(points), "mounted from outside the root"
+
+
+def steps(found: Sequence[RootStep]) -> Iterator[str]:
+    """Give the plan as lines; many nested subvolumes are one of them."""
+    yield "What is done"
+    carried = [n for n, step in enumerate(found, start=1) if isinstance(step, CarrySubvolume)]
+    for number, step in enumerate(found, start=1):
+        if len(carried) <= _MOST or not isinstance(step, CarrySubvolume):
+            yield f" {number:>2}. {report.clean(step.describe())}"
+        elif number == carried[0]:
+            paths = [f"/{s.path}" for s in found if isinstance(s, CarrySubvolume)]
+            where = report.clean(", ".join(grouped(paths)))
+            many = f"Carry over {len(paths)} nested subvolumes as they are now: {where}."
+            yield f" {number}-{carried[-1]}. {many}"
+
+
+def everything(facts: Facts) -> Iterator[str]:
+    """Give all that reverts: a line for each package, advisory and file."""
+    if facts.packages:
+        yield "\nPackages"
+        yield report.package_table(heaviest_first(facts.packages))
+    if facts.advisories:
+        yield "\nSecurity advisories that apply again"
+        for advisory in facts.advisories:
+            cves = f"  {' '.join(advisory.cves)}" if advisory.cves else ""
+            yield f"  {report.clean(advisory_line(advisory) + cves)}"
+    if facts.data:
+        yield "\nData"
+        for one in facts.data:
+            yield f"  {report.clean(one.path)}  {_datum(one)}".replace(_HARD, " ")
+    if facts.files:
+        edits = set(facts.edits or ())
+        yield "\nFiles"
+        for row in (file.change for file in facts.files):
+            by_hand = "  (by hand)" if row in edits else ""
+            yield f"  {_DONE[row.action]:8} {report.clean(row.path)}{by_hand}"
+    yield ""

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The question of `rollback` and `undo`: each line of it is true, and it fits a console."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.kernel import upgrades
+from tests.kernel.commands import done, fs_rollback, on_terminal
+from tests.kernel.machine import Machine, run
+from tests.kernel.test_store import listed
+from tests.need import need
+
+_ROWS = 24
+
+
+@pytest.fixture
+def upgraded(named: Machine, tmp_path: Path) -> tuple[Machine, str]:
+    """Give a machine after an upgrade of 61 packages and some work, and the snapshot's name."""
+    need("rpmbuild", "rpm")
+    upgrades.install(named, tmp_path)
+    name = upgrades.upgrade(named, tmp_path)
+    upgrades.work(named)
+    return named, name
+
+
+def _screen(machine: Machine, *words: str, columns: int = 80) -> list[str]:
+    """Return the lines on a terminal up to the question, which is answered with no."""
+    terminal = on_terminal(machine.root, *words, env={"COLUMNS": str(columns)})
+    terminal.read_until(r"\[y/N\] $")
+    lines = terminal.text.splitlines()
+    terminal.type("n\n")
+    assert terminal.end() == 1
+    return lines
+
+
+def _joined(lines: list[str]) -> str:
+    return " ".join(line.strip() for line in lines)
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_a_usual_upgrade_on_one_screen(upgraded: tuple[Machine, str], columns: int) -> None:
+    machine, name = upgraded
+    lines = _screen(machine, "rollback", columns=columns)
+    assert len(lines) <= _ROWS
+    assert max(map(len, lines)) <= columns
+    text = _joined(lines)
+    label = f"{listed(machine)[name]['id']} ({name})"
+    assert text.startswith(f"Roll back to snapshot {label}, taken ")
+    assert "before: dnf upgrade --refresh" in text
+    assert text.endswith(f"Roll back to {label}? [y/N]")
+    assert text.index("What reverts") < text.index("What stays as it is")
+    reverts, _, stays = text.partition("What stays as it is")
+    assert "1 removed, 60 reverted: " in reverts
+    for path, how in upgrades.EDITED.items():
+        assert f"{path}{how}" in reverts
+    assert "/etc/app/app.conf" not in reverts, "the package update did that"
+    assert "--keep /var/lib/mysql mariadb-server: 3.0 MiB in 1 file, written until" in " ".join(
+        reverts.split()
+    )
+    assert "/home (a subvolume of its own)" in stays
+    assert "/root, /srv, /var/log (kept: copied from the current root)" in stays
+    assert "/var/lib/machines" in stays
+    assert "Make a writable snapshot" not in text, "that is a step"
+
+
+def test_in_a_pipe_nothing_is_cut_or_broken(upgraded: tuple[Machine, str]) -> None:
+    machine, name = upgraded
+    lines = done(machine.root, "rollback", "--dry-run").out.splitlines()
+    (edits,) = [line for line in lines if "changed by hand" in line]
+    assert all(path in edits for path in upgrades.EDITED)
+    assert any(name in line and "dnf upgrade --refresh" in line for line in lines)
+
+
+def test_steps_are_shown_on_request(upgraded: tuple[Machine, str]) -> None:
+    machine, _ = upgraded
+    assert "What is done" in _screen(machine, "rollback", "--plan")
+    assert "What is done" in done(machine.root, "rollback", "--dry-run").out
+    assert "What is done" not in _screen(machine, "rollback")
+
+
+def test_all_is_all(upgraded: tuple[Machine, str]) -> None:
+    machine, _ = upgraded
+    reverts = done(machine.root, "rollback", "--dry-run", "--json").json["reverts"]
+    text = done(machine.root, "rollback", "--dry-run", "--all").out
+    assert len(reverts["packages"]) == 61
+    for package in reverts["packages"]:
+        assert f" {package['name']}.{package['arch']} " in text
+    for path in reverts["files"]:
+        assert path in text
+
+
+def test_what_is_said_is_what_happens(upgraded: tuple[Machine, str]) -> None:
+    """Each file that is named is another one after the rollback, and no other of the root is."""
+    machine, _ = upgraded
+    answer = done(machine.root, "rollback", "--yes", "--json").json
+    old = machine.top / "fs-snapshots" / answer["replaced"]
+    differing = _differing(old, machine.next_root())
+    left_out = {"/boot", "/usr", *answer["reverts"]["kept"], *answer["reverts"]["carried"]}
+    counted = {p for p in differing if not any(f"{p}/".startswith(f"{o}/") for o in left_out)}
+    told = {p for p in answer["reverts"]["files"] if not p.startswith("/boot/")}
+    assert told == counted
+    assert {row["path"] for row in answer["reverts"]["edits"]} == set(upgrades.EDITED)
+    query = ("rpm", "--dbpath", str(machine.next_root() / upgrades.RPMDB), "-qa", "--qf")
+    there = set(run(*query, "%{NAME} %{VERSION}-%{RELEASE}\\n").splitlines())
+    for package in answer["reverts"]["packages"]:
+        versions = [package["to"], package["from"]]
+        has, had = (f"{package['name']} {str(v).rpartition(':')[2]}" in there for v in versions)
+        assert (has, had) == (package["to"] is not None, False), package
+
+
+def _differing(old: Path, new: Path) -> set[str]:
+    """Return what rsync would copy or delete to make one tree the other, without directories."""
+    command = ("diff", "--recursive", "--brief", "--no-dereference", "--new-file", old, new)
+    text = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    return {line.split()[1][len(str(old)) :] for line in text.splitlines() if "differ" in line}
+
+
+def test_data_can_be_kept_with_the_option_that_is_shown(upgraded: tuple[Machine, str]) -> None:
+    machine, _ = upgraded
+    data = done(machine.root, "rollback", "--dry-run", "--json").json["reverts"]["data"]
+    (mysql,) = [row for row in data if row["path"] == "/var/lib/mysql"]
+    written = (machine.root / "var/lib/mysql/ibdata1").stat()
+    assert (mysql["bytes"], mysql["owner"]) == (written.st_size, "mariadb-server")
+    words = ("rollback", "--yes", "--json", *mysql["option"].split())
+    answer = done(machine.root, *words).json
+    assert not [row for row in answer["reverts"]["data"] if row["path"] == "/var/lib/mysql"]
+    assert (machine.next_root() / "var/lib/mysql/ibdata1").stat().st_size == written.st_size
+
+
+def test_home_is_named_whatever_becomes_of_it(upgraded: tuple[Machine, str]) -> None:
+    machine, _ = upgraded
+    fstab = machine.root / "etc/fstab"
+    fstab.write_text(
+        "".join(line for line in fstab.read_text().splitlines(True) if "/home" not in line)
+    )
+    (machine.root / "home").mkdir(exist_ok=True)
+    kept = _joined(_screen(machine, "rollback"))
+    assert "/home (kept: copied from the current root)" in kept.partition("What stays")[2]
+    lost = _joined(_screen(machine, "rollback", "--no-keep")).partition("What stays")
+    why = "/home part of the root, and not among the kept paths; to keep it: --keep /home"
+    assert why in " ".join(lost[0].split())
+    assert "/home (" not in lost[2]
+
+
+def test_undo_says_first_which_of_the_two_it_is(upgraded: tuple[Machine, str]) -> None:
+    machine, name = upgraded
+    label = f"{listed(machine)[name]['id']} ({name})"
+    done(machine.root, "rollback", "--yes")
+    text = _joined(_screen(machine, "undo"))
+    assert text.startswith(f"The rollback to {label} waits for its reboot. This cancels it")
+    assert text.endswith(f"Cancel the rollback to {label}? [y/N]")
+    ended = fs_rollback(machine.root, "undo", "--yes", "--to-replaced")
+    ended.expect_refusal(f"the rollback to {label} waits for its reboot")
+    machine.reboot()
+    before = machine.subvolume_paths()
+    ended = fs_rollback(machine.root, "undo", "--yes")
+    ended.expect_refusal("no rollback waits for a reboot", "--to-replaced")
+    lines = _screen(machine, "undo")
+    text = _joined(lines)
+    assert text.startswith("No rollback waits for a reboot: ")
+    replaced = next(n for n, row in listed(machine).items() if row["kind"] == "replaced")
+    assert f"({replaced}), set aside " in text
+    assert f"by the rollback to {label}" in text
+    assert "1 restored" in text
+    assert "nothing that somebody changed by hand" in text, "the rollback did that"
+    assert len(lines) <= _ROWS
+    assert machine.subvolume_paths() == before
+    done(machine.root, "undo", "--yes", "--to-replaced")
+    assert (machine.next_root() / "etc/hosts").read_text() == "edited\n"
+
+
+def test_a_copy_of_the_target_runs_already(upgraded: tuple[Machine, str], tmp_path: Path) -> None:
+    machine, first = upgraded
+    second = machine.upgrade(9)
+    ids = {name: row["id"] for name, row in listed(machine).items()}
+    done(machine.root, "rollback", "--yes")
+    machine.reboot()
+    text = _joined(_screen(machine, "rollback"))
+    already = f"runs a copy of {ids[second]} ({second})"
+    assert text.startswith(f"This machine already {already}: this is the next older one.")
+    assert text.endswith(f"Roll back to {ids[first]} ({first})? [y/N]")
+    ended = fs_rollback(machine.root, "rollback", "--yes")
+    ended.expect_refusal(already, f"--yes {ids[first]}", f"--yes {ids[second]}")
+    text = _joined(_screen(machine, "rollback", second))
+    assert f"This machine already {already}: only what changed since reverts." in text
+    assert "Packages none" in " ".join(text.split())
+    done(machine.root, "rollback", "--yes", second)
+
+
+def test_latest_and_no_argument(named: Machine) -> None:
+    name = named.upgrade()
+    words = ("rollback", "--dry-run", "--json")
+    both = done(named.root, *words).json, done(named.root, *words, "latest").json
+    assert [(a["target"], a["notes"]) for a in both] == [(name, [])] * 2
+    taken = named.take("by hand")
+    usual, latest = done(named.root, *words).json, done(named.root, *words, "latest").json
+    assert (usual["target"], latest["target"]) == (name, taken)
+    assert taken in usual["notes"][0]
+    assert name in latest["notes"][0]
+
+
+def test_what_takes_long_is_shown_and_may_be_left_out(upgraded: tuple[Machine, str]) -> None:
+    machine, _ = upgraded
+    many = machine.root / "var/lib/many"
+    many.mkdir()
+    for number in range(40_000):
+        os.mknod(many / str(number))
+    terminal = on_terminal(machine.root, "rollback")
+    terminal.read_until(r"comparing files: \d s; Ctrl-C goes on without")
+    terminal.type("\x03")
+    terminal.read_until(r"\[y/N\] $")
+    text = _joined(terminal.text.splitlines())
+    assert "Warning: files could not be compared: interrupted" in text
+    assert "1 removed, 60 reverted" in text, "the rest is known"
+    terminal.type("\x03")
+    assert terminal.end() == 130
