@@ -11,6 +11,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import NamedTuple, Optional, TypeVar
 
 from ...core.comparison.ancestry import parted
@@ -79,7 +80,7 @@ def _lost(rows: Iterable[FileChange], since: _Since, stays: Container[str]) -> I
         if row.what == (_LABEL,) or is_within_any(row.path, stays) or _is_of_packages(row.path):
             continue
         # A directory that came or went is told of by what is in it.
-        if row.kind == "directory" and row.action != "renamed":
+        if row.kind == "directory" and row.action in ("added", "removed"):
             continue
         is_since, status = since.look(row)
         if is_since:
@@ -100,15 +101,18 @@ class _Since:
     def __init__(
         self, host: Host, comparison: Comparison, target: Snapshot, base: Optional[int]
     ) -> None:
-        now = comparison.sides[1].tree
-        self._tree = _Statuses(now)
+        self._now = comparison.sides[1].tree
+        self._tree = _Statuses(self._now)
         self._base = None if base is None else _Statuses(base)
-        end = _end_of_its_time(host, target)
+        self._end = _end_of_its_time(host, target)
         common = parted(comparison.old, comparison.new, host.subvolumes)
         # The root has come from what the target was at its end: then all is later.
-        self._is_all = common is not None and common >= end
-        with kernel_errors("read the generations of", host.root):
-            self._touched = frozenset(tree_search.touched_numbers(now, end))
+        self._is_all = common is not None and common >= self._end
+
+    @cached_property
+    def _touched(self) -> frozenset[int]:
+        with kernel_errors("read the generations of", "the root"):
+            return frozenset(tree_search.touched_numbers(self._now, self._end))
 
     def look(self, row: FileChange) -> tuple[bool, Optional[os.stat_result]]:
         """Return whether this was changed since then, and what is there now."""
