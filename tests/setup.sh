@@ -9,7 +9,7 @@ debian_packages='btrfs-progs createrepo-c dnf e2fsprogs fdisk gcc libc6-dev mmde
     python3-btrfsutil python3-dnf python3-tabulate python3-venv rpm shellcheck systemd util-linux xfsprogs'
 # What the packages are built with.
 debian_packages="$debian_packages make python3-argcomplete python3-docutils python3-pip
-    python3-setuptools python3-wheel"
+    python3-setuptools python3-tqdm python3-wheel"
 # What tests/packaging runs besides; of Debian only, as those of tests/vm.
 # shellcheck disable=SC2034 # for tests/run, here and below
 debian_packaging_packages='cpio fish python3-build python3-jsonschema python3-pytest rpmlint zsh'
@@ -19,7 +19,7 @@ debian_vm_packages='dosfstools mtools ovmf qemu-system-x86'
 # On Fedora 41 and later the package dnf is dnf 5; dnf 4 is python3-dnf there as everywhere.
 fedora_packages='btrfs-progs cpio createrepo_c e2fsprogs fish gcc make pyproject-rpm-macros
     python3-argcomplete python3-btrfsutil python3-build python3-devel python3-dnf python3-docutils
-    python3-jsonschema python3-pip python3-pytest python3-setuptools python3-tabulate
+    python3-jsonschema python3-pip python3-pytest python3-setuptools python3-tabulate python3-tqdm
     python3-wheel rpm-build rpmlint ShellCheck systemd systemd-rpm-macros tar util-linux xfsprogs zsh'
 
 is_root() {

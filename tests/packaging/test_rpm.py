@@ -199,6 +199,7 @@ def test_what_each_asks_for(product_rpms: list[Path]) -> None:
         assert {line.replace(f"-{release}", "-RELEASE") for line in asked - python - dist} == wanted
     recommended = {
         "python3-argcomplete",
+        "python3-tqdm",
         # The plugin comes along for each dnf that is there, and for no other.
         f"({_DNF4} if python3-dnf)",
         f"({_DNF5} if dnf5)",

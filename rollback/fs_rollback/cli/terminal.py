@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How wide the terminal is, without what shutil imports for it."""
+"""What the terminal is: how wide, without what shutil imports for it; and how far something is."""
 
 from __future__ import annotations
 
 import os
-from typing import Optional
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from ..core.comparison.files import Progress
 
 _DEFAULT_COLUMNS = 80
+_DELAY_S = 1.0
 
 
 def table_width() -> Optional[int]:
@@ -24,3 +31,27 @@ def columns() -> int:
         return os.get_terminal_size(1).columns or _DEFAULT_COLUMNS
     except OSError:  # no terminal
         return _DEFAULT_COLUMNS
+
+
+@contextmanager
+def progress(what: str, unit: str) -> Iterator[Progress]:
+    """Give what is told how much is done, and of how much; a bar with a rate and an end shows it.
+
+    `unit` is what is counted. Without tqdm nothing is shown.
+    """
+    from ..core.comparison.files import untold
+
+    try:
+        if not sys.stderr.isatty():
+            raise ImportError("nobody watches")
+        from tqdm import tqdm
+    except ImportError:  # as promised
+        yield untold
+        return
+    with tqdm(desc=what, unit=f" {unit}", delay=_DELAY_S, leave=False, file=sys.stderr) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield tell

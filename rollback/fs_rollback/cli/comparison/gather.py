@@ -43,6 +43,7 @@ class Differences(NamedTuple):
 def gather(comparison: Comparison, wanted: Wanted) -> Differences:
     """Find out what is wanted; what cannot be known is no reason to fail."""
     from ...errors import Error
+    from ..terminal import progress
     from . import patch
 
     problems: list[str] = []
@@ -58,7 +59,8 @@ def gather(comparison: Comparison, wanted: Wanted) -> Differences:
     packages: Optional[tuple[PackageChange, ...]] = ()
     if not wanted.places:
         packages = known("packages", lambda: comparison.packages)
-    files = known("files", lambda: _files(comparison, wanted.places, problems))
+    with progress("comparing files", "files") as comparison.progress:
+        files = known("files", lambda: _files(comparison, wanted.places, problems))
     changelogs: dict[str, list[Change]] = {}
     if wanted.changelog:
         for package in packages or ():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
-from ...core.comparison.files import FileChange
+from ...core.comparison.files import FileChange, Progress, untold
 from ...core.packages import advisories as between_sets
 from ...core.packages.advisories import Advisory
 from ...core.packages.changes import Item, differences
@@ -33,6 +33,7 @@ class Comparison:
         self.old, self.new = old, new
         self.sides = sides
         self._texts = texts
+        self.progress: Progress = untold
 
     @cached_property
     def installed(self) -> tuple[set[Item], set[Item]]:
@@ -56,7 +57,7 @@ class Comparison:
     @cached_property
     def files(self) -> tuple[FileChange, ...]:
         """What happened to the files, by path. Raises KernelError."""
-        return tuple(changed_files(self._host, self.old, self.new))
+        return tuple(changed_files(self._host, self.old, self.new, self.progress))
 
     def owned(self, changes: Iterable[FileChange]) -> Iterator[OwnedChange]:
         """Give some of these with their packages. Raises KernelError, DatabaseError."""

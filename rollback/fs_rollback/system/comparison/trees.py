@@ -11,7 +11,7 @@ from typing import Optional
 
 from ...core.comparison import inodes
 from ...core.comparison.ancestry import parted
-from ...core.comparison.files import FileChange, file_changes
+from ...core.comparison.files import FileChange, Progress, file_changes, untold
 from ...core.comparison.inodes import Inode
 from ...core.snapshots.snapshot import Subvolume
 from ...errors import kernel_errors
@@ -75,7 +75,9 @@ def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
             yield ordered[start], ordered[end - 1]
 
 
-def changed_files(host: Host, old: Subvolume, new: Subvolume) -> Iterator[FileChange]:
+def changed_files(
+    host: Host, old: Subvolume, new: Subvolume, progress: Progress = untold
+) -> Iterator[FileChange]:
     """Give the differences between two subvolumes, in the order of their paths.
 
     What lies in subvolumes nested in them is not compared. What is not on the disk yet does not
@@ -96,7 +98,7 @@ def changed_files(host: Host, old: Subvolume, new: Subvolume) -> Iterator[FileCh
         first, second = sides = _Subvolume(trees[0]), _Subvolume(trees[1])
         for side in sides:
             side.read_runs(touched)
-        yield from file_changes(first, second, touched, since, same_content)
+        yield from file_changes(first, second, touched, since, same_content, progress)
 
 
 def _is_same(old: int, source: str, new: int, path: str, pieces: list[tuple[int, int]]) -> bool:
