@@ -24,7 +24,6 @@ from ...core.rollback.plan import (
 )
 from ...core.rollback.steps import RootStep
 from ...core.snapshots import names
-from ...core.snapshots.names import label
 from ...core.snapshots.record import format_time
 from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ...errors import RefusedError
@@ -68,7 +67,7 @@ def propose(
     """
     if not target.exists:
         raise RefusedError(
-            f"{label(target)} has no subvolume any more",
+            f"{target.name} has no subvolume any more",
             hint="It was deleted by other means; 'fs-rollback list' shows what there is.",
         )
     if not supersedes:
