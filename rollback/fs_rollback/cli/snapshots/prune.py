@@ -55,7 +55,7 @@ def run(args: Namespace) -> int:
         count = sum(verdict.action is Action.DELETE for verdict in verdicts) - len(failures)
         session.note(f"deleted {count} of {len(verdicts)} snapshots")
     for _, error in failures:
-        session.note(str(error))
+        session.note(error.line)
     return 1 if failures else 0
 
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from .age import Age, ages
 from .snapshot import Roots, Snapshot
 
+IS_MOUNTED = "it is mounted"  # where, the caller may know
+
 
 class Action(enum.Enum):
     """The two verdicts."""
@@ -52,7 +54,7 @@ def protection(snapshot: Snapshot, roots: Roots) -> str:
     if snapshot.pinned:
         return "it is pinned"
     if snapshot.id in roots.mounted:
-        return "it is mounted"
+        return IS_MOUNTED
     if snapshot.record is not None and not snapshot.record.writable:
         return "its record is of a newer version of this program"
     return ""

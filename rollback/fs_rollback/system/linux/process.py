@@ -273,12 +273,35 @@ def _named_in_locks(inode: int) -> list[str]:
 
 def _has_lock(number: str, file: os.stat_result) -> bool:
     """Whether a process has the lock through one of its own descriptors. Raises OSError."""
+    return _has_open(
+        number,
+        file,
+        lambda line: line.startswith("lock:") and f":{file.st_ino} " in line and "FLOCK" in line,
+    )
+
+
+def has_open(directory: str) -> str:
+    """Return in words which other process has a directory open, "" if /proc shows none.
+
+    Raises OSError if it is not there.
+    """
+    file = os.stat(directory)
+    for number in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):  # it has ended, or is not shown
+            is_other = number != str(os.getpid())
+            if is_other and _has_open(number, file, f"ino:\t{file.st_ino}\n".__eq__):
+                return _described(number)
+    return ""
+
+
+def _has_open(number: str, file: os.stat_result, fits: Callable[[str], bool]) -> bool:
+    """Whether a process has a descriptor of a file, of which a line in /proc fits."""
     for descriptor in os.listdir(f"/proc/{number}/fdinfo"):
         path = f"/proc/{number}/fdinfo/{descriptor}"
         with open(path, encoding="utf-8", errors="replace") as told:
-            locks = [line for line in told if line.startswith("lock:") and "FLOCK" in line]
+            is_like_it = any(map(fits, told))
         # Only then: what is asked of a file on a dead server never comes back.
-        if any(f":{file.st_ino} " in line for line in locks):
+        if is_like_it:
             found = os.stat(f"/proc/{number}/fd/{descriptor}")
             if (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino):
                 return True

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ...core.boot import health
 from ...core.formats import mountinfo
 from ...core.snapshots.snapshot import Snapshot
@@ -75,6 +77,21 @@ def refuse_unsupported(host: Host) -> None:
     refusal = unsupported(host)
     if refusal is not None:
         raise refusal
+
+
+def active_swap(host: Host, subvolumes: set[int]) -> str:
+    """Return an active swap file in one of the subvolumes, "" if there is none."""
+    try:
+        with open("/proc/swaps", encoding="utf-8", errors="surrogateescape") as file:
+            rows = [line.split() for line in file.read().split("\n")[1:]]
+    except FileNotFoundError:  # a kernel without swap
+        return ""
+    # The kernel writes blanks in these paths as it does in mountinfo.
+    paths = [mountinfo.unescape(row[0]) for row in rows if row[1:2] == ["file"]]
+    devices = {
+        os.stat(host.path(s.path)).st_dev for s in host.subvolumes if paths and s.id in subvolumes
+    }
+    return next((p for p in paths if os.path.exists(p) and os.stat(p).st_dev in devices), "")
 
 
 def of_stranger(host: Host, snapshot: Snapshot) -> bool:

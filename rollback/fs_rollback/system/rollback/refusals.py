@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 
 from ...core.boot.layout import Layout
-from ...core.formats.mountinfo import is_within, unescape
+from ...core.formats.mountinfo import is_within
 from ...core.snapshots.names import label
 from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ...errors import RefusedError
 from ..linux import files
 from ..machine.host import Host
-from ..machine.usable import devices_missing, read_only, refuse_unsupported
+from ..machine.usable import active_swap, devices_missing, read_only, refuse_unsupported
 from ..packages import settle_records
 from ..root import root_lines
 
@@ -80,13 +79,9 @@ def refuse_other_root(host: Host, layout: Layout, target: Snapshot) -> None:
 
 def refuse_swap(host: Host, subvolumes: set[int]) -> None:
     """Raise RefusedError if an active swap file keeps one of the subvolumes from snapshots."""
-    with open("/proc/swaps", encoding="utf-8", errors="surrogateescape") as file:
-        rows = [line.split() for line in file.read().split("\n")[1:]]
-    devices = {os.stat(host.path(s.path)).st_dev for s in host.subvolumes if s.id in subvolumes}
-    # The kernel writes blanks in these paths as it does in mountinfo.
-    for path in (unescape(row[0]) for row in rows if row[1:2] == ["file"]):
-        if os.path.exists(path) and os.stat(path).st_dev in devices:
-            raise RefusedError(
-                f"the swap file {path} is active, and a subvolume with one has no snapshots",
-                hint=f"Turn it off first: swapoff {shlex.quote(path)}",
-            )
+    path = active_swap(host, subvolumes)
+    if path:
+        raise RefusedError(
+            f"the swap file {path} is active, and a subvolume with one has no snapshots",
+            hint=f"Turn it off first: swapoff {shlex.quote(path)}",
+        )

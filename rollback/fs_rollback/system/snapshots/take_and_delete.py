@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable
 from ...core.formats.mountinfo import is_within
 from ...core.snapshots.names import REPLACED_PREFIX, SNAPSHOT_PREFIX, free_name, label, trial_name
 from ...core.snapshots.record import Kind, Record, Source, Transaction
-from ...core.snapshots.retention import Action, Policy, Verdict, protection, retention
+from ...core.snapshots.retention import IS_MOUNTED, Action, Policy, Verdict, protection, retention
 from ...core.snapshots.snapshot import STORE, Roots, Snapshot
 from ...errors import Error, KernelError, RefusedError
 from ..linux import btrfs
@@ -109,7 +109,10 @@ def _clear_the_way(
 
 def obstacle(host: Host, snapshot: Snapshot, in_use: Roots) -> str:
     """Return why nobody may delete a snapshot now, "" if one may; `in_use` as for `delete`."""
-    return protection(snapshot, in_use) or _nested_in_use(host, snapshot)
+    reason = protection(snapshot, in_use)
+    if reason == IS_MOUNTED:
+        return f"it is {_mounted_on(host, snapshot.id) or 'mounted'}"
+    return reason or _in_use_inside(host, snapshot)
 
 
 def _delete_trial(
@@ -134,19 +137,35 @@ def _delete_trial(
         raise Error(f"{label(snapshot)} is not deleted: {problems[0]}")
 
 
-def _nested_in_use(host: Host, snapshot: Snapshot) -> str:
+def _in_use_inside(host: Host, snapshot: Snapshot) -> str:
     """Return why something inside a snapshot keeps it from deletion, "" if nothing does."""
-    if snapshot.gone or snapshot.is_top_level or snapshot.id not in host.holders:
+    if snapshot.subvolume is None or snapshot.is_top_level:
         return ""
-    inside = [s for s in host.subvolumes if s.path.startswith(snapshot.path + "/")]
+    inside = []
+    if snapshot.id in host.holders:
+        inside = [s for s in host.subvolumes if s.path.startswith(snapshot.path + "/")]
+    writable = {s.id for s in (snapshot.subvolume, *inside) if not s.read_only}
+    swap = usable.active_swap(host, writable) if writable else ""
+    if swap:
+        return f"the swap file {swap} in it is active"
+    if not inside:
+        return ""
     by_name = root_lines.mounted_elsewhere(host)
     by_id = root_lines.mounted_by_id(host)
     for subvolume in inside:
         if subvolume.id in host.mounted_ids | {host.default_id}:
-            return f"the subvolume /{subvolume.path} in it is in use"
+            where = _mounted_on(host, subvolume.id) or "in use"
+            return f"the subvolume /{subvolume.path} in it is {where}"
         if subvolume.path in by_name or subvolume.id in by_id:
             return f"/etc/fstab mounts the subvolume /{subvolume.path} in it"
     return ""
+
+
+def _mounted_on(host: Host, number: int) -> str:
+    """Return in words where a subvolume is mounted, "" if no mount table has it."""
+    ours = (m for m in host.mounts if m.device == host.mount.device)
+    points = [m.point for m in ours if number and m.subvolume_id == number]
+    return f"mounted on {' and '.join(points)}" if points else ""
 
 
 def keeps_all(host: Host, store: Store, policy: Policy, now: datetime) -> bool:

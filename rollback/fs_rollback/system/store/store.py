@@ -21,6 +21,7 @@ from ...errors import KernelError, LockedError, StoreError, kernel_errors
 from ..linux import btrfs, files, process, syscalls
 from ..linux import durable as writing
 from ..machine.host import Host
+from . import undeletable
 
 if TYPE_CHECKING:
     from ...core.snapshots.events import Event
@@ -223,7 +224,11 @@ class Store:
                 raise KernelError("delete", snapshot.name, error) from error
             self._delete_in_place(snapshot.name)
         else:
-            self._finish_deletion(doomed, top_level=snapshot.is_top_level)
+            is_alone = snapshot.id not in self.host.holders
+            try:
+                self._finish_deletion(doomed, top_level=snapshot.is_top_level)
+            except KernelError as error:
+                raise undeletable.kept(self, snapshot, doomed, error, is_alone=is_alone) from error
 
     def _delete_in_place(self, name: str) -> None:
         """Delete where a full filesystem has no room for another name: what makes room must work.
