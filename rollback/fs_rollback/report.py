@@ -11,6 +11,7 @@ from .core.packages.changes import summary
 from .core.snapshots.names import label, labelled
 from .core.snapshots.purpose import View, typed
 from .core.snapshots.record import Kind, Outcome, format_time, replaced_by_dict, transaction_dict
+from .core.snapshots.space import size as size  # noqa: PLC0414 - for who has the rest from here
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -379,13 +380,3 @@ def findings_json(found: Sequence[Finding], wording: Wording) -> dict[str, Any]:
         for finding in found
     ]
     return {"verdict": wording.words[worst(found)], wording.rows: rows}
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in the unit that fits."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"

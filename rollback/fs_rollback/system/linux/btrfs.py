@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 import btrfsutil
 
 from ...core.snapshots.snapshot import TOP_LEVEL_ID, Subvolume
+from ...core.snapshots.space import BlockGroups, Device, Space, space
 from ...errors import KernelError, kernel_errors
 from . import syscalls, tree_search
 
@@ -27,6 +28,11 @@ _READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _FS_COMPR_FL, _FS_NOCOW_FL = 0x4, 0x800000  # linux/fs.h
 _DIR_INDEX_KEY, _ROOT_ITEM_KEY = 96, 132  # linux/btrfs_tree.h
+# linux/btrfs.h: BTRFS_IOC_SPACE_INFO, _DEV_INFO, _FS_INFO, and their structures; of a device its
+# bytes_used, total_bytes and the first byte of its path, which a missing one has not.
+_SPACE_INFO, _DEV_INFO, _FS_INFO = 0xC0109414, 0xD000941E, 0x8400941F
+_SPACES, _SPACE_OF_GROUPS = struct.Struct("=QQ"), struct.Struct("=QQQ")
+_DEVICE, _DEVICE_BYTES = struct.Struct("=24xQQ3032xB1023x"), 4096
 STUB_INODE = 2  # BTRFS_EMPTY_SUBVOL_DIR_OBJECTID: where a snapshot has no nested subvolume
 
 
@@ -229,6 +235,73 @@ def _make_writable(path: str) -> None:
         nested = [name for name, info in iterator if info.flags & _READ_ONLY]
     for name in ("", *nested):
         btrfsutil.set_subvolume_read_only(os.path.join(path, name), False)
+
+
+def data_space(top: str) -> Space:
+    """Return how much more data the filesystem takes. Raises KernelError.
+
+    On the basis of its last commit: what was deleted since is not free yet.
+    """
+    with kernel_errors("read the free space of", top):
+        descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return space(_block_groups(descriptor), _devices(descriptor))
+        finally:
+            os.close(descriptor)
+
+
+def _block_groups(descriptor: int) -> list[BlockGroups]:
+    """Return what is allocated for data, metadata and the rest. Raises OSError."""
+    count = 16  # more than there can be profiles in use at once, by any normal use
+    while True:
+        answer = bytearray(_SPACES.size + count * _SPACE_OF_GROUPS.size)
+        _SPACES.pack_into(answer, 0, count, 0)
+        fcntl.ioctl(descriptor, _SPACE_INFO, answer)
+        found = _SPACES.unpack_from(answer)[1]
+        if found < count:
+            rows = _SPACE_OF_GROUPS.iter_unpack(answer[_SPACES.size :])
+            return [BlockGroups(*row) for row, _ in zip(rows, range(found))]
+        count *= 2
+
+
+def _devices(descriptor: int) -> list[Device]:
+    """Return the devices of a filesystem, without missing ones. Raises OSError."""
+    answer = bytearray(1024)
+    fcntl.ioctl(descriptor, _FS_INFO, answer)
+    highest, _ = struct.unpack_from("=QQ", answer)
+    devices = []
+    for number in range(1, highest + 1):
+        answer = bytearray(_DEVICE_BYTES)
+        struct.pack_into("=Q", answer, 0, number)
+        try:
+            fcntl.ioctl(descriptor, _DEV_INFO, answer)
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # one with this number was removed
+                raise
+            continue
+        allocated, size, path = _DEVICE.unpack(answer)
+        if path:
+            devices.append(Device(size, allocated))
+    return devices
+
+
+def commit(top: str, *, flush: bool) -> None:
+    """Commit the filesystem, with all data that is not written yet if `flush`.
+
+    What btrfs has freed before is free after it, and what was deleted it goes on to free; without
+    `flush` not before its next look where there was nothing to commit.
+    """
+    with kernel_errors("commit", top):
+        if flush:
+            btrfsutil.sync(top)
+        else:
+            btrfsutil.wait_sync(top, btrfsutil.start_sync(top))
+
+
+def being_freed(top: str) -> tuple[int, ...]:
+    """Return the IDs of the deleted subvolumes whose space is not free yet. Raises KernelError."""
+    with kernel_errors("list the deleted subvolumes of", top):
+        return tuple(btrfsutil.deleted_subvolumes(top))
 
 
 def default_subvolume(top: str) -> int:
