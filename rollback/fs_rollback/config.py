@@ -13,9 +13,12 @@ import re
 from typing import Any, Callable, NamedTuple
 
 from .core.snapshots.retention import Policy
+from .core.snapshots.space import Amount, amount
 from .errors import ConfigError
 
 PATH = "/etc/fs-rollback.conf"
+# What rpm and dnf allow in a name, and the patterns of a shell.
+_PACKAGE = re.compile(r"[A-Za-z0-9_.+*?\[\]!-]+")
 _SEPARATED = re.compile(r"[,;:](/|$)")
 _MOST_CHARACTERS = 60
 _MOST_PROBLEMS = 5
@@ -32,11 +35,21 @@ class Config(NamedTuple):
     keep: tuple[str, ...] = ("/home", "/root", "/srv", "/var/log")
     boot_entries: int = 2
     check_before: bool = False
+    keep_important: int = 5
+    important_packages: tuple[str, ...] = ()
+    min_free: Amount = Amount()
 
     @property
     def policy(self) -> Policy:
         """What retention needs of it."""
-        return Policy(self.keep_last, self.keep_days, self.keep_replaced_days)
+        return Policy(
+            self.keep_last,
+            self.keep_days,
+            self.keep_replaced_days,
+            self.keep_important,
+            self.important_packages,
+            self.min_free,
+        )
 
 
 class _Setting(NamedTuple):
@@ -74,11 +87,23 @@ def checked_path(path: str) -> str:
     return "/" + os.path.normpath(path).lstrip("/")
 
 
+def _packages(text: str) -> tuple[str, ...]:
+    names = tuple(text.split())
+    if not all(map(_PACKAGE.fullmatch, names)):
+        raise ValueError(text)
+    return names
+
+
 SETTINGS = {
     "on_failure": _Setting("abort or warn", _choice),
     "post_snapshot": _Setting("yes or no", _boolean),
     "keep_last": _Setting("a whole number, 0 or more", _number),
     "keep_days": _Setting("a whole number of days, 0 or more", _number),
+    "keep_important": _Setting("a whole number, 0 or more", _number),
+    "important_packages": _Setting(
+        "names of packages or patterns with blanks between them, or nothing", _packages
+    ),
+    "min_free": _Setting("a share like 10%, a size like 5G, or 0", amount),
     "keep_replaced_days": _Setting("a whole number of days, 0 or more", _number),
     "keep": _Setting("absolute paths with blanks between them, or nothing", _paths),
     "boot_entries": _Setting("a whole number of snapshots, 0 or more", _number),

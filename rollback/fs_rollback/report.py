@@ -276,6 +276,16 @@ def verdict_table(verdicts: Sequence[Verdict], width: Optional[int]) -> str:
     return _table([[number, *others] for number, _, *others in rows], headers[:1] + headers[2:])
 
 
+def verdict_totals(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """Return how many snapshots stay and how many go, by what is decided."""
+    from .core.snapshots.retention import Action
+
+    totals = {action.value: 0 for action in Action}
+    for verdict in verdicts:
+        totals[verdict.action.value] += 1
+    return totals
+
+
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
     """Return one verdict as JSON data."""
     return {

@@ -72,7 +72,7 @@ def test_what_a_transaction_tells(sandbox: Sandbox) -> None:
         assert len(lines_of_ours(done)) == 1, "the plugin prints what it did before"
         events = {event["event"]: event for event in _events(heard)}
     assert events["deleted"]["snapshot"] == first["name"]
-    assert events["deleted"]["reason"] == "number 2 from the newest, 0 days old"
+    assert events["deleted"]["reason"] == "2nd newest (keep_last = 1), 0 days old"
     for event in (events["taken"], events["deleted"]):
         assert event["command"] == "dnf --assumeyes upgrade"
         assert event["user"] in ("eve", "root"), "root where the tests run in a login of root"

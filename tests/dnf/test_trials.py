@@ -108,7 +108,10 @@ def _pruned(sandbox: Sandbox, trial: list[str]) -> None:
     assert outcome[trial[1]]["outcome"] == "interrupted"
     sandbox.path("/etc/fs-rollback.conf").write_text("keep_last = 2\nkeep_days = 0\n")
     sandbox.output("fs-rollback", "prune")
-    assert [row["name"] for row in snapshots(sandbox)] == newest, "those of the trial aged out"
+    left = [row["name"] for row in snapshots(sandbox) if row["kind"] == "pre"]
+    assert left == newest, "those of the trial aged out"
+    (manual,) = (row for row in snapshots(sandbox) if row["kind"] == "manual")
+    assert (manual["description"], manual["marks"]) == ("of the own root", [])
 
 
 def _after_a_rollback(sandbox: Sandbox) -> None:

@@ -323,6 +323,7 @@ def test_prune_deletes_what_its_dry_run_said(named: Machine) -> None:
     assert all(row["reason"] in table for row in planned)
     assert "pinned" in planned[0]["reason"]
     assert done(named.root, "prune", "--json").json == {
-        "version": 1, "verdicts": planned, "failures": [],
+        "version": 1, "verdicts": planned, "totals": {"keep": 3, "delete": 3}, "shortage": None,
+        "failures": [],
     }  # fmt: skip
     assert list(listed(named)) == [names[0], names[4], names[5]]

@@ -46,5 +46,5 @@ def test_the_last_hook_imports_nothing(named: Machine, outcome: str) -> None:
     )  # fmt: skip
     assert done.stdout == "both\n", done.stderr
     kinds = [s.kind.value for s in named.snapshots() if s.kind]
-    expected = {"DONE": ["post"], "FAILED": ["pre", "manual", "pre", "replaced", "pre"]}
+    expected = {"DONE": ["manual", "post"], "FAILED": ["pre", "manual", "pre", "replaced", "pre"]}
     assert kinds == expected.get(outcome, expected["FAILED"])

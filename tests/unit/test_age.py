@@ -89,7 +89,9 @@ def test_reasons_say_why() -> None:
     assert reasons[events[1]].startswith("its date does not fit the order of snapshots, and no")
     assert reasons[events[2]].startswith("its date is later than now, and no later snapshot")
     reason = _life("p20", f"r{DEAD}", "p15", "p8", "p1")[f"r{DEAD}"].reason
-    assert reason == "a root replaced 15 days ago", "by the next date that can be right"
+    assert reason == "a root replaced 15 days ago (keep_replaced_days = 14)", (
+        "by the next date that can be right"
+    )
 
 
 def test_lives_with_bad_clocks() -> None:

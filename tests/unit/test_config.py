@@ -7,6 +7,7 @@ import pytest
 
 from fs_rollback.config import SETTINGS, BrokenConfigError, Config, checked_path, parse
 from fs_rollback.core.snapshots.retention import Policy
+from fs_rollback.core.snapshots.space import Amount
 
 SHIPPED = Path(__file__).parents[2] / "etc/fs-rollback.conf"
 
@@ -22,7 +23,7 @@ def test_the_defaults_are_the_safe_choices() -> None:
     defaults = Config()
     assert defaults.on_failure == "abort"
     assert defaults.keep == ("/home", "/root", "/srv", "/var/log")
-    assert defaults.policy == Policy(keep_last=20, keep_days=30, keep_replaced_days=14)
+    assert defaults.policy == Policy(20, 30, keep_replaced_days=14, keep_important=5)
     assert parse("", "x") == defaults
 
 
@@ -50,6 +51,15 @@ def test_every_key_can_be_set() -> None:
     assert parse(text, "x") == Config("warn", True, 0, 1, 2, ("/home", "/var/lib/x"))
 
 
+def test_what_keeps_more_and_less() -> None:
+    text = "keep_important = 2\nimportant_packages = postgresql* lib[ab]c++\nmin_free = 10%\n"
+    policy = parse(text, "x").policy
+    assert policy.keep_important == 2
+    assert policy.important_packages == ("postgresql*", "lib[ab]c++")
+    assert policy.min_free == Amount(10, "%")
+    assert parse("important_packages =\nmin_free = 0G\n", "x") == Config()
+
+
 def test_keep_may_be_empty() -> None:
     assert parse("keep =\n", "x").keep == ()
 
@@ -68,6 +78,20 @@ def test_keep_may_be_empty() -> None:
         ("keep_days = \u0663", "0 or more"),
         ("keep_days = \u00b2", "0 or more"),
         ("keep_replaced_days = 14d", "days, 0 or more"),
+        ("keep_important = -5", "0 or more"),
+        ("keep_important = all", "0 or more"),
+        ("important_packages = kernel, glibc", "names of packages or patterns with blanks"),
+        ("important_packages = kernel;glibc", "names of packages"),
+        ("important_packages = /usr/bin/x", "names of packages"),
+        ("min_free = 10", "a share like 10%, a size like 5G, or 0"),
+        ("min_free = 10 %", "a size like 5G"),
+        ("min_free = 100%", "a size like 5G"),
+        ("min_free = -1G", "a size like 5G"),
+        ("min_free = 1.5G", "a size like 5G"),
+        ("min_free = 5g", "a size like 5G"),
+        ("min_free = 5G # or so", "A comment needs a line of its own."),
+        ("min_free =", "a size like 5G"),
+        ("min_free = \u0663%", "a size like 5G"),
         ("keep = home", "absolute paths"),
         ("keep = /home, /root", "absolute paths"),
         ("keep = /home,/root", "absolute paths"),

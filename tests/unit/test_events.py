@@ -8,7 +8,7 @@ from fs_rollback.core.snapshots.events import NAMES, Event, dump, merged, of_jou
 from tests.unit.samples import NOW
 
 DELETED = Event(
-    "deleted", "yum_20261123132957", 258, "ab", reason="number 22 from the newest, 90 days old",
+    "deleted", "yum_20261123132957", 258, "ab", reason="22nd newest (keep_last = 20), 90 days old",
     user="admin", command="dnf upgrade", time=NOW,
 )  # fmt: skip
 # What journalctl(1) of systemd 252 and 257 prints, less the fields that are not read.
@@ -59,7 +59,7 @@ def test_a_line_of_the_journal() -> None:
 
 def test_a_sentence_for_people() -> None:
     assert DELETED.message == (
-        "deleted 258 (yum_20261123132957): number 22 from the newest, 90 days old"
+        "deleted 258 (yum_20261123132957): 22nd newest (keep_last = 20), 90 days old"
         " [admin: dnf upgrade]"
     )
     rolled_back = Event("rolled-back", "yum_1", replaced="replaced_1", system="/mnt")

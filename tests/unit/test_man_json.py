@@ -118,7 +118,9 @@ def test_snapshots() -> None:
     assert marks <= values(keys["snapshots[].marks"])
     verdicts = [verdict_json(v) for v in retention(every, Policy(1, 1, 1), roots, NOW)]
     failures = [{"id": 258, "name": "a", "error": "b"}]
-    answer = {"version": 1, "verdicts": verdicts, "failures": failures}
+    totals = {"keep": 1, "delete": 2}
+    answer = {"version": 1, "verdicts": verdicts, "totals": totals, "shortage": "c"}
+    answer["failures"] = failures
     assert differences("prune", answer) == []
 
 

@@ -98,7 +98,7 @@ def test_the_units() -> None:
 def _as_written(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return " ".join(value) if isinstance(value, tuple) else str(value)
+    return " ".join(value) if type(value) is tuple else str(value)
 
 
 def test_the_keys_of_the_configuration_and_their_defaults() -> None:
@@ -106,7 +106,7 @@ def test_the_keys_of_the_configuration_and_their_defaults() -> None:
     for term, body in definitions(chapter("fs-rollback.conf.5", "KEYS")):
         key = re.match(r"\*\*(\w+)\*\* = \*", term)
         assert key, term
-        (default,) = re.findall(r"^Default: ``(.*)``$", body, re.MULTILINE)
+        (default,) = re.findall(r"^Default: (?:``(.*)``|nothing)$", body, re.MULTILINE)
         found[key[1]] = default
     assert list(found) == list(config.SETTINGS)
     assert found == {k: _as_written(v) for k, v in config.Config()._asdict().items()}

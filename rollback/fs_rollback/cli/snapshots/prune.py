@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import command
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from ...core.snapshots.retention import Policy, Verdict
     from ...core.snapshots.snapshot import Snapshot
     from ...errors import Error
+    from ...system.machine.host import Host
+    from ...system.store.store import Store
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -23,40 +27,74 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """`prune`: delete what retention says, or show its verdicts; no snapshots yet is in order."""
-    from datetime import datetime
-
     from ... import report
-    from ...core.snapshots.retention import Action, Verdict
-    from ...system.snapshots import take_and_delete
     from .. import session
     from ..terminal import table_width
 
-    now = datetime.now().astimezone()
-    failures: list[tuple[Snapshot, Error]] = []
     with session.reading(args.root) as (host, found):
         policy = session.configuration(host).policy
-        verdicts: tuple[Verdict, ...] = ()
+        pruned = Pruned()
         if found and args.dry_run:
-            verdicts = take_and_delete.judge(host, found, policy, now)
-    if found and not args.dry_run:
-        with session.writing(args.root) as (host, store):
-            verdicts = take_and_delete.judge(host, store, policy, now)
-            failures = take_and_delete.prune(host, store, verdicts, _progress)
+            pruned = _planned(host, found, policy)
+        elif found:
+            pruned = _prune(args.root, host, policy)
+    verdicts, failures, shortage = pruned
+    totals = report.verdict_totals(verdicts)
     if args.json:
         rows = [report.verdict_json(verdict) for verdict in verdicts]
         failed = [
             {"id": snapshot.id or None, "name": snapshot.name, "error": str(error)}
             for snapshot, error in failures
         ]
-        session.print_json({"verdicts": rows, "failures": failed})
+        answer = {"verdicts": rows, "totals": totals, "shortage": shortage or None}
+        session.print_json({**answer, "failures": failed})
     elif args.dry_run:
         print(report.verdict_table(verdicts, table_width()))
+        going, staying = totals["delete"], totals["keep"]
+        print(f"\n{going} of {len(verdicts)} snapshots would be deleted, {staying} stay.")
     else:
-        count = sum(verdict.action is Action.DELETE for verdict in verdicts) - len(failures)
-        session.note(f"deleted {count} of {len(verdicts)} snapshots")
+        deleted = totals["delete"] - len(failures)
+        session.note(f"deleted {deleted} of {len(verdicts)} snapshots")
+    if shortage and not args.json:
+        session.note(shortage)
     for _, error in failures:
         session.note(error.line)
     return 1 if failures else 0
+
+
+class Pruned(NamedTuple):
+    """The verdicts, what of them failed, and why less than `min_free` is free, "" if it is not."""
+
+    verdicts: tuple[Verdict, ...] = ()
+    failures: tuple[tuple[Snapshot, Error], ...] = ()
+    shortage: str = ""
+
+
+def _planned(host: Host, store: Store, policy: Policy) -> Pruned:
+    from ...core.snapshots.names import label
+    from ...core.snapshots.retention import next_for_room
+    from ...system.snapshots import min_free, take_and_delete
+
+    verdicts = take_and_delete.judge(host, store, policy, datetime.now().astimezone())
+    short = min_free.shortage(host, policy)
+    first = next_for_room(verdicts, ()) if short else None
+    if first is not None:
+        short += f": the oldest that may go would follow, {label(first)} first"
+    return Pruned(verdicts, (), short)
+
+
+def _prune(root: str, host: Host, policy: Policy) -> Pruned:
+    """Delete what retention says, and then what `min_free` takes."""
+    from ...system.snapshots import min_free, take_and_delete
+    from .. import session
+
+    with session.writing(root) as (machine, store):
+        verdicts = take_and_delete.judge(machine, store, policy, datetime.now().astimezone())
+        failures = take_and_delete.prune(machine, store, verdicts, _progress)
+    room = min_free.reach(host, lambda: session.writing(root), policy, progress=_progress)
+    tried = {verdict.snapshot.name: verdict for verdict in room.tried}
+    verdicts = tuple(tried.get(verdict.snapshot.name, verdict) for verdict in verdicts)
+    return Pruned(verdicts, (*failures, *room.failures), room.problem)
 
 
 def _progress(snapshot: Snapshot) -> None:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 from .age import Age, ages
+from .record import Kind
 from .snapshot import Roots, Snapshot
+from .space import Amount
 
 IS_MOUNTED = "it is mounted"  # where, the caller may know
 
@@ -22,19 +24,43 @@ class Action(enum.Enum):
 
 
 class Policy(NamedTuple):
-    """The newest `keep_last`, those younger than `keep_days`; replaced roots on their own."""
+    """What is kept; the fields are keys of the configuration, and explained in its manual page."""
 
     keep_last: int
     keep_days: int
     keep_replaced_days: int
+    keep_important: int = 0
+    important_packages: tuple[str, ...] = ()
+    min_free: Amount = Amount()
 
 
 class Verdict(NamedTuple):
-    """What retention decided for one snapshot, and the reason in words."""
+    """What retention decided for one snapshot, and the reason in words.
+
+    `may_yield`: only a count or an age keeps it, and `min_free` is worth more than those.
+    """
 
     snapshot: Snapshot
     action: Action
     reason: str
+    may_yield: bool = False
+
+
+class _Places(NamedTuple):
+    """Where a snapshot stands, counted from the newest, 0 where it does not count.
+
+    `among` is in words what was counted for `rank`. `package` is what makes it important.
+    """
+
+    rank: int = 0
+    among: str = ""
+    important: int = 0
+    package: str = ""
+    is_newest_pre: bool = False
+
+
+def _not_important(_: Snapshot) -> str:
+    return ""
 
 
 def protection(snapshot: Snapshot, roots: Roots) -> str:
@@ -61,39 +87,85 @@ def protection(snapshot: Snapshot, roots: Roots) -> str:
 
 
 def retention(
-    snapshots: Sequence[Snapshot], policy: Policy, roots: Roots, now: datetime
+    snapshots: Sequence[Snapshot],
+    policy: Policy,
+    roots: Roots,
+    now: datetime,
+    important: Callable[[Snapshot], str] = _not_important,
 ) -> tuple[Verdict, ...]:
     """Return the verdict on every snapshot, in the order given (oldest first).
 
     Replaced roots, and what was taken in a trial, are judged by age alone; the others are kept if
-    they are among the newest `keep_last` or younger than `keep_days`. The newest of these always
-    stays. Nothing goes by its age that is old only if the clock was never set (age.py).
+    they are among the newest `keep_last` or younger than `keep_days`, where those that somebody
+    took by hand are counted by themselves; or among the newest `keep_important` before or after a
+    transaction that changed what `important` returns. The newest by hand, and the newest of the
+    others, always stay. Nothing goes by its age that is old only if the clock was never set
+    (age.py).
     """
-    ordinary = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
-    rank = {s.name: place for place, s in enumerate(reversed(ordinary), start=1)}
+    places = _counted(snapshots, policy, important)
     return tuple(
-        _judge(s, rank.get(s.name, 0), age, policy, roots)
+        _judge(s, places.get(s.name, _Places()), age, policy, roots)
         for s, age in zip(snapshots, ages(snapshots, now))
     )
 
 
-def _judge(snapshot: Snapshot, rank: int, age: Age, policy: Policy, roots: Roots) -> Verdict:
-    keep = _reason_to_keep(snapshot, rank, age, policy, roots)
-    if keep:
-        return Verdict(snapshot, Action.KEEP, keep)
+def _counted(
+    snapshots: Sequence[Snapshot], policy: Policy, important: Callable[[Snapshot], str]
+) -> dict[str, _Places]:
+    """Return where those stand that count, by name."""
+    ordinary = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
+    newest_pre = next((s.name for s in reversed(ordinary) if s.kind is Kind.PRE), "")
+    found = {}
+    counts = {"newest": 0, "newest manual": 0}
+    important_count: dict[Optional[Kind], int] = {}
+    for snapshot in reversed(ordinary):
+        kind = snapshot.kind
+        among = "newest manual" if kind is Kind.MANUAL else "newest"
+        counts[among] += 1
+        rank, package = 0, ""
+        if important_count.get(kind, 0) < policy.keep_important:  # the others are not looked at
+            package = important(snapshot)
+        if package:
+            rank = important_count[kind] = important_count.get(kind, 0) + 1
+        is_pre = snapshot.name == newest_pre
+        found[snapshot.name] = _Places(counts[among], among, rank, package, is_pre)
+    return found
+
+
+def _judge(snapshot: Snapshot, places: _Places, age: Age, policy: Policy, roots: Roots) -> Verdict:
     if snapshot.gone:
         return Verdict(snapshot, Action.DELETE, "its subvolume is gone, only the record is left")
+    never = _reason_never_to_delete(snapshot, places, roots)
+    if never:
+        return Verdict(snapshot, Action.KEEP, never)
+    days = age.total.days
     if snapshot.is_replaced:
-        return Verdict(snapshot, Action.DELETE, f"a root replaced {age.total.days} days ago")
+        # `min_free` leaves it: what was written to it last is nowhere else.
+        reason = (
+            f"a root replaced {days} days ago (keep_replaced_days = {policy.keep_replaced_days})"
+        )
+        keep = _reason_of_age(age, policy.keep_replaced_days, reason)
+        return Verdict(snapshot, Action.KEEP if keep else Action.DELETE, keep or reason)
+    keep = _reason_to_keep(places, age, policy)
+    if keep:
+        return Verdict(snapshot, Action.KEEP, keep, may_yield=not places.is_newest_pre)
     if snapshot.of_trial:
-        return Verdict(snapshot, Action.DELETE, f"taken in a trial {age.total.days} days ago")
-    reason = f"number {rank} from the newest, {age.total.days} days old"
-    return Verdict(snapshot, Action.DELETE, reason)
+        return Verdict(snapshot, Action.DELETE, f"taken in a trial {days} days ago")
+    return Verdict(snapshot, Action.DELETE, f"{_rank(places, policy)}, {days} days old")
 
 
-def _reason_to_keep(snapshot: Snapshot, rank: int, age: Age, policy: Policy, roots: Roots) -> str:
-    if snapshot.gone:
-        return ""
+def _rank(places: _Places, policy: Policy) -> str:
+    return f"{ordinal(places.rank)} {places.among} (keep_last = {policy.keep_last})"
+
+
+def ordinal(number: int) -> str:
+    """Return a number as one says it of a place: 1st, 2nd, 3rd, 4th, 11th, 21st."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
+
+
+def _reason_never_to_delete(snapshot: Snapshot, places: _Places, roots: Roots) -> str:
+    """Return what keeps a snapshot whatever the policy says, "" if nothing does."""
     protected = protection(snapshot, roots)
     if protected:
         return protected
@@ -101,17 +173,34 @@ def _reason_to_keep(snapshot: Snapshot, rank: int, age: Age, policy: Policy, roo
         return f"it is incomplete ({snapshot.problem})"
     if snapshot.pending:
         return "its transaction has no known end"
-    if snapshot.is_replaced:
-        young = f"replaced less than {policy.keep_replaced_days} days ago"
-        return _reason_of_age(age, policy.keep_replaced_days, young)
     source = snapshot.record.source.id if snapshot.of_trial and snapshot.record else 0
     if source and source in {roots.running, *roots.mounted}:
         return "the trial that it was taken in runs"
-    if rank == 1:
-        return "it is the newest"
-    if rank and rank <= policy.keep_last:
-        return f"among the newest {policy.keep_last}"
-    return _reason_of_age(age, policy.keep_days, f"younger than {policy.keep_days} days")
+    if places.rank == 1:
+        return f"it is the {places.among}"
+    return ""
+
+
+def _reason_to_keep(places: _Places, age: Age, policy: Policy) -> str:
+    """Return which count or age keeps a snapshot, "" if none does."""
+    if places.rank and places.rank <= policy.keep_last:
+        return _rank(places, policy)
+    if places.important:
+        return (
+            f"{ordinal(places.important)} newest important: its transaction changed"
+            f" {places.package} (keep_important = {policy.keep_important})"
+        )
+    days = f"{age.total.days} days old (keep_days = {policy.keep_days})"
+    return _reason_of_age(age, policy.keep_days, days)
+
+
+def next_for_room(verdicts: Sequence[Verdict], passed: Container[str]) -> Optional[Snapshot]:
+    """Return which snapshot `min_free` deletes next, the oldest that may go; None if none may.
+
+    `passed` has the names of those that could not be deleted.
+    """
+    candidates = (v.snapshot for v in verdicts if v.action is Action.KEEP and v.may_yield)
+    return next((s for s in candidates if s.name not in passed), None)
 
 
 def _reason_of_age(age: Age, days: int, young: str) -> str:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from datetime import datetime
 
 from ...config import Config
 from ...core.snapshots.record import Kind, Outcome, Record, Transaction
-from ...core.snapshots.snapshot import STORE
+from ...core.snapshots.retention import Action
+from ...core.snapshots.snapshot import STORE, Snapshot
 from ...errors import Error, KernelError, StoreError, UnsupportedRootError
 from ..linux.process import Say
 from ..machine import host, requester
@@ -17,12 +18,14 @@ from ..machine.host import Host
 from ..machine.unprotected import Unprotected, unprotected
 from ..packages import interrupted, settle_records
 from ..root import trial
-from ..snapshots import make_room, menu, take_and_delete
+from ..snapshots import make_room, menu, min_free, take_and_delete
 from ..snapshots.menu import Menu
 from ..store import store, trace
 from ..store.store import Store
 
 _DEFAULTS = Config()
+# btrfs frees most snapshots in milliseconds; the rest is for the next transaction, or for 'prune'.
+_MOST_FOR_ROOM_S = 2.0
 # Who makes a Transaction needs both.
 command_line, requested_by = requester.command_line, requester.requested_by
 
@@ -209,11 +212,16 @@ def prune(taken: Taken) -> list[str]:
     """
     if taken.record.trial:
         return []
+    machine, found, policy = taken.machine, taken.store, taken.config.policy
     now = datetime.now().astimezone()
-    if take_and_delete.keeps_all(taken.machine, taken.store, taken.config.policy, now):
-        return []
-    taken.machine.forget()
-    verdicts = take_and_delete.judge(taken.machine, taken.store, taken.config.policy, now)
-    # Reclaiming an old root in the top level unlinks every file of a system: not inside dnf.
-    verdicts = tuple(v for v in verdicts if not v.snapshot.is_top_level)
-    return [str(error) for _, error in take_and_delete.prune(taken.machine, taken.store, verdicts)]
+    failures: list[tuple[Snapshot, Error]] = []
+    if not take_and_delete.keeps_all(machine, found, policy, now):
+        machine.forget()
+        verdicts = take_and_delete.judge(machine, found, policy, now)
+        # Reclaiming an old root in the top level unlinks every file of a system: not inside dnf.
+        doomed = [v for v in verdicts if not (v.action is Action.KEEP or v.snapshot.is_top_level)]
+        if doomed:
+            failures = take_and_delete.prune(machine, found, doomed)
+    opened = nullcontext((machine, found))
+    room = min_free.reach(machine, lambda: opened, policy, limit_s=_MOST_FOR_ROOM_S)
+    return [str(error) for _, error in (*failures, *room.failures)]

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Callable
 
 from ...core.formats.mountinfo import is_within
+from ...core.packages import important
 from ...core.snapshots.names import REPLACED_PREFIX, SNAPSHOT_PREFIX, free_name, label, trial_name
 from ...core.snapshots.record import Kind, Record, Source, Transaction
 from ...core.snapshots.retention import IS_MOUNTED, Action, Policy, Verdict, protection, retention
@@ -192,7 +193,14 @@ def keeps_all(host: Host, store: Store, policy: Policy, now: datetime) -> bool:
 
 def judge(host: Host, store: Store, policy: Policy, now: datetime) -> tuple[Verdict, ...]:
     """Return retention's verdict on every snapshot; one of another system is not ours to delete."""
-    verdicts = retention(store.load(), policy, roots_in_use.read(host), now)
+
+    def touched(snapshot: Snapshot) -> str:
+        transaction = snapshot.record.transaction if snapshot.record else None
+        packages = transaction.packages if transaction else ()
+        found = important.important(packages, policy.important_packages)
+        return found[0].name if found else ""
+
+    verdicts = retention(store.load(), policy, roots_in_use.read(host), now, touched)
     return tuple(_spare_a_stranger(host, verdict) for verdict in verdicts)
 
 
