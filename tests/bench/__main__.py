@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Optional
 
-from tests.bench import comparison, hooks, listing, many, memory, startup, transactions
+from tests.bench import comparison, hooks, listing, many, memory, question, startup, transactions
 from tests.bench.installation import Installation
 
 
@@ -22,9 +22,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="the same number for each part")
     parser.add_argument(
         "--only",
-        choices="ABCDEFG",
+        choices="ABCDEFGH",
         help="A: a transaction, B: list with many snapshots, C: start-up, D: the hook of dnf 5,"
-        " E: a transaction and pruning with many snapshots, F: memory, G: diff",
+        " E: a transaction and pruning with many snapshots, F: memory, G: diff,"
+        " H: the question of a rollback",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, in seconds")
     return parser.parse_args()
@@ -66,6 +67,9 @@ def _parts(
     if only in (None, "G"):
         compared = comparison.run(directory, installation, rounds or comparison.ROUNDS)
         results["G"] = {name: samples.seconds for name, samples in compared.items()}
+    if only in (None, "H"):
+        asked = question.run(directory, installation, rounds or question.ROUNDS)
+        results["H"] = asked.seconds
     return results
 
 

@@ -55,17 +55,35 @@ def test_a_usual_upgrade_on_one_screen(upgraded: tuple[Machine, str], columns: i
     assert text.endswith(f"Roll back to {label}? [y/N]")
     assert text.index("What reverts") < text.index("What stays as it is")
     reverts, _, stays = text.partition("What stays as it is")
-    assert "1 removed, 60 reverted: " in reverts
+    first = "kernel-core 6.2-1 goes, glibc 2.42-7.fc44 to 2.41-7.fc44, systemd 258.2-1.fc44"
+    assert f"1 removed, 60 reverted: {first if columns == 80 else first[:22]}" in reverts
     for path, how in upgrades.EDITED.items():
         assert f"{path}{how}" in reverts
     assert "/etc/app/app.conf" not in reverts, "the package update did that"
-    assert "--keep /var/lib/mysql mariadb-server: 3.0 MiB in 1 file, written until" in " ".join(
+    assert "--keep /var/lib/mysql mariadb-server: 3.0 MiB, written until" in " ".join(
         reverts.split()
     )
     assert "/home (a subvolume of its own)" in stays
     assert "/root, /srv, /var/log (kept: copied from the current root)" in stays
     assert "/var/lib/machines" in stays
     assert "Make a writable snapshot" not in text, "that is a step"
+
+
+def test_long_lists_are_cut_to_the_screen(upgraded: tuple[Machine, str]) -> None:
+    machine, _ = upgraded
+    for number in range(12):
+        machine.write(machine.root, f"etc/site/{number}.conf", "by hand\n")
+        machine.write(machine.root, f"var/lib/service-{number}/data", "x" * (1000 + number))
+        machine.write(machine.root, f"opt/product-{number}/data", "x")
+    lines = _screen(machine, "rollback")
+    assert len(lines) <= _ROWS
+    text = _joined(lines)
+    assert text.index("--keep /var/lib/mysql") < text.index("--keep /var/lib/service-11")
+    assert len([line for line in lines if "(--all lists them)" in line]) >= 2
+    everything = done(machine.root, "rollback", "--dry-run", "--all").out
+    for number in range(12):
+        assert f"/etc/site/{number}.conf  (by hand)" in everything
+        assert f"/opt/product-{number}" in everything
 
 
 def test_in_a_pipe_nothing_is_cut_or_broken(upgraded: tuple[Machine, str]) -> None:
@@ -164,8 +182,8 @@ def test_undo_says_first_which_of_the_two_it_is(upgraded: tuple[Machine, str]) -
     text = _joined(lines)
     assert text.startswith("No rollback waits for a reboot: ")
     replaced = next(n for n, row in listed(machine).items() if row["kind"] == "replaced")
-    assert f"({replaced}), set aside " in text
-    assert f"by the rollback to {label}" in text
+    assert f"({replaced}), the system until " in text
+    assert f", set aside by the rollback to {label}" in text
     assert "1 restored" in text
     assert "nothing that somebody changed by hand" in text, "the rollback did that"
     assert len(lines) <= _ROWS

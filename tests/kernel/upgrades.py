@@ -36,7 +36,8 @@ def _built(version: str, kernel: str, directory: Path) -> list[Path]:
     return [*packages, *sorted(place.glob("many-0*.rpm"))]
 
 
-def _rpm(machine: Machine, *arguments: object) -> None:
+def rpm(machine: Machine, *arguments: object) -> None:
+    """Have rpm change the machine's database, and nothing else."""
     place = str(machine.root / RPMDB)
     options = "--justdb", "--nodeps", "--noscripts", "--notriggers", "--ignorearch"
     run("rpm", "--dbpath", place, *options, *map(str, arguments))
@@ -44,7 +45,7 @@ def _rpm(machine: Machine, *arguments: object) -> None:
 
 def install(machine: Machine, directory: Path) -> None:
     """Install the first version of everything."""
-    _rpm(machine, "--install", *_built("1", "6.1", directory))
+    rpm(machine, "--install", *_built("1", "6.1", directory))
     machine.write(machine.root, _CONF.strip("/"), "version = 1\n")
     for path in ("etc/hosts", "etc/chrony.conf", "var/lib/mysql/ibdata1", "srv/www/index.html"):
         machine.write(machine.root, path, "first\n")
@@ -57,8 +58,8 @@ def upgrade(machine: Machine, directory: Path) -> str:
     taken = transaction.before(told, str(machine.root))
     assert isinstance(taken, transaction.Taken), taken
     kernel, *others = _built("2", "6.2", directory)
-    _rpm(machine, "--install", kernel)
-    _rpm(machine, "--upgrade", *others)
+    rpm(machine, "--install", kernel)
+    rpm(machine, "--upgrade", *others)
     (machine.root / _CONF.strip("/")).write_text("version = 2\n")
     assert transaction.after(taken, Outcome.DONE, 7) == []
     return taken.record.name

@@ -20,7 +20,8 @@ _MORE = """
 %{{lua: for number = 1, {count} do
     local name = string.format("{name}-%03d", number)
     print("%package -n " .. name .. "\\nSummary: " .. name .. "\\n")
-    print("%description -n " .. name .. "\\n" .. name .. "\\n%files -n " .. name .. "\\n")
+    local text = string.rep(name .. "\\n", 1 + {lines})
+    print("%description -n " .. name .. "\\n" .. text .. "%files -n " .. name .. "\\n")
 end}}
 """
 
@@ -57,7 +58,8 @@ class Package:
     begins with #! is executable, what lies below /etc is configuration that an upgrade does not
     replace. `scriptlets` maps pre, post, preun,
     postun, pretrans or posttrans to shell text. `more` is how many packages without a file, named
-    NAME-001 and so on, come from the same source. `changelog` is as in a spec.
+    NAME-001 and so on, come from the same source; each has `lines` more in its description, for a
+    header of some length. `changelog` is as in a spec.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Package:
     epoch: str = ""
     obsoletes: Sequence[str] = ()
     more: int = 0
+    lines: int = 0
     changelog: str = ""
 
     @property
@@ -137,7 +140,11 @@ def _write_source(package: Package, directory: Path) -> str:
         name=package.name,
         version=package.version,
         release=package.release,
-        more=_MORE.format(name=package.name, count=package.more) if package.more else "",
+        more=(
+            _MORE.format(name=package.name, count=package.more, lines=package.lines)
+            if package.more
+            else ""
+        ),
         tree=tree,
         tags="".join(f"{tag}\n" for tag in tags),
         files="\n".join(_file_line(name) for name in package.files),

@@ -48,6 +48,7 @@ class GoBack(NamedTuple):
     """
 
     wish: Wish
+    purpose: str
     keep: tuple[str, ...]
     found: state.Window
     proposal: proposals.Proposal
@@ -64,7 +65,7 @@ class GoBack(NamedTuple):
         return {
             "target": self.proposal.target.name,
             "target_id": self.proposal.target.id or None,
-            "target_for": report.what(self.proposal.target) or None,
+            "target_for": self.purpose or None,
             "notes": list(self.wish.notes),
             "steps": report.steps_json(self.proposal.plan.steps),
             "reverts": self.facts.as_json(),
@@ -74,7 +75,10 @@ class GoBack(NamedTuple):
 
     def show(self, args: Namespace) -> None:
         """Print what reverts and what stays; the steps and all files only if they are wanted."""
-        head = (*self.wish.notes, question.target_line(self.wish.verb, self.proposal.target))
+        head = (
+            *self.wish.notes,
+            question.target_line(self.wish.verb, self.proposal.target, self.purpose),
+        )
         if args.plan or args.dry_run:
             print("\n".join(question.steps(self.proposal.plan.steps)), end="\n\n")
         if args.all:
@@ -137,7 +141,8 @@ def go_back(args: Namespace, host: Host, store: Store, wish: Wish, found: state.
     supersedes = found.waiting is not state.Waiting.NOTHING
     proposal = proposals.propose(host, store, wish.target, keep, now, supersedes=supersedes)
     facts = gather(args, host, proposal)
-    return GoBack(wish, keep, found, proposal, facts)
+    purpose = report.what(wish.target, report.view(store.load(), now))
+    return GoBack(wish, purpose, keep, found, proposal, facts)
 
 
 def _progress(count: int, moment: executor.Moment, index: int, step: RootStep) -> None:

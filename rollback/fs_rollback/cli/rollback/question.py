@@ -16,7 +16,7 @@ from ...core.packages.advisories import Advisory
 from ...core.packages.changes import summary
 from ...core.packages.weight import heaviest_first
 from ...core.rollback.steps import CarrySubvolume, RootStep
-from ...core.snapshots.names import grouped, label, labelled
+from ...core.snapshots.names import grouped, label
 from ...core.snapshots.record import PackageChange
 from ...core.snapshots.snapshot import Snapshot
 from ...system.rollback.propose import Proposal
@@ -29,7 +29,7 @@ _ROWS = 24  # of a console
 _LABELS = 12
 _WORST = 3  # advisories
 _DONE = {"added": "new", "removed": "deleted", "changed": "changed", "renamed": "renamed"}
-_LINES = 3  # for the packages
+_LINES = 4  # for the packages
 _HARD = "\u00a0"  # holds together what is typed as it stands: no line ends there
 
 
@@ -51,16 +51,13 @@ def screen() -> Screen:
     return Screen(columns(), rows or _ROWS)
 
 
-def target_line(verb: str, target: Snapshot) -> str:
-    """Return what is gone back to, and from before what."""
-    record, when = target.record, report.local_time(target.created)
+def target_line(verb: str, target: Snapshot, purpose: str) -> str:
+    """Return what is gone back to, and from before what; `purpose` is what report.what() says."""
     if target.is_replaced:
-        by = record.replaced_by if record else None
-        why = f" by the rollback to {labelled(by.name, by.id)}" if by else ""
-        return f"{verb} to the replaced root {label(target)}, set aside {when}{why}"
-    what = report.what(target)
-    before = ", before: " if record and record.transaction else ": "
-    return f"{verb} to snapshot {label(target)}, taken {when}{before if what else ''}{what}"
+        return f"{verb} to {label(target)}, {purpose}"
+    is_before = target.record is not None and target.record.transaction is not None
+    said = f"{', before' if is_before else ''}: {purpose}" if purpose else ""
+    return f"{verb} to snapshot {label(target)}, taken {report.local_time(target.created)}{said}"
 
 
 def text(head: Sequence[str], proposal: Proposal, facts: Facts, shown: Screen) -> str:
@@ -98,7 +95,7 @@ def _lines(
     yield "What stays as it is"
     for name, why in _what_stays(facts):
         yield from _wrapped("  ", f"{name} ({why})", width, 4)
-    kept = "The current root is kept whole, as a snapshot; 'fs-rollback undo' goes back to it."
+    kept = "The current root is kept whole; 'fs-rollback undo' goes back to it."
     yield from _wrapped("  ", kept, width, 4)
     for sentence in (*facts.missing, *proposal.warnings):
         yield from _wrapped("", f"Warning: {report.clean(sentence)}", width, 2)
@@ -149,10 +146,10 @@ def _packages(facts: Facts, width: Optional[int], most: int) -> list[str]:
 def _package(change: PackageChange) -> str:
     name = report.clean(change.name)
     if change.new is None:
-        return f"{name} {_hard(change.old or '')} goes".replace(" ", _HARD)
+        return f"{name} {report.clean(change.old or '')} goes"
     if change.old is None:
-        return f"{name} {_hard(change.new)} returns".replace(" ", _HARD)
-    return f"{name} {_hard(change.old)} to {_hard(change.new)}".replace(" ", _HARD)
+        return f"{name} {report.clean(change.new)} returns"
+    return f"{name} {report.clean(change.old)} to {report.clean(change.new)}"
 
 
 def _advisories(found: Sequence[Advisory], most: int) -> str:
@@ -197,13 +194,15 @@ def _data(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
 
 def _datum(one: Data) -> str:
     owner = f"{report.clean(one.owner)}: " if one.owner else ""
-    files = f"{one.files} {'file' if one.files == 1 else 'files'}"
     if one.written_s is None:
-        return f"{owner}{files} deleted since"
-    written = report.local_time(datetime.fromtimestamp(one.written_s).astimezone())
-    today = report.local_time(datetime.now().astimezone())[:11]
-    when = written[len(today) :] if written.startswith(today) else written
-    return f"{owner}{report.size(one.size)} in {files}, written until {_hard(when)}"
+        return f"{owner}{_files(one)} deleted since"
+    written = datetime.fromtimestamp(one.written_s).astimezone()
+    when = report.clock_time(written, datetime.now().astimezone())
+    return f"{owner}{report.size(one.size)}, written until {_hard(when)}"
+
+
+def _files(one: Data) -> str:
+    return f"{one.files} {'file' if one.files == 1 else 'files'}"
 
 
 def _what_stays(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -248,7 +247,7 @@ def everything(facts: Facts) -> Iterator[str]:
     if facts.data:
         yield "\nData"
         for one in facts.data:
-            yield f"  {report.clean(one.path)}  {_datum(one)}".replace(_HARD, " ")
+            yield f"  {report.clean(one.path)}  {_files(one)}, {_datum(one)}".replace(_HARD, " ")
     if facts.files:
         edits = set(facts.edits or ())
         yield "\nFiles"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
 
 from ...core.snapshots.names import label, resolve
-from ...core.snapshots.snapshot import Snapshot
+from ...core.snapshots.snapshot import Snapshot, origin
 from ...errors import RefusedError, UsageError
 from ...system.machine.host import Host
 from ...system.packages import interrupted
@@ -84,8 +84,8 @@ def _notes(
 
 
 def _runs_copy_of(host: Host, snapshot: Snapshot) -> bool:
-    copied = host.root_subvolume.parent_uuid
-    return bool(copied.strip("0")) and (snapshot.subvolume or host.root_subvolume).uuid == copied
+    copied = origin(host.root_subvolume, host.subvolumes)
+    return copied is not None and copied == snapshot.subvolume
 
 
 def _older(host: Host, snapshots: Sequence[Snapshot], than: Snapshot) -> Optional[Snapshot]:

@@ -7,17 +7,32 @@ import re
 from collections.abc import Iterable
 
 from ..snapshots.record import PackageChange
+from .important import GROUPS, group
 
 _IS_NEW_OR_GONE = 1.5  # like a version between a new first number and a new second one
 _RELEASE = 9.0  # behind every number of a version
 
 
 def heaviest_first(changes: Iterable[PackageChange]) -> list[PackageChange]:
-    """Return changes by weight: another epoch, then another first number of the version, and so on.
+    """Return changes as a person wants to read them.
 
-    What is the same but for the release comes last. Equal ones are in the order of their names.
+    First those without which a machine does not start, in the order of important.py, one of each
+    group and version. Then the others by weight: another epoch, then another first number of the
+    version, and so on; what is the same but for the release comes last. The rest of those groups
+    ends the list.
     """
-    return sorted(changes, key=lambda change: (_weight(change), change.name, change.arch))
+    ordered = sorted(changes, key=lambda change: (_weight(change), change.name, change.arch))
+    leaders: dict[object, PackageChange] = {}
+    followers: list[PackageChange] = []
+    # The shortest name is that of what people call the package: kernel, not kernel-modules.
+    for change in sorted(ordered, key=lambda change: len(change.name)):
+        of = group(change.name)
+        if of and leaders.setdefault((of, change.old, change.new), change) is not change:
+            followers.append(change)
+    of_groups = {*leaders.values(), *followers}
+    others = [change for change in ordered if change not in of_groups]
+    first = sorted(leaders.values(), key=lambda change: GROUPS.index(group(change.name)))
+    return [*first, *others, *followers]
 
 
 def _weight(change: PackageChange) -> float:
