@@ -229,7 +229,7 @@ def test_what_takes_long_is_shown_and_may_be_left_out(upgraded: tuple[Machine, s
     for number in range(40_000):
         os.mknod(many / str(number))
     terminal = on_terminal(machine.root, "rollback")
-    terminal.read_until(r"comparing files: \d s; Ctrl-C goes on without")
+    terminal.read_until(r"comparing files: \d+ %, \d s; Ctrl-C goes on without")
     terminal.type("\x03")
     terminal.read_until(r"\[y/N\] $")
     text = _joined(terminal.text.splitlines())

@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
-from ...core.comparison.files import FileChange
+from ...core.comparison.files import FileChange, Progress
 from ...core.packages.advisories import Advisory
 from ...core.snapshots.record import PackageChange, format_time, package_dict
 from ...errors import Error
-from ...system.comparison.roots import compared
+from ...system.comparison.roots import Comparison, compared
 from ...system.machine.host import Host
 from ...system.rollback import consequences, reverts
 from ...system.rollback.consequences import Home
@@ -116,17 +116,19 @@ def gather(args: Namespace, host: Host, proposal: Proposal) -> Facts:
     assert target is not None, "a proposal has a target"
     with ExitStack() as stack:
         opened = compared(host, target, host.root_subvolume)
-        found = ask("packages and files", lambda: stack.enter_context(opened))
+        found = ask("packages and files", lambda _: stack.enter_context(opened))
         if found is not None:
-            packages = ask("packages", lambda: reverts.packages(found))
-            files = ask("files", lambda: reverts.lost_files(host, found, proposal))
+            packages = ask("packages", lambda _: reverts.packages(found))
+            files = ask("files", partial(_lost_files, host, found, proposal))
         if found is not None and files is not None:
             lost = files
-            edits = ask("edits in /etc", lambda: reverts.edits(found, lost))
-            data = ask("data of services", lambda: reverts.data(found, lost))
-        if found is not None and packages is not None:
-            sides = ask("security advisories", lambda: found.advisories)
+            edits = ask("edits in /etc", lambda _: reverts.edits(found, lost))
+            data = ask("data of services", lambda _: reverts.data(found, lost))
+        if found is not None and packages:  # last: dnf takes its time, and was started first
+            sides = ask("security advisories", lambda _: found.advisories)
             advisories = sides[0] if sides is not None else None
+    if packages == () and host.is_running:
+        advisories = []
     return Facts(
         packages,
         advisories,
@@ -141,13 +143,20 @@ def gather(args: Namespace, host: Host, proposal: Proposal) -> Facts:
     )
 
 
+def _lost_files(
+    host: Host, found: Comparison, proposal: Proposal, tell: Progress
+) -> list[LostFile]:
+    found.progress = tell
+    return reverts.lost_files(host, found, proposal)
+
+
 def _known(
-    missing: list[str], what: str, ask: Callable[[], Optional[Found]], *, may_skip: bool
+    missing: list[str], what: str, ask: Callable[[Progress], Optional[Found]], *, may_skip: bool
 ) -> Optional[Found]:
     """Return the answer, None where it could not be had: then `missing` gets why."""
     try:
-        with limited(f"comparing {what}", may_skip=may_skip):
-            return ask()
+        with limited(f"comparing {what}", may_skip=may_skip) as tell:
+            return ask(tell)
     except (Error, OSError, CutShortError) as error:  # said as unknown
         missing.append(f"{what} could not be compared: {error}")
         return None

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Optional
 
+from ...core.comparison.files import Progress
+
 _SOON_S, _EVERY_S = 1.0, 0.5
 _LIMIT_S = 30.0  # the patience of whoever has to decide at night
 
@@ -20,13 +22,18 @@ class CutShortError(Exception):
 
 
 @contextmanager
-def limited(what: str, *, may_skip: bool) -> Iterator[None]:
+def limited(what: str, *, may_skip: bool) -> Iterator[Progress]:
     """End what is done inside after a time; after a second a terminal shows what it is.
 
-    Where the person `may_skip` it, Ctrl-C ends it too, once it is shown. Raises CutShortError.
+    What is given is told how far it is. Where the person `may_skip` it, Ctrl-C ends it too, once
+    it is shown: a bar of tqdm, as others have, could not say so. Raises CutShortError.
     """
-    begin, is_shown = time.monotonic(), False
+    begin, is_shown, part = time.monotonic(), False, ""
     is_terminal = sys.stderr.isatty()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal part
+        part = f"{done * 100 // max(total, 1)} %, "
 
     def look(_: int, __: Optional[FrameType]) -> None:
         nonlocal is_shown
@@ -36,12 +43,12 @@ def limited(what: str, *, may_skip: bool) -> Iterator[None]:
         if is_terminal:
             is_shown = True
             way_out = "; Ctrl-C goes on without" if may_skip else ""
-            print(f"\r{what}: {passed:.0f} s{way_out}", end="", file=sys.stderr, flush=True)
+            print(f"\r{what}: {part}{passed:.0f} s{way_out}", end="", file=sys.stderr, flush=True)
 
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, _SOON_S, _EVERY_S)
     try:
-        yield
+        yield tell
     except KeyboardInterrupt:
         if not (may_skip and is_shown):
             raise
