@@ -14,7 +14,7 @@ from typing import Callable
 
 import pytest
 
-from tests.kernel.commands import arguments, done, environment, fs_rollback
+from tests.kernel.commands import arguments, done, environment, fs_rollback, start
 from tests.kernel.faults import state
 from tests.kernel.machine import Machine, run
 from tests.kernel.test_store import edit_record, listed, read_record
@@ -176,3 +176,19 @@ def test_no_rpm_database_and_no_lock(named: Machine) -> None:
     (named.root / "var/lib/rpm").write_text("no directory")
     assert _end(named, name) == "interrupted"
     done(named.root, "rollback", name, "--yes")
+
+
+def test_who_waits_for_the_lock_sees_what_was_mounted_meanwhile(named: Machine) -> None:
+    name = named.take()
+    with named.unsettled():
+        deleting = start(named.root, "delete", name)
+        assert deleting.stderr is not None
+        assert "waiting" in deleting.stderr.readline()
+        place = named.image.parent / "mounted"
+        place.mkdir()
+        run("mount", "-o", f"loop,subvol=fs-snapshots/{name}", str(named.image), str(place))
+    try:
+        said = deleting.communicate()[1]
+        assert (deleting.returncode, "it is mounted" in said) == (3, True)
+    finally:
+        run("umount", str(place))

@@ -167,7 +167,8 @@ class Host:
     @cached_property
     def mounted_ids(self) -> frozenset[int]:
         """The IDs of the subvolumes of this filesystem that are mounted anywhere."""
-        ours = (m for m in self.mounts if m.device == self.mount.device)
+        # Read anew: whoever had the lock before may have mounted one, or unmounted it.
+        ours = (m for m in read_mounts() if m.device == self.mount.device)
         # What lies below an overlay may be in no mount table.
         return frozenset({*(m.subvolume_id for m in ours), self.running_id} - {0})
 
@@ -209,7 +210,7 @@ class Host:
     def forget(self) -> None:
         """Drop what was read: something on the filesystem has changed."""
         self.fstabs.clear()
-        for name in ("subvolumes", "holders", "default_id"):
+        for name in ("subvolumes", "holders", "default_id", "mounted_ids"):
             with suppress(KeyError):  # it was never read
                 del self.__dict__[name]
 
