@@ -61,16 +61,29 @@ ROOMS = (
     "convert/commands",
 )
 # Only a command may leave the mount namespace: there is no way back.
-MAY_LEAVE = ("cli/main.py", "convert/commands/run.py", "convert/disk/looking_at.py")
+MAY_LEAVE = (
+    "cli/main.py",
+    "convert/commands/run.py",
+    "convert/disk/looking_at.py",
+)
 # Of two rooms neither of which is below the other in the house, whatever the order above says.
 APART = {"plugin": ("cli", "convert"), "system": ("report",), "report": ("config",)}
+LEAVING = (
+    "system/root/offline.py",
+    "system/linux/namespaces.py",
+    "system/linux/syscalls.py",
+)
 MOST_FILES, FEWEST_FILES = 10, 3
 # Who may import what is not ours; everything else comes from Python itself.
 ONLY = {
     "argcomplete": {"cli/completion.py"},
     "tqdm": {"cli/terminal.py"},
     "btrfsutil": {"system/linux/syscalls.py", "system/linux/btrfs.py"},
-    "ctypes": {"system/linux/syscalls.py", "system/linux/tree_search.py"},
+    "ctypes": {
+        "system/linux/namespaces.py",
+        "system/linux/syscalls.py",
+        "system/linux/tree_search.py",
+    },
     "fcntl": {"system/linux/syscalls.py", "system/linux/btrfs.py", "system/linux/tree_search.py"},
     "subprocess": {"system/linux/process.py"},
     "tabulate": {"report.py"},
@@ -83,6 +96,8 @@ NO_IO_IN_CORE = {"time", "io", "pathlib", "shutil", "socket", "tempfile", "glob"
 PURE_OS = {"os.fsencode", "os.fsdecode"}
 # Where an error ends that nobody has caught: it is told to people there.
 LAST_RESORT = "cli/main.py"
+# A child that is forked there must not go on as a second command.
+FORKS = "system/linux/namespaces.py"
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
 CLOCKS = {"now", "utcnow", "today"}
 
@@ -138,7 +153,7 @@ def test_imports_point_down_only(path: Path) -> None:
 
 def test_nothing_outside_the_wing_imports_it() -> None:
     wing = {path for path in FILES if _room(path).startswith("convert/")}
-    assert len(wing) > len(FILES) // 5, "the rule sees the wing"
+    assert len(wing) > 50, "the rule sees the wing"
     for path in set(FILES) - wing:
         led = {name for name in _imports(path) if name.startswith("fs_rollback.convert")}
         assert led == set() or path == PACKAGE / "convert/__init__.py", path
@@ -261,7 +276,7 @@ def test_only_the_command_leaves_the_mount_namespace(path: Path) -> None:
         f"{name}.".startswith("fs_rollback.system.root.offline.") for name in _imports(path)
     )
     assert imported == (_name(path) in MAY_LEAVE)
-    if _name(path) not in ("system/root/offline.py", "system/linux/syscalls.py"):
+    if _name(path) not in LEAVING:
         assert "unshare" not in path.read_text()
 
 
@@ -289,6 +304,8 @@ def test_only_the_command_line_prints_and_exits(path: Path) -> None:
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
+            if called == "os._exit" and _name(path) == FORKS:
+                continue
             assert called not in ("print", "input", "sys.exit", "os._exit", "exit", "quit"), called
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...errors import RefusedError, kernel_errors, require_root
-from ...system.linux import devices, files, syscalls
+from ...system.linux import devices, files, namespaces
 from ...system.machine.identity import Identity
 from ...system.root import offline
 from . import readonly_mount
@@ -45,4 +45,4 @@ def mounted_to_look(given: str, note: offline.Note) -> Iterator[tuple[str, str]]
             yield directory, device
         finally:
             with kernel_errors("unmount", directory):
-                syscalls.detach(directory)
+                namespaces.detach(directory)

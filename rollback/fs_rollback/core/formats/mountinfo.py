@@ -21,6 +21,7 @@ class Mount(NamedTuple):
     fstype: str
     source: str
     super_options: tuple[str, ...]
+    id: int = 0
 
     @property
     def read_only(self) -> bool:
@@ -60,6 +61,7 @@ def _line(line: str) -> Mount:
         fstype=tail[0],
         source=unescape(tail[1]),
         super_options=tuple(tail[2].split(",")),
+        id=int(fields[0]),
     )
 
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 from ...core.snapshots.snapshot import STORE
 from ...errors import KernelError, StoreError, kernel_errors
-from ..linux import btrfs, durable, files, process, removal, syscalls
+from ..linux import btrfs, durable, files, removal, syscalls
 from ..loader import places, settings
 from ..machine import kernels
 from ..machine.host import Host
-from . import swap
+from . import copies, swap
 
 
 class Operations:
@@ -101,7 +101,7 @@ class Operations:
 
     def make_room(self, model: str, tree: str, path: str) -> None:
         """Free the place `path` in `tree`; directories above it that it lacks are as in `model`."""
-        self._make_parents(model, tree, path)
+        self.make_parents(model, tree, path)
         with self._parent(tree, path) as place, kernel_errors("make room at", f"/{tree}/{path}"):
             if os.path.lexists(place):
                 removal.remove(place)
@@ -138,10 +138,7 @@ class Operations:
             if not os.path.lexists(origin):
                 return
             descriptors = [int(p.split("/")[4]) for p in (origin, place)]
-            process.run(
-                ("cp", "--archive", "--reflink=auto", "--no-target-directory", origin, place),
-                pass_fds=descriptors,
-            )
+            copies.archive("--no-target-directory", origin, place, pass_fds=descriptors)
 
     def renew_swap(self, tree: str, path: str) -> None:
         """Make a swap file anew that the kernel would not use as it is."""
@@ -240,7 +237,8 @@ class Operations:
             finally:
                 os.close(directory)
 
-    def _make_parents(self, model: str, tree: str, path: str) -> None:
+    def make_parents(self, model: str, tree: str, path: str) -> None:
+        """Make the directories above `path` that `tree` lacks, as they are in `model`."""
         parts = path.split("/")[:-1]
         for depth in range(1, len(parts) + 1):
             self._make_like(model, tree, "/".join(parts[:depth]))

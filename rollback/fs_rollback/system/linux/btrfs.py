@@ -26,7 +26,7 @@ _LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is 
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
 _READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
-_FS_COMPR_FL, _FS_NOCOW_FL = 0x4, 0x800000  # linux/fs.h
+_FS_COMPR_FL, FS_NOCOW_FL = 0x4, 0x800000  # linux/fs.h
 _DIR_INDEX_KEY, _ROOT_ITEM_KEY = 96, 132  # linux/btrfs_tree.h
 # linux/btrfs.h: BTRFS_IOC_SPACE_INFO, _DEV_INFO, _FS_INFO, and their structures; of a device its
 # bytes_used, total_bytes and the first byte of its path, which a missing one has not.
@@ -317,19 +317,26 @@ def set_default_subvolume(top: str, subvolume: int) -> None:
         btrfsutil.set_default_subvolume(top, subvolume)
 
 
-def is_nocow(descriptor: int) -> bool:
-    """Whether the data of an open file is overwritten in place, chattr(1) +C. Raises OSError."""
+def inode_flags(descriptor: int) -> int:
+    """Return the flags of chattr(1) of an open file. Raises OSError."""
     answer = array.array("i", [0, 0])
     fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, answer)
-    return bool(answer[0] & _FS_NOCOW_FL)
+    return answer[0]
+
+
+def set_inode_flags(descriptor: int, flags: int) -> None:
+    """Set the flags of chattr(1) of an open file. Raises OSError."""
+    fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, array.array("i", [flags, 0]))
+
+
+def is_nocow(descriptor: int) -> bool:
+    """Whether the data of an open file is overwritten in place, chattr(1) +C. Raises OSError."""
+    return bool(inode_flags(descriptor) & FS_NOCOW_FL)
 
 
 def make_nocow(descriptor: int) -> None:
     """Make an empty file one whose data is overwritten in place, uncompressed. Raises OSError."""
-    flags = array.array("i", [0, 0])
-    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, flags)
-    flags[0] = flags[0] & ~_FS_COMPR_FL | _FS_NOCOW_FL
-    fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, flags)
+    set_inode_flags(descriptor, inode_flags(descriptor) & ~_FS_COMPR_FL | FS_NOCOW_FL)
 
 
 def is_stub(path: str) -> bool:

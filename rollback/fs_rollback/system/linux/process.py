@@ -29,12 +29,16 @@ def _environment() -> dict[str, str]:
 
 
 def run(
-    arguments: Sequence[str], *, pass_fds: Sequence[int] = (), with_errors: bool = False
+    arguments: Sequence[str],
+    *,
+    pass_fds: Sequence[int] = (),
+    with_errors: bool = False,
+    directory: str | None = None,
 ) -> str:
     """Run a program to its end and return what it printed, `with_errors` on stderr too.
 
-    The environment is the caller's with the C locale. Raises ProcessError with the last line it
-    wrote to stderr.
+    The environment is the caller's with the C locale; it runs in `directory` if one is given.
+    Raises ProcessError with the last line it wrote to stderr.
     """
     import subprocess
 
@@ -46,6 +50,7 @@ def run(
             env=_environment(),
             pass_fds=pass_fds,
             stdin=subprocess.DEVNULL,
+            cwd=directory,
         )
     except OSError as error:
         raise ProcessError(f"cannot start {arguments[0]}: {error.strerror}") from error

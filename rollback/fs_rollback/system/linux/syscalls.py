@@ -28,10 +28,9 @@ _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _FSMOUNT_CLOEXEC = 1
 _MOUNT_ATTR_NOATIME = 0x10  # linux/mount.h
 _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
-_CLONE_NEWNS, _CLONE_FS = 0x20000, 0x200  # linux/sched.h
-_MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x4000, 0x40000, 2
+_CLONE_FS = 0x200  # linux/sched.h
 _AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _RESOLVE_NO_XDEV, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x01, 0x04, 0x10
 _RACES = 10000  # lost in a row, some microseconds each, before openat2(2) is believed
 _SYNC_FILE_RANGE_WRITE_AND_WAIT = 1 | 2 | 4
@@ -75,7 +74,7 @@ def mount_top_level(source: str, *, read_only: bool) -> int:
     old as before: a new access time is a change, and changes are looked for.
     """
     attributes = _MOUNT_ATTR_NOATIME
-    mount = _detached_mount(source, TOP_LEVEL_ID, read_only=read_only, attributes=attributes)
+    mount = detached_mount(source, TOP_LEVEL_ID, read_only=read_only, attributes=attributes)
     try:
         # fsmount gives an O_PATH descriptor; listing and ioctls need a real one.
         return os.open(f"/proc/self/fd/{mount}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -88,17 +87,22 @@ def mount_subvolume(source: str, subvolume_id: int, directory: int, *, read_only
 
     What is only read there is as old as before, see `mount_top_level`.
     """
-    mount = _detached_mount(
+    mount = detached_mount(
         source, subvolume_id, read_only=read_only, attributes=_MOUNT_ATTR_NOATIME
     )
     try:
-        flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
-        _check(_libc.syscall(_SYS_MOVE_MOUNT, mount, b"", directory, b"", flags), source)
+        attach(mount, directory)
     finally:
         os.close(mount)
 
 
-def _detached_mount(source: str, subvolume_id: int, *, read_only: bool, attributes: int = 0) -> int:
+def attach(mount: int, directory: int) -> None:
+    """Mount what is detached on an open directory, move_mount(2)."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    _check(_libc.syscall(_SYS_MOVE_MOUNT, mount, b"", directory, b"", flags), "mount")
+
+
+def detached_mount(source: str, subvolume_id: int, *, read_only: bool, attributes: int = 0) -> int:
     """Return an O_PATH descriptor of a subvolume of the btrfs on `source`, mounted nowhere."""
     how = "read-only" if read_only else "writable"
     sys.audit("fs-rollback.changed", "mount", how, "subvolume ID", subvolume_id, "of", source)
@@ -133,22 +137,6 @@ def rooted(tree: int, function: Callable[[], _Result]) -> _Result:
         return pool.submit(run).result()
 
 
-def unshare_mounts() -> None:
-    """Give this process a mount table of its own, unshare(2): what it mounts nobody else sees.
-
-    Never in a process that is not ours, as dnf's: there is no way back.
-    """
-    _check(_libc.unshare(_CLONE_NEWNS), "/")
-    flags = ctypes.c_ulong(_MS_REC | _MS_PRIVATE)
-    _check(_libc.mount(b"none", b"/", None, flags, None), "/")
-
-
-def detach(directory: str) -> None:
-    """Unmount what is mounted on a directory and all below it, umount2(2) with MNT_DETACH."""
-    sys.audit("fs-rollback.changed", "unmount", directory)
-    _check(_libc.umount2(os.fsencode(directory), _MNT_DETACH), directory)
-
-
 def _fsconfig(
     context: int, command: int, key: bytes | None, value: bytes | None, source: str
 ) -> None:
@@ -158,7 +146,17 @@ def _fsconfig(
 def exchange(one: str, other: str) -> None:
     """Exchange two paths in one atomic step, renameat2(2) with RENAME_EXCHANGE."""
     sys.audit("fs-rollback.changed", "exchange", one, "and", other)
-    arguments = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    _rename(one, other, _RENAME_EXCHANGE)
+
+
+def rename_to_free(old: str, new: str) -> None:
+    """Rename a path to one that is free, renameat2(2) with RENAME_NOREPLACE: else EEXIST."""
+    sys.audit("fs-rollback.changed", "rename", old, "to", new)
+    _rename(old, new, _RENAME_NOREPLACE)
+
+
+def _rename(one: str, other: str, how: int) -> None:
+    arguments = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), how)
     _check(_libc.renameat2(*arguments), one)
 
 

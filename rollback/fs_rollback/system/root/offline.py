@@ -18,7 +18,7 @@ from typing import Callable, NamedTuple
 from ...core.formats import fstab
 from ...core.formats.mountinfo import is_within
 from ...errors import Error, RefusedError, kernel_errors, require_root
-from ..linux import devices, files, process, syscalls
+from ..linux import devices, files, namespaces, process, syscalls
 from ..machine import host, kernels, own_root
 from ..machine.identity import KERNEL_NAME, Identity, of_btrfs
 from ..store import journals
@@ -119,7 +119,7 @@ def take_own_mounts(purpose: str = "this process") -> None:
     `purpose` is what an error names.
     """
     with kernel_errors("make a mount namespace for", purpose):
-        syscalls.unshare_mounts()
+        namespaces.unshare_mounts()
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def _mounted_root(
         yield
     finally:
         with kernel_errors("unmount", directory):
-            syscalls.detach(directory)
+            namespaces.detach(directory)
 
 
 def _open_top_level(device: str, uuid: str, *, beside: bool) -> tuple[int, bool]:
