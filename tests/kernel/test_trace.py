@@ -69,6 +69,10 @@ def test_each_command_that_changes_something(named: Machine, told: Journal) -> N
     expect("refused", name, "delete", name, exit_code="3",
            reason=f"{named.label(name)} is not deleted: it is pinned")  # fmt: skip
     expect("unpinned", name, "unpin", name, snapshot_id=number)
+    expect("restored", name, "restore", name, "/etc/app.conf", "--yes", snapshot_id=number,
+           reason="/etc/app.conf")  # fmt: skip
+    expect("mounted", name, "mount", name, snapshot_id=number, reason=f"/run/fs-rollback/{name}")
+    expect("unmounted", name, "umount", name, reason=f"/run/fs-rollback/{name}")
     expect("rolled-back", name, "rollback", name, "--yes", snapshot_id=number)
     replaced = _last(told, "rolled-back")["replaced"]
     assert replaced in [s.name for s in named.snapshots()]

@@ -32,6 +32,9 @@ COMMANDS: dict[str, set[str]] = {
     "unpin": set(),
     "delete": set(),
     "prune": {"--json", "--dry-run"},
+    "restore": {"--json", "--dry-run", "--yes", "--aside"},
+    "mount": {"--json"},
+    "umount": {"--json"},
     "rollback": _ROLLING,
     "try": set(),
     "undo": _ROLLING | {"--to-replaced"},
@@ -52,7 +55,10 @@ def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert (code, err) == (0, "")
     assert set(re.findall(r"--[a-z-]+", out)) >= COMMON | COMMANDS[command]
     assert f"fs-rollback {command}" in out
-    named = command in ("show", "diff", "log", "pin", "unpin", "delete", "rollback", "try")
+    named = command in (
+        "show", "diff", "log", "pin", "unpin", "delete", "restore", "mount", "umount",
+        "rollback", "try",
+    )  # fmt: skip
     assert ("SNAPSHOT" in out) == named
 
 

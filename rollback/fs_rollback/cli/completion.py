@@ -23,7 +23,10 @@ def complete(parser: argparse.ArgumentParser) -> int:
         return 1
     completers = {
         "snapshot": snapshots,
+        "look": snapshots,
         "root": DirectoriesCompleter(),
+        "aside": DirectoriesCompleter(),
+        "directory": DirectoriesCompleter(),
         "message": SuppressCompleter(),
     }
     for command in _commands(parser):

@@ -100,6 +100,7 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
                 for line in settle.settle_in_passing(machine, found)[1]:
                     note(line)
                 leftovers = [str(problem) for problem in found.tidy()]
+                _settle_access(machine)
                 for problem in (*leftovers, *menu.mend(machine, found)):
                     note(problem)
                 for record in settle_records.settle(machine, found.load()):
@@ -107,6 +108,17 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
                     with suppress(KernelError):
                         found.write(record)
                 yield Writing(machine, found)
+
+
+def _settle_access(machine: Host) -> None:
+    """Remove what a killed restore has left. No command fails for that."""
+    from ..system.access import workplace
+
+    try:
+        for line in workplace.tidy(machine):
+            note(f"a restore was cut off: {line}")
+    except Error as error:  # a leftover is in nobody's way; the next restore refuses to go on
+        note(error.line)
 
 
 def refuse_device(args: Namespace) -> None:

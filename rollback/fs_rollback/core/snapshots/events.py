@@ -23,6 +23,9 @@ Name = Literal[
     "tried",
     "rolled-back",
     "undone",
+    "restored",
+    "mounted",
+    "unmounted",
     "settled",
     "brought-over",
     "forgotten",
@@ -43,6 +46,7 @@ _MOST_OF_MESSAGE = 4000  # as above, for the sentence
 _PRIORITIES = {"failed": 3, "refused": 4}  # syslog(3); the others are 6, informational
 _WORDS = {  # where the name alone would not lead to the snapshot
     "rolled-back": "rolled back to",
+    "restored": "brought files back from",
     "undone": "took back the rollback to",
     "settled": "settled the rollback to",
     "forgotten": "gave up the rollback to",

@@ -18,6 +18,7 @@ from ...core.loader.choice import Loader
 from ...core.snapshots import saved_files
 from ...core.snapshots.names import label
 from ...errors import KernelError, RefusedError, StoreError
+from ..access import looks
 from ..execute import swap
 from ..linux import files
 from ..machine import kernels, usable
@@ -53,6 +54,17 @@ def walk(host: Host, store: Store | None, now: datetime) -> tuple[Finding, ...]:
             *_snapshot_entries(found),
             *package_managers.look(host, store),
             *_snapshots(host, store),
+            *_looks(host),
+        )
+
+
+def _looks(host: Host) -> Iterator[Finding]:
+    for look in looks.find(host):
+        yield findings.warning(
+            "mount.snapshot",
+            look.snapshot,
+            f"{look.snapshot} is mounted on {look.point}, so it cannot be deleted or pruned",
+            f"When it has been looked into: fs-rollback umount {look.snapshot}",
         )
 
 

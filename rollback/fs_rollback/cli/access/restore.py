@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`restore`: single files and directories of a snapshot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from datetime import datetime
+
+    from ...core.snapshots.snapshot import Snapshot
+    from ...system.access.paths import Item
+    from ...system.access.workplace import Move
+    from ...system.machine.host import Host
+    from ...system.store.store import Store
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `restore` takes."""
+    command.json(parser)
+    command.dry_run(parser, "show what would be restored, change nothing")
+    command.yes(parser)
+    parser.add_argument(
+        "--aside",
+        metavar="DIR",
+        help="put it into this directory, and leave what is there now as it is",
+    )
+    command.snapshot(parser)
+    parser.add_argument("path", metavar="PATH", nargs="+", help="a file or a directory")
+
+
+_MOST_NAMES = 5
+
+
+class _Proposal(NamedTuple):
+    """What is asked about: a snapshot, its paths, and what becomes of them."""
+
+    snapshot: Snapshot
+    items: tuple[Item, ...]
+    moves: tuple[Move, ...]
+
+
+def run(args: Namespace) -> int:
+    """`restore`: bring paths of a snapshot back, or put them aside."""
+    from datetime import datetime
+
+    from ...errors import RefusedError
+    from ...system.access import restore
+    from ...system.execute import executor
+    from ...system.store import trace
+    from .. import session
+
+    now = datetime.now().astimezone()
+    with session.reading(args.root) as (host, found):
+        if found is None:
+            raise session.no_store(host)
+        proposal = _propose(args, host, found, now)
+        packages = _packages(args, host, proposal)
+    answer = _answer(args, proposal, packages)
+    if not args.json:
+        print(_text(args, proposal, packages))
+    # Nothing is replaced by what is put aside: that needs no answer.
+    if args.dry_run or not session.confirm("Restore?", yes=args.yes or args.aside is not None):
+        return session.unchanged(args, answer)
+    with session.writing(args.root) as (host, store):
+        for line in restore.settle(host, args.aside):
+            session.note(f"a restore was cut off: {line}")
+        again = _propose(args, host, store, now)
+        # The record may have changed, which the next command completes after a transaction.
+        if again._replace(snapshot=proposal.snapshot) != proposal:
+            raise RefusedError(
+                "what would be restored, or replaced, has changed since it was shown",
+                hint="Nothing was changed. Give the command again.",
+            )
+        with executor.finishing():
+            restore.carry_out(host, again.snapshot, again.moves, args.aside)
+            what = ", ".join(f"/{move.path}" for move in again.moves)
+            event = trace.Event("restored", again.snapshot.name, again.snapshot.id, reason=what)
+            trace.tell(host, event)
+            answer["done"] = True
+            return session.reply(args, answer, "Restored.")
+
+
+def _propose(args: Namespace, host: Host, store: Store, now: datetime) -> _Proposal:
+    """Return what would be done. Raises UsageError and RefusedError."""
+    from ...core.snapshots.names import resolve
+    from ...errors import RefusedError, UsageError
+    from ...system.access import paths, restore
+    from ...system.pending import state
+
+    snapshot = resolve(args.snapshot, store.load())
+    if not snapshot.exists:
+        raise RefusedError(
+            f"{snapshot.name} is gone: only its record is left",
+            hint="'fs-rollback list' shows what there is.",
+        )
+    is_aside = args.aside is not None
+    if not is_aside:
+        state.refuse_while_waiting(host, state.look(host, store))
+    items = tuple(paths.find(host, snapshot, args.path, is_aside=is_aside))
+    if not is_aside:
+        return _Proposal(snapshot, items, tuple(restore.plan(host, items, now)))
+    import os
+
+    if not os.path.isdir(args.aside):
+        raise UsageError(f"{args.aside} is no directory", hint=f"Make it: mkdir {args.aside}")
+    return _Proposal(snapshot, items, tuple(restore.plan_aside(items, args.aside)))
+
+
+def _packages(args: Namespace, host: Host, proposal: _Proposal) -> dict[str, tuple[str, ...]]:
+    """Return the packages that have files at each path; {} where nothing in the root changes."""
+    from ...system.access import owners
+    from ...system.comparison.database import DatabaseError
+    from .. import session
+
+    if args.aside is not None:
+        return {}
+    try:
+        return owners.packages(host, proposal.snapshot, proposal.items)
+    except DatabaseError as error:  # a warning is missing then, and that is said
+        session.note(f"whether these are files of packages is not known: {error}")
+        return {}
+
+
+def _place(args: Namespace, move: Move) -> str:
+    """Return where a path comes to, as people write it."""
+    import os
+
+    return f"/{move.place}" if args.aside is None else os.path.join(args.aside, move.place)
+
+
+def _answer(
+    args: Namespace, proposal: _Proposal, packages: dict[str, tuple[str, ...]]
+) -> dict[str, Any]:
+    rows = [
+        {
+            "path": f"/{item.path}",
+            "kind": item.kind,
+            "place": _place(args, move),
+            "kept": f"/{move.kept}" if move.kept else None,
+            "left_out": [f"/{path}" for path in item.left_out],
+            "packages": list(packages.get(item.path, ())),
+        }
+        for item, move in zip(proposal.items, proposal.moves)
+    ]
+    return {"snapshot": proposal.snapshot.name, "paths": rows, "done": False}
+
+
+def _text(args: Namespace, proposal: _Proposal, packages: dict[str, tuple[str, ...]]) -> str:
+    from ...core.snapshots.names import label
+    from ...report import clean, local_time
+
+    snapshot = proposal.snapshot
+    taken = local_time(snapshot.created)
+    lines = [f"Restore from snapshot {label(snapshot)}, taken {taken}:"]
+    for item, move in zip(proposal.items, proposal.moves):
+        place = _place(args, move)
+        lines.append(f"  {item.kind} /{item.path}" + (f" as {place}" if args.aside else ""))
+        if move.kept:
+            lines.append(f"    what is there now is kept as /{move.kept}")
+        lines += [f"    without the subvolume /{path} in it" for path in item.left_out]
+        if owners := packages.get(item.path):
+            some = ", ".join(owners[:_MOST_NAMES])
+            more = f" and {len(owners) - _MOST_NAMES} more" if len(owners) > _MOST_NAMES else ""
+            lines.append(f"    Warning: it has files of the packages {some}{more}")
+    if packages:
+        lines.append("rpm -V will report files of packages. 'dnf reinstall PACKAGE' undoes that.")
+    return "\n".join(clean(line) for line in lines)
+
+
+_HELP = "bring files or directories back from a snapshot; what is there now is kept beside"
+COMMAND = command.Command(_HELP, arguments, run, is_undone=True)

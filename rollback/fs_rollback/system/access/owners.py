@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which packages have files among what is to be restored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from ...core.packages.header import PackageFile
+from ...core.snapshots.snapshot import Snapshot
+from ..comparison import database
+from ..linux import files
+from ..machine.host import Host
+from .paths import Item
+
+# Of a directory so many paths are looked up: a warning need not name all packages of /usr.
+_MOST_PATHS = 2000
+
+
+def packages(host: Host, snapshot: Snapshot, items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the installed packages that have files at or below each item's path.
+
+    Configuration is left out: that it differs from the package's is its purpose. Raises
+    DatabaseError, KernelError.
+    """
+    with files.opened(host.path(snapshot.path)) as tree:
+        # Names of packages' files are UTF-8, and SQLite takes no others.
+        wanted = {
+            i.path: list(islice(filter(_is_utf8, _paths(tree, i)), _MOST_PATHS)) for i in items
+        }
+    with database.opened(host.root_fd) as opened:
+        found = opened.owners([path for paths in wanted.values() for path in paths])
+    rows = {
+        item: {found[path].package.name for path in paths if _counts(found.get(path))}
+        for item, paths in wanted.items()
+    }
+    return {item: tuple(sorted(names)) for item, names in rows.items() if names}
+
+
+def _counts(file: PackageFile | None) -> bool:
+    return file is not None and not file.is_config and bool(file.digest)
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # bytes that are not, as os.fsdecode has them
+        return False
+    return True
+
+
+def _paths(tree: int, item: Item) -> Iterator[str]:
+    """Give the paths of all but directories at or below an item's."""
+    if item.kind != "directory":
+        yield f"/{item.path}"
+        return
+    top = f"/proc/self/fd/{tree}/"
+    for directory, _, names in os.walk(top + item.path):
+        for name in names:
+            yield os.path.join(directory, name)[len(top) - 1 :]

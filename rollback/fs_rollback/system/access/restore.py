@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Brings files and directories of a snapshot back into the root, or puts them elsewhere.
+
+All is copied first, and synced. Then each path is exchanged with its copy in one atomic step, and
+what was there gets another name: at any instant the old or the new is there, whole.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from ...core.snapshots.snapshot import Snapshot
+from ...errors import Error, RefusedError, kernel_errors
+from ..execute import copies
+from ..execute.executor import signals_let_through
+from ..execute.trees import Operations
+from ..linux import durable, files, syscalls
+from ..machine.host import Host
+from . import flags, workplace
+from .paths import Item, status_in
+from .workplace import COPIES, Move
+
+_LONGEST_NAME = 255  # NAME_MAX, linux/limits.h
+
+
+def plan(host: Host, items: Sequence[Item], now: datetime) -> list[Move]:
+    """Return what brings items back to where they were."""
+    return [Move(i.path, i.path, _kept(host, i, now) if i.inode else "") for i in items]
+
+
+def plan_aside(items: Sequence[Item], aside: str) -> list[Move]:
+    """Return what puts items into the directory `aside`, by their last names.
+
+    Raises RefusedError where one of these is not free.
+    """
+    moves = [Move(item.path, os.path.basename(item.path), "") for item in items]
+    names = [move.place for move in moves]
+    with files.opened(aside) as directory:
+        for move in moves:
+            is_twice = names.count(move.place) > 1
+            if is_twice or status_in(directory, move.place) is not None:
+                why = "two of the paths end so" if is_twice else "it is there already"
+                raise RefusedError(
+                    f"{os.path.join(aside, move.place)} cannot be made: {why}",
+                    hint="Nothing is overwritten: give another directory with --aside.",
+                )
+    return moves
+
+
+def _kept(host: Host, item: Item, now: datetime) -> str:
+    """Return the path that what is there now gets: its name and the time, cut to fit."""
+    head, name = os.path.split(item.path)
+    while True:
+        ending = f".before-restore-{now:%Y%m%d%H%M%S}"
+        short = os.fsencode(name)[: _LONGEST_NAME - len(ending)]
+        path = os.path.join(head, os.fsdecode(short) + ending)
+        if status_in(host.root_fd, path) is None:
+            return path
+        now += timedelta(seconds=1)
+
+
+def settle(host: Host, aside: str | None) -> list[str]:
+    """Remove what a killed restore has left where this one works; see `workplace.tidy`."""
+    if aside is None:
+        return workplace.tidy(host)
+    with files.opened(aside) as base:
+        return workplace.tidy_in(base, os.path.join(aside, workplace.WORKPLACE))
+
+
+def carry_out(host: Host, snapshot: Snapshot, moves: Sequence[Move], aside: str | None) -> None:
+    """Do what was planned, in the root or in the directory `aside`. Needs the store's lock.
+
+    Only while it copies it lets a signal in that the caller holds back. Raises Error with
+    everything as it was; a killed process is settled by the next run.
+    """
+    root = host.root_subvolume.path
+    write = durable.write_for_next_commit if aside is None else durable.write_text
+    with (
+        files.opened(host.path(root) if aside is None else aside) as base,
+        files.opened(host.path(snapshot.path)) as tree,
+        workplace.opened(base, moves, write) as place,
+    ):
+        with signals_let_through(), kernel_errors("copy", f"what {snapshot.name} has"):
+            protected = _copy(tree, place, [move.path for move in moves])
+        moves = [_with_copy(place, move) for move in moves]
+        workplace.write_list(place, moves, write)
+        if aside is None:
+            for move in moves:
+                Operations(host).make_parents(snapshot.path, root, move.place)
+        _sync(base)
+        _put_all(base, place, moves, protected)
+        _sync(base)
+
+
+def _sync(base: int) -> None:
+    with kernel_errors("sync", "the filesystem"):
+        syscalls.sync_filesystem(base)
+
+
+def _with_copy(place: int, move: Move) -> Move:
+    status = status_in(place, move.in_workplace)
+    if status is None:
+        raise Error(f"the copy of /{move.path} has vanished")
+    return move._replace(copy=status.st_ino)
+
+
+def _copy(tree: int, place: int, wanted: Sequence[str]) -> dict[str, int]:
+    """Copy paths of a tree to the workplace; return what protects each of these itself.
+
+    That can be set only in its place: what is protected cannot be renamed. Raises OSError,
+    ProcessError.
+    """
+    source, copy = f"/proc/self/fd/{tree}", f"/proc/self/fd/{place}/{COPIES}"
+    found: dict[str, int] = {}
+    failures: list[OSError] = []
+
+    def look() -> None:  # a tenth of the time that the copy takes, and beside it
+        try:
+            for path in wanted:
+                found.update(flags.read(source, path))
+        except OSError as error:  # raised below
+            failures.append(error)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        how = ("--parents", "--one-file-system", f"--target-directory={copy}", "--")
+        copies.archive(*how, *wanted, pass_fds=[tree, place], directory=source)
+    finally:
+        looking.join()
+    if failures:
+        raise failures[0]
+    protected = {path: found.get(path, 0) & flags.PROTECTED for path in wanted}
+    for path, bits in protected.items():
+        if path in found:
+            found[path] &= ~bits
+    flags.put(source, copy, found)
+    return {path: bits for path, bits in protected.items() if bits}
+
+
+def _put_all(base: int, place: int, moves: Sequence[Move], protected: dict[str, int]) -> None:
+    """Put every copy into its place; where one fails, those before it are taken back."""
+    done: list[Move] = []
+    try:
+        for move in moves:
+            workplace.put(base, place, move)
+            done.append(move)
+    except Error:
+        for move in reversed(done):
+            workplace.take_back(base, place, move)
+        raise
+    for move in moves:
+        if move.path in protected:
+            with kernel_errors("protect", move.place), workplace.at(base, move.place) as found:
+                flags.set_on(found, protected[move.path])

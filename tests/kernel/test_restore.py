@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`restore` on a real btrfs: what comes back, and what stays beside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.filling import fill
+from tests.kernel.commands import Done, done, fs_rollback, on_terminal
+from tests.kernel.machine import Machine, run
+from tests.manifest import compare, manifest
+from tests.unit.manual import differences
+
+BEFORE = ".before-restore-"
+
+
+def restored(machine: Machine, *words: str) -> Done:
+    return done(machine.root, "restore", "--yes", *words)
+
+
+def kept(path: Path) -> Path:
+    """Return what was kept beside a path: one thing."""
+    (found,) = path.parent.glob(f"{path.name}{BEFORE}*")
+    return found
+
+
+def strays(machine: Machine) -> list[str]:
+    return [name for name in os.listdir(machine.root) if name.startswith(".fs-rollback")]
+
+
+def test_a_file_comes_back_and_the_present_one_stays_beside(named: Machine) -> None:
+    name = named.take()
+    app = named.root / "etc/app.conf"
+    app.write_text("setting 2\n")
+    ended = restored(named, name, "/etc/app.conf")
+    assert app.read_text() == "setting 1\n"
+    assert kept(app).read_text() == "setting 2\n"
+    assert f"/etc/{kept(app).name}" in ended.out
+    assert strays(named) == []
+
+
+def test_what_is_gone_comes_back_with_the_directories_above_it(named: Machine) -> None:
+    (named.root / "srv/a/b").mkdir(parents=True)
+    (named.root / "srv/a/b/file").write_text("x")
+    (named.root / "srv/a").chmod(0o2750)
+    os.chown(named.root / "srv/a", 12, 13)
+    name = named.take()
+    run("rm", "-r", str(named.root / "srv"))
+    restored(named, name, "/srv/a/b/file")
+    assert (named.root / "srv/a/b/file").read_text() == "x"
+    status = (named.root / "srv/a").stat()
+    assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o2750, 12, 13)
+    assert list(named.root.rglob(f"*{BEFORE}*")) == []
+
+
+def test_everything_of_a_file_comes_back(named: Machine) -> None:
+    """Held against a list of all that can be told of it, made by another program."""
+    fill(named.root / "srv", wide=500)
+    run("chattr", "+C", str(named.root / "var/log"))
+    (named.root / "var/log/journal").write_bytes(b"x" * 9000)
+    os.setxattr(named.root / "var/log/journal", "security.selinux", b"system_u:object_r:x_t:s0\0")
+    before = {place: manifest(named.root / place) for place in ("srv", "var/log")}
+    name = named.take()
+    run("chattr", "-R", "-f", "-i", "-a", str(named.root / "srv")) if False else None
+    run("mv", str(named.root / "srv"), str(named.root / "moved"))
+    (named.root / "var/log/journal").write_text("y")
+    restored(named, name, "/srv", "/var/log")
+    for place, expected in before.items():
+        assert compare(expected, manifest(named.root / place)) == []
+    assert "C" in run("lsattr", str(named.root / "var/log/journal")).split()[0]
+
+
+def test_hard_links_between_paths_and_inside_one_stay_links(named: Machine) -> None:
+    (named.root / "srv/d").mkdir(parents=True)
+    (named.root / "srv/one").write_text("x")
+    for other in ("srv/two", "srv/d/three"):
+        os.link(named.root / "srv/one", named.root / other)
+    name = named.take()
+    run("rm", "-r", str(named.root / "srv"))
+    restored(named, name, "/srv/one", "/srv/two", "/srv/d")
+    inodes = {(named.root / f"srv/{path}").stat().st_ino for path in ("one", "two", "d/three")}
+    assert len(inodes) == 1
+
+
+def test_one_kind_takes_the_place_of_another(named: Machine) -> None:
+    root = named.root
+    (root / "srv/a").mkdir(parents=True)
+    (root / "srv/b").symlink_to("/nowhere")
+    name = named.take()
+    (root / "srv/a").rmdir()
+    (root / "srv/a").write_text("a file now")
+    (root / "srv/b").unlink()
+    (root / "srv/b").mkdir()
+    (root / "srv/b/inside").write_text("x")
+    restored(named, name, "/srv/a", "/srv/b")
+    assert (root / "srv/a").is_dir()
+    assert os.readlink(root / "srv/b") == "/nowhere"
+    assert kept(root / "srv/a").read_text() == "a file now"
+    assert (kept(root / "srv/b") / "inside").read_text() == "x"
+
+
+def test_data_is_shared_with_the_snapshot(named: Machine) -> None:
+    big = named.root / "srv/big"
+    big.parent.mkdir()
+    big.write_bytes(os.urandom(4 << 20))
+    run("sync", "-f", str(named.root))
+    name = named.take()
+    big.unlink()
+    restored(named, name, "/srv/big")
+    assert run("btrfs", "filesystem", "du", "--raw", "-s", str(big)).split()[-3] == "0"
+
+
+def test_a_protected_file_is_protected_again(named: Machine) -> None:
+    path = named.root / "etc/fixed"
+    path.write_text("x")
+    run("chattr", "+i", str(path))
+    name = named.take()
+    run("chattr", "-i", str(path))
+    path.unlink()
+    restored(named, name, "/etc/fixed")
+    assert "i" in run("lsattr", str(path)).split()[0]
+    refused = fs_rollback(named.root, "restore", "--yes", name, "/etc/fixed")
+    refused.expect_refusal("immutable", "chattr -i -a /etc/fixed")
+    run("chattr", "-i", str(path))
+    restored(named, name, "/etc/fixed")
+
+
+def test_aside_leaves_what_is_there(named: Machine, tmp_path: Path) -> None:
+    name = named.take()
+    app = named.root / "etc/app.conf"
+    app.write_text("setting 2\n")
+    aside = tmp_path / "old"
+    aside.mkdir()
+    ended = done(named.root, "restore", name, "/etc/app.conf", "/var/lib", f"--aside={aside}")
+    assert f"file /etc/app.conf as {aside}/app.conf" in ended.out
+    assert app.read_text() == "setting 2\n"
+    assert (aside / "app.conf").read_text() == "setting 1\n"
+    assert (aside / "lib/rpm").is_dir(), "a copy of the package database harms nobody"
+    assert sorted(os.listdir(aside)) == ["app.conf", "lib"]
+    again = fs_rollback(named.root, "restore", name, "/etc/app.conf", f"--aside={aside}")
+    again.expect_refusal("it is there already")
+    inside = named.root / "srv"
+    inside.mkdir()
+    done(named.root, "restore", name, "/etc/app.conf", f"--aside={inside}")
+    assert (inside / "app.conf").read_text() == "setting 1\n"
+
+
+def test_nothing_happens_without_a_yes(named: Machine) -> None:
+    name = named.take()
+    app = named.root / "etc/app.conf"
+    app.write_text("setting 2\n")
+    assert "dry run" in done(named.root, "restore", name, "/etc/app.conf", "--dry-run").out
+    assert fs_rollback(named.root, "restore", name, "/etc/app.conf").code == 2
+    terminal = on_terminal(named.root, "restore", name, "/etc/app.conf")
+    terminal.read_until(r"Restore\? \[y/N\]")
+    terminal.type("n\n")
+    assert terminal.end() == 1
+    assert (app.read_text(), strays(named)) == ("setting 2\n", [])
+    assert len(os.listdir(named.root / "etc")) == 3
+    terminal = on_terminal(named.root, "restore", name, "/etc/app.conf")
+    terminal.read_until(r"Restore\? \[y/N\]")
+    terminal.type("y\n")
+    assert terminal.end() == 0
+    assert app.read_text() == "setting 1\n"
+
+
+def test_what_changed_while_the_question_was_asked_is_refused(named: Machine) -> None:
+    name = named.take()
+    app = named.root / "etc/app.conf"
+    terminal = on_terminal(named.root, "restore", name, "/etc/app.conf")
+    terminal.read_until(r"Restore\? \[y/N\]")
+    (named.root / "etc/new").write_text("another file\n")
+    (named.root / "etc/new").rename(app)
+    terminal.type("y\n")
+    assert terminal.end() == 3
+    assert app.read_text() == "another file\n"
+
+
+def test_the_answer_in_json(named: Machine) -> None:
+    name = named.take()
+    (named.root / "etc/app.conf").unlink()
+    answer = done(named.root, "restore", "--json", name, "/etc/app.conf", "/var/data", "-y").json
+    assert differences("restore", answer) == []
+    rows = answer["paths"]
+    assert [row["path"] for row in rows] == ["/etc/app.conf", "/var/data"]
+    assert (rows[0]["kept"], answer["done"], answer["snapshot"]) == (None, True, name)
+    assert (named.root / rows[1]["kept"].lstrip("/")).exists()
+    told = done(named.root, "log", "--json").json["events"]
+    assert told == [] or told[-1]["event"] == "restored"
+
+
+def test_a_name_of_any_length_and_any_bytes(named: Machine) -> None:
+    names = [b"n" * 255, "\u00e4".encode() * 127, b"\xff\xfe", b"-rf", b"a\nb"]
+    top = os.path.join(os.fsencode(named.root), b"srv")
+    os.mkdir(top)
+    for each in names:
+        with open(os.path.join(top, each), "wb") as file:
+            file.write(each)
+    name = named.take()
+    for each in names:
+        with open(os.path.join(top, each), "wb") as file:
+            file.write(b"newer")
+    restored(named, name, *(os.fsdecode(b"/srv/" + each) for each in names))
+    for each in names:
+        with open(os.path.join(top, each), "rb") as file:
+            assert file.read() == each
+    assert len(os.listdir(top)) == 2 * len(names)
