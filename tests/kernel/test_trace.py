@@ -73,6 +73,7 @@ def test_each_command_that_changes_something(named: Machine, told: Journal) -> N
            reason="/etc/app.conf")  # fmt: skip
     expect("mounted", name, "mount", name, snapshot_id=number, reason=f"/run/fs-rollback/{name}")
     expect("unmounted", name, "umount", name, reason=f"/run/fs-rollback/{name}")
+    expect("entered", name, "shell", name, "/bin/true", snapshot_id=number, reason="/bin/true")
     expect("rolled-back", name, "rollback", name, "--yes", snapshot_id=number)
     replaced = _last(told, "rolled-back")["replaced"]
     assert replaced in [s.name for s in named.snapshots()]

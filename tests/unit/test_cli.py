@@ -35,6 +35,7 @@ COMMANDS: dict[str, set[str]] = {
     "restore": {"--json", "--dry-run", "--yes", "--aside"},
     "mount": {"--json"},
     "umount": {"--json"},
+    "shell": set(),
     "rollback": _ROLLING,
     "try": set(),
     "undo": _ROLLING | {"--to-replaced"},
@@ -56,7 +57,7 @@ def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert set(re.findall(r"--[a-z-]+", out)) >= COMMON | COMMANDS[command]
     assert f"fs-rollback {command}" in out
     named = command in (
-        "show", "diff", "log", "pin", "unpin", "delete", "restore", "mount", "umount",
+        "show", "diff", "log", "pin", "unpin", "delete", "restore", "mount", "umount", "shell",
         "rollback", "try",
     )  # fmt: skip
     assert ("SNAPSHOT" in out) == named

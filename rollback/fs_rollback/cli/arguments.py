@@ -34,6 +34,7 @@ COMMANDS = {
     "restore": "access.restore",
     "mount": "access.mount",
     "umount": "access.umount",
+    "shell": "access.shell",
     "rollback": "rollback.rollback",
     "try": "rollback.try_once",
     "undo": "rollback.undo",

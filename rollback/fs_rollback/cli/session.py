@@ -111,12 +111,13 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
 
 
 def _settle_access(machine: Host) -> None:
-    """Remove what a killed restore has left. No command fails for that."""
-    from ..system.access import workplace
+    """Remove what a killed restore, or a killed shell, has left. No command fails for that."""
+    from ..system.access import throw_away, workplace
 
     try:
         for line in workplace.tidy(machine):
             note(f"a restore was cut off: {line}")
+        throw_away.tidy(machine)
     except Error as error:  # a leftover is in nobody's way; the next restore refuses to go on
         note(error.line)
 

@@ -26,6 +26,7 @@ Name = Literal[
     "restored",
     "mounted",
     "unmounted",
+    "entered",
     "settled",
     "brought-over",
     "forgotten",

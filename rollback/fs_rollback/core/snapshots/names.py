@@ -14,7 +14,10 @@ from .snapshot import STORE, Snapshot
 SNAPSHOT_PREFIX = "yum_"
 REPLACED_PREFIX = "replaced_"
 NEW_ROOT_PREFIX = "root_"
+SHELL_PREFIX = "shell_"  # a writable copy of a snapshot, gone with the shell in it
 TRIAL_PREFIX = "try_"  # a writable copy of a snapshot, for its entry in the boot menu
+# What begins like this in the store is no snapshot.
+COPY_PREFIXES = (NEW_ROOT_PREFIX, TRIAL_PREFIX, SHELL_PREFIX)
 _IN_STORE = f"/{STORE}/"
 _FORMAT = "%Y%m%d%H%M%S"
 

@@ -10,7 +10,11 @@ from . import host
 
 # systemd.io/CONTAINER_INTERFACE, podman-run(1): the root of a container is not ours.
 # Not Docker's /.dockerenv: an image of a machine that was made from a container may have it.
-_CONTAINER_MARKS = ("run/systemd/container", "run/.containerenv")
+_CONTAINER_MARKS = (
+    "run/systemd/container",
+    "run/host/container-manager",
+    "run/.containerenv",
+)
 
 
 class Unprotected(NamedTuple):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...core.snapshots import record as records
 from ...core.snapshots.age import in_order
-from ...core.snapshots.names import NEW_ROOT_PREFIX, REPLACED_PREFIX, SNAPSHOT_PREFIX, TRIAL_PREFIX
+from ...core.snapshots.names import COPY_PREFIXES, REPLACED_PREFIX, SNAPSHOT_PREFIX
 from ...core.snapshots.record import Record
 from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ...errors import KernelError, LockedError, StoreError, kernel_errors
@@ -344,7 +344,7 @@ class Store:
 
 
 # What begins like this is no snapshot: a leftover, a new root, a writable copy.
-_NO_SNAPSHOT = (_DELETED_PREFIX, NEW_ROOT_PREFIX, TRIAL_PREFIX)
+_NO_SNAPSHOT = (_DELETED_PREFIX, *COPY_PREFIXES)
 # Only what has a name of our own shape is a leftover of ours.
 _OUR_NAME = rf"(?:{SNAPSHOT_PREFIX}|{REPLACED_PREFIX})\d{{14}}"
 _OUR_DELETED = rf"{_DELETED_PREFIX}{_OUR_NAME}(?:\.json)?"

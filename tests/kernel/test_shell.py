@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`shell`: what runs in a copy of a snapshot, what it reaches, and what is left of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.commands import Done, done, environment, fs_rollback, on_terminal, start
+from tests.kernel.machine import Machine, run
+from tests.kernel.test_store import listed
+
+_TOOLS = ("sh", "cat", "ls", "mount", "mknod", "btrfs", "sleep", "touch", "readlink", "rm")
+
+
+@pytest.fixture(name="system")
+def _system(named: Machine) -> Machine:
+    """Return a machine that has a few programs of the one that runs, with their libraries."""
+    for tool in _TOOLS:
+        found = shutil.which(tool, path="/bin:/sbin:/usr/bin:/usr/sbin")
+        assert found, tool
+        libraries = re.findall(r"/\S+", run("ldd", found))
+        for path in (found, *libraries):
+            place = named.root / path.lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+    for name in ("proc", "sys", "dev", "run", "tmp"):
+        (named.root / name).mkdir()
+    return named
+
+
+def copies(machine: Machine) -> list[str]:
+    return [n for n in os.listdir(machine.top / "fs-snapshots") if n.startswith("shell_")]
+
+
+def inside(machine: Machine, name: str, script: str) -> Done:
+    return fs_rollback(machine.root, "shell", name, "--", "/bin/sh", "-c", script)
+
+
+def test_a_command_runs_in_the_old_system_and_nothing_is_left(system: Machine) -> None:
+    name = system.take()
+    (system.root / "etc/app.conf").write_text("setting 2\n")
+    before = list(listed(system))
+    ended = inside(system, name, "cat /etc/app.conf; echo 3 >/etc/app.conf; exit 7")
+    assert (ended.code, ended.out) == (7, "setting 1\n")
+    assert "shares this machine's network, kernel and clock" in ended.err
+    assert system.read("etc/app.conf") == "setting 2\n"
+    assert (system.top / "fs-snapshots" / name / "etc/app.conf").read_text() == "setting 1\n"
+    assert copies(system) == []
+    assert list(listed(system)) == before
+    assert inside(system, name, "kill -9 $$; sleep 5").code == 137
+    assert fs_rollback(system.root, "shell", name, "/no/such").code == 1
+    assert copies(system) == []
+
+
+def test_it_reaches_neither_the_store_nor_the_machine(system: Machine) -> None:
+    name = system.take()
+    script = """
+        ls -a / | { while read e; do echo "/$e"; done; }
+        touch /proc/sys/kernel/hostname && echo 1 >/proc/sysrq-trigger && echo wrote
+        mknod /tmp/disk b 7 0 && echo made
+        mount -t tmpfs none /tmp && echo mounted
+        btrfs subvolume list / && echo listed
+        ls /proc/1/root/fs-snapshots && echo reached
+        for fd in /proc/self/fd/*; do echo "fd $(readlink $fd)"; done
+        while read a b c root point d; do echo "mount $root $point"; done </proc/self/mountinfo
+    """
+    ended = inside(system, name, script)
+    lines = ended.out.splitlines()
+    assert not {"wrote", "made", "mounted", "listed", "reached"} & set(lines), ended
+    assert "/fs-snapshots" not in lines
+    mounts = [line.split()[1:] for line in lines if line.startswith("mount ")]
+    assert mounts[0][0].startswith("/fs-snapshots/shell_")
+    assert mounts[0][1] == "/"
+    assert all(root == "/" or root in ("/null", "/zero", "/full", "/random", "/urandom", "/tty")
+               or point.startswith("/proc/") for root, point, *_ in mounts[1:])  # fmt: skip
+    descriptors = [line for line in lines if line.startswith("fd ")]
+    assert not any(str(system.image) in line or "fs-snapshots" in line for line in descriptors)
+
+
+def test_places_of_nested_subvolumes_can_be_written_to(system: Machine) -> None:
+    name = system.take()
+    assert inside(system, name, "touch /var/lib/machines/x && ls /var/lib/machines").out == "x\n"
+
+
+def test_the_copy_of_a_killed_one_goes_with_the_next_command(system: Machine) -> None:
+    name = system.take()
+    process = start(system.root, "shell", name, "--", "/bin/sh", "-c", "echo in; sleep 100")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in\n"
+    (copy,) = copies(system)
+    done(system.root, "pin", name)
+    assert copies(system) == [copy], "it is in use"
+    assert copy not in done(system.root, "list", "--json").out
+    assert fs_rollback(system.root, "rollback", copy, "--dry-run").code == 2
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while _runs("sleep 100") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs("sleep 100"), "what ran in it has ended with it"
+    assert copies(system) == [copy]
+    done(system.root, "unpin", name)
+    assert copies(system) == []
+
+
+def _runs(command: str) -> bool:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().replace(b"\0", b" ").decode().strip() == command:
+                return True
+        except OSError:  # it has ended
+            continue
+    return False
+
+
+def test_ctrl_c_is_for_what_runs_there(system: Machine) -> None:
+    name = system.take()
+    terminal = on_terminal(system.root, "shell", name)
+    terminal.read_until(r"# ")
+    terminal.type("echo in; sleep 100\n")
+    terminal.read_until("\nin\n")
+    terminal.type("\x03")
+    terminal.type("echo still here; exit 5\n")
+    assert terminal.end() == 5
+    assert "\nstill here\n" in terminal.text
+    assert copies(system) == []
+
+
+def test_a_signal_ends_it(system: Machine) -> None:
+    name = system.take()
+    process = start(system.root, "shell", name, "--", "/bin/sh", "-c", "echo in; sleep 100")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in\n"
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 130
+    assert copies(system) == []
+
+
+def test_systemd_nspawn_is_told_where_and_what(system: Machine, tmp_path: Path) -> None:
+    """It needs a systemd that runs, which is not here: a program of its name notes its options."""
+    name = system.take()
+    noted = tmp_path / "noted"
+    fake = tmp_path / "bin/systemd-nspawn"
+    fake.parent.mkdir()
+    fake.write_text(
+        f"#!/bin/sh\nprintf '%s\\n' \"$@\" >{noted}\nfor o; do case $o in --directory=*)\n"
+        'exec cat "${o#*=}/etc/app.conf";; esac; done\n'
+    )
+    fake.chmod(0o755)
+    booted = Path("/run/systemd/system")
+    booted.mkdir(parents=True)
+    try:
+        path = f"{fake.parent}:{environment()['PATH']}"
+        ended = fs_rollback(system.root, "shell", name, "--", "rpm", "-qa", env={"PATH": path})
+    finally:
+        booted.rmdir()
+    assert (ended.code, ended.out) == (0, "setting 1\n")
+    told = noted.read_text().splitlines()
+    assert told[-3:] == ["--", "rpm", "-qa"]
+    assert {"--register=no", "--link-journal=no", "--settings=no", "--console=pipe"} <= set(told)
+    assert any(re.fullmatch(r"--machine=shell-\d{14}", word) for word in told)
+    (bound,) = (word for word in told if word.startswith("--bind-ro="))
+    assert bound.endswith(":/run/systemd/container")
+    assert not Path(bound[10:].partition(":")[0]).exists()
+    assert copies(system) == []
