@@ -11,7 +11,17 @@ import tempfile
 from pathlib import Path
 from typing import Any, Optional
 
-from tests.bench import comparison, hooks, listing, many, memory, question, startup, transactions
+from tests.bench import (
+    comparison,
+    hooks,
+    listing,
+    many,
+    memory,
+    question,
+    restoring,
+    startup,
+    transactions,
+)
 from tests.bench.installation import Installation
 
 
@@ -22,10 +32,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="the same number for each part")
     parser.add_argument(
         "--only",
-        choices="ABCDEFGH",
+        choices="ABCDEFGHR",
         help="A: a transaction, B: list with many snapshots, C: start-up, D: the hook of dnf 5,"
         " E: a transaction and pruning with many snapshots, F: memory, G: diff,"
-        " H: the question of a rollback",
+        " H: the question of a rollback, R: restore of a directory",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, in seconds")
     return parser.parse_args()
@@ -70,6 +80,8 @@ def _parts(
     if only in (None, "H"):
         asked = question.run(directory, installation, rounds or question.ROUNDS)
         results["H"] = asked.seconds
+    if only in (None, "R"):
+        results["R"] = restoring.run(directory, installation, rounds or restoring.ROUNDS).seconds
     return results
 
 
