@@ -67,7 +67,7 @@ def arguments(root: Path, words: Sequence[str]) -> list[str]:
 
 def environment(**extra: str) -> dict[str, str]:
     """Return a small one, the same wherever the tests run."""
-    names = ("PATH", "HOME", "TMPDIR")
+    names = ("PATH", "HOME", "TMPDIR", "CACHE_DIRECTORY")
     found = {name: os.environ[name] for name in names if name in os.environ}
     found["PATH"] = f"{found.get('PATH', '')}:/usr/sbin:/sbin"
     found["PYTHONPATH"] = str(_CHECKOUT / "rollback")

@@ -30,6 +30,12 @@ def _private_mounts() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Leave nothing in the cache of the system that the tests run on."""
+    os.environ["CACHE_DIRECTORY"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _boots() -> None:
     running.install()
 

@@ -252,3 +252,27 @@ def test_the_changelog_has_what_is_new(machine: Machine) -> None:
         if row["name"] == "tool"
     )
     assert (entry["author"], entry["text"]) == ("A Packager <a@example.org> - 2-1", "- version 2")
+
+
+def test_what_does_not_change_is_remembered(machine: Machine) -> None:
+    cache = Path(os.environ["CACHE_DIRECTORY"])
+    first, second = machine.snapshots()[0].name, machine.take()
+    before = set(cache.iterdir()) if cache.exists() else set()
+    told = done(machine.root, "diff", first, second, "--json").out
+    (file,) = set(cache.iterdir()) - before
+    assert file.stat().st_mode & 0o077 == 0
+    changed = file.read_text().replace('"/etc/mine"', '"/etc/from-the-cache"')
+    file.write_text(changed)
+    known = done(machine.root, "diff", first, second, "--json").out
+    assert known == told.replace('"/etc/mine"', '"/etc/from-the-cache"')
+    for text in ("", "null", '{"rows": 7}', '{"rows": [[1, 2, 3]]}', '{"rows": [[[], 2, 3]]}'):
+        file.write_text(text)
+        assert done(machine.root, "diff", first, second, "--json").out == told, text
+    snapshot = machine.top / "fs-snapshots" / second
+    file.write_text(changed)
+    run("btrfs", "property", "set", str(snapshot), "ro", "false")
+    assert "from-the-cache" not in done(machine.root, "diff", first, second, "--json").out
+    (snapshot / "etc/later").touch()
+    run("btrfs", "property", "set", str(snapshot), "ro", "true")
+    assert '"/etc/later"' in done(machine.root, "diff", first, second, "--json").out
+    assert set(cache.iterdir()) - before > {file}

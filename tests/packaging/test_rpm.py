@@ -63,6 +63,7 @@ FILES: dict[str, set[str]] = {
         "/usr/share/zsh",
         "/usr/share/zsh/site-functions",
         "/usr/share/zsh/site-functions/_fs-rollback",
+        "/var/cache/fs-rollback",
     },
     _CONVERT: {
         "/usr/lib/dracut",

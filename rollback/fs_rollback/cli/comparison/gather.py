@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...core.comparison.files import FileChange
     from ...core.packages.advisories import Advisory
     from ...core.packages.header import Change
     from ...core.snapshots.record import PackageChange
@@ -85,14 +86,14 @@ def _files(comparison: Comparison, places: Sequence[str], problems: list[str]) -
     from ...system.comparison.database import DatabaseError
     from ...system.comparison.owned import OwnedChange
 
-    changes = [
-        change
-        for change in comparison.files
-        if not places
-        or any(path and is_within_any(path, places) for path in (change.path, change.source))
-    ]
     try:
-        return list(comparison.owned(changes))
+        rows = comparison.owned_files
     except DatabaseError as error:  # the files are known, and this is said
         problems.append(f"cannot tell which packages the files belong to: {error}")
-        return [OwnedChange(change, None, None) for change in changes]
+        rows = [OwnedChange(change, None, None) for change in comparison.files]
+
+    def is_wanted(change: FileChange) -> bool:
+        paths = (change.path, change.source)
+        return not places or any(path and is_within_any(path, places) for path in paths)
+
+    return [row for row in rows if is_wanted(row.change)]

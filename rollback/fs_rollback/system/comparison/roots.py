@@ -17,7 +17,7 @@ from ...core.snapshots.snapshot import Subvolume
 from ...errors import kernel_errors
 from ..linux import files, syscalls
 from ..machine.host import Host
-from . import database
+from . import database, known
 from .advisories import Texts, listed
 from .owned import OwnedChange, Side, owned
 from .trees import changed_files
@@ -59,6 +59,16 @@ class Comparison:
         """What happened to the files, by path. Raises KernelError."""
         return tuple(changed_files(self._host, self.old, self.new, self.progress))
 
+    @cached_property
+    def owned_files(self) -> list[OwnedChange]:
+        """The same with the packages they are of. Raises KernelError, DatabaseError."""
+        name = known.key(self._host, self.old, self.new)
+        found = known.load(name)
+        if found is None:
+            found = list(self.owned(self.files))
+            known.save(name, found)
+        return found
+
     def owned(self, changes: Iterable[FileChange]) -> Iterator[OwnedChange]:
         """Give some of these with their packages. Raises KernelError, DatabaseError."""
         return owned(changes, *self.sides)
@@ -70,8 +80,8 @@ class Comparison:
         """
         first, second = (side.packages.changelog(package.name) for side in self.sides)
         older, newer = (second, first) if package.action == "downgrade" else (first, second)
-        known = set(older)
-        return [change for change in dict.fromkeys(newer) if change not in known]
+        present = set(older)
+        return [change for change in dict.fromkeys(newer) if change not in present]
 
 
 @contextmanager

@@ -59,6 +59,12 @@ def subvolume_uuid(path: str) -> str:
         return str(btrfsutil.subvolume_info(path).uuid.hex())
 
 
+def generation(path: str) -> int:
+    """Return the generation of the last change of the subvolume at `path`."""
+    with kernel_errors("read the subvolume", path):
+        return int(btrfsutil.subvolume_info(path).generation)
+
+
 def subvolume_path(path: str) -> str:
     """Return the path from the top level of the subvolume at `path`, "" for the top level."""
     with kernel_errors("find the subvolume of", path):
