@@ -47,7 +47,8 @@ def test_a_usual_upgrade_on_one_screen(upgraded: tuple[Machine, str], columns: i
     machine, name = upgraded
     lines = _screen(machine, "rollback", columns=columns)
     assert len(lines) <= _ROWS
-    assert max(map(len, lines)) <= columns
+    # Of a command that is told, the path of this test's root is one long word.
+    assert max(len(line) for line in lines if str(machine.root) not in line) <= columns
     text = _joined(lines)
     label = f"{listed(machine)[name]['id']} ({name})"
     assert text.startswith(f"Roll back to snapshot {label}, taken ")

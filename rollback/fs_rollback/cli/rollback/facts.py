@@ -106,8 +106,11 @@ def _data_dict(one: Data) -> dict[str, Any]:
     }
 
 
-def gather(args: Namespace, host: Host, proposal: Proposal) -> Facts:
-    """Return what a rollback changes; what cannot be known is no reason to refuse it."""
+def gather(args: Namespace, host: Host, proposal: Proposal, before: Optional[Facts]) -> Facts:
+    """Return what a rollback changes; what cannot be known is no reason to refuse it.
+
+    `before` is what was known when this was asked for the first time.
+    """
     missing: list[str] = []
     ask = partial(_known, missing, may_skip=not (args.yes or args.json or args.dry_run))
     situation, points = proposal.situation, proposal.mounted
@@ -124,7 +127,9 @@ def gather(args: Namespace, host: Host, proposal: Proposal) -> Facts:
             lost = files
             edits = ask("edits in /etc", lambda _: reverts.edits(found, lost))
             data = ask("data of services", lambda _: reverts.data(found, lost))
-        if found is not None and packages:  # last: dnf takes its time, and was started first
+        if before is not None and packages == before.packages:
+            advisories = before.advisories  # dnf may wait for one that waits for this command
+        elif found is not None and packages:  # last: dnf takes its time, and was started first
             sides = ask("security advisories", lambda _: found.advisories)
             advisories = sides[0] if sides is not None else None
     if packages == () and host.is_running:

@@ -24,9 +24,12 @@ from ...system.rollback import perform
 from ...system.rollback import propose as proposals
 from ...system.store.store import Store
 from .. import pager, session
+from ..advice import addressed
 from . import question
 from .facts import Facts, gather
 from .target import Wish
+
+_BACK = "The current root is kept whole; 'fs-rollback undo' goes back to it."
 
 
 def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
@@ -83,7 +86,7 @@ class GoBack(NamedTuple):
             print("\n".join(question.steps(self.proposal.plan.steps)), end="\n\n")
         if args.all:
             pager.show("\n".join(question.everything(self.facts)))
-        print(question.text(head, self.proposal, self.facts, question.screen()))
+        print(question.text(head, self.proposal, self.facts, addressed(_BACK, args)))
 
     def differences(self, shown: Any) -> list[str]:
         """Return what is other than in what was `shown`: the target, the steps, what reverts."""
@@ -134,13 +137,19 @@ class GoBack(NamedTuple):
             )
 
 
-def go_back(args: Namespace, host: Host, store: Store, wish: Wish, found: state.Window) -> GoBack:
-    """Decide on a rollback; `found` is what waits. Raises Error, see propose()."""
+def go_back(
+    args: Namespace, host: Host, store: Store, wish: Wish, found: state.Window, shown: Any
+) -> GoBack:
+    """Decide on a rollback; `found` is what waits, `shown` what was decided before, if anything.
+
+    Raises Error, see propose().
+    """
     keep = _keep_paths(args, host)
     now = datetime.now().astimezone()
     supersedes = found.waiting is not state.Waiting.NOTHING
     proposal = proposals.propose(host, store, wish.target, keep, now, supersedes=supersedes)
-    facts = gather(args, host, proposal)
+    before = shown.facts if isinstance(shown, GoBack) else None
+    facts = gather(args, host, proposal, before)
     purpose = report.what(wish.target, report.view(store.load(), now))
     return GoBack(wish, purpose, keep, found, proposal, facts)
 

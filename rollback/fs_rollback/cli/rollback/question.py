@@ -60,11 +60,21 @@ def target_line(verb: str, target: Snapshot, purpose: str) -> str:
     return f"{verb} to snapshot {label(target)}, taken {report.local_time(target.created)}{said}"
 
 
-def text(head: Sequence[str], proposal: Proposal, facts: Facts, shown: Screen) -> str:
-    """Return the screen; where it is too long for one, the longest lists are cut shorter."""
+def text(head: Sequence[str], proposal: Proposal, facts: Facts, back: str) -> str:
+    """Return the screen; where it is too long for one, the longest lists are cut shorter.
+
+    `head` comes first, `back` is the way back.
+    """
+    shown = screen()
     most = _MOST
     while True:
-        lines = list(_lines(head, proposal, facts, shown.width, most))
+        lines = [
+            *(line for one in head for line in _wrapped("", one, shown.width, 2)),
+            *_lines(facts, shown.width, most),
+            *_wrapped("  ", back, shown.width, 4),
+        ]
+        for sentence in (*facts.missing, *proposal.warnings):
+            lines += _wrapped("", f"Warning: {report.clean(sentence)}", shown.width, 2)
         # The last line is the question itself.
         if shown.rows is None or len(lines) < shown.rows or most == 1:
             return "\n".join(lines)
@@ -77,11 +87,7 @@ def paragraphs(*sentences: str) -> str:
     return "\n".join(line for one in sentences for line in _wrapped("", one, width, 2))
 
 
-def _lines(
-    head: Sequence[str], proposal: Proposal, facts: Facts, width: Optional[int], most: int
-) -> Iterator[str]:
-    for paragraph in head:
-        yield from _wrapped("", paragraph, width, 2)
+def _lines(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
     yield ""
     yield "What reverts"
     yield from _packages(facts, width, most)
@@ -95,10 +101,6 @@ def _lines(
     yield "What stays as it is"
     for name, why in _what_stays(facts):
         yield from _wrapped("  ", f"{name} ({why})", width, 4)
-    kept = "The current root is kept whole; 'fs-rollback undo' goes back to it."
-    yield from _wrapped("  ", kept, width, 4)
-    for sentence in (*facts.missing, *proposal.warnings):
-        yield from _wrapped("", f"Warning: {report.clean(sentence)}", width, 2)
 
 
 def _wrapped(start: str, sentence: str, width: Optional[int], indent: int) -> list[str]:

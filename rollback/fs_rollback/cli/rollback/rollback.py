@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
         wish = same_again(shown.wish, snapshots) if shown else wished(args, host, snapshots)
         found = state.look(host, store)
         state.refuse_while_waiting(host, found)
-        return go_back(args, host, store, wish, found)
+        return go_back(args, host, store, wish, found, shown)
 
     return ask_and_do(args, decide)
 

@@ -46,7 +46,6 @@ def _decide(args: Namespace, host: Host, store: Store, shown: Optional[Intent]) 
     from .proposal import go_back
     from .target import Wish
 
-    del shown  # whatever it was: undo decides by what waits now
     found = state.look(host, store)
     used = False
     if found.waiting is not state.Waiting.NOTHING:
@@ -61,7 +60,8 @@ def _decide(args: Namespace, host: Host, store: Store, shown: Optional[Intent]) 
     _refuse_to_guess(args, target, found)
     why = "The root that the waiting rollback made has been used" if used else _NONE_WAITS
     note = f"{why}: there is nothing to cancel, this goes back to an older root."
-    return go_back(args, host, store, Wish("Undo the rollback: go back", target, (note,)), found)
+    wish = Wish("Undo the rollback: go back", target, (note,))
+    return go_back(args, host, store, wish, found, shown)
 
 
 def _replaced(host: Host, store: Store, number: int) -> Snapshot:

@@ -7,6 +7,7 @@ The root that runs is compared, as it is now, with the target.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -240,6 +241,6 @@ def data(comparison: Comparison, lost: Iterable[LostFile]) -> list[Data]:
         written_s = max((status.st_mtime for status in present), default=None)
         owner = owners[where].package.name if where in owners else ""
         # What packages own, as all of /usr, cannot be kept: kept_paths.py.
-        option = "" if where.startswith("/usr/") else f"--keep {where}"
+        option = "" if where.startswith("/usr/") else f"--keep {shlex.quote(where)}"
         found.append(Data(where, owner, len(inside), size, written_s, option))
     return sorted(found, key=lambda one: (-one.size, one.path))
