@@ -64,6 +64,8 @@ def machine(make_machine: MakeMachine, packages: list[Path]) -> Machine:
     install(machine, more)
     (machine.root / "etc/tool.conf").write_text("edited\n")
     (machine.root / "etc/mine").write_text("mine\n")
+    (machine.root / "srv").mkdir()
+    Path(os.fsdecode(os.fsencode(machine.root) + b"/srv/\xff\x1b")).touch()
     (machine.root / "usr/bin/own").write_text("mine\n")
     (machine.root / "etc/app.conf").rename(machine.root / "etc/app.conf.bak")
     (machine.root / "etc/kernel/cmdline").chmod(0o600)
@@ -104,6 +106,8 @@ def test_the_stream_has_packages_and_files(machine: Machine) -> None:
         "/etc/mine": ("added", None, True),
         "/etc/tool.conf": ("changed", "tool", True),
         "/etc/tool.d/extra": ("changed", "tool", False),
+        "/srv": ("added", None, True),
+        "/srv/\udcff\x1b": ("added", None, True),
         "/usr/bin": ("changed", None, True),
         "/usr/bin/app": ("changed", None, True),
         "/usr/bin/own": ("added", None, True),
@@ -156,8 +160,9 @@ Files in /etc: 5
 
 Other files (--all or --path PATH names them)
   1  /boot/loader
+  2  /srv
   3  /usr/bin
-  1  /var/data
+  1  /var
   6  /var/lib/mysql
   {rpm}  /var/lib/rpm
 

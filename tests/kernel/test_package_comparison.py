@@ -157,7 +157,7 @@ def test_nothing_is_written_beside_a_database_and_its_log_is_read(
 def test_the_owner_of_a_file_is_that_of_rpm(trees: Trees, both: tuple[Database, Database]) -> None:
     paths = [*CONF, "/usr/share/bar/LICENSE", "/usr/share/baz/LICENSE", "/usr/share/LICENSE"]
     for side, tree in zip(both, (trees.old, trees.new)):
-        found = side.owners([*paths, "/nowhere"])
+        found = side.owners([*paths, "/nowhere", os.fsdecode(b"/etc/\xff"), "/etc/\u00fc"])
         query = "[%{FILENAMES}\\t%{=NAME}\\t%{FILEDIGESTS}\\n]"
         listed = run("rpm", "--dbpath", str(tree / PLACE), "-qa", "--queryformat", query)
         rows = (line.split("\t") for line in listed.splitlines())

@@ -75,7 +75,7 @@ def _summed_up(files: Sequence[OwnedChange]) -> Iterator[tuple[str, list[str]]]:
     yield from _listed("Files in /etc", in_etc)
     edited = [row for row in rest if row.package and row.is_edited]
     yield from _listed("Files of packages, changed by something else", edited)
-    places = by_place(row.change.path for row in rest if not row.package)
+    places = by_place(row.change for row in rest if not row.package)
     if places:
         width = len(str(max(places.values())))
         rows = [f"  {count:{width}}  {report.clean(path)}" for path, count in places.items()]

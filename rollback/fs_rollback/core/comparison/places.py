@@ -6,16 +6,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from .files import FileChange
+
 # Below these each service has a directory of its own.
 _SERVICES = ("/var/lib/", "/var/opt/", "/var/spool/")
 
 
-def by_place(paths: Iterable[str]) -> dict[str, int]:
-    """Count paths by their first two components; three where each service has a directory."""
-    return dict(sorted(Counter(map(place, paths)).items()))
+def by_place(changes: Iterable[FileChange]) -> dict[str, int]:
+    """Count changes by the place of the directory they are in; a directory is in itself."""
+    found: Counter[str] = Counter()
+    for change in changes:
+        path = change.path if change.kind == "directory" else change.path.rpartition("/")[0]
+        found[place(path) or "/"] += 1
+    return dict(sorted(found.items()))
 
 
 def place(path: str) -> str:
-    """Return the directory that a path counts for, which may be the path itself."""
+    """Return the first two components of a path; three where each service has a directory."""
     depth = 3 if path.startswith(_SERVICES) else 2
     return "/".join(path.split("/")[: depth + 1])

@@ -116,9 +116,14 @@ class Database:
 
 def _as_named(paths: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     for path in paths:
-        for name in _names_of(path):
+        # No package has a name that is no UTF-8, and SQLite takes none.
+        for name in _names_of(path) if _is_utf8(path) else ():
             directory, _, base = name.rpartition("/")
             yield path, directory + "/", base
+
+
+def _is_utf8(path: str) -> bool:
+    return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def _names_of(path: str) -> tuple[str, ...]:
