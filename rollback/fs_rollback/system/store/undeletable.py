@@ -6,15 +6,29 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ...core.snapshots.names import label
+from ...core.snapshots.record import Record
 from ...core.snapshots.snapshot import STORE, Snapshot
 from ...errors import Error, KernelError
 from ..linux import btrfs, process
+from ..machine.host import Host
 
-if TYPE_CHECKING:
-    from .store import Store
+
+class Store(Protocol):
+    """What is used of store.Store, which uses this."""
+
+    @property
+    def host(self) -> Host:
+        """The machine."""
+
+    @property
+    def directory(self) -> int:
+        """The open directory of the store."""
+
+    def write(self, record: Record, *, durable: bool = ...) -> None:
+        """Write a record."""
 
 
 def kept(
