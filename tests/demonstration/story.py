@@ -255,7 +255,7 @@ class Story:
         )  # fmt: skip
         self._proof.claim("A rollback goes back to before the upgrade that was interrupted.")
         said = self._console.root("fs-rollback rollback --yes")
-        self._proof.says("without being told where to", said, f"next boot uses a copy of {target}.")
+        self._proof.says("without being told where to", said, f" ({target}).")
         self._console.reboot()
         said = self._console.root("rpm -q hello libgreeting")
         self._proof.equal("each package has one version again", said, whole)

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from fs_rollback.cli.main import main
-from tests.kernel.machine import Machine
+from tests.kernel.machine import Machine, run
 
 
 def _files(machine: Machine, capsys: pytest.CaptureFixture[str], *command: str) -> set[str]:
@@ -45,6 +45,36 @@ def test_files_written_since_are_named_after_any_number_of_rollbacks(
     assert _files(machine, capsys, "undo") == {"/etc/newer.conf"}
     oldest = next(s.name for s in machine.snapshots() if s.is_replaced)
     assert _files(machine, capsys, "rollback", oldest) >= {"/etc/newer.conf"}
+
+
+def test_what_was_only_read_since_is_no_loss(
+    named: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new time of access is a change to the filesystem, and to nobody else."""
+    name = named.upgrade(2)
+    named.roll_back(name)
+    named.reboot()
+    run("mount", "-o", "remount,strictatime", str(named.root))
+    before = (named.root / "etc/app.conf").stat().st_atime_ns
+    named.read("etc/app.conf")
+    assert (named.root / "etc/app.conf").stat().st_atime_ns > before
+    assert _files(named, capsys, "undo") == set()
+    (named.root / "etc/app.conf").write_text("by hand\n")
+    assert _files(named, capsys, "undo") == {"/etc/app.conf"}
+
+
+def test_deletions_and_modes_are_told(named: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    named.write(named.root, "opt/gone", "deleted after the snapshot\n")
+    named.write(named.root, "opt/touched", "only its time is new\n")
+    name = named.upgrade(2)
+    (named.root / "opt/gone").unlink()
+    (named.root / "opt/touched").touch()
+    (named.root / "etc/fstab").chmod(0o600)
+    assert _files(named, capsys, "rollback", name) == {
+        "/opt/gone", "/etc/fstab", "/etc/app.conf",
+    }  # fmt: skip
+    named.write(named.root, "opt/gone", "deleted after the snapshot\n")
+    assert "/opt/gone" not in _files(named, capsys, "rollback", name), "it is there again"
 
 
 def test_the_sealed_and_its_inner_go_when_a_root_is_deleted(machine: Machine) -> None:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
+import btrfsutil
 import pytest
 
 from tests.kernel import upgrades
@@ -164,6 +166,28 @@ def test_home_is_named_whatever_becomes_of_it(upgraded: tuple[Machine, str]) -> 
     why = "/home part of the root, and not among the kept paths; to keep it: --keep /home"
     assert why in " ".join(lost[0].split())
     assert "/home (" not in lost[2]
+
+
+@pytest.mark.parametrize("how", ["nested", "link", "another filesystem"])
+def test_home_elsewhere(named: Machine, how: str) -> None:
+    fstab, home = named.root / "etc/fstab", named.root / "home"
+    lines = [line for line in fstab.read_text().splitlines() if "/home" not in line]
+    shutil.rmtree(home)
+    if how == "nested":
+        btrfsutil.create_subvolume(str(home))
+        wanted = "/home (a nested subvolume)"
+    elif how == "link":
+        (named.root / "var/home/user").mkdir(parents=True)
+        home.symlink_to("var/home")
+        wanted = "/var/home (kept: copied from the current root)"
+    else:
+        lines.append("LABEL=people /home xfs defaults 0 0")
+        wanted = "/home (on another filesystem (xfs))"
+    fstab.write_text("\n".join([*lines, ""]))
+    named.upgrade()
+    words = ["--no-keep"] if how == "nested" else []
+    lines = done(named.root, "rollback", "--dry-run", *words).out.splitlines()
+    assert f"  {wanted}" == lines[lines.index("What stays as it is") + 1]
 
 
 def test_undo_says_first_which_of_the_two_it_is(upgraded: tuple[Machine, str]) -> None:
