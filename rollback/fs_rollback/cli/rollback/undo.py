@@ -57,11 +57,12 @@ def _decide(args: Namespace, host: Host, store: Store, shown: Optional[Intent]) 
             _refuse_another_meaning(args, cancel)
             return cancel
     target = _replaced(host, store, found.old_root.id if used and found.old_root else 0)
-    _refuse_to_guess(args, target, found)
     why = "The root that the waiting rollback made has been used" if used else _NONE_WAITS
     note = f"{why}: there is nothing to cancel, this goes back to an older root."
     wish = Wish("Undo the rollback: go back", target, (note,))
-    return go_back(args, host, store, wish, found, shown)
+    intent = go_back(args, host, store, wish, found, shown)
+    _refuse_to_guess(args, target, found)  # last: it must not hide why this cannot be done at all
+    return intent
 
 
 def _replaced(host: Host, store: Store, number: int) -> Snapshot:
