@@ -260,5 +260,6 @@ def test_what_takes_long_is_shown_and_may_be_left_out(upgraded: tuple[Machine, s
     text = _joined(terminal.text.splitlines())
     assert "Warning: files could not be compared: interrupted" in text
     assert "1 removed, 60 reverted" in text, "the rest is known"
-    terminal.type("\x03")
-    assert terminal.end() == 130
+    terminal.type("y\n")
+    assert (terminal.end(), terminal.text.count("[y/N]")) == (0, 1), terminal.text
+    assert not (machine.next_root() / "var/lib/many").exists()

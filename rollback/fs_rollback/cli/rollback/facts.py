@@ -109,10 +109,13 @@ def _data_dict(one: Data) -> dict[str, Any]:
 def gather(args: Namespace, host: Host, proposal: Proposal, before: Optional[Facts]) -> Facts:
     """Return what a rollback changes; what cannot be known is no reason to refuse it.
 
-    `before` is what was known when this was asked for the first time.
+    `before` is what was known when this was asked for the first time: nobody waits again for what
+    took too long then.
     """
     missing: list[str] = []
-    ask = partial(_known, missing, may_skip=not (args.yes or args.json or args.dry_run))
+    left_out = before.missing if before is not None else ()
+    may_skip = not (args.yes or args.json or args.dry_run)
+    ask = partial(_known, missing, left_out, may_skip=may_skip)
     situation, points = proposal.situation, proposal.mounted
     packages = advisories = files = edits = data = None
     target = proposal.target.subvolume
@@ -156,12 +159,25 @@ def _lost_files(
 
 
 def _known(
-    missing: list[str], what: str, ask: Callable[[Progress], Optional[Found]], *, may_skip: bool
+    missing: list[str],
+    left_out: Iterable[str],
+    what: str,
+    ask: Callable[[Progress], Optional[Found]],
+    *,
+    may_skip: bool,
 ) -> Optional[Found]:
-    """Return the answer, None where it could not be had: then `missing` gets why."""
+    """Return the answer, None where it could not be had: then `missing` gets why.
+
+    What was `left_out` before is so again.
+    """
+    why_not = f"{what} could not be compared: "
+    again = [line for line in left_out if line.startswith(why_not)]
+    missing.extend(again)
+    if again:
+        return None
     try:
         with limited(f"comparing {what}", may_skip=may_skip) as tell:
             return ask(tell)
     except (Error, OSError, CutShortError) as error:  # said as unknown
-        missing.append(f"{what} could not be compared: {error}")
+        missing.append(f"{why_not}{error}")
         return None
