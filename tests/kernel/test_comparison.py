@@ -126,6 +126,10 @@ def expect_told(old: dict[str, Looks], new: dict[str, Looks], told: list[FileCha
 
 @pytest.fixture(scope="module")
 def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield from made_top(tmp_path_factory)
+
+
+def made_top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("comparison")
     with (directory / "disk").open("wb") as file:
         file.truncate(512 << 20)

@@ -221,8 +221,8 @@ def _started_with_sighup(machine: Machine, handler: signal.Handlers) -> subproce
 
 
 def test_signals_in_the_middle_take_everything_back(named: Machine) -> None:
-    _slow(named)
     named.upgrade()
+    _slow(named)
     before = state(named)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         process = _started_with_sighup(named, signal.SIG_DFL)

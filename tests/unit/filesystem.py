@@ -8,6 +8,7 @@ is refused here.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from fs_rollback.core.snapshots.snapshot import TOP_LEVEL_ID, Subvolume
@@ -170,6 +171,10 @@ class Filesystem:
         found = self._tree(source).files
         wanted = {n: t for n, t in found.items() if n == path or n.startswith(path + "/")}
         self._writable(tree).files.update(wanted)
+
+    def keep(self, source: str, tree: str, paths: Sequence[str]) -> None:
+        for path in paths:
+            self.copy(source, tree, path)
 
     def renew_swap(self, tree: str, path: str) -> None:
         self._change()

@@ -15,8 +15,9 @@ ROOT_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID: the subvolume's own directory
 # BTRFS_INODE_ITEM_KEY and so on: the types of a file's items, in their order.
 INODE_ITEM, INODE_REF, INODE_EXTREF, XATTR_ITEM = 1, 12, 13, 24
 DIR_INDEX, EXTENT_DATA, ROOT_ITEM = 96, 108, 132
-# btrfs_inode_item: generation, transid, size, nlink, uid, gid, mode, rdev, flags.
-_INODE = struct.Struct("<3Q16x4I2Q")
+# btrfs_inode_item: generation, transid, size, nlink, uid, gid, mode, rdev, flags, and of mtime the
+# seconds and nanoseconds.
+_INODE = struct.Struct("<3Q16x4I2Q64xqI")
 # btrfs_inode_ref: index and length of the name; btrfs_inode_extref has the parent before them.
 _REF, _EXTREF = struct.Struct("<8xH"), struct.Struct("<Q8xH")
 # btrfs_dir_item: the key it leads to (number, type), lengths of data and name.
@@ -27,6 +28,7 @@ _REGULAR, _EXTENT_TYPE = 1, 20
 _COMPRESSION, _TYPE = 8, 12  # where these are in Extent.place
 # BTRFS_INODE_ in linux/btrfs_tree.h: what chattr(1) sets. Others are the kernel's own notes.
 FLAGS = 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11
+PROTECTED = 1 << 6 | 1 << 7  # BTRFS_INODE_IMMUTABLE, BTRFS_INODE_APPEND
 
 Item = tuple[int, int, bytes]  # type, offset and data
 
@@ -51,7 +53,10 @@ class Entry(NamedTuple):
 
 
 class Inode(NamedTuple):
-    """A file of any kind. `names` are its names, each with the number of its directory."""
+    """A file of any kind. `names` are its names, each with the number of its directory.
+
+    `modified` is its mtime, in seconds and nanoseconds.
+    """
 
     number: int
     generation: int
@@ -61,6 +66,7 @@ class Inode(NamedTuple):
     mode: int
     device: int
     flags: int
+    modified: tuple[int, int]
     names: tuple[tuple[int, bytes], ...]
     xattrs: Mapping[bytes, bytes]
     extents: tuple[Extent, ...]
@@ -90,9 +96,9 @@ def inode(number: int, items: Iterable[Item]) -> Inode | None:
             extents.append(_extent(offset, data))
     if not fields:
         return None
-    generation, _, size, _, uid, gid, mode, device, flags = fields
+    generation, _, size, _, uid, gid, mode, device, flags, seconds, nanoseconds = fields
     return Inode(
-        number, generation, size, uid, gid, mode, device, flags & FLAGS,
+        number, generation, size, uid, gid, mode, device, flags & FLAGS, (seconds, nanoseconds),
         tuple(sorted(names)), xattrs, tuple(extents),
     )  # fmt: skip
 

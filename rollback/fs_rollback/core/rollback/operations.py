@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Optional, Protocol
 
 
@@ -53,6 +54,9 @@ class Operations(Protocol):
 
     def copy(self, source: str, tree: str, path: str) -> None:
         """Replace what is at `path` in `tree` by a copy of what `source` has there."""
+
+    def keep(self, source: str, tree: str, paths: Sequence[str]) -> None:
+        """Make each of `paths` in `tree` as `source` has it, a snapshot that was made last."""
 
     def renew_swap(self, tree: str, path: str) -> None:
         """Make a swap file anew that the kernel would not use as it is."""

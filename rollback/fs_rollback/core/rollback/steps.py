@@ -36,7 +36,7 @@ class StepUndoneInNewRoot(RootStep):
 
 @dataclass(frozen=True)
 class KeepPaths(RootStep):
-    """User data comes along: copied from a frozen image of the old root, so that nothing moves."""
+    """User data comes along, from a frozen image of the old root, so that nothing moves."""
 
     root: str
     spare: str
@@ -49,8 +49,7 @@ class KeepPaths(RootStep):
     def apply(self, operations: Operations) -> None:
         operations.delete(self.frozen)
         operations.snapshot(self.root, self.frozen, read_only=True)
-        for path in self.paths:
-            operations.copy(self.frozen, self.spare, path.lstrip("/"))
+        operations.keep(self.frozen, self.spare, [path.lstrip("/") for path in self.paths])
         operations.delete(self.frozen)
 
     def undo(self, operations: Operations) -> None:

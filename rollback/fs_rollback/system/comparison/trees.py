@@ -22,14 +22,15 @@ _PIECE_BYTES = 1 << 20
 _FEW = 16  # items: more than most files have
 
 
-class _Subvolume:
-    """A subvolume that is compared: core.comparison.files.Tree."""
+class SubvolumeTree:
+    """A subvolume that is compared: core.comparison.files.Tree, and that of mirror.py."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._inodes: dict[int, Optional[Inode]] = {}
 
     def inode(self, number: int) -> Optional[Inode]:
+        """Return an inode, as the protocol has it."""
         if number not in self._inodes:
             self._inodes[number] = self._read(number)
         return self._inodes[number]
@@ -56,6 +57,7 @@ class _Subvolume:
         return _named(inode)
 
     def listing(self, number: int) -> Iterable[bytes]:
+        """Return what lies in a directory, as the protocol has it."""
         kinds = inodes.DIR_INDEX, inodes.DIR_INDEX
         return [data for _, _, data in tree_search.inode_items(self._descriptor, number, *kinds)]
 
@@ -95,7 +97,7 @@ def changed_files(
             pieces = inodes.differing(before, after)
             return _is_same(trees[0], source, trees[1], path, pieces)
 
-        first, second = sides = _Subvolume(trees[0]), _Subvolume(trees[1])
+        first, second = sides = SubvolumeTree(trees[0]), SubvolumeTree(trees[1])
         for side in sides:
             side.read_runs(touched)
         yield from file_changes(first, second, touched, since, same_content, progress)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ...core.snapshots.snapshot import STORE
@@ -15,7 +15,7 @@ from ..linux import btrfs, durable, files, removal, syscalls
 from ..loader import places, settings
 from ..machine import kernels
 from ..machine.host import Host
-from . import copies, swap
+from . import copies, kept, swap
 
 
 class Operations:
@@ -139,6 +139,13 @@ class Operations:
                 return
             descriptors = [int(p.split("/")[4]) for p in (origin, place)]
             copies.archive("--no-target-directory", origin, place, pass_fds=descriptors)
+
+    def keep(self, source: str, tree: str, paths: Sequence[str]) -> None:
+        """Make each of `paths` in `tree` as `source` has it, by copies of what is different."""
+        wanted = kept.difference(self._host, source, tree, paths)
+        kept.make(self._host, source, tree, wanted)
+        for path in wanted.edits.whole:
+            self.copy(source, tree, path)
 
     def renew_swap(self, tree: str, path: str) -> None:
         """Make a swap file anew that the kernel would not use as it is."""

@@ -25,7 +25,7 @@ from . import syscalls, tree_search
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is made
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
 _READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
-_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FICLONE = 0x80086601, 0x40086602, 0x40049409
 _FS_COMPR_FL, FS_NOCOW_FL = 0x4, 0x800000  # linux/fs.h
 _DIR_INDEX_KEY, _ROOT_ITEM_KEY = 96, 132  # linux/btrfs_tree.h
 # linux/btrfs.h: BTRFS_IOC_SPACE_INFO, _DEV_INFO, _FS_INFO, and their structures; of a device its
@@ -333,6 +333,18 @@ def inode_flags(descriptor: int) -> int:
 def set_inode_flags(descriptor: int, flags: int) -> None:
     """Set the flags of chattr(1) of an open file. Raises OSError."""
     fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, array.array("i", [flags, 0]))
+
+
+def copy_inode_flags(source: int, descriptor: int) -> None:
+    """Give an open file or directory the flags of chattr(1) of another one. Raises OSError."""
+    wanted = inode_flags(source)
+    if wanted != inode_flags(descriptor):
+        set_inode_flags(descriptor, wanted)
+
+
+def clone(source: int, descriptor: int) -> None:
+    """Let an empty file share all the data of another one, ioctl_ficlone(2). Raises OSError."""
+    fcntl.ioctl(descriptor, _FICLONE, source)
 
 
 def is_nocow(descriptor: int) -> bool:

@@ -19,8 +19,11 @@ from typing import Any, NamedTuple
 _SEARCH_V2, _SEARCH_KEY, _BUFFER = 0xC0709411, struct.Struct("=7Q3I36xQ"), 112
 _SEARCH_HEADER = struct.Struct("=3Q2I")
 _ITEM_HEADER = struct.Struct("=8x2Q2I")  # without the generation
-# linux/btrfs_tree.h: BTRFS_ROOT_TREE_OBJECTID, the types of items, BTRFS_ROOT_SUBVOL_RDONLY.
+# linux/btrfs_tree.h: types of items, BTRFS_ROOT_TREE_OBJECTID, BTRFS_ROOT_SUBVOL_RDONLY.
+_INODE_ITEM_KEY, _INODE_REF_KEY = 1, 12
 _ROOT_TREE, _ROOT_ITEM_KEY, _ROOT_BACKREF_KEY, _READ_ONLY = 1, 132, 144, 1
+# Of struct btrfs_inode_item transid and nlink.
+_INODE_ITEM = struct.Struct("<8xQ24xI")
 # Of struct btrfs_root_item generation, flags, generation_v2, uuid, parent_uuid, otransid and the
 # seconds of otime. struct btrfs_root_ref has the name behind it.
 _ROOT_ITEM = struct.Struct("<160xQ40xQ23xQ16s16s24xQ28xQ")
@@ -62,6 +65,32 @@ def touched_numbers(descriptor: int, since: int) -> list[int]:
             inode, offset, kind, length = header(answer, place)
             if kind == 1 and transid(answer, place + 40)[0] > since:
                 found.append(inode)
+            place += 32 + length
+        key = (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
+
+
+def touched_parents(descriptor: int, since: int) -> dict[int, list[int]]:
+    """Return the numbers that `touched_inodes` gives, each with those of its names' directories.
+
+    With none where they would have to be looked for: in a part of the tree that is older.
+    """
+    found, missing, size, key = dict[int, list[int]](), dict[int, int](), 1 << 18, (256, 0, 0)
+    header, inode_item = _ITEM_HEADER.unpack_from, _INODE_ITEM.unpack_from
+    while True:
+        bounds = (0, key[0], 2**64 - 257, key[2], 2**64 - 1, since + 1, 2**64 - 1)
+        count, answer = _search(descriptor, size, *bounds, key[1], 255, 2**32 - 1)
+        place = _BUFFER
+        if not count:
+            return {n: [] if missing[n] else parents for n, parents in found.items()}
+        for _ in range(count):
+            inode, offset, kind, length = header(answer, place)
+            if kind == _INODE_ITEM_KEY:
+                transid, links = inode_item(answer, place + 32)
+                if transid > since:
+                    found[inode], missing[inode] = [], links
+            elif kind == _INODE_REF_KEY and inode in found:
+                found[inode].append(offset)
+                missing[inode] -= 1  # others of the same directory are in this item, and missed
             place += 32 + length
         key = (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
 

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Copies of single files, which share their data with the original, and of all their attributes.
+
+As cp(1) makes them (copies.py), which would have to be started for each.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+
+from ..linux import btrfs
+from . import copies
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# What a security module gives to every new file, and does not let anybody take away.
+_LABEL = "security.selinux"
+
+
+def copy_file(source: int, directory: int, name: str) -> None:
+    """Copy a file of any kind but a directory from one open directory to another.
+
+    A file that cannot share its data, as one without copy-on-write, is left to cp(1), and so is any
+    other that this fails with. It has no flags of chattr(1) of its own. Raises OSError and
+    ProcessError.
+    """
+    try:
+        status = os.lstat(name, dir_fd=source)
+        if stat.S_ISREG(status.st_mode):
+            _clone(source, directory, name)
+            return
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=directory)
+        else:
+            os.mknod(name, status.st_mode, status.st_rdev, dir_fd=directory)
+        _copy_attributes(_path(source, name), _path(directory, name), status)
+    except OSError:  # it knows which attributes a filesystem may lack, or says what is wrong
+        with suppress(FileNotFoundError):  # not even made
+            os.unlink(name, dir_fd=directory)
+        copies.archive(
+            *("--no-target-directory", _path(source, name), _path(directory, name)),
+            pass_fds=(source, directory),
+        )
+
+
+def update_file(source: int, directory: int, name: str, *, data: bool) -> None:
+    """Give a regular file the attributes of one of the same name, with `data` all it has.
+
+    It has no other name. Raises OSError, also where it cannot share data with the other.
+    """
+    original = os.open(name, _READ, dir_fd=source)
+    try:
+        flags = os.O_WRONLY | os.O_TRUNC | _READ if data else _READ
+        copy = os.open(name, flags, dir_fd=directory)
+        try:
+            status = os.fstat(original)
+            if data and status.st_size:
+                btrfs.clone(original, copy)
+            _copy_attributes(original, copy, status)
+        finally:
+            os.close(copy)
+    finally:
+        os.close(original)
+
+
+def _clone(source: int, directory: int, name: str) -> None:
+    original = os.open(name, _READ, dir_fd=source)
+    try:
+        copy = os.open(name, _MAKE, 0o600, dir_fd=directory)
+        try:
+            status = os.fstat(original)
+            if status.st_size:
+                btrfs.clone(original, copy)
+            _copy_attributes(original, copy, status)
+        finally:
+            os.close(copy)
+    finally:
+        os.close(original)
+
+
+def copy_directory_attributes(original: int, copy: int) -> None:
+    """Give an open directory all that another one has but its entries. Raises OSError."""
+    _copy_attributes(original, copy, os.fstat(original))
+    btrfs.copy_inode_flags(original, copy)  # last: they may forbid changes
+
+
+def copy_file_flags(source: int, directory: int, name: str) -> None:
+    """Give a copy of a file the flags of the original, chattr(1). Raises OSError."""
+    original = os.open(name, _READ, dir_fd=source)
+    try:
+        copy = os.open(name, _READ, dir_fd=directory)
+        try:
+            btrfs.copy_inode_flags(original, copy)
+        finally:
+            os.close(copy)
+    finally:
+        os.close(original)
+
+
+def _copy_attributes(original: int | str, copy: int | str, status: os.stat_result) -> None:
+    """Copy what differs, between what is open or at paths where no link is followed."""
+    follow = isinstance(copy, int)
+    present = os.stat(copy, follow_symlinks=follow)
+    is_owned = (present.st_uid, present.st_gid) == (status.st_uid, status.st_gid)
+    if not is_owned:
+        os.chown(copy, status.st_uid, status.st_gid, follow_symlinks=follow)
+    wanted, found = _attributes(original), _attributes(copy)
+    for name in found.keys() - wanted.keys() - {_LABEL}:
+        os.removexattr(copy, name, follow_symlinks=follow)
+    for name, value in wanted.items():
+        if found.get(name) != value or not is_owned:  # a new owner takes capabilities away
+            os.setxattr(copy, name, value, follow_symlinks=follow)
+    # After the owner, which takes setuid away, and the access control list, which has a mode too.
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(copy, stat.S_IMODE(status.st_mode))
+    times = status.st_atime_ns, status.st_mtime_ns
+    os.utime(copy, ns=times, follow_symlinks=follow)
+
+
+def _attributes(file: int | str) -> dict[str, bytes]:
+    follow = isinstance(file, int)
+    names = os.listxattr(file, follow_symlinks=follow)
+    return {name: os.getxattr(file, name, follow_symlinks=follow) for name in names}
+
+
+def _path(directory: int, name: str) -> str:
+    return f"/proc/self/fd/{directory}/{name}"

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Paths of a new root made as they are in the old one, by copies of what differs and no more.
+
+What differs the filesystem's own trees tell (core/comparison/mirror.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import NamedTuple
+
+from ...core.comparison.ancestry import parted
+from ...core.comparison.mirror import Edits, History, Part, edits
+from ...core.formats.mountinfo import is_within, is_within_any
+from ...core.snapshots.snapshot import Subvolume
+from ...errors import kernel_errors
+from ..comparison.trees import SubvolumeTree
+from ..linux import btrfs, files, removal, syscalls, tree_search
+from ..machine.host import Host
+from . import clones
+
+
+class Difference(NamedTuple):
+    """What to do to a tree: see Edits. Stand-ins of nested subvolumes become directories."""
+
+    edits: Edits
+    stand_ins: tuple[str, ...] = ()
+
+
+def difference(host: Host, source: str, tree: str, paths: Sequence[str]) -> Difference:
+    """Return what makes `paths` of the subvolume `tree` as they are in `source`.
+
+    Subvolumes are given by their paths from the top level. What is not on the disk yet does not
+    show: `source` is a snapshot that was made after the last change in `tree`, so all of that is.
+    Raises KernelError.
+    """
+    host.forget()
+    old, new = host.by_path(tree), host.by_path(source)
+    since = parted(old, new, host.subvolumes) if old is not None and new is not None else None
+    if new is None or since is None:
+        return Difference(Edits(whole=tuple(paths)))
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(files.opened(host.path(p))) for p in (tree, source))
+        stack.enter_context(kernel_errors("compare", f"/{tree} and /{source}"))
+        parts = [Part(p, *(files.inode_of(t, p) or 0 for t in (one, other))) for p in paths]
+        stand_ins = _stand_ins(host, new, other, paths)
+        holders = frozenset(files.inode_of(other, os.path.dirname(p)) or 0 for p in stand_ins)
+        touched = [tree_search.touched_parents(t, since) for t in (one, other)]
+        found = edits(
+            (SubvolumeTree(one), SubvolumeTree(other)),
+            parts,
+            History(since, (touched[0], touched[1]), holders),
+        )
+    told = [path for path in paths if path not in found.whole]
+    return Difference(found, tuple(s for s in stand_ins if is_within_any(s, told)))
+
+
+def _stand_ins(host: Host, snapshot: Subvolume, tree: int, paths: Sequence[str]) -> list[str]:
+    """Return where in `paths` a snapshot, open as `tree`, has stand-ins of nested subvolumes."""
+    root = host.by_uuid(snapshot.parent_uuid)
+    if root is None:
+        return []
+    nested = (s.path for s in host.subvolumes if is_within("/" + s.path, "/" + root.path))
+    found = (path[len(root.path) :].strip("/") for path in nested)
+    inside = [path for path in found if is_within_any(path, paths)]
+    return [path for path in inside if files.inode_of(tree, path) == btrfs.STUB_INODE]
+
+
+def make(host: Host, source: str, tree: str, wanted: Difference) -> None:
+    """Do it to the tree. Raises KernelError, and ProcessError where a file cannot be copied."""
+    with ExitStack() as stack:
+        new, old = (stack.enter_context(files.opened(host.path(p))) for p in (source, tree))
+        work = _Work(
+            f"/{tree}", stack.enter_context(_opened(new)), stack.enter_context(_opened(old))
+        )
+        work.do(wanted)
+
+
+class _Directories:
+    """Directories of a tree. The last one stays open: what comes next is often there too."""
+
+    def __init__(self, tree: int) -> None:
+        self.tree = tree
+        self._path, self._descriptor = "", -1
+
+    def opened(self, path: str) -> int:
+        """Return a descriptor of a directory, of use until the next one is asked for."""
+        if path != self._path or self._descriptor < 0:
+            self.forget()
+            flags = os.O_RDONLY | os.O_DIRECTORY
+            self._descriptor = syscalls.open_in_root(self.tree, path or ".", flags, follow=False)
+            self._path = path
+        return self._descriptor
+
+    def holding(self, path: str) -> tuple[int, str]:
+        """Return a descriptor of the directory that a path lies in, and its name there."""
+        directory, _, name = path.rpartition("/")
+        return self.opened(directory), name
+
+    def forget(self) -> None:
+        """Close it: another directory may come to its path."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+
+@contextmanager
+def _opened(tree: int) -> Iterator[_Directories]:
+    directories = _Directories(tree)
+    try:
+        yield directories
+    finally:
+        directories.forget()
+
+
+class _Work:
+    """A tree that is changed to be as another one; `named` is what people call it."""
+
+    def __init__(self, named: str, new: _Directories, old: _Directories) -> None:
+        self._named, self._new, self._old = named, new, old
+
+    def do(self, wanted: Difference) -> None:
+        edits = wanted.edits
+        settled = {*edits.settled, *map(os.path.dirname, wanted.stand_ins)}
+        for path in edits.changeable:
+            with self._at(path):
+                syscalls.unprotect(_path(*self._old.holding(path)))
+        self._place(edits)
+        for path in wanted.stand_ins:
+            with self._at(path):
+                self._make_directory(path)
+        for names in edits.copied:
+            with self._at(names[0]):
+                self._copy(*names)
+        for paths, data in ((edits.updated, True), (edits.retouched, False)):
+            for path in paths:
+                with self._at(path):
+                    if not self._update(path, data=data):
+                        settled.add(os.path.dirname(path))
+        for path in edits.flagged:
+            with self._at(path):
+                source, name = self._new.holding(path)
+                clones.copy_file_flags(source, self._old.holding(path)[0], name)
+        for path in sorted(settled):
+            with self._at(path):
+                clones.copy_directory_attributes(self._new.opened(path), self._old.opened(path))
+
+    def _place(self, edits: Edits) -> None:
+        """Bring all directories to where they belong, and remove what is not to be there."""
+        tree = self._old.tree
+        meanwhile = os.path.dirname(edits.detached[0][1]) if edits.detached else ""
+        if meanwhile:
+            with self._at(meanwhile):
+                os.mkdir(meanwhile, 0o700, dir_fd=tree)
+        for path, place in edits.detached:
+            with self._at(path):
+                os.rename(path, place, src_dir_fd=tree, dst_dir_fd=tree)
+        self._old.forget()
+        for path in edits.removed:
+            with self._at(path):
+                _remove(*self._old.holding(path))
+        for place, path in edits.placed:
+            with self._at(path):
+                if place:
+                    os.rename(place, path, src_dir_fd=tree, dst_dir_fd=tree)
+                else:
+                    os.mkdir(path, 0o700, dir_fd=tree)
+        if meanwhile:
+            with self._at(meanwhile):
+                os.rmdir(meanwhile, dir_fd=tree)
+        self._old.forget()
+
+    def _copy(self, first: str, *others: str) -> None:
+        source, name = self._new.holding(first)
+        directory, _ = self._old.holding(first)
+        clones.copy_file(source, directory, name)
+        for other in others:
+            tree = self._old.tree
+            os.link(first, other, src_dir_fd=tree, dst_dir_fd=tree, follow_symlinks=False)
+
+    def _update(self, path: str, *, data: bool) -> bool:
+        """Update a file in its place; False if it had to be replaced: it is protected, say."""
+        source, name = self._new.holding(path)
+        directory, _ = self._old.holding(path)
+        try:
+            clones.update_file(source, directory, name, data=data)
+        except OSError:  # what is wrong is said where no copy can be made either
+            _remove(directory, name)
+            clones.copy_file(source, directory, name)
+            return False
+        return True
+
+    def _make_directory(self, path: str) -> None:
+        """Put a directory in the place of a stand-in, which nobody could write to."""
+        directory, name = self._old.holding(path)
+        with suppress(FileNotFoundError):  # the old tree had none there
+            os.rmdir(name, dir_fd=directory)
+        os.mkdir(name, dir_fd=directory)
+        os.chmod(name, 0o755, dir_fd=directory)  # noqa: S103 - as the stand-in showed it
+
+    def _at(self, path: str) -> AbstractContextManager[None]:
+        return kernel_errors("bring up to date", f"{self._named}/{path}")
+
+
+def _remove(directory: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except (IsADirectoryError, PermissionError):  # a directory, or protected from changes
+        removal.remove(_path(directory, name))
+
+
+def _path(directory: int, name: str) -> str:
+    return f"/proc/self/fd/{directory}/{name}"
