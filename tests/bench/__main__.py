@@ -14,6 +14,7 @@ from typing import Any, Optional
 from tests.bench import (
     comparison,
     hooks,
+    keeping,
     listing,
     many,
     memory,
@@ -32,10 +33,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="the same number for each part")
     parser.add_argument(
         "--only",
-        choices="ABCDEFGHR",
+        choices="ABCDEFGHKR",
         help="A: a transaction, B: list with many snapshots, C: start-up, D: the hook of dnf 5,"
         " E: a transaction and pruning with many snapshots, F: memory, G: diff,"
-        " H: the question of a rollback, R: restore of a directory",
+        " H: the question of a rollback, K: a rollback with many kept files,"
+        " R: restore of a directory",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, in seconds")
     return parser.parse_args()
@@ -80,6 +82,8 @@ def _parts(
     if only in (None, "H"):
         asked = question.run(directory, installation, rounds or question.ROUNDS)
         results["H"] = asked.seconds
+    if only in (None, "K"):
+        results["K"] = keeping.run(directory, installation, rounds or keeping.ROUNDS).seconds
     if only in (None, "R"):
         results["R"] = restoring.run(directory, installation, rounds or restoring.ROUNDS).seconds
     return results
