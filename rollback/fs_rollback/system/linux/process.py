@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Callable
 
@@ -75,9 +75,13 @@ def answering(arguments: Sequence[str], patience_s: float) -> Iterator[Callable[
     at the end is killed.
     """
     import subprocess
-    from tempfile import TemporaryFile
 
-    with TemporaryFile() as printed, TemporaryFile() as said:
+    with ExitStack() as stack:
+        # In memory: a disk may be full.
+        printed, said = (
+            stack.enter_context(os.fdopen(os.memfd_create(name), "w+b"))
+            for name in ("stdout", "stderr")
+        )
         try:
             running = subprocess.Popen(
                 list(arguments),
