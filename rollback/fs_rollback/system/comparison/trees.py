@@ -50,9 +50,10 @@ class SubvolumeTree:
         read = partial(tree_search.inode_items, self._descriptor, number)
         items = read(inodes.INODE_ITEM, inodes.EXTENT_DATA, _FEW)
         inode = inodes.inode(number, items)
-        if len(items) >= _FEW:  # not all of them; a directory's entries are not wanted here
-            is_file = inode is not None and not inode.is_directory
-            last = inodes.EXTENT_DATA if is_file else inodes.XATTR_ITEM
+        # Not all of them? A directory's entries, which come last, are not wanted here.
+        is_file = inode is not None and not inode.is_directory
+        last = inodes.EXTENT_DATA if is_file else inodes.XATTR_ITEM
+        if len(items) >= _FEW and items[-1][0] <= last:
             inode = inodes.inode(number, read(inodes.INODE_ITEM, last))
         return _named(inode)
 
