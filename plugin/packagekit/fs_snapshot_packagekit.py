@@ -23,10 +23,10 @@ try:
     from fs_rollback.core.packages.changes import Item, changes
     from fs_rollback.core.snapshots.record import Transaction
     from fs_rollback.errors import Error
+    from fs_rollback.system.comparison.database import installed
     from fs_rollback.system.hooks import protection, transaction
     from fs_rollback.system.linux.files import opened
     from fs_rollback.system.packages import packagekit_state
-    from fs_rollback.system.packages.installed import installed
 except ImportError as error:  # the update is stopped below
     _missing: Optional[ImportError] = error
 else:

@@ -50,14 +50,14 @@ class DatabaseError(Error):
 
 
 class Database:
-    """The rpm database of a tree (an open directory), in its directory `place`, open to be read.
+    """The rpm database of a tree (an open directory), open to be read.
 
     It `is_empty` where the tree has none: then there are no packages.
     """
 
-    def __init__(self, tree: int, place: str | None, connection: sqlite3.Connection) -> None:
-        self.tree, self.place = tree, place
-        self.is_empty = place is None
+    def __init__(self, tree: int, connection: sqlite3.Connection, *, is_empty: bool) -> None:
+        self.tree = tree
+        self.is_empty = is_empty
         self._connection = connection
 
     def headers(self) -> dict[int, object]:
@@ -142,7 +142,7 @@ def opened(tree: int) -> Iterator[Database]:
     place = rpmdb_path(tree)
     with ExitStack() as stack:
         connection = stack.enter_context(closing(_connected(tree, place, stack)))
-        yield Database(tree, place, connection)
+        yield Database(tree, connection, is_empty=place is None)
 
 
 def _connected(tree: int, place: str | None, stack: ExitStack) -> sqlite3.Connection:
@@ -196,18 +196,19 @@ def differing_packages(one: Database, other: Database) -> tuple[set[Item], set[I
         names |= other.names(n for n in second if second[n] != first.get(n))
         return _items(one, names), _items(other, names)
     except (sqlite3.Error, HeaderError):  # another kind of database, or none that is whole
-        return _by_rpm(one), _by_rpm(other)
+        return installed(one.tree), installed(other.tree)
 
 
 def _items(database: Database, names: Iterable[str]) -> set[Item]:
     return {header.item() for name in names for header in database.named(name)}
 
 
-def _by_rpm(database: Database) -> set[Item]:
-    if database.place is None:
+def installed(tree: int) -> set[Item]:
+    """Return all packages of a tree (an open directory), as rpm tells. Raises ProcessError."""
+    place = rpmdb_path(tree)
+    if place is None:
         return set()
-    names = files.list_in_tree(database.tree, database.place) or []
-    with _copied(database.tree, database.place, names) as copy:
+    with _copied(tree, place, files.list_in_tree(tree, place) or []) as copy:
         arguments = ("rpm", "--dbpath", copy, "--query", "--all", "--queryformat", _QUERY)
         lines = process.run(arguments).splitlines()
     rows = (line.split("\t") for line in lines)
