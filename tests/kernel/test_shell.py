@@ -16,7 +16,10 @@ from tests.kernel.commands import Done, done, environment, fs_rollback, on_termi
 from tests.kernel.machine import Machine, run
 from tests.kernel.test_store import listed
 
-_TOOLS = ("sh", "cat", "ls", "mount", "mknod", "btrfs", "sleep", "touch", "readlink", "rm")
+_TOOLS = (
+    "sh", "cat", "ls", "mount", "mkdir", "mknod", "btrfs", "chattr", "sleep", "touch",
+    "readlink", "rm",
+)  # fmt: skip
 
 
 @pytest.fixture(name="system")
@@ -107,6 +110,38 @@ def test_the_copy_of_a_killed_one_goes_with_the_next_command(system: Machine) ->
     assert not _runs("sleep 100"), "what ran in it has ended with it"
     assert copies(system) == [copy]
     done(system.root, "unpin", name)
+    assert copies(system) == []
+
+
+def test_nothing_that_was_done_in_a_copy_keeps_it(system: Machine) -> None:
+    name = system.take()
+    script = (
+        "mkdir /d; btrfs subvolume create /d/x; btrfs subvolume create /d/x/y; chattr +i /d/x /d /;"
+        " btrfs property set -f /d/x ro true; btrfs property set -f / ro true"
+    )
+    ended = inside(system, name, f"{{ {script}; }} >/dev/null 2>&1; ls -d /d/x/y")
+    assert ended.out == "/d/x/y\n"
+    assert copies(system) == []
+
+
+def test_a_copy_that_cannot_be_deleted_keeps_no_other(system: Machine) -> None:
+    name = system.take()
+    copy = system.top / "fs-snapshots/shell_20260101000000"
+    run("btrfs", "subvolume", "snapshot", str(system.root), str(copy))
+    swap = copy / "swap"
+    swap.touch(0o600)
+    run("chattr", "+C", str(swap))
+    run("fallocate", "--length", str(8 << 20), str(swap))
+    run("mkswap", str(swap))
+    run("swapon", str(swap))
+    try:
+        ended = inside(system, name, "true")
+    finally:
+        run("swapoff", str(swap))
+    assert ended.code == 0
+    assert copies(system) == [copy.name]
+    assert f"cannot delete /fs-snapshots/{copy.name}: Operation not permitted" in ended.err
+    done(system.root, "pin", name)
     assert copies(system) == []
 
 

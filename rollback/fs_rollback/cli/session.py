@@ -117,9 +117,10 @@ def _settle_access(machine: Host) -> None:
     try:
         for line in workplace.tidy(machine):
             note(f"a restore was cut off: {line}")
-        throw_away.tidy(machine)
     except Error as error:  # a leftover is in nobody's way; the next restore refuses to go on
         note(error.line)
+    for problem in throw_away.tidy(machine):
+        note(problem.line)
 
 
 def refuse_device(args: Namespace) -> None:

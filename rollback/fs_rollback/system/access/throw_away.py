@@ -14,7 +14,7 @@ from datetime import datetime
 
 from ...core.snapshots.names import SHELL_PREFIX, free_name
 from ...core.snapshots.snapshot import OFFLINE_UPDATE, STORE, Snapshot
-from ...errors import kernel_errors
+from ...errors import KernelError, kernel_errors
 from ..execute.trees import Operations
 from ..linux import btrfs, files, namespaces, syscalls
 from ..machine.host import Host
@@ -42,17 +42,32 @@ def make(host: Host, store: Store, snapshot: Snapshot, now: datetime) -> str:
     return name
 
 
-def tidy(host: Host) -> None:
-    """Delete the copies that no process uses any more. Needs the lock. Raises KernelError."""
+def tidy(host: Host) -> list[KernelError]:
+    """Delete the copies that no process uses any more; return why some of them stay.
+
+    Needs the lock.
+    """
+    failures = []
     for subvolume in host.subvolumes:
         if not re.fullmatch(_OURS, subvolume.path):
             continue
-        path = host.path(subvolume.path)
-        with files.opened(path) as copy:
-            is_used = not syscalls.try_lock(copy)
-        if not is_used:
+        try:
+            _delete_unused(host, subvolume.path)
+        except KernelError as error:  # the others go all the same
+            failures.append(error)
+    return failures
+
+
+def _delete_unused(host: Host, copy: str) -> None:
+    path = host.path(copy)
+    with files.opened(path) as opened:
+        is_used = not syscalls.try_lock(opened)
+    if not is_used:
+        try:
             btrfs.delete_subvolume(path, recursive=True)
-            host.forget()
+        except KernelError as error:
+            raise KernelError("delete", f"/{copy}", OSError(error.errno, "")) from error
+        host.forget()
 
 
 @contextmanager

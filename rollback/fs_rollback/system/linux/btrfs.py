@@ -228,19 +228,23 @@ def delete_subvolume(path: str, *, recursive: bool) -> None:
         except OSError as error:  # two reasons can be removed
             if not (recursive and error.errno in (errno.EROFS, errno.EPERM)):
                 raise
-            # What is nested in a read-only subvolume cannot be taken out of it, and a subvolume
-            # whose directory is immutable (chattr(1)) cannot go.
-            _make_writable(path)
-            syscalls.unprotect(path)
+            # What is nested in a read-only subvolume cannot be taken out of it, nor one out of an
+            # immutable directory (chattr(1)), nor one whose own directory is.
+            _make_deletable(path)
             btrfsutil.delete_subvolume(path, recursive=True)
 
 
-def _make_writable(path: str) -> None:
-    """Clear the read-only flag of a subvolume and of all that are nested in it. Raises OSError."""
-    with btrfsutil.SubvolumeIterator(path, btrfsutil.subvolume_id(path), info=True) as iterator:
-        nested = [name for name, info in iterator if info.flags & _READ_ONLY]
-    for name in ("", *nested):
-        btrfsutil.set_subvolume_read_only(os.path.join(path, name), False)
+def _make_deletable(path: str) -> None:
+    """Take off what protects a subvolume, and all that are nested in it. Raises OSError."""
+    with btrfsutil.SubvolumeIterator(path, btrfsutil.subvolume_id(path)) as iterator:
+        nested = [os.path.join(path, name) for name, _ in iterator]
+    for place in (path, *nested):
+        if btrfsutil.get_subvolume_read_only(place):
+            btrfsutil.set_subvolume_read_only(place, False)
+    syscalls.unprotect(path)
+    for place in nested:
+        syscalls.unprotect(os.path.dirname(place))
+        syscalls.unprotect(place)
 
 
 def data_space(top: str) -> Space:
