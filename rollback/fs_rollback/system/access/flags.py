@@ -71,7 +71,8 @@ def put(tree: str, copy: str, found: Mapping[str, int]) -> None:
     """
     for path, flags in found.items():
         if flags & btrfs.FS_NOCOW_FL:
-            _make_nocow(os.path.join(tree, path), os.path.join(copy, path))
+            made = f"{copy}.nocow"  # beside the copies, where no file of theirs has this name
+            _make_nocow(os.path.join(tree, path), os.path.join(copy, path), made)
     # What protects a directory comes after all that is in it.
     for path, flags in sorted(found.items(), key=lambda item: item[0].count("/"), reverse=True):
         set_on(os.path.join(copy, path), flags)
@@ -89,17 +90,17 @@ def set_on(place: str, flags: int) -> None:
         os.close(descriptor)
 
 
-def _make_nocow(original: str, place: str) -> None:
+def _make_nocow(original: str, place: str, made: str) -> None:
     """Make a copied file anew as one whose data is overwritten in place; a directory is left.
 
-    One with several names stays a plain copy: all of them are one file.
+    It is made at the path `made`. One with several names stays a plain copy: all of them are one
+    file.
     """
     status = os.lstat(place)
     if not os.path.isfile(place) or status.st_nlink > 1:
         return
     directory = os.path.dirname(place)
     above = os.stat(directory)
-    made = os.path.join(directory, ".fs-rollback-nocow")
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         btrfs.make_nocow(descriptor)
