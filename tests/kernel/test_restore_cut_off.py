@@ -11,7 +11,12 @@ import sys
 from pathlib import Path
 from typing import Callable
 
+import pytest
+
 from fs_rollback.cli.main import main
+from fs_rollback.errors import RefusedError
+from fs_rollback.system.access import workplace
+from fs_rollback.system.linux import durable, files
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import in_child
 from tests.kernel.machine import Machine, run
@@ -161,34 +166,59 @@ def test_what_came_to_a_place_in_the_last_moment_is_kept(named: Machine) -> None
     """A program may replace a file after it was looked at, and the restore be killed after that."""
     story = Story(named)
 
-    workplace = named.root / WORKPLACE
-    (workplace / "new/etc").mkdir(parents=True)
-    workplace.chmod(0o700)
-    (workplace / "new/etc/app.conf").write_text("a third")
+    left = named.root / WORKPLACE
+    (left / "new/etc").mkdir(parents=True)
+    left.chmod(0o700)
+    (left / "new/etc/app.conf").write_text("a third")
     row = {"path": "etc/app.conf", "place": "etc/app.conf", "kept": "etc/kept", "copy": 1}
-    (workplace / "restore.json").write_text(json.dumps({"version": 1, "paths": [row]}))
+    (left / "restore.json").write_text(json.dumps({"version": 1, "paths": [row]}))
     done(named.root, "pin", story.name)
     assert (named.root / "etc/kept").read_text() == "a third"
-    assert not workplace.exists()
+    assert not left.exists()
 
 
 def test_what_nobody_knows_is_left_and_named(named: Machine) -> None:
     name = named.take()
-    workplace = named.root / WORKPLACE
-    workplace.mkdir(mode=0o700)
-    (workplace / "new").mkdir()
+    left = named.root / WORKPLACE
+    left.mkdir(mode=0o700)
+    (left / "new").mkdir()
     ended = done(named.root, "pin", name)
     assert f"/{WORKPLACE} has no list of what a restore has left in it" in ended.err
     refused = fs_rollback(named.root, "restore", name, "/etc/app.conf", "--yes")
     assert refused.code == 3
-    assert (workplace / "new").is_dir()
-    (workplace / "new").rmdir()
-    workplace.chmod(0o755)
+    assert (left / "new").is_dir()
+    (left / "new").rmdir()
+    left.chmod(0o755)
     ended = done(named.root, "pin", name)
     assert f"/{WORKPLACE} is not what fs-rollback makes" in ended.err
-    workplace.chmod(0o700)
+    left.chmod(0o700)
     assert WORKPLACE not in done(named.root, "pin", name).err
-    assert not workplace.exists()
+    assert not left.exists()
+
+
+def test_the_owner_of_a_directory_leads_it_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is put aside may come into the directory of a user, who can rename what is in it."""
+    own, other = tmp_path / "own", tmp_path / "other"
+    make = os.mkdir
+    for directory in (own, other):
+        directory.mkdir(mode=0o700)
+
+    def made(path: str, mode: int, *, dir_fd: int) -> None:
+        make(path, mode, dir_fd=dir_fd)
+        if path == WORKPLACE:
+            (own / path).rename(own / "stolen")
+            (own / path).symlink_to(other)
+
+    monkeypatch.setattr(os, "mkdir", made)
+    with (
+        files.opened(str(own)) as base,
+        pytest.raises(RefusedError),
+        workplace.opened(base, [], durable.write_text),
+    ):
+        pass
+    assert list(other.iterdir()) == []
 
 
 def test_ctrl_c_leaves_all_as_it_was(named: Machine) -> None:

@@ -10,14 +10,14 @@ until then.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Callable, NamedTuple
 
-from ...errors import Error, RefusedError, kernel_errors
+from ...errors import Error, KernelError, RefusedError, kernel_errors
 from ..linux import durable, files, removal, syscalls
 from ..machine.host import Host
 from .paths import opened_parent, status_in
@@ -55,7 +55,7 @@ def opened(base: int, moves: Sequence[Move], write: Write) -> Iterator[int]:
     with kernel_errors("make", WORKPLACE):
         os.mkdir(WORKPLACE, 0o700, dir_fd=base)
     try:
-        with files.opened(f"/proc/self/fd/{base}/{WORKPLACE}") as workplace:
+        with _entered(base, WORKPLACE) as workplace:
             write_list(workplace, moves, write)
             with kernel_errors("make", f"{WORKPLACE}/{COPIES}"):
                 os.mkdir(COPIES, 0o700, dir_fd=workplace)
@@ -130,12 +130,9 @@ def tidy(host: Host) -> list[str]:
 
 def tidy_in(base: int, name: str) -> list[str]:
     """As `tidy`, for the workplace in an open directory, which people know by this name."""
-    status = status_in(base, WORKPLACE)
-    if status is None:
+    if status_in(base, WORKPLACE) is None:
         return []
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or status.st_mode & 0o77:
-        raise RefusedError(f"{name} is not what fs-rollback makes", hint="Move it away.")
-    with files.opened(f"/proc/self/fd/{base}/{WORKPLACE}") as workplace:
+    with _entered(base, name) as workplace:
         said = [_settle(base, workplace, move) for move in _read_list(workplace, name)]
         with kernel_errors("remove", f"{name}/{COPIES}"):
             if status_in(workplace, COPIES) is not None:  # the list is needed until they are gone
@@ -143,6 +140,29 @@ def tidy_in(base: int, name: str) -> list[str]:
     with kernel_errors("remove", name):
         removal.remove(f"/proc/self/fd/{base}/{WORKPLACE}")
     return said
+
+
+@contextmanager
+def _entered(base: int, name: str) -> Iterator[int]:
+    """Open the workplace in a directory; whoever owns that may have put something else there.
+
+    Raises RefusedError then, and KernelError.
+    """
+    refused = RefusedError(f"{name} is not what fs-rollback makes", hint="Move it away.")
+    try:
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        workplace = syscalls.open_in_root(base, WORKPLACE, flags, follow=False)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise refused from error
+        raise KernelError("open", name, error) from error
+    try:
+        status = os.fstat(workplace)
+        if status.st_uid != 0 or status.st_mode & 0o77:
+            raise refused
+        yield workplace
+    finally:
+        os.close(workplace)
 
 
 def _read_list(workplace: int, name: str) -> list[Move]:
