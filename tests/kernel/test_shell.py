@@ -168,6 +168,19 @@ def test_ctrl_c_is_for_what_runs_there(system: Machine) -> None:
     assert copies(system) == []
 
 
+def test_without_a_copy_none_is_spoken_of(system: Machine) -> None:
+    name = system.take()
+    for place in (system.root, system.top):
+        run("mount", "-o", "remount,ro", str(place))
+    try:
+        ended = inside(system, name, "true")
+    finally:
+        for place in (system.root, system.top):
+            run("mount", "-o", "remount,rw", str(place))
+    ended.expect_refusal("is read-only")
+    assert "the copy" not in ended.err
+
+
 def test_a_signal_ends_it(system: Machine) -> None:
     name = system.take()
     process = start(system.root, "shell", name, "--", "/bin/sh", "-c", "echo in; sleep 100")

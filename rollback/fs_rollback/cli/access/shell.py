@@ -33,28 +33,26 @@ def run(args: Namespace) -> int:
     from ...system.store import trace
     from .. import session
 
-    try:
-        with ExitStack() as stack:
-            with session.writing(args.root) as (host, store):
-                snapshot = resolve(args.snapshot, store.load())
-                if not snapshot.exists:
-                    raise RefusedError(
-                        f"{snapshot.name} is gone: only its record is left",
-                        hint="'fs-rollback list' shows what there is.",
-                    )
-                name = throw_away.make(host, store, snapshot, datetime.now().astimezone())
-                what = " ".join(args.words) or "a shell"
-                event = trace.Event("entered", snapshot.name, snapshot.id, reason=what)
-                trace.tell(host, event)
-                directory = stack.enter_context(throw_away.mounted(host, name))
-            session.note(
-                f"in a copy of {label(snapshot)}, which is deleted at the end. It shares this"
-                " machine's network, kernel and clock; its files, processes and devices are its"
-                " own, and no services run."
-            )
-            return inside.run(directory, name, args.words)
-    finally:
-        _delete_copy(args)
+    with ExitStack() as stack:
+        with session.writing(args.root) as (host, store):
+            snapshot = resolve(args.snapshot, store.load())
+            if not snapshot.exists:
+                raise RefusedError(
+                    f"{snapshot.name} is gone: only its record is left",
+                    hint="'fs-rollback list' shows what there is.",
+                )
+            stack.callback(_delete_copy, args)
+            name = throw_away.make(host, store, snapshot, datetime.now().astimezone())
+            what = " ".join(args.words) or "a shell"
+            event = trace.Event("entered", snapshot.name, snapshot.id, reason=what)
+            trace.tell(host, event)
+            directory = stack.enter_context(throw_away.mounted(host, name))
+        session.note(
+            f"in a copy of {label(snapshot)}, which is deleted at the end. It shares this"
+            " machine's network, kernel and clock; its files, processes and devices are its"
+            " own, and no services run."
+        )
+        return inside.run(directory, name, args.words)
 
 
 def _delete_copy(args: Namespace) -> None:
