@@ -206,6 +206,33 @@ def test_the_texts_of_etc(machine: Machine) -> None:
     assert by_path["/etc/kernel/cmdline"]["patch"] is None
 
 
+def test_a_path_through_a_link_and_one_that_is_not_compared(machine: Machine) -> None:
+    name = machine.snapshots()[0].name
+    (machine.root / "bin").symlink_to("usr/bin")
+    (machine.root / "gone").symlink_to("/nowhere")
+
+    def listed(place: str) -> tuple[list[str], str]:
+        ended = done(machine.root, "diff", name, "--path", place)
+        lines = [line.split()[1] for line in ended.out.splitlines() if line.startswith("  ")]
+        return lines, ended.err
+
+    assert listed("/bin/tool") == (["/usr/bin/tool"], "")
+    assert listed("/bin")[0] == ["/bin", *listed("/usr/bin")[0]]
+    assert listed("/gone") == (["/gone"], "")
+    assert listed("/etc/toool.conf") == (
+        [],
+        "fs-rollback: /etc/toool.conf is not compared: it is in neither of both\n",
+    )
+    for place in ("/var/lib/machines", "/var/lib/machines/guest"):
+        found, said = listed(place)
+        assert (found, f"{place} is not compared: it is on a" in said) == ([], True)
+    run("mount", "-t", "tmpfs", "none", str(machine.root / "home"))
+    try:
+        assert "/home/user is not compared: it is on a" in listed("/home/user")[1]
+    finally:
+        run("umount", str(machine.root / "home"))
+
+
 def test_mistakes(machine: Machine) -> None:
     name = machine.snapshots()[0].name
     fs_rollback(machine.root, "diff", "nothing").expect_refusal("nothing", code=2)

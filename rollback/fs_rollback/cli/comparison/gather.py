@@ -91,9 +91,12 @@ def _files(comparison: Comparison, places: Sequence[str], problems: list[str]) -
     except DatabaseError as error:  # the files are known, and this is said
         problems.append(f"cannot tell which packages the files belong to: {error}")
         rows = [OwnedChange(change, None, None) for change in comparison.files]
+    gaps = {place: comparison.gap(place) for place in places}
+    problems += [f"{place} is not compared: {gap}" for place, gap in gaps.items() if gap]
+    wanted = {path for place in places for path in comparison.meant(place)}
 
     def is_wanted(change: FileChange) -> bool:
         paths = (change.path, change.source)
-        return not places or any(path and is_within_any(path, places) for path in paths)
+        return not places or any(path and is_within_any(path, wanted) for path in paths)
 
     return [row for row in rows if is_wanted(row.change)]

@@ -29,7 +29,7 @@ def text(
     """
     from ..pager import coloured
 
-    lines = [f"From {_named(old)} to {_named(new)}:"]
+    lines = [f"From {_named(old)}, to {_named(new)}:"]
     for heading, paragraph in _paragraphs(found, every=every):
         lines += ["", coloured(heading, "bold"), *paragraph]
     return "\n".join(lines if len(lines) > 1 else [*lines, "", "Nothing differs."])
@@ -41,7 +41,7 @@ def _named(snapshot: Optional[Snapshot]) -> str:
 
     if snapshot is None:
         return _RUNNING
-    return f"{label(snapshot)}, taken {report.local_time(snapshot.created)},"
+    return f"{label(snapshot)}, taken {report.local_time(snapshot.created)}"
 
 
 def _paragraphs(found: Differences, *, every: bool) -> Iterator[tuple[str, list[str]]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -15,7 +16,7 @@ from ...core.packages.header import Change
 from ...core.snapshots.record import PackageChange
 from ...core.snapshots.snapshot import Subvolume
 from ...errors import kernel_errors
-from ..linux import files, syscalls
+from ..linux import btrfs, files, syscalls
 from ..machine.host import Host
 from . import database, known
 from .advisories import Texts, listed
@@ -82,6 +83,31 @@ class Comparison:
         older, newer = (second, first) if package.action == "downgrade" else (first, second)
         present = set(older)
         return [change for change in dict.fromkeys(newer) if change not in present]
+
+    def meant(self, place: str) -> set[str]:
+        """Return an absolute path, and where the links on it lead in either root."""
+        found = {place}
+        for side in self.sides:
+            base, real = (files.real_path(side.tree, path) for path in (".", place))
+            if base is not None and real is not None:
+                found.add(os.path.normpath(f"/{os.path.relpath(real, base)}"))
+        return found
+
+    def gap(self, place: str) -> str:
+        """Return why nothing that lies at an absolute path is compared, "" if it is."""
+        sides = [(side.tree, files.status_of(side.tree, place)) for side in self.sides]
+        is_elsewhere = files.is_beyond_mount(self._host.root_fd, place) or any(
+            found.st_ino == btrfs.STUB_INODE or found.st_dev != os.fstat(tree).st_dev
+            for tree, found in sides
+            if found is not None
+        )
+        if is_elsewhere:
+            return "it is on a filesystem, or a subvolume, of its own"
+        above, name = os.path.split(place)  # "/" itself has been found; a link may lead nowhere
+        is_there = any(
+            found or name in (files.list_in_tree(tree, above) or ()) for tree, found in sides
+        )
+        return "" if is_there else "it is in neither of both"
 
 
 @contextmanager
