@@ -34,7 +34,7 @@ class Terminal:
         # As a person does, when it reads: a signal between Python's last look and read(2) waits
         # for another key.
         time.sleep(0.2)
-        os.write(self._terminal, text.encode())
+        os.write(self._terminal, os.fsencode(text))
 
     def end(self) -> int:
         """Read what is left and return the exit code."""

@@ -153,10 +153,13 @@ def test_nothing_happens_without_a_yes(named: Machine) -> None:
     app.write_text("setting 2\n")
     assert "dry run" in done(named.root, "restore", name, "/etc/app.conf", "--dry-run").out
     assert fs_rollback(named.root, "restore", name, "/etc/app.conf").code == 2
-    terminal = on_terminal(named.root, "restore", name, "/etc/app.conf")
-    terminal.read_until(r"Restore\? \[y/N\]")
-    terminal.type("n\n")
-    assert terminal.end() == 1
+    # As with every locale but C's.
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    for typed in ("n\n", "\udcff\n"):
+        terminal = on_terminal(named.root, "restore", name, "/etc/app.conf", env=strict)
+        terminal.read_until(r"Restore\? \[y/N\]")
+        terminal.type(typed)
+        assert terminal.end() == 1
     assert (app.read_text(), strays(named)) == ("setting 2\n", [])
     assert len(os.listdir(named.root / "etc")) == 3
     terminal = on_terminal(named.root, "restore", name, "/etc/app.conf")

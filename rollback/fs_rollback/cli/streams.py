@@ -48,8 +48,11 @@ def prepare() -> None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
             setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
         stream = getattr(sys, name)
-        if number == 0 or stream is not getattr(sys, f"__{name}__"):
+        if stream is not getattr(sys, f"__{name}__"):
             continue  # another program has its own there
+        if number == 0:
+            stream.reconfigure(errors="replace")  # what somebody typed is no yes, and no traceback
+            continue
         wrapped = io.TextIOWrapper(
             io.BufferedWriter(_Descriptor(number)),
             encoding=stream.encoding,
