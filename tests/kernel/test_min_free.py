@@ -104,6 +104,15 @@ def test_what_never_goes(named: Machine, full: list[str]) -> None:
     assert _names(named) == [full[1], full[-1], manual, old]
 
 
+def test_nothing_goes_in_vain(named: Machine, full: list[str]) -> None:
+    """A size may come from a larger machine's configuration."""
+    named.write(named.root, "etc/fs-rollback.conf", "min_free = 50G\n")
+    for words in (("prune", "--dry-run"), ("prune",)):
+        said = done(named.root, *words).err
+        assert re.search(r"\(min_free = 50G\): the filesystem has 5\d\d\.\d MiB in all, so", said)
+    assert _names(named) == full
+
+
 def test_a_transaction_deletes_too(named: Machine, full: list[str]) -> None:
     wanted = (_free(named) >> 10) + 1
     begin = time.monotonic()

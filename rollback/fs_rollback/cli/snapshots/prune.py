@@ -78,7 +78,9 @@ def _planned(host: Host, store: Store, policy: Policy) -> Pruned:
     verdicts = take_and_delete.judge(host, store, policy, datetime.now().astimezone())
     short = min_free.shortage(host, policy)
     first = next_for_room(verdicts, ()) if short else None
-    if first is not None:
+    if short and (vain := min_free.out_of_reach(host, policy)):
+        short += f": {vain}"
+    elif first is not None:
         short += f": the oldest that may go would follow, {label(first)} first"
     return Pruned(verdicts, (), short)
 

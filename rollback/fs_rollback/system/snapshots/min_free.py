@@ -48,6 +48,19 @@ def shortage(host: Host, policy: Policy) -> str:
     return f"{size(found.free)} free (min_free = {policy.min_free})"
 
 
+def out_of_reach(host: Host, policy: Policy) -> str:
+    """Return in words that `min_free` is more than there is, "" if it is not. Raises KernelError.
+
+    Then nothing goes for it: else all would that may, and in vain.
+    """
+    if not policy.min_free.number:
+        return ""
+    total = btrfs.data_space(host.path("")).size
+    if policy.min_free.of(total) < total:
+        return ""
+    return f"the filesystem has {size(total)} in all, so nothing is deleted for that"
+
+
 def reach(
     host: Host,
     opened: Opened,
@@ -65,7 +78,7 @@ def reach(
     end = None if limit_s is None else time.monotonic() + limit_s
     tried: list[Verdict] = []
     failures: dict[str, tuple[Snapshot, Error]] = {}
-    problem = ""
+    problem = out_of_reach(host, policy)
     while not problem and shortage(host, policy):
         is_late = end is not None and bool(tried) and time.monotonic() >= end
         if is_late or not _freed(host.path(""), end):
