@@ -7,12 +7,21 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.kernel.commands import Done, done, environment, fs_rollback, on_terminal, start
+from tests.kernel.commands import (
+    Done,
+    arguments,
+    done,
+    environment,
+    fs_rollback,
+    on_terminal,
+    start,
+)
 from tests.kernel.machine import Machine, run
 from tests.kernel.test_store import listed
 
@@ -85,6 +94,17 @@ def test_it_reaches_neither_the_store_nor_the_machine(system: Machine) -> None:
                or point.startswith("/proc/") for root, point, *_ in mounts[1:])  # fmt: skip
     descriptors = [line for line in lines if line.startswith("fd ")]
     assert not any(str(system.image) in line or "fs-snapshots" in line for line in descriptors)
+
+
+def test_no_open_directory_leads_out_of_it(system: Machine) -> None:
+    root = os.open("/", os.O_RDONLY)
+    script = f"ls /proc/self/fd/{root}/etc || ls -d /etc"
+    words = arguments(system.root, ("shell", system.take(), "--", "/bin/sh", "-c", script))
+    ended = subprocess.run(
+        words, capture_output=True, text=True, env=environment(), pass_fds=[root], check=True
+    )
+    os.close(root)
+    assert ended.stdout == "/etc\n"
 
 
 def test_places_of_nested_subvolumes_can_be_written_to(system: Machine) -> None:

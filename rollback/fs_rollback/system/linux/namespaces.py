@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Callable, NoReturn
 
 from ...errors import Error, ProcessError
@@ -175,6 +175,11 @@ def run_inside(
 
 
 def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    for number in map(int, os.listdir("/proc/self/fd")):
+        # What this process was started with may lead to another root. That of the listing is gone.
+        if number > 2:
+            with suppress(OSError):
+                os.set_inheritable(number, False)
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     os.execvpe(arguments[0], list(arguments), dict(environment))  # noqa: S606 - no shell
