@@ -82,12 +82,12 @@ def space(groups: Sequence[BlockGroups], devices: Sequence[Device]) -> Space:
     flags = max(data, key=lambda group: group.total).flags if data else 0
     unallocated = [max(device.size - device.allocated, 0) for device in devices]
     return Space(
-        _usable(flags, [device.size for device in devices]),
-        sum(group.total - group.used for group in data) + _usable(flags, unallocated),
+        usable(flags, [device.size for device in devices]),
+        sum(group.total - group.used for group in data) + usable(flags, unallocated),
     )
 
 
-def _usable(flags: int, room: Sequence[int]) -> int:
+def usable(flags: int, room: Sequence[int]) -> int:
     """Return how much data fits into the room on each device, in one profile."""
     found = sorted(room)
     for profile, copies in _ON_DEVICES.items():

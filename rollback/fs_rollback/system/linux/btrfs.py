@@ -255,12 +255,12 @@ def data_space(top: str) -> Space:
     with kernel_errors("read the free space of", top):
         descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return space(_block_groups(descriptor), _devices(descriptor))
+            return space(block_groups(descriptor), devices(descriptor))
         finally:
             os.close(descriptor)
 
 
-def _block_groups(descriptor: int) -> list[BlockGroups]:
+def block_groups(descriptor: int) -> list[BlockGroups]:
     """Return what is allocated for data, metadata and the rest. Raises OSError."""
     count = 16  # more than there can be profiles in use at once, by any normal use
     while True:
@@ -274,12 +274,12 @@ def _block_groups(descriptor: int) -> list[BlockGroups]:
         count *= 2
 
 
-def _devices(descriptor: int) -> list[Device]:
+def devices(descriptor: int) -> list[Device]:
     """Return the devices of a filesystem, without missing ones. Raises OSError."""
     answer = bytearray(1024)
     fcntl.ioctl(descriptor, _FS_INFO, answer)
     highest, _ = struct.unpack_from("=QQ", answer)
-    devices = []
+    found = []
     for number in range(1, highest + 1):
         answer = bytearray(_DEVICE_BYTES)
         struct.pack_into("=Q", answer, 0, number)
@@ -291,8 +291,8 @@ def _devices(descriptor: int) -> list[Device]:
             continue
         allocated, size, path = _DEVICE.unpack(answer)
         if path:
-            devices.append(Device(size, allocated))
-    return devices
+            found.append(Device(size, allocated))
+    return found
 
 
 def commit(top: str, *, flush: bool) -> None:

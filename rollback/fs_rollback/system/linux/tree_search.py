@@ -24,6 +24,8 @@ _INODE_ITEM_KEY, _INODE_REF_KEY = 1, 12
 _ROOT_TREE, _ROOT_ITEM_KEY, _ROOT_BACKREF_KEY, _READ_ONLY = 1, 132, 144, 1
 # Of struct btrfs_inode_item transid and nlink.
 _INODE_ITEM = struct.Struct("<8xQ24xI")
+# BTRFS_EXTENT_TREE_OBJECTID; BTRFS_EXTENT_ITEM_KEY and the two of references to data.
+_EXTENT_TREE, _OF_DATA = 2, (168, 178, 184)
 # Of struct btrfs_root_item generation, flags, generation_v2, uuid, parent_uuid, otransid and the
 # seconds of otime. struct btrfs_root_ref has the name behind it.
 _ROOT_ITEM = struct.Struct("<160xQ40xQ23xQ16s16s24xQ28xQ")
@@ -238,3 +240,39 @@ def inode_paths(descriptor: int, inode: int) -> list[str] | None:
         return None
     starts = struct.unpack_from(f"={count}Q", answer, 16)
     return [os.fsdecode(answer.raw[16 + start :].partition(b"\0")[0]) for start in starts]
+
+
+def extent_items(descriptor: int, since: int) -> Iterator[tuple[int, int, int, int, bytes]]:
+    """Give number, type, offset, generation of the leaf, and data of the extent tree's items.
+
+    Those of metadata are left out, and all in parts of the tree older than the generation `since`.
+    """
+    for number, kind, answer, place in tree_items(descriptor, since, 0, tree=_EXTENT_TREE):
+        if kind in _OF_DATA:
+            generation, _, offset, _, length = _SEARCH_HEADER.unpack_from(answer, place - 32)
+            yield number, kind, offset, generation, bytes(answer[place : place + length])
+
+
+def holders(descriptor: int, place: int) -> frozenset[tuple[int, int]] | None:
+    """Return who has an extent, by its place on the disk: subvolume IDs with inode numbers.
+
+    None where there are too many to be told. Empty where the extent is gone.
+
+    BTRFS_IOC_LOGICAL_INO_V2 with BTRFS_LOGICAL_INO_ARGS_IGNORE_OFFSET: struct
+    btrfs_ioctl_logical_ino_args; of the answer see `inode_paths`, an element is three numbers:
+    inode, offset, subvolume.
+    """
+    for room in (1 << 16, 1 << 24):  # the kernel takes no more
+        answer = ctypes.create_string_buffer(room)
+        arguments = struct.pack("=7Q", place, room, 0, 0, 0, 1, ctypes.addressof(answer))
+        try:
+            fcntl.ioctl(descriptor, 0xC038943B, bytearray(arguments))
+        except OSError as error:
+            if error.errno == errno.ENOENT:  # see above
+                return frozenset()
+            raise
+        _, _, count, missed = struct.unpack_from("=4I", answer, 0)
+        if not missed:
+            found = struct.unpack_from(f"={count}Q", answer, 16)
+            return frozenset(zip(found[2::3], found[::3]))
+    return None
