@@ -135,7 +135,7 @@ def snapshot_table(
             break
     room = None if width is None else max(_room(shown, width), _NARROWEST)
     shown["For"] = [_fitting(texts, room) for texts in purposes]
-    return _table([list(row) for row in zip(*shown.values())], list(shown))
+    return plain_table([list(row) for row in zip(*shown.values())], list(shown))
 
 
 def _without(columns: Mapping[str, list[str]], left_out: Set[str]) -> dict[str, list[str]]:
@@ -168,7 +168,7 @@ def _size(record: Optional[Record]) -> str:
     return clean(summary(record.transaction.packages))
 
 
-def _table(rows: list[list[str]], headers: list[str]) -> str:
+def plain_table(rows: list[list[str]], headers: list[str]) -> str:
     """Return a table; nothing in it is cut."""
     from tabulate import tabulate
 
@@ -190,7 +190,7 @@ def package_table(packages: Sequence[PackageChange]) -> str:
         for p in packages
     ]
     cells = [[clean(cell) for cell in row] for row in rows]
-    return _table(cells, ["Action", "Package", "From", "To"])
+    return plain_table(cells, ["Action", "Package", "From", "To"])
 
 
 def snapshot_details(snapshot: Snapshot, roots: Roots, seen: View) -> str:
@@ -270,10 +270,12 @@ def verdict_table(verdicts: Sequence[Verdict], width: Optional[int]) -> str:
         ]
         for v in verdicts
     ]
-    table = _table(rows, headers)
+    table = plain_table(rows, headers)
     if width is None or max(map(len, table.splitlines())) <= width:
         return table
-    return _table([[number, *others] for number, _, *others in rows], headers[:1] + headers[2:])
+    return plain_table(
+        [[number, *others] for number, _, *others in rows], headers[:1] + headers[2:]
+    )
 
 
 def verdict_totals(verdicts: Sequence[Verdict]) -> dict[str, int]:
@@ -309,7 +311,7 @@ def event_table(events: Sequence[Event], ids: Mapping[str, int], width: Optional
         for e in events
     ]
     cells = [[clean(cell) for cell in row] for row in rows]
-    table = _table(cells, ["Time", "Event", "Snapshot", "By", "Why"])
+    table = plain_table(cells, ["Time", "Event", "Snapshot", "By", "Why"])
     head, rule, *lines = table.splitlines()
     return "\n".join((head, rule[:width], *lines))
 

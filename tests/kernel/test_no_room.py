@@ -48,7 +48,7 @@ def test_a_full_root(named: Machine) -> None:
     ended = fs_rollback(named.root, "create")
     assert (ended.code, "No space left on device" in ended.sentence) == (1, True), ended
     hint = ended.err.splitlines()[-1].strip()
-    assert f"'fs-rollback prune --root {named.root}' makes room: it deletes 2 snapshots." in hint
+    assert f"'fs-rollback prune --root {named.root}' makes room: it deletes 2 snapshots and" in hint
     assert any(line.endswith(hint) for line in _attention(named)), "status says the same"
     done(named.root, *_command(hint))
     assert [s.name for s in named.snapshots()] == [names[2], old, last]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 def arguments(parser: ArgumentParser) -> None:
     """Add what `list` takes."""
     command.json(parser)
+    text = "show what each snapshot holds alone: so much comes free if it is deleted"
+    parser.add_argument("--size", action="store_true", help=text)
 
 
 def run(args: Namespace) -> int:
@@ -22,9 +24,11 @@ def run(args: Namespace) -> int:
 
     from ... import report
     from ...system.root import roots_in_use
+    from ...system.space import holders
     from .. import session
     from ..advice import addressed
     from ..terminal import table_width
+    from . import sizes
     from . import snapshots as found_snapshots
     from . import waiting as what_waits
 
@@ -33,12 +37,17 @@ def run(args: Namespace) -> int:
         roots = roots_in_use.read(host)
         waiting = what_waits.waiting(host, store)[1]
         unsupported = "" if snapshots else host.unsupported()
+        held = holders.held(host, snapshots) if args.size else None
     if args.json:
-        rows = [report.snapshot_json(snapshot, roots) for snapshot in snapshots]
-        session.print_json({"snapshots": rows})
+        added = sizes.by_name(snapshots, held) if held else {}
+        rows = [{**report.snapshot_json(s, roots), **added.get(s.name, {})} for s in snapshots]
+        session.print_json({"snapshots": rows, **({"held": held.to_json()} if held else {})})
     elif snapshots:
         now = datetime.now().astimezone()
-        print(report.snapshot_table(snapshots, roots, table_width(), now))
+        if held:
+            print(sizes.table(snapshots, held))
+        else:
+            print(report.snapshot_table(snapshots, roots, table_width(), now))
         for line in waiting:
             session.note(addressed(line, args))
     elif unsupported:

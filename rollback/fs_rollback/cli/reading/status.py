@@ -37,6 +37,7 @@ def run(args: Namespace) -> int:
 def _print_status(facts: dict[str, Any]) -> None:
     from ... import report
     from ...core.snapshots.names import labelled
+    from ...core.snapshots.space import size
 
     if facts["trial"]:
         print(
@@ -46,6 +47,7 @@ def _print_status(facts: dict[str, Any]) -> None:
     following, copied = facts["next"], facts["copy_of"]
     space = facts["space"]
     newest = labelled(facts["newest"], facts["newest_id"]) if facts["newest"] else "-"
+    held = f"; the snapshots hold {size(space['held_bytes'])}" if space["held_bytes"] else ""
     rows = {
         "Root": f"{facts['device']}, layout {facts['layout'] or 'unknown'}",
         "Running": _root(facts["running"]) + (f", a copy of {_called(copied)}" if copied else ""),
@@ -54,7 +56,7 @@ def _print_status(facts: dict[str, Any]) -> None:
         **_road_rows(facts["roads"]),
         "Last rollback": _told(facts["last_rollback"], facts["running"]["id"]),
         "Snapshots": f"{facts['snapshots']}, newest {newest}",
-        "Space": f"{report.size(space['free_bytes'])} free of {report.size(space['total_bytes'])}",
+        "Space": f"{size(space['free_bytes'])} free of {size(space['total_bytes'])}{held}",
     }
     if facts["unfinished_conversion"]:
         rows["Conversion"] = "from ext4; 'fs-rollback convert finish' does the rest"

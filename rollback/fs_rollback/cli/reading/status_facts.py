@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from ...core.snapshots.names import label
 from ...core.snapshots.record import format_time, replaced_by_dict
 from ...core.snapshots.snapshot import origin
+from ...core.snapshots.space import size
 from ...errors import ConfigError, Error, KernelError, StoreError
 from ...system.check import conversion, health
 from ...system.machine import kernels, unprotected, usable
 from ...system.packages import coverage, interrupted, rpm_changes
 from ...system.root import root_lines
+from ...system.space import holders, room
 from .. import session
 from . import snapshots as found_snapshots
 from . import waiting as what_waits
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ...system.machine.host import Host
     from ...system.store.store import Store
 
-_LOW_SPACE = 0.05
+_HELD_S = 1.0  # a person waits no longer for it
 
 
 def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
@@ -50,15 +51,14 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     made_of = origin(host.root_subvolume, host.subvolumes)
     copied = next((s for s in snapshots if made_of and s.id == made_of.id), None)
     ordinary = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
-    total, free = _space(host)
-    if free < _LOW_SPACE * total:
-        from ... import report
+    total, free = room.total_and_free(host)
+    if (short := room.nearly_full(host)) is not None:
         from ...system.snapshots import make_room
 
         policy = session.usable_configuration(host).policy
-        attention.append(
-            f"only {report.size(free)} are free. {make_room.on_root(host, store, policy)}"
-        )
+        why = ": metadata has no room" if short.is_metadata else ""
+        advice = make_room.for_shortage(host, store, policy, short)
+        attention.append(f"only {size(free)} are free{why}. {advice}")
     return {
         "device": host.mount.source,
         "layout": layout.describe() if layout else None,
@@ -73,7 +73,11 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "snapshots": len(snapshots),
         "newest": ordinary[-1].name if ordinary else None,
         "newest_id": ordinary[-1].id if ordinary else None,
-        "space": {"total_bytes": total, "free_bytes": free},
+        "space": {
+            "total_bytes": total,
+            "free_bytes": free,
+            "held_bytes": _held(host, snapshots),
+        },
         "health": health.to_json(host),
         "unfinished_conversion": is_unfinished,
     }, attention
@@ -194,6 +198,10 @@ def _named(snapshot: Snapshot | None) -> dict[str, Any] | None:
     return {"id": snapshot.id, "name": snapshot.name} if snapshot else None
 
 
-def _space(host: Host) -> tuple[int, int]:
-    found = os.statvfs(host.top)
-    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+def _held(host: Host, snapshots: Sequence[Snapshot]) -> int | None:
+    """Return what deleting all snapshots would give back; None where it is not known in time."""
+    try:
+        held = holders.held(host, snapshots, limit_s=_HELD_S)
+    except KernelError:  # of no use to who asks how the machine stands: what is wrong is said above
+        return None
+    return held.together([s.name for s in snapshots]) if held is not None else None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def arguments(parser: ArgumentParser) -> None:
     """Add what `delete` takes."""
     command.snapshot(parser, "+")
+    command.dry_run(parser, "only say how much this would give back")
 
 
 def run(args: Namespace) -> int:
@@ -25,6 +26,8 @@ def run(args: Namespace) -> int:
     from ...system.store import trace
     from .. import session
 
+    if args.dry_run:
+        return _dry_run(args)
     failures: list[Error] = []
     with session.writing(args.root) as (host, store):
         snapshots = store.load()
@@ -42,6 +45,35 @@ def run(args: Namespace) -> int:
         host.forget()
         saved_kernels.collect(store, store.load())
     return max((failure.exit_code for failure in failures), default=0)
+
+
+def _dry_run(args: Namespace) -> int:
+    """Say what deletion would give back, and what keeps any from it."""
+    from ...core.snapshots.names import label, resolve
+    from ...core.snapshots.space import size
+    from ...errors import RefusedError
+    from ...system.root import roots_in_use
+    from ...system.snapshots import take_and_delete
+    from ...system.space import holders
+    from .. import session
+
+    with session.reading(args.root) as (host, store):
+        if store is None:
+            raise session.no_store(host)
+        snapshots = store.load()
+        chosen = {s.name: s for s in (resolve(ref, snapshots) for ref in args.snapshot)}
+        in_use, code = roots_in_use.read(host), 0
+        for name, snapshot in list(chosen.items()):
+            if reason := take_and_delete.obstacle(host, snapshot, in_use):
+                session.note(f"would not delete {label(snapshot)}: {reason}")
+                del chosen[name]
+                code = RefusedError.exit_code
+        held = holders.held(host, snapshots)
+    for snapshot in chosen.values():
+        print(f"would delete {label(snapshot)}")
+    if chosen and held is not None:
+        print(f"This would give back {size(held.together(chosen))}.")
+    return code
 
 
 _HELP = "delete snapshots or old roots without asking, but none that is in use or pinned"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from .. import command
 
@@ -38,7 +38,7 @@ def run(args: Namespace) -> int:
             pruned = _planned(host, found, policy)
         elif found:
             pruned = _prune(args.root, host, policy)
-    verdicts, failures, shortage = pruned
+    verdicts, failures, shortage, given = pruned
     totals = report.verdict_totals(verdicts)
     if args.json:
         rows = [report.verdict_json(verdict) for verdict in verdicts]
@@ -47,11 +47,14 @@ def run(args: Namespace) -> int:
             for snapshot, error in failures
         ]
         answer = {"verdicts": rows, "totals": totals, "shortage": shortage or None}
-        session.print_json({**answer, "failures": failed})
+        more = {} if given is None else {"gives_back_bytes": given}
+        session.print_json({**answer, **more, "failures": failed})
     elif args.dry_run:
         print(report.verdict_table(verdicts, table_width()))
         going, staying = totals["delete"], totals["keep"]
         print(f"\n{going} of {len(verdicts)} snapshots would be deleted, {staying} stay.")
+        if going and given is not None:
+            print(f"This would give back {report.size(given)}.")
     else:
         deleted = totals["delete"] - len(failures)
         session.note(f"deleted {deleted} of {len(verdicts)} snapshots")
@@ -63,17 +66,22 @@ def run(args: Namespace) -> int:
 
 
 class Pruned(NamedTuple):
-    """The verdicts, what of them failed, and why less than `min_free` is free, "" if it is not."""
+    """The verdicts, what of them failed, and why less than `min_free` is free, "" if it is not.
+
+    `given` is what deletion would give back, None where it is done.
+    """
 
     verdicts: tuple[Verdict, ...] = ()
     failures: tuple[tuple[Snapshot, Error], ...] = ()
     shortage: str = ""
+    given: Optional[int] = None
 
 
 def _planned(host: Host, store: Store, policy: Policy) -> Pruned:
     from ...core.snapshots.names import label
-    from ...core.snapshots.retention import next_for_room
+    from ...core.snapshots.retention import Action, next_for_room
     from ...system.snapshots import min_free, take_and_delete
+    from ...system.space import holders
 
     verdicts = take_and_delete.judge(host, store, policy, datetime.now().astimezone())
     short = min_free.shortage(host, policy)
@@ -82,7 +90,9 @@ def _planned(host: Host, store: Store, policy: Policy) -> Pruned:
         short += f": {vain}"
     elif first is not None:
         short += f": the oldest that may go would follow, {label(first)} first"
-    return Pruned(verdicts, (), short)
+    held = holders.held(host, [verdict.snapshot for verdict in verdicts])
+    doomed = [v.snapshot.name for v in verdicts if v.action is Action.DELETE]
+    return Pruned(verdicts, (), short, held.together(doomed) if held is not None else None)
 
 
 def _prune(root: str, host: Host, policy: Policy) -> Pruned:

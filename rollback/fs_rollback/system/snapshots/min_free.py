@@ -81,7 +81,7 @@ def reach(
     problem = out_of_reach(host, policy)
     while not problem and shortage(host, policy):
         is_late = end is not None and bool(tried) and time.monotonic() >= end
-        if is_late or not _freed(host.path(""), end):
+        if is_late or not freed(host.path(""), end):
             problem = "btrfs has not freed yet what was deleted; try again later"
         elif short := shortage(host, policy):
             try:
@@ -113,7 +113,7 @@ def _next(
     return None
 
 
-def _freed(top: str, end: float | None) -> bool:
+def freed(top: str, end: float | None) -> bool:
     """Wait until btrfs has freed all that was deleted; False if it has not in time."""
     # Whoever has no time does not write either what others have not asked to be written.
     btrfs.commit(top, flush=end is None)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What `list --size` shows: what each snapshot holds, in text and in JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...core.snapshots.space import size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...core.snapshots.snapshot import Snapshot
+    from ...core.space.held import Held
+
+
+class _Size(NamedTuple):
+    """What deleting a snapshot gives back, and what if all older ones go too."""
+
+    alone_bytes: int
+    with_older_bytes: int
+
+
+def _sizes(snapshots: Sequence[Snapshot], held: Held) -> dict[str, _Size]:
+    """Return the sizes of the snapshots, oldest first, by name."""
+    names = [s.name for s in snapshots if s.exists]
+    return {
+        name: _Size(held.alone(name), held.together(names[: place + 1]))
+        for place, name in enumerate(names)
+    }
+
+
+def table(snapshots: Sequence[Snapshot], held: Held) -> str:
+    """Return a row a snapshot, newest last, and what all of them give back; nothing is cut."""
+    from ... import report
+
+    sizes = _sizes(snapshots, held)
+    rows = [
+        [
+            str(s.id),
+            report.local_time(s.created),
+            size(sizes[s.name].alone_bytes),
+            size(sizes[s.name].with_older_bytes),
+            report.clean(s.name),
+        ]
+        for s in snapshots
+        if s.exists
+    ]
+    return report.plain_table(rows, ["ID", "Date", "Alone", "With all older", "Name"])
+
+
+def by_name(snapshots: Sequence[Snapshot], held: Held) -> dict[str, dict[str, int]]:
+    """Return what is added to the JSON data of each snapshot."""
+    return {name: found._asdict() for name, found in _sizes(snapshots, held).items()}
