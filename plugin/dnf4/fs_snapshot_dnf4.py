@@ -62,7 +62,7 @@ def after(base: dnf.Base, taken: transaction.Taken) -> None:
         _warn(problem)
 
 
-def _describe(base: dnf.Base) -> Transaction:
+def _describe(base: dnf.Base) -> protection.Described:
     # API users (dnf-automatic, Ansible) have no command line of dnf's.
     arguments = getattr(base, "args", None)
     line = ("dnf", *map(str, arguments)) if arguments else tuple(sys.argv)
@@ -72,12 +72,21 @@ def _describe(base: dnf.Base) -> Transaction:
         changes.Item(_ACTIONS.get(tsi.action, "unknown"), str(tsi.name), tsi.arch, _evr(tsi))
         for tsi in base.transaction
     )
-    return Transaction(
+    found = Transaction(
         tool="dnf4",
         command_line=transaction.command_line(line),
         user=transaction.requested_by(dict(os.environ)),
         packages=changes.changes(items),
     )
+    return protection.Described(found, _coming(base))
+
+
+def _coming(base: dnf.Base) -> int | None:
+    """Return the installed size of the packages that come, None if dnf does not tell it."""
+    try:
+        return sum(int(package.installsize) for package in base.transaction.install_set)
+    except (AttributeError, KeyError, TypeError):  # less is asked of the disk then
+        return None
 
 
 def _warn(text: str) -> None:

@@ -11,7 +11,8 @@ import os
 import sys
 
 _PACKAGES = (
-    b'{"op":"get","domain":"trans_packages","args":{"output":["name","arch","evr","action"]}}\n'
+    b'{"op":"get","domain":"trans_packages","args":'
+    b'{"output":["name","arch","evr","action","install_size"]}}\n'
 )
 _WITHOUT = (
     "Nothing was changed. To go on without a snapshot: --disable-plugin=actions, which switches the"

@@ -46,8 +46,10 @@ def run(pid: int) -> NoReturn:
 
 
 def _protect(pid: int, answer: str) -> None:
-    def describe() -> Transaction | None:
-        return _describe(pid, _packages(answer))
+    def describe() -> protection.Described | None:
+        packages = _packages(answer)
+        found = _describe(pid, packages)
+        return protection.Described(found, _coming(packages)) if found is not None else None
 
     found = protection.protect(describe, _WAY_OUT, _say, reads_switch=True)
     if found.stop:
@@ -102,6 +104,14 @@ def _describe(pid: int, packages: list[dict[str, str]]) -> Transaction | None:
         transaction.requested_by(dict(os.environ)),
         changes(_items(packages)),
     )
+
+
+def _coming(packages: list[dict[str, str]]) -> int | None:
+    """Return the installed size of the packages that come, None if dnf 5 does not tell it."""
+    try:
+        return sum(int(p["install_size"]) for p in packages if p["action"] in _COMING)
+    except (KeyError, ValueError):  # less is asked of the disk then
+        return None
 
 
 def _is_dnf(program: str) -> bool:

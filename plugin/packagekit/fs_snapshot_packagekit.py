@@ -65,8 +65,9 @@ def main() -> int:
     return 0
 
 
-def _describe() -> Transaction:
-    return Transaction("packagekit", ("pk-offline-update",), "root", changes(_items()))
+def _describe() -> protection.Described:
+    found = Transaction("packagekit", ("pk-offline-update",), "root", changes(_items()))
+    return protection.Described(found, coming=None)  # it has not told the sizes
 
 
 def _items() -> Iterable[Item]:

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from ...core.snapshots.events import Name
 
 
+class Described(NamedTuple):
+    """A transaction, and the installed size of what comes with it; None where that is unknown."""
+
+    transaction: Transaction
+    coming: int | None
+
+
 class Protection(NamedTuple):
     """What a plugin does now: stop with a sentence, or go on, with these lines for people.
 
@@ -33,7 +40,7 @@ class Protection(NamedTuple):
 
 
 def protect(
-    describe: Callable[[], Transaction | None], way_out: str, said: Say, *, reads_switch: bool
+    describe: Callable[[], Described | None], way_out: str, said: Say, *, reads_switch: bool
 ) -> Protection:
     """Take the snapshot before a transaction.
 
@@ -51,10 +58,11 @@ def protect(
             return _without(reason)
         if broken is not None:
             raise broken
-        wanted = describe()
-        if wanted is None:
+        described = describe()
+        if described is None:
             return Protection()
-        result = transaction.before(wanted, config=config, said=said)
+        wanted = described.transaction
+        result = transaction.before(wanted, config=config, said=said, coming=described.coming)
         if isinstance(result, unprotected.Unprotected):
             return _without(result)
     except RefusedError as error:  # said by the plugin, and the transaction stops

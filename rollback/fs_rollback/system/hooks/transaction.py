@@ -83,18 +83,24 @@ _left: list[Taken] = []
 
 
 def before(
-    transaction: Transaction, root: str = "/", config: Config = _DEFAULTS, said: Say = str
+    transaction: Transaction,
+    root: str = "/",
+    config: Config = _DEFAULTS,
+    said: Say = str,
+    *,
+    coming: int | None = 0,
 ) -> Taken | Unprotected:
     """Take the snapshot before a transaction, and hold the store until `after`.
 
-    Where another process has the store `said` is told for whom this waits.
+    Where another process has the store `said` is told for whom this waits. `coming` is the
+    installed size of the packages that come, None where it is not known.
 
     The newest snapshots get their entries in the boot menu: if the machine does not come up after
     this transaction, or loses its power in it, the way back is there.
 
     Raises RefusedError while a rollback waits for its reboot, and Error where the snapshot
-    fails, or where `check_before` finds that this machine would not boot: the transaction should
-    not run then.
+    fails, where what comes has no room, or where `check_before` finds that this machine would not
+    boot: the transaction should not run then.
     """
     reason = unprotected(root)
     if reason is not None:
@@ -116,6 +122,7 @@ def before(
         warnings += _check(machine, config) if config.check_before else ()
         with make_room.advising(machine, found, lambda: config.policy):
             warnings += _look_back(machine, found)
+            warnings += _make_room(machine, found, config, coming, said)
             now = datetime.now().astimezone()
             record = take_and_delete.take(machine, found, Kind.PRE, now, transaction=transaction)
         if record.trial:  # the menu is the own root's
@@ -142,6 +149,22 @@ def _check(machine: Host, config: Config) -> tuple[str, ...]:
             hint=f"{broken[0].advice} 'fs-rollback check' tells all.",
         )
     return tuple(f"this machine would not boot: {b.name}: {b.text}. {b.advice}" for b in broken)
+
+
+def _make_room(
+    machine: Host, found: Store, config: Config, coming: int | None, said: Say
+) -> tuple[str, ...]:
+    """Make room for what comes; return in words what is missing still.
+
+    Raises Error with it unless `on_failure` is "warn": the transaction would fail in the middle.
+    """
+    short = make_room.for_transaction(machine, found, config.policy, coming, said)
+    if short is None:
+        return ()
+    advice = make_room.for_shortage(machine, found, config.policy, short)
+    if config.on_failure == "abort":
+        raise Error(short.sentence(), hint=advice)
+    return (f"{short.sentence()}. {advice}",)
 
 
 def _settle(machine: Host, found: Store) -> tuple[str, ...]:
