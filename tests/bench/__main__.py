@@ -20,6 +20,7 @@ from tests.bench import (
     memory,
     question,
     restoring,
+    sizes,
     startup,
     transactions,
 )
@@ -33,11 +34,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="the same number for each part")
     parser.add_argument(
         "--only",
-        choices="ABCDEFGHKR",
+        choices="ABCDEFGHKRS",
         help="A: a transaction, B: list with many snapshots, C: start-up, D: the hook of dnf 5,"
         " E: a transaction and pruning with many snapshots, F: memory, G: diff,"
         " H: the question of a rollback, K: a rollback with many kept files,"
-        " R: restore of a directory",
+        " R: restore of a directory, S: what snapshots hold",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, in seconds")
     return parser.parse_args()
@@ -64,8 +65,8 @@ def _parts(
         both, imports = transactions.run(directory, installation, rounds or transactions.ROUNDS)
         results["A"] = {**both.seconds, **imports.seconds}
     if only in (None, "B"):
-        sizes = listing.run(directory, installation, rounds or listing.ROUNDS)
-        results["B"] = {size: samples.seconds for size, samples in sizes.items()}
+        listed = listing.run(directory, installation, rounds or listing.ROUNDS)
+        results["B"] = {size: samples.seconds for size, samples in listed.items()}
     if only in (None, "C"):
         results["C"] = startup.run(directory, installation, rounds or startup.ROUNDS).seconds
     if only in (None, "D"):
@@ -86,6 +87,9 @@ def _parts(
         results["K"] = keeping.run(directory, installation, rounds or keeping.ROUNDS).seconds
     if only in (None, "R"):
         results["R"] = restoring.run(directory, installation, rounds or restoring.ROUNDS).seconds
+    if only in (None, "S"):
+        held = sizes.run(directory, installation, rounds or sizes.ROUNDS)
+        results["S"] = {name: samples.seconds for name, samples in held.items()}
     return results
 
 
