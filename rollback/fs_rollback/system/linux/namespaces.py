@@ -176,9 +176,9 @@ def run_inside(
 
 def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     for number in map(int, os.listdir("/proc/self/fd")):
-        # What this process was started with may lead to another root. That of the listing is gone.
+        # What this process was started with may lead to another root.
         if number > 2:
-            with suppress(OSError):
+            with suppress(OSError):  # that of the listing is gone
                 os.set_inheritable(number, False)
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
