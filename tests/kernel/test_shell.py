@@ -9,10 +9,12 @@ import shutil
 import signal
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from fs_rollback.system.access import throw_away
 from tests.kernel.commands import (
     Done,
     arguments,
@@ -22,6 +24,7 @@ from tests.kernel.commands import (
     on_terminal,
     start,
 )
+from tests.kernel.faults import in_child
 from tests.kernel.machine import Machine, run
 from tests.kernel.test_store import listed
 
@@ -209,6 +212,26 @@ def test_a_signal_ends_it(system: Machine) -> None:
     process.terminate()
     process.communicate()
     assert process.returncode == 130
+    assert copies(system) == []
+
+
+def test_a_child_that_is_being_killed_keeps_no_copy(system: Machine) -> None:
+    name = system.take()
+
+    def work() -> None:
+        with system.writing() as (machine, store):
+            snapshot = next(s for s in store.load() if s.name == name)
+            copy = throw_away.make(machine, store, snapshot, datetime.now().astimezone())
+            with throw_away.mounted(machine, copy):
+                child = os.fork()
+                if not child:
+                    signal.pause()
+            try:
+                assert throw_away.tidy(machine) == []
+            finally:
+                os.kill(child, signal.SIGKILL)
+
+    in_child(work)
     assert copies(system) == []
 
 

@@ -85,7 +85,10 @@ def mounted(host: Host, name: str) -> Iterator[str]:
             with files.opened(directory) as copy:
                 # Nobody else has it: what is made with the store's lock is locked with it, too.
                 syscalls.try_lock(copy)
-                yield directory
+                try:
+                    yield directory
+                finally:  # for children too that are just being killed, and have it open still
+                    syscalls.unlock(copy)
         finally:
             with kernel_errors("unmount", directory):
                 namespaces.detach(directory)
