@@ -233,6 +233,15 @@ def test_a_path_through_a_link_and_one_that_is_not_compared(machine: Machine) ->
         run("umount", str(machine.root / "home"))
 
 
+def test_the_store_in_a_root_is_no_difference(make_machine: MakeMachine) -> None:
+    machine = make_machine("top-level")
+    name = machine.take()
+    machine.take()
+    (machine.root / "fs-snapshots-of-mine").touch()
+    found = {file["path"] for file in rows(done(machine.root, "diff", "--json", name))["file"]}
+    assert {path for path in found if path.startswith("/fs")} == {"/fs-snapshots-of-mine"}
+
+
 def test_mistakes(machine: Machine) -> None:
     name = machine.snapshots()[0].name
     fs_rollback(machine.root, "diff", "nothing").expect_refusal("nothing", code=2)

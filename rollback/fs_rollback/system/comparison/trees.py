@@ -13,7 +13,8 @@ from ...core.comparison import inodes
 from ...core.comparison.ancestry import parted
 from ...core.comparison.files import FileChange, Progress, file_changes, untold
 from ...core.comparison.inodes import Inode
-from ...core.snapshots.snapshot import Subvolume
+from ...core.formats.mountinfo import is_within
+from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Subvolume
 from ...errors import kernel_errors
 from ..linux import files, tree_search
 from ..machine.host import Host
@@ -83,8 +84,8 @@ def changed_files(
 ) -> Iterator[FileChange]:
     """Give the differences between two subvolumes, in the order of their paths.
 
-    What lies in subvolumes nested in them is not compared. What is not on the disk yet does not
-    show. Raises KernelError.
+    What lies in subvolumes nested in them is not compared, nor is the store. What is not on the
+    disk yet does not show. Raises KernelError.
     """
     if old.id == new.id:
         return
@@ -101,7 +102,10 @@ def changed_files(
         first, second = sides = SubvolumeTree(trees[0]), SubvolumeTree(trees[1])
         for side in sides:
             side.read_runs(touched)
-        yield from file_changes(first, second, touched, since, same_content, progress)
+        changes = file_changes(first, second, touched, since, same_content, progress)
+        if TOP_LEVEL_ID in (old.id, new.id):  # the store lies in that root, and is no part of it
+            changes = (found for found in changes if not is_within(found.path, f"/{STORE}"))
+        yield from changes
 
 
 def _is_same(old: int, source: str, new: int, path: str, pieces: list[tuple[int, int]]) -> bool:
