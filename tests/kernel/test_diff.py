@@ -275,6 +275,7 @@ def test_colours_and_a_pager_on_a_terminal(machine: Machine) -> None:
 
     assert seen(TERM="xterm", PAGER="sed s/^/|/") == (True, True, {True})
     assert seen(TERM="xterm", PAGER="") == (True, True, {False})
+    assert seen(TERM="xterm", PAGER="'") == (True, True, {False})
     assert seen(TERM="xterm", PAGER="nothing-of-this-name") == (True, True, {False})
     assert seen(TERM="xterm", PAGER="cat", NO_COLOR="1") == (False, False, {False})
     assert seen(TERM="dumb", PAGER="cat") == (False, False, {False})

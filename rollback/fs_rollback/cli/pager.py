@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1}
 
@@ -33,6 +34,8 @@ def show(text: str) -> None:
         print(text)
         return
     sys.stdout.flush()
-    words = shlex.split(os.environ.get("PAGER", "less"))
+    words: list[str] = []
+    with suppress(ValueError):  # a quotation in it has no end
+        words = shlex.split(os.environ.get("PAGER", "less"))
     if words in ([], ["cat"]) or not process.feed(words, text + "\n"):
         print(text)
