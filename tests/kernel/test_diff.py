@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,22 @@ def test_the_texts_of_etc(machine: Machine) -> None:
     }
     assert by_path["/etc/mine"]["patch"].endswith("+mine")
     assert by_path["/etc/kernel/cmdline"]["patch"] is None
+
+
+def test_a_text_that_diff_would_show_otherwise(machine: Machine) -> None:
+    name = machine.take()
+    (machine.root / "etc/mine").write_text("mine")
+    (machine.root / "etc/odd").write_text("a\fb\rc\u2028d\n")
+    found = {
+        f["path"]: f for f in rows(done(machine.root, "diff", name, "--patch", "--json"))["file"]
+    }
+    (machine.root / "old").write_text("mine\n")
+    for path, old in (("/etc/mine", str(machine.root / "old")), ("/etc/odd", "/dev/null")):
+        words = ("diff", "-u", "--label", old, "--label", path, old, f"{machine.root}{path}")
+        expected = subprocess.run(words, capture_output=True, check=False).stdout.decode()
+        heading, _, rest = found[path]["patch"].partition("\n+++ ")
+        assert heading == "--- " + ("/etc/mine" if path == "/etc/mine" else "/dev/null")
+        assert f"+++ {rest}\n" == expected.partition("\n")[2]
 
 
 def test_a_path_through_a_link_and_one_that_is_not_compared(machine: Machine) -> None:

@@ -42,6 +42,12 @@ def _unified(source: str, old: Optional[bytes], path: str, new: Optional[bytes])
     texts = [text or b"" for text in (old, new)]
     if any(len(text) > _MOST_BYTES or b"\0" in text for text in texts):
         return f"Binary or large files {source} and {path} differ"
-    first, second = (text.decode("utf-8", "backslashreplace").splitlines() for text in texts)
+    first, second = map(_lines, texts)
     names = "/dev/null" if old is None else source, "/dev/null" if new is None else path
     return "\n".join(difflib.unified_diff(first, second, *names, lineterm=""))
+
+
+def _lines(text: bytes) -> list[str]:
+    """Return lines as diff(1) has them: only a line feed ends one, and the last may have none."""
+    *lines, last = text.decode("utf-8", "backslashreplace").split("\n")
+    return [*lines, f"{last}\n\\ No newline at end of file"] if last else lines

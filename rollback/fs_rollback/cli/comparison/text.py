@@ -63,7 +63,7 @@ def _paragraphs(found: Differences, *, every: bool) -> Iterator[tuple[str, list[
     else:
         yield from _summed_up(files)
     for path, patch in found.patches.items():
-        yield report.clean(path), [_patch_line(line) for line in patch.splitlines()]
+        yield report.clean(path), [_patch_line(line) for line in patch.split("\n")]
 
 
 def _summed_up(files: Sequence[OwnedChange]) -> Iterator[tuple[str, list[str]]]:
