@@ -11,7 +11,10 @@ import os
 import re
 from pathlib import Path
 
-from tests.dnf.scenes import both, dnf, installed, offer, records, said, snapshots, wait_for_keepers
+import pytest
+
+from tests.dnf.scenes import dnf, installed, offer, records, said, snapshots, wait_for_keepers
+from tests.sandbox.engine import Engine
 from tests.sandbox.machine import Sandbox
 from tests.sandbox.rpms import Package
 
@@ -85,6 +88,7 @@ def test_what_is_no_longer_kept_goes_first(sandbox: Sandbox, tmp_path: Path) -> 
     assert not set(names[:2]) & set(records(sandbox))
 
 
+@pytest.mark.rare
 def test_a_warning_where_that_is_wanted(sandbox: Sandbox, tmp_path: Path) -> None:
     """It is said, and the snapshot is taken all the same; what dnf makes of it is its own."""
     _configure(sandbox, "on_failure = warn\n")
@@ -97,7 +101,9 @@ def test_a_warning_where_that_is_wanted(sandbox: Sandbox, tmp_path: Path) -> Non
     assert len(records(sandbox)) == 1
 
 
-@both
+@pytest.mark.parametrize(
+    "engine", [pytest.param(Engine.DNF4, marks=pytest.mark.rare), Engine.DNF5], ids=["dnf4", "dnf5"]
+)
 def test_to_remove_packages_needs_no_room(sandbox: Sandbox, tmp_path: Path) -> None:
     _offer(sandbox, tmp_path, "1")
     dnf(sandbox, "install", "large")

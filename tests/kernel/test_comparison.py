@@ -158,7 +158,7 @@ ALL = os.environ.get("FS_ROLLBACK_VM") == "full"
 
 
 @settings(
-    max_examples=1000 if ALL else 25,
+    max_examples=1000 if ALL else 15,
     derandomize=not ALL,
     database=None,
     deadline=None,

@@ -102,7 +102,16 @@ CASES = (
 )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+OFTEN = ("one", "raid1 of two sizes", "mixed")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=() if case.name in OFTEN else pytest.mark.rare)
+        for case in CASES
+    ],
+)
 def test_what_fits(tmp_path: Path, case: Case) -> None:
     with _made(tmp_path, case.devices, *case.options) as top:
         run("btrfs", "filesystem", "sync", str(top))
