@@ -194,3 +194,33 @@ def test_the_comparison_tells_what_a_walk_of_both_tells(
         for tree in trees:
             if tree.exists():
                 btrfsutil.delete_subvolume(str(tree), recursive=True)
+
+
+@settings(
+    max_examples=200 if ALL else 10,
+    derandomize=not ALL,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(OPERATIONS, OPERATIONS, OPERATIONS)
+def test_trees_without_a_common_history(
+    top: Path, before: Operations, here: Operations, there: Operations
+) -> None:
+    """As after a root was received, or restored from a backup, beside older snapshots."""
+    root, received = trees = [top / name for name in ("root", "received")]
+    btrfsutil.create_snapshot(str(top / "base"), str(root))
+    try:
+        play(root, before)
+        btrfsutil.create_subvolume(str(received))
+        run("cp", "--archive", "--reflink=auto", f"{root}/.", str(received))
+        play(root, here)
+        play(received, there)
+        walks = {tree: walk(tree) for tree in trees}
+        run("sync", "--file-system", str(top))
+        for old, new in itertools.permutations(trees):
+            expect_told(walks[old], walks[new], compared(top, old, new))
+    finally:
+        for tree in trees:
+            if tree.exists():
+                btrfsutil.delete_subvolume(str(tree), recursive=True)

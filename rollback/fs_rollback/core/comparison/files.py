@@ -123,10 +123,13 @@ class _Sides:
         self._directories: dict[tuple[bool, int], bytes] = {}
 
     def is_alive(self, number: int) -> bool:
-        """Whether an inode of the time when the trees had one history is in both."""
+        """Whether an inode of the time when the trees had one history is in both.
+
+        So is the directory that is a tree's own, also where one was received, or made anew.
+        """
         if number not in self._alive:
             old, new = self.old.inode(number), self.new.inode(number)
-            self._alive[number] = (
+            self._alive[number] = number == ROOT_INODE or (
                 old is not None
                 and new is not None
                 and old.generation == new.generation
