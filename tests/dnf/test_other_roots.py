@@ -99,7 +99,8 @@ def test_a_snapshot_of_ours_that_somebody_named_by_hand(sandbox: Sandbox) -> Non
         boot(sandbox, f"subvol=fs-snapshots/{name}{words}")
         assert f"runs a trial of {name}" in run(sandbox, "status").stdout
         assert run(sandbox, "delete", name).returncode != 0
-        assert f"to {name}" in sandbox.output("fs-rollback", "rollback", "--dry-run")
+        shown = sandbox.output("fs-rollback", "rollback", "--dry-run")
+        assert re.search(rf"^Roll back to snapshot \d+ \({name}\)", shown, re.MULTILINE)
     sandbox.output("fs-rollback", "rollback", "--yes")
     boot(sandbox)
     assert installed(sandbox) == "1"

@@ -298,7 +298,7 @@ def test_a_snapshot_from_before_the_names(converted: Converted) -> None:
     converted.start()
     mounts = converted.machine.read("etc/fstab").splitlines()[2:]
     converted.machine.use(3)
-    done = converted.command("rollback", "latest", "--yes")
+    done = converted.command("rollback", "latest", "--yes", "--plan")
     assert done.code == 0, done
     assert "in the new root, to keep these mounted: /home, /boot." in done.out
     converted.start()
