@@ -305,6 +305,8 @@ class Story:
             store = sorted(os.listdir(top / "fs-snapshots"))
         status = self._status()
         del status["space"], status["device"]  # a reboot may get another loop device
+        for device in status["health"]["devices"]:
+            del device["path"]
         return {"subvolumes": self._sandbox.subvolumes(), "store": store, "status": status}
 
     def _leftovers(self) -> Sequence[str]:
