@@ -18,6 +18,7 @@ from tests.kernel.faults import in_child, manifest
 from tests.kernel.machine import run
 from tests.kernel.test_kernels import fill
 from tests.kernel.test_menu import assert_boots, entry_of, trial_of, trials
+from tests.unit.manual import differences
 
 __all__ = ["make_boot"]  # the fixture of the tests below
 
@@ -185,6 +186,10 @@ def test_try_sets_the_next_boot_only(ext4: BootMachine) -> None:
     assert [told] == ext4.ours()
     assert ext4.default_name() == before
     assert len(ext4.setting.read_bytes()) == 1024
+    answer = done(ext4.root, "try", name, "--json").json
+    assert differences("try", answer) == []
+    assert (answer["name"], answer["chosen"], answer["reason"]) == (name, True, None)
+    assert f"The next boot, and only that, uses: {answer['entry']}\n" in ended.out
 
 
 def test_try_of_one_that_has_no_entry_yet(ext4: BootMachine) -> None:
@@ -208,6 +213,9 @@ def test_try_where_grub_cannot_write(make_boot: MakeBoot, kind: str) -> None:
     assert ended.code == 1
     assert "GRUB cannot write to btrfs" in ended.err
     assert entry_of(boot, name)["title"] in ended.out
+    answer = fs_rollback(boot.root, "try", name, "--json").json
+    assert (answer["chosen"], answer["entry"]) == (False, entry_of(boot, name)["title"])
+    assert "GRUB cannot write to btrfs" in answer["reason"]
     assert boot.setting.read_bytes() == before
 
 

@@ -15,6 +15,7 @@ _NO_LOADER = "this machine has no boot loader that reads boot entries"
 
 def arguments(parser: ArgumentParser) -> None:
     """Add what `try` takes."""
+    command.json(parser)
     command.snapshot(parser)
 
 
@@ -50,12 +51,17 @@ def run(args: Namespace) -> int:
         why = reason or entry.entry.title
         trace.tell(host, trace.Event("tried", snapshot.name, snapshot.id, reason=why))
     title = report.clean(entry.entry.title)
+    answer = {
+        "id": snapshot.id,
+        "name": snapshot.name,
+        "entry": entry.entry.title,
+        "chosen": not reason,
+        "reason": reason or None,
+    }
     if reason:
         session.note(f"the next boot cannot be set: {reason}")
-        print(f"Choose this in the boot menu: {title}")
-        return 1
-    print(f"The next boot, and only that, uses: {title}\nNow: reboot")
-    return 0
+        return session.reply(args, answer, f"Choose this in the boot menu: {title}", code=1)
+    return session.reply(args, answer, f"The next boot, and only that, uses: {title}\nNow: reboot")
 
 
 _HELP = "have the next boot use a writable copy of a snapshot, once; it does not reboot"

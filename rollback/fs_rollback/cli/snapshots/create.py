@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def arguments(parser: ArgumentParser) -> None:
     """Add what `create` takes."""
+    command.json(parser)
     parser.add_argument("-m", "--message", metavar="TEXT", help="what it is for")
 
 
@@ -40,7 +41,13 @@ def run(args: Namespace) -> int:
             "it holds what runs, and not the machine's own root: neither 'latest' nor a plain"
             " 'fs-rollback rollback' means it"
         )
-    print(f"/{STORE}/{record.name}")
+    path = f"/{STORE}/{record.name}"
+    if args.json:
+        number = made.id if made else None
+        taken = {"id": number, "name": record.name, "path": path, "uuid": record.uuid}
+        session.print_json({"snapshot": taken})
+        return 0
+    print(path)
     if sys.stderr.isatty():  # scripts have the path
         session.note(f"took {labelled(record.name, made.id if made else None)}")
     return 0

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import command
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from ...core.snapshots.snapshot import Snapshot
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add what `delete` takes."""
+    command.json(parser)
     command.snapshot(parser, "+")
     command.dry_run(parser, "only say how much this would give back")
 
@@ -29,6 +32,7 @@ def run(args: Namespace) -> int:
     if args.dry_run:
         return _dry_run(args)
     failures: list[Error] = []
+    rows = []
     with session.writing(args.root) as (host, store):
         snapshots = store.load()
         chosen = list(dict.fromkeys(resolve(ref, snapshots).name for ref in args.snapshot))
@@ -37,14 +41,23 @@ def run(args: Namespace) -> int:
         for name in chosen:
             try:
                 take_and_delete.delete(host, store, by_name[name], in_use)
-                session.note(f"deleted {label(by_name[name])}")
+                rows.append(_row(by_name[name], deleted=True))
+                if not args.json:
+                    session.note(f"deleted {label(by_name[name])}")
             except Error as error:  # said, and the exit code has it; the others are tried
                 failures.append(error)
+                rows.append(_row(by_name[name], error=error.line))
                 trace.tell_error(host, error, name)
                 session.note(error.line)
         host.forget()
         saved_kernels.collect(store, store.load())
-    return max((failure.exit_code for failure in failures), default=0)
+    code = max((failure.exit_code for failure in failures), default=0)
+    return session.reply(args, {"snapshots": rows, "gives_back_bytes": None}, "", code=code)
+
+
+def _row(snapshot: Snapshot, *, deleted: bool = False, error: str = "") -> dict[str, Any]:
+    number = snapshot.id or None
+    return {"id": number, "name": snapshot.name, "deleted": deleted, "error": error or None}
 
 
 def _dry_run(args: Namespace) -> int:
@@ -62,18 +75,20 @@ def _dry_run(args: Namespace) -> int:
             raise session.no_store(host)
         snapshots = store.load()
         chosen = {s.name: s for s in (resolve(ref, snapshots) for ref in args.snapshot)}
-        in_use, code = roots_in_use.read(host), 0
+        in_use, code, rows = roots_in_use.read(host), 0, []
         for name, snapshot in list(chosen.items()):
             if reason := take_and_delete.obstacle(host, snapshot, in_use):
                 session.note(f"would not delete {label(snapshot)}: {reason}")
                 del chosen[name]
                 code = RefusedError.exit_code
+            rows.append(_row(snapshot, error=reason))
         held = holders.held(host, snapshots)
-    for snapshot in chosen.values():
-        print(f"would delete {label(snapshot)}")
-    if chosen and held is not None:
-        print(f"This would give back {size(held.together(chosen))}.")
-    return code
+    given = None if held is None else held.together(chosen)
+    lines = [f"would delete {label(snapshot)}" for snapshot in chosen.values()]
+    if chosen and given is not None:
+        lines.append(f"This would give back {size(given)}.")
+    answer = {"snapshots": rows, "gives_back_bytes": given}
+    return session.reply(args, answer, "\n".join(lines), code=code)
 
 
 _HELP = "delete snapshots or old roots without asking, but none that is in use or pinned"

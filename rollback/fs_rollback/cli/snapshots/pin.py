@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def arguments(parser: ArgumentParser) -> None:
     """Add what `pin` takes."""
+    command.json(parser)
     command.snapshot(parser, "+")
 
 
@@ -28,6 +29,7 @@ def set_pinned(args: Namespace, *, pinned: bool) -> int:
     from ...system.store import trace
     from .. import session
 
+    done = []
     with session.writing(args.root) as (host, store):
         snapshots = store.load()
         for snapshot in [resolve(reference, snapshots) for reference in args.snapshot]:
@@ -40,8 +42,10 @@ def set_pinned(args: Namespace, *, pinned: bool) -> int:
             store.write(snapshot.record._replace(pinned=pinned))
             event = trace.Event("pinned" if pinned else "unpinned", snapshot.name, snapshot.id)
             trace.tell(host, event)
-            session.note(f"{label(snapshot)} is {'pinned' if pinned else 'no longer pinned'}")
-    return 0
+            done.append({"id": snapshot.id or None, "name": snapshot.name, "pinned": pinned})
+            if not args.json:
+                session.note(f"{label(snapshot)} is {'pinned' if pinned else 'no longer pinned'}")
+    return session.reply(args, {"snapshots": done}, "")
 
 
 COMMAND = command.Command("keep snapshots until they are unpinned", arguments, run)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def arguments(parser: ArgumentParser) -> None:
     """Add what `unpin` takes."""
+    command.json(parser)
     command.snapshot(parser, "+")
 
 
