@@ -29,6 +29,8 @@ from tests.kernel.images import Camera
 __all__ = ["make_boot"]  # a fixture
 
 _KINDS = ("shared", "not shared")
+# After one change is before the next one.
+_KILLS = (Fault.KILL_BEFORE, pytest.param(Fault.KILL_AFTER, marks=pytest.mark.rare))
 
 
 @pytest.fixture(params=_KINDS)
@@ -168,7 +170,7 @@ def test_a_failure_at_every_point_leaves_boot_as_it_was(box: BootMachine, fault:
     assert _is_finished(box)
 
 
-@pytest.mark.parametrize("fault", [Fault.KILL_BEFORE, Fault.KILL_AFTER])
+@pytest.mark.parametrize("fault", _KILLS)
 def test_a_kill_at_every_point_leaves_what_boots(box: BootMachine, fault: Fault) -> None:
     log = _points(box)
     before = _state(box)
@@ -185,7 +187,7 @@ def test_a_kill_at_every_point_leaves_what_boots(box: BootMachine, fault: Fault)
         assert _state(box) == before, f"{point} {name}"
 
 
-@pytest.mark.parametrize("fault", [Fault.KILL_BEFORE, Fault.KILL_AFTER])
+@pytest.mark.parametrize("fault", _KILLS)
 def test_an_undo_that_is_killed_at_every_point(box: BootMachine, fault: Fault) -> None:
     before = _state(box)
     for point in range(100):

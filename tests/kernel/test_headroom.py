@@ -128,6 +128,7 @@ def test_what_fits(tmp_path: Path, case: Case) -> None:
         assert shortage(space, told // 2, compresses=False) is None
 
 
+@pytest.mark.rare
 def test_room_for_metadata(tmp_path: Path) -> None:
     """Data has all of the disk: there is room for it and none for what btrfs knows of files."""
     with _made(tmp_path, (600,), "-m", "dup") as top:

@@ -160,7 +160,7 @@ PARTS = st.sampled_from([("a",), ("b/b",), ("a/a", "b"), ("a", "b", "c/c", "d"),
 
 
 @settings(
-    max_examples=1000 if ALL else 25,
+    max_examples=1000 if ALL else 15,
     derandomize=not ALL,
     database=None,
     deadline=None,

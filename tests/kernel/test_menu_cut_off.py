@@ -89,7 +89,9 @@ def _observed(
 
 
 @pytest.mark.parametrize("committed", [False, True], ids=["as it goes", "all committed"])
-@pytest.mark.parametrize("kind", ["in the root", "subvolume", "ext4", "efi"])
+@pytest.mark.parametrize(
+    "kind", ["in the root", pytest.param("subvolume", marks=pytest.mark.rare), "ext4", "efi"]
+)
 def test_every_image_of_a_transaction(
     make_boot: MakeBoot,
     tmp_path: Path,

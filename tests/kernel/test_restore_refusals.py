@@ -22,7 +22,13 @@ def expect_refusal(machine: Machine, name: str, path: str, *parts: str) -> None:
     assert state(machine) == before
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        layout if layout in ("named", "top-level") else pytest.param(layout, marks=pytest.mark.rare)
+        for layout in LAYOUTS
+    ],
+)
 def test_the_package_database_and_all_that_holds_it(make_machine: MakeMachine, layout: str) -> None:
     machine = make_machine(layout)
     for path in ("var/lib/dnf", "usr/lib/sysimage/libdnf5", "opt/history"):
