@@ -48,22 +48,26 @@ def _measure(
         snapper = ("snapper", "--no-dbus", "--root", str(machine.root), "status", "1..2")
         known = machine.root / ".snapshots/2"  # where snapper keeps what it has found
 
-        def case(line: str, *command: str) -> Case:
+        def case(line: str, cache: Path, *command: str) -> Case:
+            environment = {**installation.environment, "CACHE_DIRECTORY": str(cache)}
+
             def once() -> None:
                 for file in known.glob("filelist-*"):
                     file.unlink()
                 with samples.time(line):
                     told = subprocess.run(
-                        command, env=installation.environment, stdout=subprocess.PIPE, check=True
+                        command, env=environment, stdout=subprocess.PIPE, check=True
                     ).stdout
                 assert told.count(b"/data/") == size // _CHANGES[change][0], (line, told[:500])
 
             return once
 
         names = "fs-rollback diff", "first snapper status"
+        nowhere, cache = Path("/dev/null/cache"), place / "cache"
         cases = [
-            case(names[0], *ours, first, second, "--path", "/data"),
-            case(names[1], *snapper),
+            case(names[0], nowhere, *ours, first, second, "--path", "/data"),
+            case("fs-rollback diff, known", cache, *ours, first, second, "--path", "/data"),
+            case(names[1], nowhere, *snapper),
         ]
         in_turns(cases, rounds, samples, warm_up=1)
     print(table(f"G. {size} files, {change} ({rounds} rounds)", samples, names[1]))
