@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -251,11 +252,14 @@ def test_what_takes_long_is_shown_and_may_be_left_out(upgraded: tuple[Machine, s
     machine, _ = upgraded
     many = machine.root / "var/lib/many"
     many.mkdir()
-    for number in range(40_000):
+    for number in range(80_000):
         os.mknod(many / str(number))
     terminal = on_terminal(machine.root, "rollback")
     terminal.read_until(r"comparing files: \d+ %, \d s; Ctrl-C goes on without")
+    # It does not come to its end while the key is on its way.
+    os.kill(terminal.process, signal.SIGSTOP)
     terminal.type("\x03")
+    os.kill(terminal.process, signal.SIGCONT)
     terminal.read_until(r"\[y/N\] $")
     text = _joined(terminal.text.splitlines())
     assert "Warning: files could not be compared: interrupted" in text
