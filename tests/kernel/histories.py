@@ -12,9 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import btrfsutil
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from fs_rollback.system.linux import syscalls
+
+# The same ones each time; others, and many, where everything is wanted.
+ALL = os.environ.get("FS_ROLLBACK_VM") == "full"
+
+
+def examples(often: int, everything: int) -> settings:
+    """Return how many histories hypothesis makes up for a test, often and with all that is rare."""
+    return settings(
+        max_examples=everything if ALL else often,
+        derandomize=not ALL,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
 
 NAMED = ["a", "b", "c", "d", "e"]
 DATA = st.sampled_from([b"", b"x", b"y", b"small" * 100, b"large" * 2000, b"other" * 2000])

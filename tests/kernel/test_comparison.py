@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 import btrfsutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fs_rollback.core.comparison.files import FileChange
@@ -20,7 +20,14 @@ from fs_rollback.core.snapshots.snapshot import Subvolume
 from fs_rollback.system.comparison.trees import changed_files
 from fs_rollback.system.linux import btrfs
 from fs_rollback.system.machine.host import Host
-from tests.kernel.histories import NAMED, OPERATIONS, Operations, is_a_subvolume, play
+from tests.kernel.histories import (
+    NAMED,
+    OPERATIONS,
+    Operations,
+    examples,
+    is_a_subvolume,
+    play,
+)
 from tests.kernel.machine import run
 
 
@@ -153,17 +160,7 @@ def compared(top: Path, old: Path, new: Path) -> list[FileChange]:
     return list(changed_files(cast(Host, filesystem), by_path[old.name], by_path[new.name]))
 
 
-# The same ones each time; others, and many, where everything is wanted.
-ALL = os.environ.get("FS_ROLLBACK_VM") == "full"
-
-
-@settings(
-    max_examples=1000 if ALL else 15,
-    derandomize=not ALL,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@examples(15, 1000)
 @given(OPERATIONS, OPERATIONS, OPERATIONS, OPERATIONS, st.booleans())
 def test_the_comparison_tells_what_a_walk_of_both_tells(
     top: Path,
@@ -196,13 +193,7 @@ def test_the_comparison_tells_what_a_walk_of_both_tells(
                 btrfsutil.delete_subvolume(str(tree), recursive=True)
 
 
-@settings(
-    max_examples=200 if ALL else 10,
-    derandomize=not ALL,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@examples(10, 200)
 @given(OPERATIONS, OPERATIONS, OPERATIONS)
 def test_trees_without_a_common_history(
     top: Path, before: Operations, here: Operations, there: Operations

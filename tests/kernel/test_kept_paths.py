@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional, cast
 
 import btrfsutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fs_rollback.core.rollback.steps import KeepPaths
@@ -21,10 +21,10 @@ from fs_rollback.core.snapshots.snapshot import Subvolume
 from fs_rollback.system.execute.trees import Operations
 from fs_rollback.system.linux import btrfs, files
 from fs_rollback.system.machine.host import Host
-from tests.kernel.histories import OPERATIONS, is_a_subvolume, play
+from tests.kernel.histories import OPERATIONS, examples, is_a_subvolume, play
 from tests.kernel.histories import Operations as History
 from tests.kernel.machine import run
-from tests.kernel.test_comparison import ALL, look, made_top
+from tests.kernel.test_comparison import look, made_top
 
 
 class Filesystem:
@@ -159,13 +159,7 @@ def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 PARTS = st.sampled_from([("a",), ("b/b",), ("a/a", "b"), ("a", "b", "c/c", "d"), ("c/c/2", "e")])
 
 
-@settings(
-    max_examples=1000 if ALL else 15,
-    derandomize=not ALL,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@examples(15, 1000)
 @given(OPERATIONS, OPERATIONS, OPERATIONS, OPERATIONS, PARTS)
 def test_kept_paths_are_as_in_the_running_root(
     top: Path,

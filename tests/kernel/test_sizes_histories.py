@@ -12,10 +12,11 @@ from typing import Any
 
 import btrfsutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kernel.held_data import STORE, Filesystem, made, share, write
+from tests.kernel.histories import examples
 
 Operations = Sequence[tuple[Any, ...]]
 FILE, NUMBER, KIB = st.integers(0, 4), st.integers(0, 999), st.sampled_from([4, 36, 132])
@@ -116,17 +117,7 @@ def filesystem(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filesystem]
         yield found
 
 
-# The same ones each time; others, and many, where everything is wanted.
-ALL = os.environ.get("FS_ROLLBACK_VM") == "full"
-
-
-@settings(
-    max_examples=500 if ALL else 25,
-    derandomize=not ALL,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@examples(25, 500)
 @given(OPERATIONS, OPERATIONS, st.lists(NUMBER, min_size=1, max_size=4))
 def test_what_is_said_is_what_deletion_frees(
     filesystem: Filesystem, first: Operations, then: Operations, doomed: Sequence[int]
