@@ -52,7 +52,7 @@ def run(args: Namespace) -> int:
         known = snapshots.load(host, store)
         old, before = _side(host, known, args.snapshot)
         new, after = _side(host, known, args.other)
-        with roots.compared(host, old, new) as comparison:
+        with roots.compared(host, old, new, asks_dnf=not wanted.places) as comparison:
             found = gather(comparison, wanted)
     if args.json:
         text.print_json(found, before, after)

@@ -111,14 +111,19 @@ class Comparison:
 
 
 @contextmanager
-def compared(host: Host, old: Subvolume, new: Subvolume) -> Iterator[Comparison]:
-    """Open two roots of the machine to compare them. Raises KernelError."""
+def compared(
+    host: Host, old: Subvolume, new: Subvolume, *, asks_dnf: bool = True
+) -> Iterator[Comparison]:
+    """Open two roots of the machine to compare them. Raises KernelError.
+
+    There are no advisories unless it `asks_dnf`, which is started at once for that.
+    """
     if not (old.read_only and new.read_only):
         # What is not on the disk yet does not show in the trees.
         with kernel_errors("sync", host.root):
             syscalls.sync_filesystem(host.root_fd)
     with ExitStack() as stack:
-        texts = stack.enter_context(listed(host))
+        texts = stack.enter_context(listed(host)) if asks_dnf else lambda: None
         trees = [stack.enter_context(files.opened(host.path(s.path))) for s in (old, new)]
         first, second = (Side(t, stack.enter_context(database.opened(t))) for t in trees)
         yield Comparison(host, old, new, (first, second), texts)
