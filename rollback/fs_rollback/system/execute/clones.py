@@ -29,7 +29,7 @@ def copy_file(source: int, directory: int, name: str) -> None:
     try:
         status = os.lstat(name, dir_fd=source)
         if stat.S_ISREG(status.st_mode):
-            _clone(source, directory, name)
+            _share(source, directory, name, _MAKE)
             return
         if stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=directory)
@@ -50,28 +50,21 @@ def update_file(source: int, directory: int, name: str, *, data: bool) -> None:
 
     It has no other name. Raises OSError, also where it cannot share data with the other.
     """
+    flags = os.O_WRONLY | os.O_TRUNC | _READ if data else _READ
+    _share(source, directory, name, flags, data=data)
+
+
+def _share(source: int, directory: int, name: str, flags: int, *, data: bool = True) -> None:
+    """Open a file of both directories, the copy with these flags, and give it what the other has.
+
+    Raises OSError.
+    """
     original = os.open(name, _READ, dir_fd=source)
     try:
-        flags = os.O_WRONLY | os.O_TRUNC | _READ if data else _READ
-        copy = os.open(name, flags, dir_fd=directory)
+        copy = os.open(name, flags, 0o600, dir_fd=directory)
         try:
             status = os.fstat(original)
             if data and status.st_size:
-                btrfs.clone(original, copy)
-            _copy_attributes(original, copy, status)
-        finally:
-            os.close(copy)
-    finally:
-        os.close(original)
-
-
-def _clone(source: int, directory: int, name: str) -> None:
-    original = os.open(name, _READ, dir_fd=source)
-    try:
-        copy = os.open(name, _MAKE, 0o600, dir_fd=directory)
-        try:
-            status = os.fstat(original)
-            if status.st_size:
                 btrfs.clone(original, copy)
             _copy_attributes(original, copy, status)
         finally:
