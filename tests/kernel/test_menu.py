@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
@@ -82,7 +83,8 @@ def taken(boot: BootMachine, command: str) -> str:
 def test_the_title_tells_what_and_when(boot: BootMachine) -> None:
     boot.machine.write(boot.root, "etc/os-release", 'NAME="Test Linux"\nVERSION="1"\n')
     name, _ = boot.transact()
-    pattern = r"Test Linux before dnf upgrade, \d{4}-\d\d-\d\d \d\d:\d\d"
+    (row,) = json.loads(done(boot.root, "list", "--json").out)["snapshots"]
+    pattern = rf"Test Linux snapshot {row['id']}, before dnf upgrade, \d{{4}}-\d\d-\d\d \d\d:\d\d"
     assert re.fullmatch(pattern, entry_of(boot, name)["title"])
 
 

@@ -23,7 +23,8 @@ dnf --assumeyes upgrade 2>&1 | tee upgrade
 not grep -i 'boot menu' upgrade
 [ "$(app)" = 2 ]
 [ "$(ls {entries} | grep -c fs-snapshot-)" -eq 1 ]
-grep -E '^title .* before dnf --assumeyes upgrade, 20[0-9-]+ [0-9:]+$' {entries}/*fs-snapshot-*.conf
+cat {entries}/*fs-snapshot-*.conf |
+    grep -E '^title .* snapshot [0-9]+, before dnf .* upgrade, 20[0-9-]+ [0-9:]+$'
 code=0
 fs-rollback check --json >check || code=$?
 [ "$code" -le 1 ]

@@ -175,12 +175,13 @@ def title_of(snapshot: Snapshot, tree: int) -> str:
     """Return the title: one line, whatever the command line of the transaction was."""
     record = snapshot.record
     moment = snapshot.created.astimezone().strftime("%Y-%m-%d %H:%M")
-    what = f"snapshot {snapshot.name}"
+    what = snapshot.name
     if record is not None and record.kind is Kind.PRE and record.transaction is not None:
         what = "before " + " ".join(record.transaction.command_line)
     elif record is not None and record.full_description:
         what = record.full_description
-    clean = "".join(c if c.isprintable() else " " for c in f"{_system(tree)} {what}")
+    text = f"{_system(tree)} snapshot {snapshot.id}, {what}"
+    clean = "".join(c if c.isprintable() else " " for c in text)
     return f"{clean[:_LONGEST_TITLE]}, {moment}"
 
 
