@@ -7,14 +7,18 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from fs_rollback.system.access import throw_away
+from fs_rollback.system.access.inside import MARKS
 from tests.kernel.commands import (
     Done,
     arguments,
@@ -235,8 +239,25 @@ def test_a_child_that_is_being_killed_keeps_no_copy(system: Machine) -> None:
     assert copies(system) == []
 
 
+@contextmanager
+def _booted() -> Iterator[socket.socket]:
+    """Let it look as if systemd had booted this machine; returns its bus, which does not listen."""
+    place = Path("/run/dbus/system_bus_socket")
+    made = [path for path in (Path("/run/systemd/system"), place.parent) if not path.exists()]
+    for path in made:
+        path.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as bus:
+        bus.bind(os.fspath(place))
+        try:
+            yield bus
+        finally:
+            place.unlink()
+            for path in made:
+                path.rmdir()
+
+
 def test_systemd_nspawn_is_told_where_and_what(system: Machine, tmp_path: Path) -> None:
-    """It needs a systemd that runs, which is not here: a program of its name notes its options."""
+    """A program of its name notes its options; itself it is in tests/vm/test_dnf5.py."""
     name = system.take()
     noted = tmp_path / "noted"
     fake = tmp_path / "bin/systemd-nspawn"
@@ -246,13 +267,12 @@ def test_systemd_nspawn_is_told_where_and_what(system: Machine, tmp_path: Path) 
         'exec cat "${o#*=}/etc/app.conf";; esac; done\n'
     )
     fake.chmod(0o755)
-    booted = Path("/run/systemd/system")
-    booted.mkdir(parents=True)
-    try:
-        path = f"{fake.parent}:{environment()['PATH']}"
-        ended = fs_rollback(system.root, "shell", name, "--", "rpm", "-qa", env={"PATH": path})
-    finally:
-        booted.rmdir()
+    path = {"PATH": f"{fake.parent}:{environment()['PATH']}"}
+    with _booted() as bus:
+        in_rescue = fs_rollback(system.root, "shell", name, "--", "/bin/cat", *MARKS, env=path)
+        bus.listen()
+        ended = fs_rollback(system.root, "shell", name, "--", "rpm", "-qa", env=path)
+    assert (in_rescue.code, in_rescue.out) == (0, "fs-rollbackfs-rollback")
     assert (ended.code, ended.out) == (0, "setting 1\n")
     told = noted.read_text().splitlines()
     assert told[-3:] == ["--", "rpm", "-qa"]

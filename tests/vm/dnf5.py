@@ -19,6 +19,7 @@ _DNF5 = PREPARE.with_name("dnf5.sh")
 _PACKAGES = (
     "dnf5", "rpm", "python3", "python3-btrfsutil", "python3-tabulate", "btrfs-progs", "systemd",
     "systemd-sysv", "udev", "kmod", "util-linux", "e2fsprogs", "dbus",
+    "systemd-container",
 )  # fmt: skip
 
 

@@ -72,6 +72,9 @@ dnf --assumeyes upgrade 2>&1 | tee upgrade
 ended
 grep -Ex 'done dnf5 2 dnf --assumeyes upgrade' records
 fs-rollback check
+fs-rollback shell latest -- sh -c 'cat /run/host/container-manager; app; exit 7' >inside || code=$?
+[ "${code:-0}" -eq 7 ]
+[ "$(cat inside)" = "$(printf 'systemd-nspawn\\n1')" ]
 dnf5 --assumeyes install --offline extra
 # Its own reboot would end this job without an answer.
 DNF_SYSTEM_UPGRADE_NO_REBOOT=1 dnf5 --assumeyes offline reboot

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from ..linux import files, namespaces
 # systemd.io/CONTAINER_INTERFACE; the first one is what older plugins in the snapshot look for.
 MARKS = ("run/systemd/container", "run/host/container-manager")
 _NAME = "fs-rollback"
+_BUS = "/run/dbus/system_bus_socket"  # sd_bus_default_system(3)
 _SHELLS = ("bin/bash", "bin/sh")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -26,8 +28,14 @@ _DROPPED = "CAP_SYS_ADMIN,CAP_MKNOD,CAP_DAC_READ_SEARCH,CAP_SYS_PTRACE"
 
 
 def uses_nspawn() -> bool:
-    """Whether systemd-nspawn runs the command: it is there, and so is the systemd that it asks."""
-    return bool(shutil.which("systemd-nspawn")) and os.path.isdir("/run/systemd/system")
+    """Whether systemd-nspawn runs the command: it is there, and so is the systemd that it asks.
+
+    It asks that over D-Bus, which a rescue or emergency shell has not.
+    """
+    if not shutil.which("systemd-nspawn") or not os.path.isdir("/run/systemd/system"):
+        return False
+    with socket.socket(socket.AF_UNIX) as bus:
+        return bus.connect_ex(_BUS) == 0
 
 
 def run(directory: str, name: str, command: Sequence[str]) -> int:
