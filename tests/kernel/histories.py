@@ -106,6 +106,13 @@ class Grower:
     def rename_over(self, number: int, other: int) -> None:
         self.there(number).rename(self.there(other))
 
+    def make_anew(self, number: int, new: tuple[int, str]) -> None:
+        """Move a directory away, and put a copy of it where it was."""
+        path = self.there(number, lambda p: p != self.tree and self.is_directory(p))
+        away = self.new(new)
+        path.rename(away)
+        shutil.copytree(away, path, symlinks=True)
+
     def exchange(self, number: int, other: int) -> None:
         # Of a stand-in for a subvolume the kernel (6.18) makes the filesystem read-only.
         one, two = (self.there(n, lambda p: not self.is_nested(p)) for n in (number, other))
@@ -176,6 +183,7 @@ OPERATIONS = st.lists(
         st.tuples(st.just(Grower.link), THERE, NEW),
         st.tuples(st.just(Grower.rename), THERE, NEW),
         st.tuples(st.just(Grower.rename_over), THERE, THERE),
+        st.tuples(st.just(Grower.make_anew), THERE, NEW),
         st.tuples(st.just(Grower.exchange), THERE, THERE),
         st.tuples(st.just(Grower.unlink), THERE),
         st.tuples(st.just(Grower.rmtree), THERE),

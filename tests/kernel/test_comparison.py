@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,11 @@ def expect_told(old: dict[str, Looks], new: dict[str, Looks], told: list[FileCha
     added = {t.path for t in told if t.action == "added"}
     changed = {t.path: t for t in told if t.action == "changed"}
 
+    # A directory that was moved away for a new one is compared with that, by path.
+    for path in renamed.keys() & added:
+        is_under_moved = any(str(above) in renamed for above in Path(path).parents)
+        assert is_under_moved or {old[path].kind, new[path].kind} != {stat.S_IFDIR}, (path, told)
+
     def goes_to(path: str) -> str:
         if path in renamed:
             return renamed[path].path
@@ -191,6 +197,34 @@ def test_the_comparison_tells_what_a_walk_of_both_tells(
         for tree in trees:
             if tree.exists():
                 btrfsutil.delete_subvolume(str(tree), recursive=True)
+
+
+def test_a_directory_made_anew_is_compared_by_path(top: Path) -> None:
+    """As `restore` does, or a person with mv and cp before an edit."""
+    root, now = trees = [top / name for name in ("root", "again")]
+    btrfsutil.create_subvolume(str(root))
+    try:
+        for path in ("conf/sub/same", "conf/edited", "conf/left"):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(path)
+        btrfsutil.create_snapshot(str(root), str(now))
+        (now / "conf").rename(now / "conf.bak")
+        shutil.copytree(now / "conf.bak", now / "conf")
+        (now / "conf/edited").write_text("edited")
+        (now / "conf/left").unlink()
+        run("sync", "--file-system", str(top))
+        told = [(change.action, change.path, *change.what) for change in compared(top, *trees)]
+    finally:
+        for tree in trees:
+            btrfsutil.delete_subvolume(str(tree))
+    assert told == [
+        ("added", "/conf.bak"),
+        ("added", "/conf.bak/edited"),
+        ("renamed", "/conf.bak/left"),
+        ("added", "/conf.bak/sub"),
+        ("added", "/conf.bak/sub/same"),
+        ("changed", "/conf/edited", "content"),
+    ]
 
 
 @examples(10, 200)

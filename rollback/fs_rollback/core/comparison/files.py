@@ -88,6 +88,9 @@ def file_changes(
     sides = _Sides(old, new, parted)
     alive = [number for number in _told(touched, 0, progress) if sides.is_alive(number)]
     lost, gained = _names(sides, alive, touched)
+    while sides.take_apart(lost, gained):
+        alive = [number for number in alive if sides.is_alive(number)]
+        lost, gained = _names(sides, alive, touched)
     pairs = [*_kept(sides, alive, gained), *_paired(sides, lost, gained)]
     named = [(*sides.paths(pair), pair) for pair in pairs]
     ordered = sorted(named, key=itemgetter(0, 1))
@@ -143,6 +146,26 @@ class _Sides:
             return True
         inode = self.old.inode(entry.number) if self.is_alive(entry.number) else None
         return inode is not None and inode.is_directory
+
+    def take_apart(self, lost: Mapping[Place, Entry], gained: Mapping[Place, Entry]) -> bool:
+        """Let no directory count as in both trees that was moved away for a new one at its place.
+
+        For people the new one is what that directory is now. Returns whether there was one.
+        """
+        apart = [(e, place) for place, e in lost.items() if self._is_replaced(e, gained.get(place))]
+        for entry, (anchor, path) in apart:
+            self._alive[entry.number] = False
+            for name, below in map(inodes.entry, self.old.listing(entry.number)):
+                place = anchor, path + b"/" + name
+                if self._is_replaced(below, gained.get(place)):
+                    apart.append((below, place))
+        return bool(apart)
+
+    def _is_replaced(self, entry: Entry, other: Optional[Entry]) -> bool:
+        if other is None or entry.is_subvolume or other.is_subvolume or not self.moves_whole(entry):
+            return False
+        inode = self.new.inode(other.number)
+        return inode is not None and inode.is_directory and not self.is_alive(other.number)
 
     def place(self, name: tuple[int, bytes]) -> Place:
         """Return the place of a name in the new tree."""
@@ -237,8 +260,9 @@ def _kept(sides: _Sides, alive: Collection[int], gained: Mapping[Place, Entry]) 
 def _paired(sides: _Sides, lost: dict[Place, Entry], gained: dict[Place, Entry]) -> Iterator[_Pair]:
     """Give what was renamed, replaced, removed and added.
 
-    A directory that is in both trees takes along what is in it: it was renamed, whatever else is
-    at one of its places. Of files another one at the same place is a change, as for people.
+    A directory that is in both trees takes along what is in it: it was renamed, whatever else that
+    is in both is at one of its places. Of files another one at the same place is a change, as for
+    people.
     """
     moved = {e: place for place, e in lost.items() if sides.moves_whole(e)}
     for after, entry in list(gained.items()):
