@@ -24,7 +24,7 @@ not grep -i 'boot menu' upgrade
 [ "$(app)" = 2 ]
 [ "$(ls {entries} | grep -c fs-snapshot-)" -eq 1 ]
 cat {entries}/*fs-snapshot-*.conf |
-    grep -E '^title .* snapshot [0-9]+, before dnf .* upgrade, 20[0-9-]+ [0-9:]+$'
+    grep -E '^title .* snapshot [0-9]+, before dnf upgrade, 20[0-9-]+ [0-9:]+$'
 code=0
 fs-rollback check --json >check || code=$?
 [ "$code" -le 1 ]

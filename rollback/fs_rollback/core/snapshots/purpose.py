@@ -45,7 +45,7 @@ class View(NamedTuple):
         if record.description or record.transaction is None:
             return [record.description]
         words = record.transaction.command_line
-        return [typed(words), typed(list(_without_options(iter(words))))]
+        return [typed(words), typed_in_short(words)]
 
     def _set_aside(self, replaced_by: ReplacedBy, until: str) -> list[str]:
         """Return what an old root is; `until` is when it was set aside, "" where it still runs."""
@@ -74,8 +74,12 @@ def typed(words: Sequence[str]) -> str:
     return " ".join(words)
 
 
+def typed_in_short(words: Sequence[str]) -> str:
+    """Return what matters of a command line: the program, what it does, and to what."""
+    return typed(list(_without_options(iter(words))))
+
+
 def _without_options(words: Iterator[str]) -> Iterator[str]:
-    """Give what matters of a command line: the program, what it does, and to what."""
     for word in words:
         if word == "--":
             yield from words

@@ -20,6 +20,7 @@ from ...core.loader.menu_names import (
     snapshot_entry_values,
 )
 from ...core.snapshots.names import TRIAL_PREFIX, trial_name
+from ...core.snapshots.purpose import typed_in_short
 from ...core.snapshots.record import Kind
 from ...core.snapshots.snapshot import OFFLINE_UPDATE, STORE, Snapshot
 from ...errors import RefusedError
@@ -32,7 +33,8 @@ from ..machine import kernels
 from ..machine.host import Host
 from ..root import stand_ins, target_lines
 
-_LONGEST_TITLE = 120
+# GRUB's menu has room for 75 on a screen of 80 (grub-core/normal/menu_text.c), with the cursor's.
+_LONGEST_TITLE, _FEW = 73, 12
 
 
 class Model(NamedTuple):
@@ -172,17 +174,20 @@ def write(
 
 
 def title_of(snapshot: Snapshot, tree: int) -> str:
-    """Return the title: one line, whatever the command line of the transaction was."""
-    record = snapshot.record
-    moment = snapshot.created.astimezone().strftime("%Y-%m-%d %H:%M")
-    what = snapshot.name
+    """Return the title: one line of a menu, whatever the command line of the transaction was."""
+    record, what = snapshot.record, snapshot.name
     if record is not None and record.kind is Kind.PRE and record.transaction is not None:
-        what = "before " + " ".join(record.transaction.command_line)
+        what = f"before {typed_in_short(record.transaction.command_line) or 'a transaction'}"
     elif record is not None and record.full_description:
         what = record.full_description
-    text = f"{_system(tree)} snapshot {snapshot.id}, {what}"
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    return f"{clean[:_LONGEST_TITLE]}, {moment}"
+    begin = _clean(f"{_system(tree)} snapshot {snapshot.id}, ")
+    end = snapshot.created.astimezone().strftime(", %Y-%m-%d %H:%M")
+    what, room = _clean(what), max(_LONGEST_TITLE - len(begin) - len(end), _FEW)
+    return begin + (what if len(what) <= room else f"{what[: room - 3]}...") + end
+
+
+def _clean(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _system(tree: int) -> str:
