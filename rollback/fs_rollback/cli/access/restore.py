@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ...core.snapshots.snapshot import Snapshot
     from ...system.access.paths import Item
+    from ...system.access.privileges import Found
     from ...system.access.workplace import Move
     from ...system.machine.host import Host
     from ...system.store.store import Store
@@ -36,11 +37,22 @@ _MOST_NAMES = 5
 
 
 class _Proposal(NamedTuple):
-    """What is asked about: a snapshot, its paths, and what becomes of them."""
+    """What is asked about: a snapshot, its paths, and what becomes of them.
+
+    Files that are setuid, setgid or have capabilities lose that if not `keeps_privileges`.
+    """
 
     snapshot: Snapshot
     items: tuple[Item, ...]
     moves: tuple[Move, ...]
+    keeps_privileges: bool
+
+
+class _Known(NamedTuple):
+    """What is found out once for it: packages, and files with privileges, of each path."""
+
+    packages: dict[str, tuple[str, ...]]
+    privileged: dict[str, Found]
 
 
 def run(args: Namespace) -> int:
@@ -48,7 +60,7 @@ def run(args: Namespace) -> int:
     from datetime import datetime
 
     from ...errors import RefusedError
-    from ...system.access import restore
+    from ...system.access import privileges, restore
     from ...system.execute import executor
     from ...system.store import trace
     from .. import session
@@ -58,10 +70,13 @@ def run(args: Namespace) -> int:
         if found is None:
             raise session.no_store(host)
         proposal = _propose(args, host, found, now)
-        packages = _packages(args, host, proposal)
-    answer = _answer(args, proposal, packages)
+        privileged = privileges.of_items(
+            host, proposal.snapshot, proposal.items, all_files=not proposal.keeps_privileges
+        )
+        known = _Known(_packages(args, host, proposal), privileged)
+    answer = _answer(args, proposal, known)
     if not args.json:
-        print(_text(args, proposal, packages))
+        print(_text(args, proposal, known))
     # Nothing is replaced by what is put aside: that needs no answer.
     if args.dry_run or not session.confirm("Restore?", yes=args.yes or args.aside is not None):
         return session.unchanged(args, answer)
@@ -88,7 +103,7 @@ def _propose(args: Namespace, host: Host, store: Store, now: datetime) -> _Propo
     """Return what would be done. Raises UsageError and RefusedError."""
     from ...core.snapshots.names import resolve
     from ...errors import RefusedError, UsageError
-    from ...system.access import paths, restore
+    from ...system.access import paths, privileges, restore
     from ...system.pending import state
 
     snapshot = resolve(args.snapshot, store.load())
@@ -102,12 +117,15 @@ def _propose(args: Namespace, host: Host, store: Store, now: datetime) -> _Propo
         state.refuse_while_waiting(host, state.look(host, store))
     items = tuple(paths.find(host, snapshot, args.path, is_aside=is_aside))
     if not is_aside:
-        return _Proposal(snapshot, items, tuple(restore.plan(host, items, now)))
+        moves = tuple(restore.plan(host, items, now))
+        return _Proposal(snapshot, items, moves, keeps_privileges=True)
     import os
 
     if not os.path.isdir(args.aside):
         raise UsageError(f"{args.aside} is no directory", hint=f"Make it: mkdir {args.aside}")
-    return _Proposal(snapshot, items, tuple(restore.plan_aside(items, args.aside)))
+    moves = tuple(restore.plan_aside(items, args.aside))
+    is_private = privileges.are_kept(args.aside)
+    return _Proposal(snapshot, items, moves, keeps_privileges=is_private)
 
 
 def _packages(args: Namespace, host: Host, proposal: _Proposal) -> dict[str, tuple[str, ...]]:
@@ -132,9 +150,7 @@ def _place(args: Namespace, move: Move) -> str:
     return f"/{move.place}" if args.aside is None else os.path.join(args.aside, move.place)
 
 
-def _answer(
-    args: Namespace, proposal: _Proposal, packages: dict[str, tuple[str, ...]]
-) -> dict[str, Any]:
+def _answer(args: Namespace, proposal: _Proposal, known: _Known) -> dict[str, Any]:
     rows = [
         {
             "path": f"/{item.path}",
@@ -142,14 +158,21 @@ def _answer(
             "place": _place(args, move),
             "kept": f"/{move.kept}" if move.kept else None,
             "left_out": [f"/{path}" for path in item.left_out],
-            "packages": list(packages.get(item.path, ())),
+            "packages": list(known.packages.get(item.path, ())),
+            "privileged": known.privileged[item.path].come,
+            "privileged_kept": known.privileged[item.path].stay,
         }
         for item, move in zip(proposal.items, proposal.moves)
     ]
-    return {"snapshot": proposal.snapshot.name, "paths": rows, "done": False}
+    return {
+        "snapshot": proposal.snapshot.name,
+        "keeps_privileges": proposal.keeps_privileges,
+        "paths": rows,
+        "done": False,
+    }
 
 
-def _text(args: Namespace, proposal: _Proposal, packages: dict[str, tuple[str, ...]]) -> str:
+def _text(args: Namespace, proposal: _Proposal, known: _Known) -> str:
     from ...core.snapshots.names import label
     from ...report import clean, local_time
 
@@ -162,13 +185,37 @@ def _text(args: Namespace, proposal: _Proposal, packages: dict[str, tuple[str, .
         if move.kept:
             lines.append(f"    what is there now is kept as /{move.kept}")
         lines += [f"    without the subvolume /{path} in it" for path in item.left_out]
-        if owners := packages.get(item.path):
+        if owners := known.packages.get(item.path):
             some = ", ".join(owners[:_MOST_NAMES])
             more = f" and {len(owners) - _MOST_NAMES} more" if len(owners) > _MOST_NAMES else ""
             lines.append(f"    Warning: it has files of the packages {some}{more}")
-    if packages:
+    if known.packages:
         lines.append("rpm -V will report files of packages. 'dnf reinstall PACKAGE' undoes that.")
+    lines += _privileges(args, proposal, known)
     return "\n".join(clean(line) for line in lines)
+
+
+def _privileges(args: Namespace, proposal: _Proposal, known: _Known) -> list[str]:
+    """Return what to say of files that are setuid, setgid or have capabilities."""
+    come = sum(found.come for found in known.privileged.values())
+    stay = sum(found.stay for found in known.privileged.values())
+    lines = []
+    if come and not proposal.keeps_privileges:
+        lines.append(
+            "Files that lose setuid, setgid or capabilities, because other users can reach"
+            f" {args.aside}: {come}"
+        )
+    if come and args.aside is None:
+        lines.append(
+            "Warning: files that come back with setuid, setgid or capabilities, and with the"
+            f" security holes of their version: {come}"
+        )
+    if stay:
+        lines.append(
+            "Warning: files with setuid, setgid or capabilities in what is kept, where no update"
+            f" replaces them: {stay}. Delete them when they are no longer needed."
+        )
+    return lines
 
 
 _HELP = "bring files or directories back from a snapshot; what is there now is kept beside"

@@ -64,15 +64,22 @@ def _note(tree: str, path: str, found: dict[str, int]) -> None:
         found[path] = flags
 
 
-def put(tree: str, copy: str, found: Mapping[str, int]) -> None:
-    """Set the flags that were found in one tree in the copy of it. Raises OSError, ProcessError.
+def make_nocow(tree: str, copy: str, found: Mapping[str, int]) -> None:
+    """Make files of a copy NOCOW that were found to be so in the tree.
 
-    A flag that this filesystem has not, or has at a file's birth only, is left out.
+    Where the filesystem does not have that, it is left out. Raises OSError, ProcessError.
     """
     for path, flags in found.items():
         if flags & btrfs.FS_NOCOW_FL:
             made = f"{copy}.nocow"  # beside the copies, where no file of theirs has this name
             _make_nocow(os.path.join(tree, path), os.path.join(copy, path), made)
+
+
+def put(copy: str, found: Mapping[str, int]) -> None:
+    """Set the flags that were found in one tree in the copy of it. Raises OSError.
+
+    A flag that this filesystem has not, or has at a file's birth only, is left out.
+    """
     # What protects a directory comes after all that is in it.
     for path, flags in sorted(found.items(), key=lambda item: item[0].count("/"), reverse=True):
         set_on(os.path.join(copy, path), flags)

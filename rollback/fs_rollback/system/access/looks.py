@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from ...errors import KernelError, RefusedError, kernel_errors
 from ..linux import durable, files, namespaces, syscalls
 from ..machine import host as machine
 from ..machine.host import Host
+from . import privileges
 
 PLACE = "/run/fs-rollback"
 _NOTE = ".look.json"
@@ -118,8 +118,7 @@ def _refuse_directory(point: str, given: str) -> None:
         raise RefusedError(f"{given} cannot be used: {why}", hint="Give an empty directory.")
     above = os.path.dirname(point)
     while above != "/":
-        status = os.stat(above)
-        if status.st_uid == 0 and not status.st_mode & (stat.S_IXGRP | stat.S_IXOTH):
+        if privileges.only_root_enters(os.stat(above)):
             return
         above = os.path.dirname(above)
     raise RefusedError(

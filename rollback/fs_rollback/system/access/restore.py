@@ -19,7 +19,7 @@ from ..execute.executor import signals_let_through
 from ..execute.trees import Operations
 from ..linux import durable, files, syscalls
 from ..machine.host import Host
-from . import flags, workplace
+from . import flags, privileges, workplace
 from .paths import Item, status_in
 from .workplace import COPIES, Move
 
@@ -73,7 +73,8 @@ def settle(host: Host, aside: str | None) -> list[str]:
 def carry_out(host: Host, snapshot: Snapshot, moves: Sequence[Move], aside: str | None) -> None:
     """Do what was planned, in the root or in the directory `aside`. Needs the store's lock.
 
-    Only while it copies it lets a signal in that the caller holds back. Raises Error with
+    Files lose their privileges in a directory that others than root can come to. Only while it
+    copies it lets a signal in that the caller holds back. Raises Error with
     everything as it was; a killed process is settled by the next run.
     """
     root = host.root_subvolume.path
@@ -84,7 +85,8 @@ def carry_out(host: Host, snapshot: Snapshot, moves: Sequence[Move], aside: str 
         workplace.opened(base, moves, write) as place,
     ):
         with signals_let_through(), kernel_errors("copy", f"what {snapshot.name} has"):
-            protected = _copy(tree, place, [move.path for move in moves])
+            is_open = aside is not None and not privileges.is_private(base)
+            protected = _copy(tree, place, [move.path for move in moves], is_open=is_open)
         moves = [_with_copy(place, move) for move in moves]
         workplace.write_list(place, moves, write)
         if aside is None:
@@ -107,11 +109,11 @@ def _with_copy(place: int, move: Move) -> Move:
     return move._replace(copy=status.st_ino)
 
 
-def _copy(tree: int, place: int, wanted: Sequence[str]) -> dict[str, int]:
+def _copy(tree: int, place: int, wanted: Sequence[str], *, is_open: bool) -> dict[str, int]:
     """Copy paths of a tree to the workplace; return what protects each of these itself.
 
-    That can be set only in its place: what is protected cannot be renamed. Raises OSError,
-    ProcessError.
+    That can be set only in its place: what is protected cannot be renamed. With `is_open` others
+    than root can come to that, and files lose their privileges. Raises OSError, ProcessError.
     """
     source, copy = f"/proc/self/fd/{tree}", f"/proc/self/fd/{place}/{COPIES}"
     found: dict[str, int] = {}
@@ -137,7 +139,11 @@ def _copy(tree: int, place: int, wanted: Sequence[str]) -> dict[str, int]:
     for path, bits in protected.items():
         if path in found:
             found[path] &= ~bits
-    flags.put(source, copy, found)
+    flags.make_nocow(source, copy, found)
+    if is_open:  # before anything is immutable
+        for path in wanted:
+            privileges.take_off(place, f"{COPIES}/{path}")
+    flags.put(copy, found)
     return {path: bits for path, bits in protected.items() if bits}
 
 

@@ -29,6 +29,24 @@ def opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextmanager
+def opened_down(top: int, path: tuple[str, ...]) -> Iterator[int]:
+    """Open the directory that lies `path` below `top`, whatever its length. Raises OSError.
+
+    No symbolic link is followed.
+    """
+    directory = os.dup(top)
+    try:
+        for name in path:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            below = os.open(name, flags, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        yield directory
+    finally:
+        os.close(directory)
+
+
 def read_in_tree(tree: int, path: str) -> str | None:
     """Return a text file of the tree, None if there is none.
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from . import btrfs, files, syscalls
 
@@ -31,7 +29,7 @@ def _remove_tree(top: int, name: str) -> bool:
     while pending:
         path = pending.pop()
         found.append(path)
-        with _opened_down(top, path) as directory:
+        with files.opened_down(top, path) as directory:
             for entry in os.listdir(directory):
                 if _is_plain_directory(os.stat(entry, dir_fd=directory, follow_symlinks=False)):
                     pending.append((*path, entry))
@@ -39,28 +37,13 @@ def _remove_tree(top: int, name: str) -> bool:
                     _remove_entry(directory, entry)
     gone = True
     for path in reversed(found):
-        with _opened_down(top, path[:-1]) as directory:
+        with files.opened_down(top, path[:-1]) as directory:
             gone = _remove_entry(directory, path[-1]) and gone
     return gone
 
 
 def _is_plain_directory(status: os.stat_result) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_ino != btrfs.SUBVOLUME_INODE
-
-
-@contextmanager
-def _opened_down(top: int, path: tuple[str, ...]) -> Iterator[int]:
-    """Open the directory that lies `path` below `top`, whatever its length."""
-    directory = os.dup(top)
-    try:
-        for name in path:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            below = os.open(name, flags, dir_fd=directory)
-            os.close(directory)
-            directory = below
-        yield directory
-    finally:
-        os.close(directory)
 
 
 def _remove_entry(directory: int, name: str) -> bool:
