@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.filling import fill
 from tests.kernel.commands import Done, done, fs_rollback, on_terminal
-from tests.kernel.machine import Machine, run
+from tests.kernel.machine import KERNEL, Machine, run
 from tests.manifest import compare, manifest
 from tests.unit.manual import differences
 
@@ -192,6 +192,35 @@ def test_the_answer_in_json(named: Machine) -> None:
     assert (named.root / rows[1]["kept"].lstrip("/")).exists()
     told = done(named.root, "log", "--json").json["events"]
     assert told == [] or told[-1]["event"] == "restored"
+
+
+def test_what_the_next_boot_needs_is_warned_of_and_check_sees_it(named: Machine) -> None:
+    """And of nothing else: a warning that is always there is read by nobody."""
+    entry, modules = f"/boot/loader/entries/abc-{KERNEL}.conf", f"/usr/lib/modules/{KERNEL}"
+    init = named.root / "usr/lib/systemd/systemd"
+    init.parent.mkdir(parents=True)
+    init.write_text("#!/bin/sh\n")
+    init.chmod(0o755)
+    (named.root / "sbin").symlink_to("usr/bin")
+    (named.root / "usr/bin/init").symlink_to("../lib/systemd/systemd")
+    (named.root / "usr/lib/other").mkdir()
+    name = named.take()
+    for path in (entry, "/boot", f"/boot/vmlinuz-{KERNEL}", modules, "/etc/fstab", "/etc",
+                 "/etc/kernel/cmdline", "/sbin/init", "/usr/lib/systemd"):  # fmt: skip
+        shown = done(named.root, "restore", name, path, "--dry-run")
+        assert f"'fs-rollback check --root {named.root}' tells whether" in shown.out, path
+        assert shown.out.count("the next boot needs") == 1
+    for path in ("/etc/app.conf", "/usr/bin/app", "/usr/lib/other", "/var/data"):
+        shown = done(named.root, "restore", "--json", name, path, "--dry-run")
+        assert not shown.json["paths"][0]["boot"], path
+    fstab = named.read("etc/fstab")
+    (named.root / "etc/fstab").write_text("/dev/gone / btrfs errors=remount-ro 0 0\n")
+    broken = named.take()
+    (named.root / "etc/fstab").write_text(fstab)
+    assert fs_rollback(named.root, "check").code != 3
+    ended = done(named.root, "restore", "--json", "--yes", broken, "/etc/fstab")
+    assert ended.json["paths"][0]["boot"]
+    assert fs_rollback(named.root, "check").code == 3
 
 
 def test_a_name_of_any_length_and_any_bytes(named: Machine) -> None:

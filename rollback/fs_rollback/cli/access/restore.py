@@ -159,6 +159,7 @@ def _answer(args: Namespace, proposal: _Proposal, known: _Known) -> dict[str, An
             "kept": f"/{move.kept}" if move.kept else None,
             "left_out": [f"/{path}" for path in item.left_out],
             "packages": list(known.packages.get(item.path, ())),
+            "boot": _is_for_boot(args, item),
             "privileged": known.privileged[item.path].come,
             "privileged_kept": known.privileged[item.path].stay,
         }
@@ -175,6 +176,7 @@ def _answer(args: Namespace, proposal: _Proposal, known: _Known) -> dict[str, An
 def _text(args: Namespace, proposal: _Proposal, known: _Known) -> str:
     from ...core.snapshots.names import label
     from ...report import clean, local_time
+    from ..advice import addressed
 
     snapshot = proposal.snapshot
     taken = local_time(snapshot.created)
@@ -192,7 +194,18 @@ def _text(args: Namespace, proposal: _Proposal, known: _Known) -> str:
     if known.packages:
         lines.append("rpm -V will report files of packages. 'dnf reinstall PACKAGE' undoes that.")
     lines += _privileges(args, proposal, known)
-    return "\n".join(clean(line) for line in lines)
+    if boot := [f"/{item.path}" for item in proposal.items if _is_for_boot(args, item)]:
+        lines.append(
+            f"Warning: the next boot needs what is in {', '.join(boot)}. Afterwards 'fs-rollback"
+            " check' tells whether this machine still boots."
+        )
+    return addressed("\n".join(clean(line) for line in lines), args)
+
+
+def _is_for_boot(args: Namespace, item: Item) -> bool:
+    from ...core.boot import needed
+
+    return args.aside is None and needed.by_next_boot(item.path)
 
 
 def _privileges(args: Namespace, proposal: _Proposal, known: _Known) -> list[str]:
