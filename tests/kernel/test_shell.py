@@ -19,6 +19,7 @@ import pytest
 
 from fs_rollback.system.access import throw_away
 from fs_rollback.system.access.inside import MARKS
+from fs_rollback.system.linux import durable
 from tests.kernel.commands import (
     Done,
     arguments,
@@ -55,7 +56,12 @@ def _system(named: Machine) -> Machine:
 
 
 def copies(machine: Machine) -> list[str]:
-    return [n for n in os.listdir(machine.top / "fs-snapshots") if n.startswith("shell_")]
+    return [n for n in left(machine) if "." not in n]
+
+
+def left(machine: Machine) -> list[str]:
+    """Return the names of the copies and of all that is written of them."""
+    return sorted(n for n in os.listdir(machine.top / "fs-snapshots") if n.startswith("shell_"))
 
 
 def inside(machine: Machine, name: str, script: str) -> Done:
@@ -75,7 +81,7 @@ def test_a_command_runs_in_the_old_system_and_nothing_is_left(system: Machine) -
     assert list(listed(system)) == before
     assert inside(system, name, "kill -9 $$; sleep 5").code == 137
     assert fs_rollback(system.root, "shell", name, "/no/such").code == 1
-    assert copies(system) == []
+    assert left(system) == []
 
 
 def test_it_reaches_neither_the_store_nor_the_machine(system: Machine) -> None:
@@ -153,8 +159,10 @@ def test_nothing_that_was_done_in_a_copy_keeps_it(system: Machine) -> None:
 
 def test_a_copy_that_cannot_be_deleted_keeps_no_other(system: Machine) -> None:
     name = system.take()
-    copy = system.top / "fs-snapshots/shell_20260101000000"
-    run("btrfs", "subvolume", "snapshot", str(system.root), str(copy))
+    with system.writing() as (machine, store):
+        snapshot = next(s for s in store.load() if s.name == name)
+        made = throw_away.make(machine, store, snapshot, datetime(2026, 1, 1).astimezone())
+    copy = system.top / "fs-snapshots" / made
     swap = copy / "swap"
     swap.touch(0o600)
     run("chattr", "+C", str(swap))
@@ -170,6 +178,57 @@ def test_a_copy_that_cannot_be_deleted_keeps_no_other(system: Machine) -> None:
     assert f"cannot delete /fs-snapshots/{copy.name}: Operation not permitted" in ended.err
     done(system.root, "pin", name)
     assert copies(system) == []
+
+
+def test_what_is_called_like_a_copy_and_is_none_stays(system: Machine) -> None:
+    """Somebody's own, made without this program or put where one of its copies was."""
+    name = system.take()
+    store = system.top / "fs-snapshots"
+    names = [f"shell_2026010100000{number}" for number in range(2)]
+    run("btrfs", "subvolume", "create", str(store / names[0]))
+    run("btrfs", "subvolume", "snapshot", str(store / name), str(store / names[1]))
+    (store / f"{names[1]}.json").write_text('{"version": 2, "uuid": ""}')
+    with system.writing() as (machine, found):
+        snapshot = next(s for s in found.load() if s.name == name)
+        made = throw_away.make(machine, found, snapshot, datetime(2026, 1, 1, 1).astimezone())
+    run("btrfs", "subvolume", "delete", str(store / made))
+    run("btrfs", "subvolume", "snapshot", str(store / name), str(store / made))
+    for each in (names[0], names[1], made):
+        (store / each / "precious").write_text("x")
+    inside(system, name, "true")
+    done(system.root, "pin", name)
+    assert left(system) == [*names[:2], f"{names[1]}.json", made]
+    assert (store / made / "precious").read_text() == "x"
+
+
+@pytest.mark.parametrize("moment", ["before the record", "before the copy", "before its UUID"])
+def test_a_copy_whose_making_was_killed_goes(
+    system: Machine, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = system.take()
+    write = durable.write_for_next_commit
+    calls = ["before the record", "before its UUID"]
+
+    def writing(directory: int, file: str, text: str) -> None:
+        if file.startswith("shell_"):
+            now = calls.pop(0)
+            if now == moment:
+                (system.top / "fs-snapshots" / f"{file}{durable.TEMPORARY}").write_text("{")
+                os.kill(os.getpid(), signal.SIGKILL)
+            write(directory, file, text)
+            if now == "before the record" and moment == "before the copy":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def work() -> None:
+        monkeypatch.setattr(durable, "write_for_next_commit", writing)
+        with system.writing() as (machine, found):
+            snapshot = next(s for s in found.load() if s.name == name)
+            throw_away.make(machine, found, snapshot, datetime.now().astimezone())
+
+    assert in_child(work) == signal.SIGKILL
+    assert len(left(system)) == {"before its UUID": 3}.get(moment, 1)
+    done(system.root, "pin", name)
+    assert left(system) == []
 
 
 def _runs(command: str) -> bool:
@@ -231,7 +290,7 @@ def test_a_child_that_is_being_killed_keeps_no_copy(system: Machine) -> None:
                 if not child:
                     signal.pause()
             try:
-                assert throw_away.tidy(machine) == []
+                assert throw_away.tidy(machine, store) == []
             finally:
                 os.kill(child, signal.SIGKILL)
 

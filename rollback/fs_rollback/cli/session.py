@@ -100,7 +100,7 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
                 for line in settle.settle_in_passing(machine, found)[1]:
                     note(line)
                 leftovers = [str(problem) for problem in found.tidy()]
-                _settle_access(machine)
+                _settle_access(machine, found)
                 for problem in (*leftovers, *menu.mend(machine, found)):
                     note(problem)
                 for record in settle_records.settle(machine, found.load()):
@@ -110,7 +110,7 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
                 yield Writing(machine, found)
 
 
-def _settle_access(machine: Host) -> None:
+def _settle_access(machine: Host, found: Store) -> None:
     """Remove what a killed restore, or a killed shell, has left. No command fails for that."""
     from ..system.access import throw_away, workplace
 
@@ -119,7 +119,7 @@ def _settle_access(machine: Host) -> None:
             note(f"a restore was cut off: {line}")
     except Error as error:  # a leftover is in nobody's way; the next restore refuses to go on
         note(error.line)
-    for problem in throw_away.tidy(machine):
+    for problem in throw_away.tidy(machine, found):
         note(problem.line)
 
 

@@ -2,26 +2,49 @@
 """A writable copy of a snapshot that lives as long as the process that made it.
 
 That has a lock on the copy, and every command that has the store's lock deletes the copies on which
-nobody has one: so nothing is left of a killed process for long.
+nobody has one: so nothing is left of a killed process for long. A record beside each says by its
+UUID that it is ours. It is written before the copy is made: until it has the UUID, ours is what was
+made there of the same snapshot since.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import NamedTuple, Optional
 
 from ...core.snapshots.names import SHELL_PREFIX, free_name
-from ...core.snapshots.snapshot import OFFLINE_UPDATE, STORE, Snapshot
+from ...core.snapshots.snapshot import OFFLINE_UPDATE, STORE, Snapshot, Subvolume
 from ...errors import KernelError, kernel_errors
 from ..execute.trees import Operations
-from ..linux import btrfs, files, namespaces, syscalls
+from ..linux import btrfs, durable, files, namespaces, syscalls
 from ..machine.host import Host
 from ..root import offline, stand_ins
 from ..store.store import Store
 
-_OURS = rf"{STORE}/{SHELL_PREFIX}\d{{14}}"
+_RECORD = re.compile(rf"({SHELL_PREFIX}\d{{14}})\.json")
+
+
+class _Record(NamedTuple):
+    """What is written of a copy: its snapshot by UUID, a generation before it, and its own UUID.
+
+    `uuid` is "" until the copy is there.
+    """
+
+    source: str
+    generation: int
+    uuid: str = ""
+    version: int = 1
+
+    def is_of(self, subvolume: Subvolume) -> bool:
+        """Whether a subvolume that has the copy's name is the copy."""
+        if self.uuid:
+            return subvolume.uuid == self.uuid
+        return subvolume.parent_uuid == self.source and subvolume.born >= self.generation
 
 
 def make(host: Host, store: Store, snapshot: Snapshot, now: datetime) -> str:
@@ -33,7 +56,13 @@ def make(host: Host, store: Store, snapshot: Snapshot, now: datetime) -> str:
     operations, path = Operations(host), f"{STORE}/{name}"
     with files.opened(host.path(snapshot.path)) as tree:
         stubs = stand_ins.recorded(snapshot, tree)
+    assert snapshot.subvolume is not None, "it has been looked for"
+    with kernel_errors("read the generation of", host.mount.source):
+        record = _Record(snapshot.subvolume.uuid, syscalls.filesystem_generation(host.top_fd))
+    # The commit that the copy ends with makes it durable, as with a snapshot's own.
+    _write(store, name, record)
     operations.snapshot(snapshot.path, path, read_only=False)
+    _write(store, name, record._replace(uuid=btrfs.subvolume_uuid(host.path(path))))
     for trigger in OFFLINE_UPDATE:
         operations.remove(path, trigger)
     for stub in stubs:
@@ -42,32 +71,57 @@ def make(host: Host, store: Store, snapshot: Snapshot, now: datetime) -> str:
     return name
 
 
-def tidy(host: Host) -> list[KernelError]:
+def _write(store: Store, name: str, record: _Record) -> None:
+    text = json.dumps(record._asdict())
+    durable.write_for_next_commit(store.directory, f"{name}.json", text)
+
+
+def _read(store: Store, file: str) -> Optional[_Record]:
+    """Return what is written of a copy; None where a newer version, or nobody, has written it."""
+    text = files.read_in_tree(store.directory, file)
+    try:
+        record = _Record(**json.loads(text or ""))
+    except (ValueError, TypeError):  # as promised
+        return None
+    return record if record.version == _Record._field_defaults["version"] else None
+
+
+def tidy(host: Host, store: Store) -> list[KernelError]:
     """Delete the copies that no process uses any more; return why some of them stay.
 
-    Needs the lock.
+    Needs the lock. What has such a name and is not the one that its record is about stays.
     """
     failures = []
-    for subvolume in host.subvolumes:
-        if not re.fullmatch(_OURS, subvolume.path):
+    with kernel_errors("list", f"/{STORE}"):
+        # Opened anew: see Store.load.
+        found = sorted(os.listdir(f"/proc/self/fd/{store.directory}"))
+    for file in found:
+        match = _RECORD.fullmatch(file)
+        record = _read(store, file) if match else None
+        if match is None or record is None:
             continue
+        copy = host.by_path(f"{STORE}/{match.group(1)}")
         try:
-            _delete_unused(host, subvolume.path)
+            if copy is None or not record.is_of(copy) or _delete_unused(host, copy.path):
+                durable.remove(store.directory, file)
         except KernelError as error:  # the others go all the same
             failures.append(error)
     return failures
 
 
-def _delete_unused(host: Host, copy: str) -> None:
+def _delete_unused(host: Host, copy: str) -> bool:
+    """Delete a copy that no process has a lock on; whether it has gone. Raises KernelError."""
     path = host.path(copy)
     with files.opened(path) as opened:
         is_used = not syscalls.try_lock(opened)
-    if not is_used:
-        try:
-            btrfs.delete_subvolume(path, recursive=True)
-        except KernelError as error:
-            raise KernelError("delete", f"/{copy}", OSError(error.errno, "")) from error
-        host.forget()
+    if is_used:
+        return False
+    try:
+        btrfs.delete_subvolume(path, recursive=True)
+    except KernelError as error:
+        raise KernelError("delete", f"/{copy}", OSError(error.errno, "")) from error
+    host.forget()
+    return True
 
 
 @contextmanager

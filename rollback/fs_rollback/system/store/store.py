@@ -348,7 +348,7 @@ _NO_SNAPSHOT = (_DELETED_PREFIX, *COPY_PREFIXES)
 # Only what has a name of our own shape is a leftover of ours.
 _OUR_NAME = rf"(?:{SNAPSHOT_PREFIX}|{REPLACED_PREFIX})\d{{14}}"
 _OUR_DELETED = rf"{_DELETED_PREFIX}{_OUR_NAME}(?:\.json)?"
-_OUR_TEMPORARY = rf"(?:(?:{_OUR_NAME}|pending)\.json|log\.jsonl){re.escape(writing.TEMPORARY)}"
+_OUR_TEMPORARY = rf"(?:(?:[a-z]+_\d{{14}}|pending)\.json|log\.jsonl){re.escape(writing.TEMPORARY)}"
 
 
 def _is_record(name: str) -> bool:
