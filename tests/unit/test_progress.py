@@ -57,3 +57,22 @@ def test_nothing_is_shown_without_tqdm() -> None:
     terminal = Terminal(command(0.12, "sys.modules['tqdm'] = None"), _ENVIRONMENT)
     assert terminal.end() == 0
     assert terminal.text == "the end\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("y\n", "y\n<y>"), ("\x04", "\n<>"), ("y\x04\x04", "y\n<y>"), ("\x03", "^C\n<interrupted>")],
+)
+def test_a_question_ends_its_line_whatever_is_typed(typed: str, said: str) -> None:
+    program = """
+from fs_rollback.cli import terminal
+try:
+    print(f"<{terminal.ask('Is it? ')}>")
+except KeyboardInterrupt:
+    print("<interrupted>")
+"""
+    asked = Terminal([sys.executable, "-c", program], _ENVIRONMENT)
+    asked.read_until(r"Is it\? $")
+    asked.type(typed)
+    assert asked.end() == 0
+    assert asked.text == f"Is it? {said}\n"

@@ -15,6 +15,7 @@ from ..system.store import store
 from ..system.store.store import Store
 from . import streams
 from .advice import addressed
+from .terminal import ask
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -173,5 +174,4 @@ def confirm(question: str, *, yes: bool) -> bool:
         raise UsageError("nobody is there to answer the question", hint="Use --yes in scripts.")
     if problem := streams.problem():
         raise Error(f"cannot show what is asked about: {problem}", hint="Nothing was changed.")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return ask(f"{question} [y/N] ").lower() in ("y", "yes")

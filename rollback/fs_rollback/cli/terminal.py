@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the terminal is: how wide, without what shutil imports for it; and how far something is."""
+"""What the terminal is: how wide, without what shutil imports for it; questions; progress."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ def columns() -> int:
         return os.get_terminal_size(1).columns or _DEFAULT_COLUMNS
     except OSError:  # no terminal
         return _DEFAULT_COLUMNS
+
+
+def ask(question: str) -> str:
+    """Ask on the terminal, and return what is typed; the line is ended whatever that is."""
+    print(question, end="", file=sys.stderr, flush=True)
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        if not answer.endswith("\n"):  # Ctrl-D, Ctrl-C
+            print(file=sys.stderr)
+    return answer.strip()
 
 
 @contextmanager

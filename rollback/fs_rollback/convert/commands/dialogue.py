@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ... import report
+from ...cli.terminal import ask
 from ...errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -34,14 +35,11 @@ def ask_for_backup(args: Namespace, device: str) -> None:
             "nobody is there to say that there is a backup",
             hint="Use --have-backup where you know it.",
         )
-    print(
+    answer = ask(
         f"This rewrites what all data on {device} hangs on. Is there a backup on another disk, and"
-        " have you read something back from it? Type 'I have': ",
-        end="",
-        file=sys.stderr,
-        flush=True,
+        " have you read something back from it? Type 'I have': "
     )
-    if sys.stdin.readline().strip().strip("'\"").lower() != "i have":
+    if answer.strip("'\"").lower() != "i have":
         raise RefusedError("without a backup nothing is done", hint="Make one first.")
 
 
