@@ -11,6 +11,17 @@ import time
 from collections.abc import Mapping
 
 _TIMEOUT_S = 120.0
+_CLEARED = "\r\033[K"
+
+
+def bars(text: str) -> tuple[list[str], str]:
+    """Tell the bars that were shown on a terminal from the text that is left there."""
+    shown, left = [], ""
+    for piece in text.split(_CLEARED):
+        bar, _, rest = piece.rpartition("\r")
+        shown += [bar] if bar else []
+        left += rest
+    return shown, left
 
 
 class Terminal:

@@ -9,18 +9,26 @@ What runs for real is in tests/dnf and tests/vm.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from fs_rollback.cli import terminal
 from fs_rollback.system.machine.host import Host
 from fs_rollback.system.pending import state
 
+AT_ONCE = "TEST_SHOWS_AT_ONCE"
 _SUFFIX = ".boot"
 _boot_of = state.boot_of
 
 
 def install() -> None:
-    """Have this process read the file where it asks for the boot of a machine."""
+    """Have this process read the file where it asks for the boot of a machine.
+
+    With AT_ONCE in its environment it shows at once what it shows of what takes a second.
+    """
     state.boot_of = _from_file
+    if AT_ONCE in os.environ:
+        terminal._DELAY_S = terminal._EVERY_S = terminal._LINE_EVERY_S = 0.0
 
 
 def begin_boot(root: Path) -> None:

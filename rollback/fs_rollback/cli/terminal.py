@@ -5,15 +5,23 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
-    from ..core.comparison.files import Progress
+    from ..core.progress import Progress
 
 _DEFAULT_COLUMNS = 80
-_DELAY_S = 1.0
+_DELAY_S, _EVERY_S = 1.0, 0.1
+_LINE_EVERY_S = 5.0  # on a console, where each one stays, and is kept in the journal
+_CLEAR = "\r\033[K"  # ECMA-48: carriage return, and erase in line
+# With what the terminal shows for Ctrl-C it must still be one line.
+_MARGIN = 3
+# Of tqdm: what matters most comes first where there is no room for all of it.
+_NARROW, _WITHOUT_END = "{desc}: {percentage:.0f}% {remaining} {rate_fmt}", "{desc}: {n_fmt}"
 
 
 def table_width() -> Optional[int]:
@@ -21,14 +29,14 @@ def table_width() -> Optional[int]:
     return columns() if os.isatty(1) else None
 
 
-def columns() -> int:
+def columns(descriptor: int = 1) -> int:
     """Return the number of columns: $COLUMNS, what the terminal on stdout says, or 80."""
     try:
         return int(os.environ["COLUMNS"]) or _DEFAULT_COLUMNS
     except (KeyError, ValueError):
         pass  # it says nothing
     try:
-        return os.get_terminal_size(1).columns or _DEFAULT_COLUMNS
+        return os.get_terminal_size(descriptor).columns or _DEFAULT_COLUMNS
     except OSError:  # no terminal
         return _DEFAULT_COLUMNS
 
@@ -45,25 +53,84 @@ def ask(question: str) -> str:
     return answer.strip()
 
 
-@contextmanager
-def progress(what: str, unit: str) -> Iterator[Progress]:
-    """Give what is told how much is done, and of how much; a bar with a rate and an end shows it.
+class Bar:
+    """How far something is, on the terminal on stderr: with a rate, and an end where it is known.
 
-    `unit` is what is counted. Without tqdm nothing is shown.
+    After a second, if tqdm is installed. It is a Progress; `unit` is what is counted: "B" is bytes.
     """
-    from ..core.comparison.files import untold
 
+    def __init__(self, what: str, unit: str) -> None:
+        self._what, self._unit = what, unit
+        self._begin = time.monotonic()
+        is_watched = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._next = self._begin + _DELAY_S if is_watched else float("inf")
+        self._is_shown = False
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how much is done, and of how much; 0: nobody knows."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _EVERY_S
+        try:
+            text = self._text(done, total, now - self._begin)
+            print(f"{_CLEAR}{text}\r", end="", file=sys.stderr, flush=True)
+            self._is_shown = True
+        except (ImportError, OSError):  # no tqdm, or the terminal went away: nothing is shown
+            self._next = float("inf")
+
+    def clear(self) -> None:
+        """Leave nothing on the line: something else is said there."""
+        if self._is_shown:
+            self._is_shown = False
+            with suppress(OSError):  # it went away
+                print(_CLEAR, end="", file=sys.stderr, flush=True)
+
+    def _text(self, done: int, total: int, passed_s: float) -> str:
+        from tqdm import tqdm  # only now: it takes as long as a short command
+
+        count = (min(done, total), total) if total else (done, None)
+        scale = {"unit_scale": True, "unit_divisor": 1024} if self._unit == "B" else {}
+        unit = self._unit if scale else f" {self._unit}"
+        meter = partial(
+            tqdm.format_meter, *count, passed_s, prefix=self._what, unit=unit, ascii=" #", **scale
+        )
+        width = columns(2) - _MARGIN
+        if len(meter()) > width:  # it has a bar of ten characters
+            return str(meter(bar_format=_NARROW if total else _WITHOUT_END))[:width]
+        return str(meter(ncols=width))
+
+
+@contextmanager
+def progress(what: str, unit: str) -> Iterator[Bar]:
+    """Show a Bar of what is done inside; at the end nothing of it is left."""
+    bar = Bar(what, unit)
     try:
-        if not sys.stderr.isatty():
-            raise ImportError("nobody watches")
-        from tqdm import tqdm
-    except ImportError:  # as promised
-        yield untold
-        return
-    with tqdm(desc=what, unit=f" {unit}", delay=_DELAY_S, leave=False, file=sys.stderr) as bar:
+        yield bar
+    finally:
+        bar.clear()
 
-        def tell(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
 
-        yield tell
+@contextmanager
+def lines(what: str, unit: str) -> Iterator[Progress]:
+    """Say now and then how far what is done inside is, in lines: for a console and the journal.
+
+    These are kept, and may be read by nobody before the machine is up: a bar would be rubbish.
+    """
+    begin = time.monotonic()
+    soon = begin + _DELAY_S
+
+    def tell(done: int, total: int) -> None:
+        nonlocal soon
+        now = time.monotonic()
+        if now < soon:
+            return
+        soon = now + _LINE_EVERY_S
+        rate = done / (now - begin)
+        text = f"{done:,}{f' of {total:,}' if total else ''} {unit}, {rate:,.0f}/s"
+        if total and rate:
+            text += f", {max(total - done, 0) / rate:.0f} s left"
+        with suppress(OSError):  # nobody reads it
+            print(f"fs-rollback: {what}: {text}", file=sys.stderr, flush=True)
+
+    yield tell

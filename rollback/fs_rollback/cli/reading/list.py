@@ -24,7 +24,6 @@ def run(args: Namespace) -> int:
 
     from ... import report
     from ...system.root import roots_in_use
-    from ...system.space import holders
     from .. import session
     from ..advice import addressed
     from ..terminal import table_width
@@ -37,7 +36,7 @@ def run(args: Namespace) -> int:
         roots = roots_in_use.read(host)
         waiting = what_waits.waiting(host, store)[1]
         unsupported = "" if snapshots else host.unsupported()
-        held = holders.held(host, snapshots) if args.size else None
+        held = sizes.held(host, snapshots) if args.size else None
     if args.json:
         added = sizes.by_name(snapshots, held) if held else {}
         rows = [{**report.snapshot_json(s, roots), **added.get(s.name, {})} for s in snapshots]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `list --size` shows: what each snapshot holds, in text and in JSON."""
+"""What snapshots hold: found out while a person waits, and shown by `list --size`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 
     from ...core.snapshots.snapshot import Snapshot
     from ...core.space.held import Held
+    from ...system.machine.host import Host
+
+
+def held(host: Host, snapshots: Sequence[Snapshot]) -> Held | None:
+    """Return what the snapshots hold; a terminal shows how far that is."""
+    from ...system.space import holders
+    from ..terminal import progress
+
+    with progress("reading sizes", "B") as bar:
+        return holders.held(host, snapshots, progress=bar)
 
 
 class _Size(NamedTuple):

@@ -10,8 +10,9 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
-from ...core.comparison.files import FileChange, Progress
+from ...core.comparison.files import FileChange
 from ...core.packages.advisories import Advisory
+from ...core.progress import Progress
 from ...core.snapshots.record import PackageChange, format_time, package_dict
 from ...errors import Error
 from ...system.comparison.roots import Comparison, compared

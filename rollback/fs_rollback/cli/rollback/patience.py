@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Optional
 
-from ...core.comparison.files import Progress
+from ...core.progress import Progress
 
 _SOON_S, _EVERY_S = 1.0, 0.5
 _LIMIT_S = 30.0  # the patience of whoever has to decide at night

@@ -28,27 +28,31 @@ def run(args: Namespace) -> int:
     from ...system.snapshots import saved_kernels, take_and_delete
     from ...system.store import trace
     from .. import session
+    from ..terminal import progress
 
     if args.dry_run:
         return _dry_run(args)
     failures: list[Error] = []
     rows = []
-    with session.writing(args.root) as (host, store):
+    with session.writing(args.root) as (host, store), progress("deleting", "snapshots") as bar:
         snapshots = store.load()
         chosen = list(dict.fromkeys(resolve(ref, snapshots).name for ref in args.snapshot))
         in_use = roots_in_use.read(host)
         by_name = {snapshot.name: snapshot for snapshot in snapshots}
-        for name in chosen:
+        for number, name in enumerate(chosen):
+            bar(number, len(chosen))
             try:
                 take_and_delete.delete(host, store, by_name[name], in_use)
                 rows.append(_row(by_name[name], deleted=True))
-                if not args.json:
-                    session.note(f"deleted {label(by_name[name])}")
+                said = "" if args.json else f"deleted {label(by_name[name])}"
             except Error as error:  # said, and the exit code has it; the others are tried
                 failures.append(error)
                 rows.append(_row(by_name[name], error=error.line))
                 trace.tell_error(host, error, name)
-                session.note(error.line)
+                said = error.line
+            if said:
+                bar.clear()
+                session.note(said)
         host.forget()
         saved_kernels.collect(store, store.load())
     code = max((failure.exit_code for failure in failures), default=0)
@@ -67,8 +71,8 @@ def _dry_run(args: Namespace) -> int:
     from ...errors import RefusedError
     from ...system.root import roots_in_use
     from ...system.snapshots import take_and_delete
-    from ...system.space import holders
     from .. import session
+    from ..reading import sizes
 
     with session.reading(args.root) as (host, store):
         if store is None:
@@ -82,7 +86,7 @@ def _dry_run(args: Namespace) -> int:
                 del chosen[name]
                 code = RefusedError.exit_code
             rows.append(_row(snapshot, error=reason))
-        held = holders.held(host, snapshots)
+        held = sizes.held(host, snapshots)
     given = None if held is None else held.together(chosen)
     lines = [f"would delete {label(snapshot)}" for snapshot in chosen.values()]
     if chosen and given is not None:

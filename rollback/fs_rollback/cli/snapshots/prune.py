@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from .. import command
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ...errors import Error
     from ...system.machine.host import Host
     from ...system.store.store import Store
+    from ..terminal import Bar
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -81,7 +83,7 @@ def _planned(host: Host, store: Store, policy: Policy) -> Pruned:
     from ...core.snapshots.names import label
     from ...core.snapshots.retention import Action, next_for_room
     from ...system.snapshots import min_free, take_and_delete
-    from ...system.space import holders
+    from ..reading import sizes
 
     verdicts = take_and_delete.judge(host, store, policy, datetime.now().astimezone())
     short = min_free.shortage(host, policy)
@@ -90,7 +92,7 @@ def _planned(host: Host, store: Store, policy: Policy) -> Pruned:
         short += f": {vain}"
     elif first is not None:
         short += f": the oldest that may go would follow, {label(first)} first"
-    held = holders.held(host, [verdict.snapshot for verdict in verdicts])
+    held = sizes.held(host, [verdict.snapshot for verdict in verdicts])
     doomed = [v.snapshot.name for v in verdicts if v.action is Action.DELETE]
     return Pruned(verdicts, (), short, held.together(doomed) if held is not None else None)
 
@@ -99,23 +101,30 @@ def _prune(root: str, host: Host, policy: Policy) -> Pruned:
     """Delete what retention says, and then what `min_free` takes."""
     from ...system.snapshots import min_free, take_and_delete
     from .. import session
+    from ..terminal import progress
 
-    with session.writing(root) as (machine, store):
+    with session.writing(root) as (machine, store), progress("deleting", "snapshots") as bar:
         verdicts = take_and_delete.judge(machine, store, policy, datetime.now().astimezone())
-        failures = take_and_delete.prune(machine, store, verdicts, _progress)
-    room = min_free.reach(host, lambda: session.writing(root), policy, progress=_progress)
+        failures = take_and_delete.prune(machine, store, verdicts, partial(_tell, bar))
+    with progress("waiting for btrfs to free them", "snapshots") as bar:
+        said = partial(_tell, bar)
+        room = min_free.reach(
+            host, lambda: session.writing(root), policy, progress=said, waiting=bar
+        )
     tried = {verdict.snapshot.name: verdict for verdict in room.tried}
     verdicts = tuple(tried.get(verdict.snapshot.name, verdict) for verdict in verdicts)
     return Pruned(verdicts, (*failures, *room.failures), room.problem)
 
 
-def _progress(snapshot: Snapshot) -> None:
-    """Say it, to somebody who watches."""
+def _tell(bar: Bar, done: int, total: int, snapshot: Snapshot) -> None:
+    """Say what is deleted now, to somebody who watches."""
     from ...core.snapshots.names import label
     from .. import session
 
     if sys.stderr.isatty():
+        bar.clear()
         session.note(f"deleting {label(snapshot)}")
+        bar(done, total)
 
 
 COMMAND = command.Command("delete the snapshots that are no longer kept", arguments, run)

@@ -11,8 +11,9 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from operator import itemgetter
-from typing import NamedTuple, Optional, Protocol, TypeVar
+from typing import NamedTuple, Optional, Protocol
 
+from ..progress import Progress, told
 from . import inodes
 from .inodes import ROOT_INODE, Entry, Inode
 
@@ -29,8 +30,6 @@ _KINDS = {
     stat.S_IFBLK: "device",
 }
 _SUBVOLUME = "subvolume"
-_EVERY = 64
-Found = TypeVar("Found")
 
 
 class FileChange(NamedTuple):
@@ -59,14 +58,6 @@ class Tree(Protocol):
         """Return the items of what lies in a directory, for `inodes.entry`."""
 
 
-# Told how much is done, and of how much.
-Progress = Callable[[int, int], object]
-
-
-def untold(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
-
-
 # Whether two files of one size have the same bytes: the old one and its path, the new one and its.
 SameContent = Callable[[Inode, str, Inode, str], bool]
 
@@ -86,7 +77,7 @@ def file_changes(
     their inodes agree, and `touched` are all inodes.
     """
     sides = _Sides(old, new, parted)
-    alive = [number for number in _told(touched, 0, progress) if sides.is_alive(number)]
+    alive = [number for number in told(touched, 0, progress) if sides.is_alive(number)]
     lost, gained = _names(sides, alive, touched)
     while sides.take_apart(lost, gained):
         alive = [number for number in alive if sides.is_alive(number)]
@@ -94,19 +85,10 @@ def file_changes(
     pairs = [*_kept(sides, alive, gained), *_paired(sides, lost, gained)]
     named = [(*sides.paths(pair), pair) for pair in pairs]
     ordered = sorted(named, key=itemgetter(0, 1))
-    for path, source, pair in _told(ordered, len(touched), progress):
+    for path, source, pair in told(ordered, len(touched), progress):
         change = _change(sides, pair, path, source, same_content)
         if change is not None:
             yield change
-
-
-def _told(things: Collection[Found], before: int, progress: Progress) -> Iterator[Found]:
-    """Give the things, and tell now and then how many there were, `before` these too."""
-    total = before + len(things)
-    for number, thing in enumerate(things):
-        if number % _EVERY == 0:
-            progress(before + number, total)
-        yield thing
 
 
 class _Pair(NamedTuple):

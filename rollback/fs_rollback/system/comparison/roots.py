@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
-from ...core.comparison.files import FileChange, Progress, untold
+from ...core.comparison.files import FileChange
 from ...core.packages import advisories as between_sets
 from ...core.packages.advisories import Advisory
 from ...core.packages.changes import Item, differences
 from ...core.packages.header import Change
+from ...core.progress import Progress, untold
 from ...core.snapshots.record import PackageChange
 from ...core.snapshots.snapshot import Subvolume
 from ...errors import kernel_errors

@@ -11,9 +11,10 @@ from typing import Optional
 
 from ...core.comparison import inodes
 from ...core.comparison.ancestry import parted
-from ...core.comparison.files import FileChange, Progress, file_changes, untold
+from ...core.comparison.files import FileChange, file_changes
 from ...core.comparison.inodes import Inode
 from ...core.formats.mountinfo import is_within
+from ...core.progress import Progress, untold
 from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Subvolume
 from ...errors import kernel_errors
 from ..linux import files, tree_search

@@ -26,6 +26,9 @@ _ROOT_TREE, _ROOT_ITEM_KEY, _ROOT_BACKREF_KEY, _READ_ONLY = 1, 132, 144, 1
 _INODE_ITEM = struct.Struct("<8xQ24xI")
 # BTRFS_EXTENT_TREE_OBJECTID; BTRFS_EXTENT_ITEM_KEY and the two of references to data.
 _EXTENT_TREE, _OF_DATA = 2, (168, 178, 184)
+# BTRFS_CHUNK_TREE_OBJECTID, BTRFS_CHUNK_ITEM_KEY; of struct btrfs_chunk length and type;
+# BTRFS_BLOCK_GROUP_DATA.
+_CHUNK_TREE, _CHUNK_ITEM_KEY, _CHUNK, _DATA = 3, 228, struct.Struct("<Q16xQ"), 1
 # Of struct btrfs_root_item generation, flags, generation_v2, uuid, parent_uuid, otransid and the
 # seconds of otime. struct btrfs_root_ref has the name behind it.
 _ROOT_ITEM = struct.Struct("<160xQ40xQ23xQ16s16s24xQ28xQ")
@@ -251,6 +254,16 @@ def extent_items(descriptor: int, since: int) -> Iterator[tuple[int, int, int, i
         if kind in _OF_DATA:
             generation, _, offset, _, length = _SEARCH_HEADER.unpack_from(answer, place - 32)
             yield number, kind, offset, generation, bytes(answer[place : place + length])
+
+
+def data_chunks(descriptor: int) -> list[tuple[int, int]]:
+    """Return the places where the filesystem has data, and how long each is, in their order."""
+    found = []
+    for _, kind, answer, place in tree_items(descriptor, 0, tree=_CHUNK_TREE):
+        length, flags = _CHUNK.unpack_from(answer, place) if kind == _CHUNK_ITEM_KEY else (0, 0)
+        if flags & _DATA:
+            found.append((_SEARCH_HEADER.unpack_from(answer, place - 32)[2], length))
+    return found
 
 
 def holders(descriptor: int, place: int) -> frozenset[tuple[int, int]] | None:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Callable, NamedTuple
 
+from ...core.progress import Progress, untold
 from ...core.snapshots.retention import Action, Policy, Verdict, next_for_room
 from ...core.snapshots.snapshot import Snapshot
 from ...core.snapshots.space import size
@@ -67,7 +68,8 @@ def reach(
     policy: Policy,
     *,
     limit_s: float | None = None,
-    progress: Callable[[Snapshot], None] = lambda _: None,
+    progress: take_and_delete.Deleting = lambda *_: None,
+    waiting: Progress = untold,
 ) -> Result:
     """Delete the oldest snapshots that may go until `min_free` is free.
 
@@ -81,7 +83,7 @@ def reach(
     problem = out_of_reach(host, policy)
     while not problem and shortage(host, policy):
         is_late = end is not None and bool(tried) and time.monotonic() >= end
-        if is_late or not freed(host.path(""), end):
+        if is_late or not freed(host.path(""), end, waiting):
             problem = "btrfs has not freed yet what was deleted; try again later"
         elif short := shortage(host, policy):
             try:
@@ -113,15 +115,20 @@ def _next(
     return None
 
 
-def freed(top: str, end: float | None) -> bool:
-    """Wait until btrfs has freed all that was deleted; False if it has not in time."""
+def freed(top: str, end: float | None, waiting: Progress = untold) -> bool:
+    """Wait until btrfs has freed all that was deleted; False if it has not in time.
+
+    `waiting` is told how many subvolumes it has freed.
+    """
     # Whoever has no time does not write either what others have not asked to be written.
     btrfs.commit(top, flush=end is None)
     left = btrfs.being_freed(top)
+    total = len(left)
     until = time.monotonic() + _PATIENCE_S if end is None else end
     while left:
         if time.monotonic() >= until:
             return False
+        waiting(max(total - len(left), 0), total)
         time.sleep(_LOOK_S)
         before, left = left, btrfs.being_freed(top)
         if end is None and len(left) < len(before):

@@ -27,6 +27,8 @@ from . import menu, saved_kernels
 if TYPE_CHECKING:
     from ...core.snapshots.events import Event
 
+# Told how many are deleted, of how many, and which is next.
+Deleting = Callable[[int, int, Snapshot], None]
 _WHEN = {Kind.PRE: "before the transaction", Kind.POST: "after the transaction"}
 
 
@@ -216,7 +218,7 @@ def prune(
     host: Host,
     store: Store,
     verdicts: Sequence[Verdict],
-    progress: Callable[[Snapshot], None] = lambda _: None,
+    progress: Deleting = lambda *_: None,
 ) -> list[tuple[Snapshot, Error]]:
     """Delete what the verdicts say, and the saved kernels that nothing needs. Needs the lock.
 
@@ -231,9 +233,9 @@ def prune(
     in_use, entry_files = roots_in_use.read(host), places.entry_files(host.root_fd)
     is_kept = trace.keep(host, store.directory, doomed)
     done: list[Event] = []
-    for event in doomed:
+    for number, event in enumerate(doomed):
         snapshot = by_name[event.snapshot]
-        progress(snapshot)
+        progress(number, len(doomed), snapshot)
         try:
             _clear_the_way(host, snapshot, in_use, entry_files)
             store.delete(snapshot)

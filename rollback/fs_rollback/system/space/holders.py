@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Optional, TypeVar
 
 from ...core.comparison.ancestry import parted
 from ...core.comparison.inodes import EXTENT_DATA
+from ...core.progress import Progress, untold
 from ...core.snapshots.names import trial_name
 from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from ...core.space import extents
@@ -31,9 +32,15 @@ _T = TypeVar("_T")
 
 
 def held(
-    host: Host, snapshots: Sequence[Snapshot], *, limit_s: Optional[float] = None
+    host: Host,
+    snapshots: Sequence[Snapshot],
+    *,
+    limit_s: Optional[float] = None,
+    progress: Progress = untold,
 ) -> Optional[Held]:
     """Return what the snapshots hold; None where that takes longer than `limit_s`.
+
+    `progress` is told which part of the places of data was looked at, in bytes.
 
     With a snapshot counts all that `fs-rollback delete` deletes with it: the subvolumes nested in
     it, and its copy for the boot menu. With a limit what is not on the disk yet does not count.
@@ -45,7 +52,7 @@ def held(
         host.forget()
         by_id = {snapshot.id: snapshot for snapshot in snapshots if snapshot.exists}
         try:
-            return _Reading(host, by_id, limit_s).held()
+            return _Reading(host, by_id, limit_s).held(progress)
         except TimeoutError:  # as promised
             return None
 
@@ -66,13 +73,15 @@ class _Reading:
         made.append(Made(top.id, top.uuid, top.parent_uuid))
         self._known = Known(host.uuid, made)
 
-    def held(self) -> Held:
+    def held(self, progress: Progress) -> Held:
         """Raises OSError, TimeoutError where the time is up."""
         shares: defaultdict[frozenset[str], int] = defaultdict(int)
         relatives = self._relatives()
-        living = self._living(relatives)
+        passed = self._passed(progress)
+        living = self._living(relatives, lambda _: passed(0))
         items = tree_search.extent_items(self._fd, self._oldest(relatives))
-        for extent in extents.data_extents(self._timed(items), self._others):
+        timed = self._timed(items, lambda item: passed(item[0]))
+        for extent in extents.data_extents(timed, self._others):
             if extent.place in living or not self._others.isdisjoint(extent.owners):
                 continue
             found = self._known.holders(extent, self._ask)
@@ -88,11 +97,23 @@ class _Reading:
         found = tree_search.holders(self._fd, place)
         return frozenset(number for number, _ in found) if found is not None else None
 
-    def _timed(self, items: Iterator[_T]) -> Iterator[_T]:
+    def _timed(self, items: Iterator[_T], looked: Callable[[_T], object]) -> Iterator[_T]:
+        """Give the items, and look at the clock now and then; then `looked` gets one, too."""
         for number, item in enumerate(items):
             if not number % _ITEMS_A_LOOK:
                 self._look_at_clock()
+                looked(item)
             yield item
+
+    def _passed(self, progress: Progress) -> Callable[[int], object]:
+        """Return what tells how much of the places of data lies before one of them."""
+        chunks = tree_search.data_chunks(self._fd)
+        total = sum(length for _, length in chunks)
+
+        def tell(place: int) -> None:
+            progress(sum(min(max(place - start, 0), size) for start, size in chunks), total)
+
+        return tell
 
     def _look_at_clock(self) -> None:
         if self._end is not None and time.monotonic() > self._end:
@@ -121,7 +142,9 @@ class _Reading:
         ours = (s for s in self._host.subvolumes if s.id in self._names)
         return min((parted(s, one, self._host.subvolumes) or 0 for s in ours), default=0)
 
-    def _living(self, relatives: Sequence[Subvolume]) -> set[int]:
+    def _living(
+        self, relatives: Sequence[Subvolume], looked: Callable[[object], object]
+    ) -> set[int]:
         """Return the places of data that stays, where the extent tree does not say so.
 
         It does as far as a subvolume is the first owner of its tree: not where that began as a
@@ -131,7 +154,7 @@ class _Reading:
         for subvolume in relatives:
             if subvolume.parent_uuid.strip("0"):
                 items = tree_search.tree_items(self._fd, 0, tree=subvolume.id)
-                for _, kind, answer, at in self._timed(items):
+                for _, kind, answer, at in self._timed(items, looked):
                     if kind == EXTENT_DATA:
                         found.add(extents.place_of(answer, at))
         if TOP_LEVEL_ID in self._names:
