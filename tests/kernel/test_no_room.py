@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,58 @@ def test_which_filesystem_is_full(named: Machine, tmp_path: Path, *, is_own: boo
             run("umount", str(place))
     assert ("fs-rollback delete" in caught.value.hint) == is_own
     assert (f"The filesystem on {place} is full" in caught.value.hint) != is_own
+
+
+def test_metadata_is_full_and_data_has_half_of_the_disk(tmp_path: Path) -> None:
+    """What df(1) calls free is data's: the advice leads to where files can be made again."""
+    machine = Machine(tmp_path, "named")
+    try:
+        machine.create(400 << 20)
+        machine.take()
+        place = machine.root / "var/small"
+        place.mkdir()
+        first = _fill_metadata(place, 1200)
+        assert len(first) == 1200
+        for number in range(64):
+            with (machine.root / f"var/{number}").open("wb") as file, suppress(OSError):
+                os.posix_fallocate(file.fileno(), 0, 8 << 20)
+        for number in range(0, 64, 2):
+            (machine.root / f"var/{number}").unlink()
+        run("btrfs", "filesystem", "sync", str(machine.top))
+        _fill_metadata(machine.root / "var", 1 << 20)
+        run("btrfs", "filesystem", "sync", str(machine.top))
+        ended = fs_rollback(machine.root, "create")
+        assert "No space left on device" in ended.sentence
+        (line,) = (line for line in _attention(machine) if "are free" in line)
+        for said in (line, ended.err):
+            assert "A balance needs some room for metadata itself" in said
+        assert "metadata (what btrfs knows of files) has no room" in line
+        balance = re.findall(r"'(btrfs balance [^']+)'", line)[0].split()
+        with pytest.raises(subprocess.CalledProcessError):
+            run(*balance)
+        done(machine.root, *_command(line))
+        assert machine.snapshots() == []
+        for path in first:
+            path.unlink()
+        run("btrfs", "filesystem", "sync", str(machine.top))
+        run(*balance)
+        assert not [line for line in _attention(machine) if "are free" in line]
+        done(machine.root, "create")
+        assert len(_fill_metadata(place, 2400)) == 2400
+    finally:
+        machine.destroy()
+
+
+def _fill_metadata(place: Path, most: int) -> list[Path]:
+    """Make files that have no room but that of metadata, until there is none; return them."""
+    made = []
+    with suppress(OSError):
+        for number in range(most):
+            path = place / f"small{number}"
+            path.touch()
+            os.setxattr(path, "user.fill", bytes(15000))
+            made.append(path)
+    return made
 
 
 def _fails(_: bytes) -> bytes:

@@ -56,7 +56,7 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         from ...system.snapshots import make_room
 
         policy = session.usable_configuration(host).policy
-        why = ": metadata has no room" if short.is_metadata else ""
+        why = ", and metadata (what btrfs knows of files) has no room" if short.is_metadata else ""
         advice = make_room.for_shortage(host, store, policy, short)
         attention.append(f"only {size(free)} are free{why}. {advice}")
     return {

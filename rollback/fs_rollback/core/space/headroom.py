@@ -44,16 +44,31 @@ class Room(NamedTuple):
     def balance_usage(self) -> int:
         """Return how full, in percent, a block group of data surely is that others can take in.
 
-        That one becomes room for metadata. 0 where none can be given up like that: one is no fuller
-        than all are on average, the others can take in what it has if there is as much room as one
-        is large, and to move it takes metadata.
+        One that is less full than that becomes room for metadata. 0 where none can be given up: one
+        is no fuller than all are on average, and the others can take in what it has if there is as
+        much room as one is large.
         """
         total = sum(g.total for g in self.groups if g.flags & DATA)
         idle = self.free(DATA)
-        has_room = idle >= _BLOCK_GROUP * 5 // 4 and self.free(METADATA) >= _LEAST_METADATA // 2
-        if self.is_mixed or not has_room:
+        # A tenth of the filesystem at most, and a bit more, as copies are not counted here.
+        whole = sum(g.total for g in self.groups if not g.flags & RESERVE) + sum(self.unallocated)
+        if self.is_mixed or idle < min(_BLOCK_GROUP, whole // 8) * 5 // 4 or not total:
             return 0
-        return 100 - 100 * idle // total
+        return min(101 - 100 * idle // total, 100)
+
+    def is_short_of_metadata(self) -> bool:
+        """Whether the smallest transaction has no room for its metadata, whatever data has."""
+        return not self.is_mixed and self._left(METADATA) < _LEAST_METADATA
+
+    def can_balance(self) -> bool:
+        """Whether metadata has the room that it takes to move a block group of data.
+
+        Without it a balance ends with "No space left on device": so it did with 6 MiB and less.
+        """
+        return self._left(METADATA) >= _LEAST_METADATA // 2
+
+    def _left(self, kind: int) -> int:
+        return self.free(kind) + self.growth(kind)
 
     @property
     def is_mixed(self) -> bool:

@@ -26,6 +26,7 @@ from ..space import room
 from ..store.store import Store
 from . import min_free, take_and_delete
 
+_BALANCED = 4  # block groups of data, of 1 GiB at most on one device
 _LOOK_S = 1.0  # who has a full disk should not wait for advice
 _WAIT_S = 30.0  # for what was deleted to come free: else the transaction does not run
 
@@ -53,7 +54,8 @@ def _hint(host: Host, store: Store, policy: Policy, error: Error) -> str:
     if isinstance(error, KernelError) and error.directory and error.filesystem != host.uuid:
         return beside_root(host, error.directory)
     host.forget()
-    return on_root(host, store, policy)
+    short = room.nearly_full(host)
+    return for_shortage(host, store, policy, short) if short else on_root(host, store, policy)
 
 
 def beside_root(host: Host, directory: str) -> str:
@@ -176,10 +178,15 @@ def for_transaction(
 
 def for_shortage(host: Host, store: Store | None, policy: Policy, short: Shortage) -> str:
     """Return which command gives back what is missing. Raises KernelError."""
-    usage = room.read(host).balance_usage()
-    if short.is_metadata and usage:
-        return (
-            f"'btrfs balance start -dusage={usage} {_place(host)} makes room for it of what data"
-            " has and does not use."
-        )
-    return on_root(host, store, policy, 0 if short.is_metadata else short.missing)
+    found = room.read(host)
+    usage = found.balance_usage() if short.is_metadata else 0
+    if not usage:
+        return on_root(host, store, policy, 0 if short.is_metadata else short.missing)
+    # Not all block groups that are so empty: on a large disk that takes hours.
+    command = f"'btrfs balance start -dusage={usage},limit={_BALANCED} {_place(host)}"
+    if found.can_balance():
+        return f"{command} makes room for it of what data has and does not use."
+    return (
+        f"{on_root(host, store, policy)} A balance needs some room for metadata itself; with that,"
+        f" {command} makes more of what data has and does not use."
+    )

@@ -49,12 +49,14 @@ def _compresses(host: Host) -> bool:
 def nearly_full(host: Host) -> Optional[Shortage]:
     """Return what is missing until a good part of the filesystem is free; None if it is.
 
-    What df(1) shows is 0 as well where data has room and metadata has none. Raises KernelError.
+    Data may have room and metadata none, with which no file can be made: df(1) shows 0 then, or
+    what data has. Raises KernelError.
     """
     total, free = total_and_free(host)
-    wanted = int(total * LOW)
-    if free >= wanted:
-        return None
-    found = read(host)
+    wanted, found = int(total * LOW), read(host)
     missing = wanted - found.free(DATA) - found.growth(DATA)
-    return Shortage(missing <= 0, wanted, max(missing, 0))
+    if free < wanted and missing > 0:
+        return Shortage(False, wanted, missing)
+    if free < wanted or found.is_short_of_metadata():
+        return Shortage(True, wanted, 0)
+    return None
