@@ -156,6 +156,34 @@ def test_the_copy_names_itself_and_nothing_of_the_old_root(boot: BootMachine) ->
     assert changed == {"etc/fstab"}
 
 
+@pytest.mark.parametrize(
+    ("moved", "link"),
+    [("etc", "usr/etc"), ("etc", "/usr/etc"), ("etc/fstab", "/usr/fstab")],
+)
+def test_where_etc_or_fstab_is_a_link(ext4: BootMachine, moved: str, link: str) -> None:
+    """Links lead where they would lead that root; those of the machine that works do not count."""
+    root, gone = ext4.root, ext4.machine.top / "gone"
+    before = (root / "etc/fstab").read_text()
+    btrfsutil.create_subvolume(str(gone))
+    with (root / "etc/fstab").open("a") as file:
+        file.write(f"UUID={ext4.machine.uuid} /gone btrfs subvol=gone 0 0\n")
+    (root / moved).rename(root / link.lstrip("/"))
+    (root / moved).symlink_to(link)
+    place = link.lstrip("/") + ("/fstab" if moved == "etc" else "")
+    name, problems = ext4.transact()
+    assert problems == ()
+    assert_boots(ext4, name)
+    copied = (ext4.store() / trial_of(name) / place).read_text()
+    assert f"subvol=fs-snapshots/{trial_of(name)}" in copied.replace("subvol=/", "subvol=")
+    btrfsutil.delete_subvolume(str(gone))
+    (root / place).write_text(before)
+    done(root, "rollback", name, "--yes")
+    ext4.reboot()
+    lines = ext4.machine.read(place).splitlines()
+    assert [line for line in lines if line.startswith("#") and "subvol=gone" in line]
+    assert not [line for line in lines if not line.startswith("#") and "subvol=gone" in line]
+
+
 def test_stand_ins_of_nested_subvolumes_are_writable(boot: BootMachine) -> None:
     name, _ = boot.transact()
     place = boot.store() / trial_of(name) / "var/lib/machines"

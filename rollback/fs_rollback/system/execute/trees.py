@@ -160,11 +160,16 @@ class Operations:
     def write_file(self, tree: str, path: str, text: str) -> None:
         """Replace the text of a file, durable with the next sync; owner, mode, attributes stay.
 
-        In place, not by rename: the tree is one that nothing boots yet.
+        In place, not by rename: the tree is one that nothing boots yet. It is the file that
+        `read_file` reads: links lead to it in the tree, where /etc is one for instance. Raises
+        KernelError, also where they lead to another subvolume.
         """
         with files.opened(self._path(tree)) as root, kernel_errors("write", f"/{tree}/{path}"):
-            descriptor = syscalls.open_in_root(root, path, os.O_WRONLY | os.O_TRUNC, follow=False)
+            descriptor = syscalls.open_in_root(root, path, os.O_WRONLY | os.O_NONBLOCK)
             with os.fdopen(descriptor, "wb") as file:
+                if os.fstat(descriptor).st_dev != os.fstat(root).st_dev:
+                    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+                file.truncate()
                 file.write(text.encode("utf-8", "surrogateescape"))
                 file.flush()
                 durable.leave_to_next_commit(file.fileno())
