@@ -17,11 +17,12 @@ _CLEARED = "\r\033[K"
 def bars(text: str) -> tuple[list[str], str]:
     """Tell the bars that were shown on a terminal from the text that is left there."""
     shown, left = [], ""
-    for piece in text.split(_CLEARED):
-        bar, _, rest = piece.rpartition("\r")
-        shown += [bar] if bar else []
-        left += rest
-    return shown, left
+    *pieces, end = text.split(_CLEARED)
+    for piece in pieces:
+        above, line_end, line = piece.rpartition("\n")
+        left += above + line_end
+        shown += [line.partition("\r")[0]] if line else []
+    return shown, left + end
 
 
 class Terminal:

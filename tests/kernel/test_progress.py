@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+from pathlib import Path
 
 import pytest
 
+from fs_rollback.core.progress import untold
+from fs_rollback.errors import ProcessError
+from fs_rollback.system.execute import copies
 from fs_rollback.system.machine import host
 from fs_rollback.system.space import holders
 from tests.kernel.commands import done, fs_rollback, on_terminal
@@ -90,3 +95,58 @@ def test_sizes_tell_how_much_was_looked_at(named: Machine, monkeypatch: pytest.M
     printed = run("btrfs", "filesystem", "usage", "--raw", str(named.root))
     assert total == sum(map(int, re.findall(r"^Data,.*Size:(\d+)", printed, re.MULTILINE)))
     assert 0 < told[-1][0] < total
+
+
+def _keep_many(machine: Machine) -> str:
+    """Fill a kept path after a snapshot; return the name of that."""
+    name = machine.upgrade()
+    for number in range(2000):
+        (machine.root / f"root/{number}").write_text("kept\n")
+    return name
+
+
+def test_a_rollback_shows_its_copies(named: Machine) -> None:
+    need_tqdm()
+    name = _keep_many(named)
+    found, left = _watched(named, "rollback", "--yes", name)
+    first = r"copying kept files: +0%\| +\| 0/200\d \["
+    assert re.match(first, found[0])
+    last = r"copying kept files: 100%\|#+\| (200\d)/\1 \["
+    assert any(re.match(last, bar) for bar in found)
+    steps = left[left.index("fs-rollback: step 1 of") : left.index("Rolled back: ")]
+    assert re.fullmatch(r"(fs-rollback: step \d+ of \d+: .*\n)+", steps)
+
+
+def test_ctrl_c_in_a_copy_leaves_a_clean_line(named: Machine) -> None:
+    need_tqdm()
+    name = _keep_many(named)
+    terminal = on_terminal(named.root, "rollback", "--yes", name, env=_AT_ONCE)
+    terminal.read_until("copying kept files")
+    # It does not come to its end while the key is on its way.
+    os.kill(terminal.process, signal.SIGSTOP)
+    terminal.type("\x03")
+    os.kill(terminal.process, signal.SIGCONT)
+    assert terminal.end() == 130
+    assert "^C\r\033[K" in terminal.text, repr(terminal.text[-600:])
+    left = bars(terminal.text)[1]
+    assert re.search(r": step \d+ of \d+: .*\nfs-rollback: interrupted; the machine is", left)
+
+
+def test_whole_copies_are_counted(tmp_path: Path) -> None:
+    """Those that cp(1) makes; that fails as it does where nobody watches."""
+    many = tmp_path / "many 'x'\n"
+    many.mkdir()
+    for number in range(500):
+        (many / f"a'b\n{number}").write_text("data")
+    told: list[tuple[int, int]] = []
+    how = ("--no-target-directory", str(many))
+    copies.archive(*how, str(tmp_path / "copy"), pass_fds=[], told=lambda *now: told.append(now))
+    assert told == [(number, 0) for number in range(501)]
+    assert len(os.listdir(tmp_path / "copy")) == 500
+    (tmp_path / "file").touch()
+    failures = []
+    for watched in (untold, lambda *_: None):
+        with pytest.raises(ProcessError) as failed:
+            copies.archive(*how, str(tmp_path / "file"), pass_fds=[], told=watched)
+        failures.append(str(failed.value))
+    assert failures[0] == failures[1]

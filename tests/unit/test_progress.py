@@ -92,7 +92,9 @@ def test_whatever_ends_it_leaves_a_clean_line() -> None:
     found, left = shown(command(0.002, _SOON, last="raise SystemExit('interrupted')"), code=1)
     assert (len(found), left) == (13, "interrupted\n")
     # And what is said in between has a line of its own.
-    found, left = shown(command(0.002, _SOON, last="tell.clear(); print('said'); tell(1, 2)"))
+    found, left = shown(
+        command(0.002, _SOON, shown="Bar", last="tell.clear(); print('said'); tell(1, 2)")
+    )
     assert (len(found), left) == (14, "said\nthe end\n")
 
 

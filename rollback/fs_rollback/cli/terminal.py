@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Optional
 
@@ -57,14 +57,23 @@ class Bar:
     """How far something is, on the terminal on stderr: with a rate, and an end where it is known.
 
     After a second, if tqdm is installed. It is a Progress; `unit` is what is counted: "B" is bytes.
+    At the end nothing of it is left.
     """
 
     def __init__(self, what: str, unit: str) -> None:
         self._what, self._unit = what, unit
         self._begin = time.monotonic()
-        is_watched = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        self._next = self._begin + _DELAY_S if is_watched else float("inf")
+        self.is_watched = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._next = self._begin + _DELAY_S if self.is_watched else float("inf")
         self._is_shown = False
+
+    def __enter__(self) -> Bar:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End, however that is."""
+        self.clear()
 
     def __call__(self, done: int, total: int) -> None:
         """Show how much is done, and of how much; 0: nobody knows."""
@@ -74,8 +83,8 @@ class Bar:
         self._next = now + _EVERY_S
         try:
             text = self._text(done, total, now - self._begin)
+            self._is_shown = True  # a signal may come in the middle
             print(f"{_CLEAR}{text}\r", end="", file=sys.stderr, flush=True)
-            self._is_shown = True
         except (ImportError, OSError):  # no tqdm, or the terminal went away: nothing is shown
             self._next = float("inf")
 
@@ -89,26 +98,28 @@ class Bar:
     def _text(self, done: int, total: int, passed_s: float) -> str:
         from tqdm import tqdm  # only now: it takes as long as a short command
 
+        width, what, unit = columns(2) - _MARGIN, self._what, f" {self._unit}"
+        most = width * 2 // 3
+        if len(what) > most:  # a path may be long
+            what = what[: most - 3] + "..."
+        scale = {}
+        if self._unit == "B":
+            unit, scale = "B", {"unit_scale": True, "unit_divisor": 1024}
         count = (min(done, total), total) if total else (done, None)
-        scale = {"unit_scale": True, "unit_divisor": 1024} if self._unit == "B" else {}
-        unit = self._unit if scale else f" {self._unit}"
         meter = partial(
-            tqdm.format_meter, *count, passed_s, prefix=self._what, unit=unit, ascii=" #", **scale
+            tqdm.format_meter, *count, passed_s, prefix=what, unit=unit, ascii=" #", **scale
         )
-        width = columns(2) - _MARGIN
-        if len(meter()) > width:  # it has a bar of ten characters
+        if len(meter()) - 9 > width:  # not even with a bar of one character, instead of ten
             return str(meter(bar_format=_NARROW if total else _WITHOUT_END))[:width]
         return str(meter(ncols=width))
 
 
-@contextmanager
-def progress(what: str, unit: str) -> Iterator[Bar]:
-    """Show a Bar of what is done inside; at the end nothing of it is left."""
+def progress(what: str, unit: str) -> AbstractContextManager[Progress]:
+    """Show how far it is what is done inside: a Watch."""
+    from ..core.progress import unwatched
+
     bar = Bar(what, unit)
-    try:
-        yield bar
-    finally:
-        bar.clear()
+    return bar if bar.is_watched else unwatched(what, unit)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from ...system.rollback import propose as proposals
 from ...system.store.store import Store
 from .. import pager, session
 from ..advice import addressed
+from ..terminal import progress
 from . import question
 from .facts import Facts, gather
 from .target import Wish
@@ -123,7 +124,8 @@ class GoBack(NamedTuple):
                 proposal = proposals.propose(host, store, proposal.target, self.keep, now)
             observe = partial(_progress, len(proposal.plan.steps))
             user = requested_by(dict(os.environ))
-            for warning in perform.carry_out(host, store, proposal, user, observe):
+            operations = Operations(host, progress)
+            for warning in perform.carry_out(host, store, proposal, user, observe, operations):
                 answer["warnings"].append(warning)
                 session.note(f"warning: {warning}")
             replaced = proposal.situation.replaced

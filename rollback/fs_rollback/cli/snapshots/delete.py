@@ -28,13 +28,13 @@ def run(args: Namespace) -> int:
     from ...system.snapshots import saved_kernels, take_and_delete
     from ...system.store import trace
     from .. import session
-    from ..terminal import progress
+    from ..terminal import Bar
 
     if args.dry_run:
         return _dry_run(args)
     failures: list[Error] = []
     rows = []
-    with session.writing(args.root) as (host, store), progress("deleting", "snapshots") as bar:
+    with session.writing(args.root) as (host, store), Bar("deleting", "snapshots") as bar:
         snapshots = store.load()
         chosen = list(dict.fromkeys(resolve(ref, snapshots).name for ref in args.snapshot))
         in_use = roots_in_use.read(host)

@@ -101,12 +101,12 @@ def _prune(root: str, host: Host, policy: Policy) -> Pruned:
     """Delete what retention says, and then what `min_free` takes."""
     from ...system.snapshots import min_free, take_and_delete
     from .. import session
-    from ..terminal import progress
+    from ..terminal import Bar
 
-    with session.writing(root) as (machine, store), progress("deleting", "snapshots") as bar:
+    with session.writing(root) as (machine, store), Bar("deleting", "snapshots") as bar:
         verdicts = take_and_delete.judge(machine, store, policy, datetime.now().astimezone())
         failures = take_and_delete.prune(machine, store, verdicts, partial(_tell, bar))
-    with progress("waiting for btrfs to free them", "snapshots") as bar:
+    with Bar("waiting for btrfs to free them", "snapshots") as bar:
         said = partial(_tell, bar)
         room = min_free.reach(
             host, lambda: session.writing(root), policy, progress=said, waiting=bar

@@ -64,6 +64,11 @@ class Edits(NamedTuple):
     settled: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
 
+    @property
+    def steps(self) -> int:
+        """How many things there are to do, without the parts `whole`."""
+        return sum(map(len, self)) - len(self.whole)
+
 
 class History(NamedTuple):
     """What was changed in each of two trees since the generation `parted`.

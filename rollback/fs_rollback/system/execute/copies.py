@@ -5,14 +5,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...core.progress import Progress, untold
+from ...errors import ProcessError
 from ..linux import process
 
+_SAYS = "cp: "  # before what goes wrong; each file is named in quotation marks
 
-def archive(*arguments: str, pass_fds: Sequence[int], directory: str | None = None) -> None:
+
+def archive(
+    *arguments: str,
+    pass_fds: Sequence[int],
+    directory: str | None = None,
+    told: Progress = untold,
+) -> None:
     """Copy as `cp --archive ARGUMENTS`, in `directory` if one is given. Raises ProcessError.
 
     Copies share their data with the original where the filesystem allows it (reflinks); a file that
-    does not (NOCOW) is copied plainly.
+    does not (NOCOW) is copied plainly. `told` is told how many there are so far.
     """
     command = ("cp", "--archive", "--reflink=auto", *arguments)
-    process.run(command, pass_fds=pass_fds, directory=directory)
+    if told is untold:
+        process.run(command, pass_fds=pass_fds, directory=directory)
+        return
+    count, said = 0, ""
+
+    def heard(line: str) -> None:
+        nonlocal count, said
+        if line.startswith(_SAYS):
+            said = line
+        else:
+            told(count, 0)
+            count += 1
+
+    code, last = process.watch(
+        (*command, "--verbose"), heard, pass_fds=pass_fds, directory=directory
+    )
+    if code:
+        raise ProcessError(f"cp failed: {said or last}")

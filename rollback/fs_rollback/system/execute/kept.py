@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ...core.comparison.ancestry import parted
 from ...core.comparison.mirror import Edits, History, Part, edits
 from ...core.formats.mountinfo import is_within, is_within_any
+from ...core.progress import Progress, untold
 from ...core.snapshots.snapshot import Subvolume
 from ...errors import kernel_errors
 from ..comparison.trees import SubvolumeTree
@@ -68,14 +69,17 @@ def _stand_ins(host: Host, snapshot: Subvolume, tree: int, paths: Sequence[str])
     return [path for path in inside if files.inode_of(tree, path) == btrfs.STUB_INODE]
 
 
-def make(host: Host, source: str, tree: str, wanted: Difference) -> None:
-    """Do it to the tree. Raises KernelError, and ProcessError where a file cannot be copied."""
+def make(host: Host, source: str, tree: str, wanted: Difference, told: Progress = untold) -> None:
+    """Do it to the tree; `told` is told before each change, and last.
+
+    Raises KernelError, and ProcessError where a file cannot be copied.
+    """
     with ExitStack() as stack:
         new, old = (stack.enter_context(files.opened(host.path(p))) for p in (source, tree))
         work = _Work(
             f"/{tree}", stack.enter_context(_opened(new)), stack.enter_context(_opened(old))
         )
-        work.do(wanted)
+        work.do(wanted, told)
 
 
 class _Directories:
@@ -120,9 +124,15 @@ class _Work:
 
     def __init__(self, named: str, new: _Directories, old: _Directories) -> None:
         self._named, self._new, self._old = named, new, old
+        self._told: Progress = untold
+        self._done, self._total = 0, 0
 
-    def do(self, wanted: Difference) -> None:
+    def do(self, wanted: Difference, told: Progress) -> None:
+        """Do it; `told` as in `make`."""
         edits = wanted.edits
+        self._told, self._done = told, 0
+        # A directory is made and removed for those that move.
+        self._total = edits.steps + len(wanted.stand_ins) + 2 * bool(edits.detached)
         settled = {*edits.settled, *map(os.path.dirname, wanted.stand_ins)}
         for path in edits.changeable:
             with self._at(path):
@@ -146,6 +156,7 @@ class _Work:
         for path in sorted(settled):
             with self._at(path):
                 clones.copy_directory_attributes(self._new.opened(path), self._old.opened(path))
+        told(self._total, self._total)
 
     def _place(self, edits: Edits) -> None:
         """Bring all directories to where they belong, and remove what is not to be there."""
@@ -201,6 +212,10 @@ class _Work:
         os.chmod(name, 0o755, dir_fd=directory)  # noqa: S103 - as the stand-in showed it
 
     def _at(self, path: str) -> AbstractContextManager[None]:
+        """Say where one thing is done."""
+        # More of them where a file that should be updated had to be replaced.
+        self._told(min(self._done, self._total), self._total)
+        self._done += 1
         return kernel_errors("bring up to date", f"{self._named}/{path}")
 
 

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from ...core.progress import Watch, unwatched
 from ...core.snapshots.snapshot import STORE
 from ...errors import KernelError, StoreError, kernel_errors
 from ..linux import btrfs, durable, files, removal, syscalls
@@ -19,10 +20,10 @@ from . import copies, kept, swap
 
 
 class Operations:
-    """core.rollback.operations.Operations on the filesystem of a host."""
+    """core.rollback.operations.Operations on the filesystem of a host; `watch` may show copies."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, host: Host, watch: Watch = unwatched) -> None:
+        self._host, self._watch = host, watch
 
     def snapshot(self, source: str, destination: str, *, read_only: bool) -> None:
         """Make a snapshot of a subvolume."""
@@ -138,12 +139,15 @@ class Operations:
             if not os.path.lexists(origin):
                 return
             descriptors = [int(p.split("/")[4]) for p in (origin, place)]
-            copies.archive("--no-target-directory", origin, place, pass_fds=descriptors)
+            with self._watch(f"copying /{path}", "files") as told:
+                how = ("--no-target-directory", origin, place)
+                copies.archive(*how, pass_fds=descriptors, told=told)
 
     def keep(self, source: str, tree: str, paths: Sequence[str]) -> None:
         """Make each of `paths` in `tree` as `source` has it, by copies of what is different."""
         wanted = kept.difference(self._host, source, tree, paths)
-        kept.make(self._host, source, tree, wanted)
+        with self._watch("copying kept files", "files") as told:
+            kept.make(self._host, source, tree, wanted, told)
         for path in wanted.edits.whole:
             self.copy(source, tree, path)
 

@@ -174,6 +174,7 @@ def watch(
     heard: Say = str,
     *,
     pass_fds: Sequence[int] = (),
+    directory: str | None = None,
 ) -> tuple[int, str]:
     """Run a program to its end, giving each line that it prints to `heard` as it comes.
 
@@ -195,6 +196,7 @@ def watch(
             stderr=subprocess.STDOUT,
             env=_environment(),
             pass_fds=pass_fds,
+            cwd=directory,
             start_new_session=True,
             # SIGPIPE stays ignored, as Python has it: it goes on where nobody reads any more.
             restore_signals=False,
