@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
+from fs_rollback.core.comparison.upkeep import BEFORE_RESTORE
 from tests.kernel import upgrades
 from tests.kernel.commands import done, fs_rollback, on_terminal
 from tests.kernel.machine import Machine, run
@@ -61,12 +63,13 @@ def test_a_usual_upgrade_on_one_screen(upgraded: tuple[Machine, str], columns: i
     reverts, _, stays = text.partition("What stays as it is")
     first = "kernel-core 6.2-1 goes, glibc 2.42-7.fc44 to 2.41-7.fc44, systemd 258.2-1.fc44"
     assert f"1 removed, 60 reverted: {first if columns == 80 else first[:22]}" in reverts
+    edited = " ".join(reverts.split())
     for path, how in upgrades.EDITED.items():
-        assert f"{path}{how}" in reverts
+        assert f"{path}{how}" in edited
+    in_usr = ", ".join(f"{path}{how}" for path, how in upgrades.IN_USR.items())
+    assert f"/usr changed by hand: {in_usr} Data" in edited
     assert "/etc/app/app.conf" not in reverts, "the package update did that"
-    assert "--keep /var/lib/mysql mariadb-server: 3.0 MiB, written until" in " ".join(
-        reverts.split()
-    )
+    assert "--keep /var/lib/mysql mariadb-server: 3.0 MiB, written until" in edited
     assert "/home (a subvolume of its own)" in stays
     assert "/root, /srv, /var/log (kept: copied from the current root)" in stays
     assert "/var/lib/machines" in stays
@@ -90,10 +93,26 @@ def test_long_lists_are_cut_to_the_screen(upgraded: tuple[Machine, str]) -> None
         assert f"/opt/product-{number}" in everything
 
 
+def test_what_is_of_packages_or_kept_by_restore(upgraded: tuple[Machine, str]) -> None:
+    machine, _ = upgraded
+    ending = f"{BEFORE_RESTORE}20261129220045"
+    for path in (f"etc/motd{ending}", f"var/www{ending}/index.html", "usr/local/bin/mine"):
+        machine.write(machine.root, path, "old")
+    (machine.root / upgrades.TOOL_DATA.strip("/")).write_text("edited\n")
+    text = done(machine.root, "rollback", "--dry-run").out
+    assert f"/etc/motd{ending} (kept by restore)" in text
+    assert f"  /usr        changed by hand: /usr/bin/tool (deleted), {upgrades.TOOL_DATA}\n" in text
+    assert re.search(rf"--keep /var/www{ending}  kept by restore: 3 B, written until \S+\n", text)
+    assert re.search(r"    /usr/local +3 B, written until \S+; cannot be kept\n", text)
+    text = done(machine.root, "rollback", "--dry-run", "--all").out
+    assert f"changed  {upgrades.TOOL_DATA}  (by hand)" in text
+    assert f"new      /etc/motd{ending}  (kept by restore)" in text
+
+
 def test_in_a_pipe_nothing_is_cut_or_broken(upgraded: tuple[Machine, str]) -> None:
     machine, name = upgraded
     lines = done(machine.root, "rollback", "--dry-run").out.splitlines()
-    (edits,) = [line for line in lines if "changed by hand" in line]
+    (edits,) = [line for line in lines if line.startswith("  /etc ")]
     assert all(path in edits for path in upgrades.EDITED)
     assert any(name in line and "dnf upgrade --refresh" in line for line in lines)
 
@@ -122,11 +141,12 @@ def test_what_is_said_is_what_happens(upgraded: tuple[Machine, str]) -> None:
     answer = done(machine.root, "rollback", "--yes", "--json").json
     old = machine.top / "fs-snapshots" / answer["replaced"]
     differing = _differing(old, machine.next_root())
-    left_out = {"/boot", "/usr", *answer["reverts"]["kept"], *answer["reverts"]["carried"]}
+    left_out = {"/boot", *answer["reverts"]["kept"], *answer["reverts"]["carried"]}
     counted = {p for p in differing if not any(f"{p}/".startswith(f"{o}/") for o in left_out)}
     told = {p for p in answer["reverts"]["files"] if not p.startswith("/boot/")}
     assert told == counted
-    assert {row["path"] for row in answer["reverts"]["edits"]} == set(upgrades.EDITED)
+    edited = {row["path"] for row in answer["reverts"]["edits"]}
+    assert edited == {*upgrades.EDITED, *upgrades.IN_USR}
     query = ("rpm", "--dbpath", str(machine.next_root() / upgrades.RPMDB), "-qa", "--qf")
     there = set(run(*query, "%{NAME} %{VERSION}-%{RELEASE}\\n").splitlines())
     for package in answer["reverts"]["packages"]:

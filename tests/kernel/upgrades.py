@@ -16,6 +16,9 @@ MANY = 54
 _CONF = "/etc/app/app.conf"
 # What `work` does in /etc, as the question says it.
 EDITED = {"/etc/chrony.conf": " (deleted)", "/etc/hosts": "", "/etc/new.conf": " (new)"}
+# The same for its package, which is not upgraded.
+IN_USR = {"/usr/bin/tool": " (deleted)"}
+TOOL_DATA = "/usr/share/tool/data"
 
 
 def _packages(version: str, kernel: str) -> tuple[Package, ...]:
@@ -45,9 +48,11 @@ def rpm(machine: Machine, *arguments: object) -> None:
 
 def install(machine: Machine, directory: Path) -> None:
     """Install the first version of everything."""
-    rpm(machine, "--install", *_built("1", "6.1", directory))
+    tool = Package("tool", "1", files=dict.fromkeys((*IN_USR, TOOL_DATA), "first\n"))
+    rpm(machine, "--install", *_built("1", "6.1", directory), *build((tool,), directory / "tool"))
     machine.write(machine.root, _CONF.strip("/"), "version = 1\n")
-    for path in ("etc/hosts", "etc/chrony.conf", "var/lib/mysql/ibdata1", "srv/www/index.html"):
+    paths = ("etc/hosts", "etc/chrony.conf", "var/lib/mysql/ibdata1", "srv/www/index.html")
+    for path in (*paths, *(path.strip("/") for path in (*IN_USR, TOOL_DATA))):
         machine.write(machine.root, path, "first\n")
 
 
@@ -70,5 +75,7 @@ def work(machine: Machine) -> None:
     (machine.root / "etc/hosts").write_text("edited\n")
     (machine.root / "etc/chrony.conf").unlink()
     machine.write(machine.root, "etc/new.conf", "new\n")
+    for path in IN_USR:
+        (machine.root / path.strip("/")).unlink()
     (machine.root / "var/lib/mysql/ibdata1").write_bytes(os.urandom(3 << 20))
     (machine.root / "srv/www/index.html").write_text("written since\n")

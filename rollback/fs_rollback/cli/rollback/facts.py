@@ -31,13 +31,13 @@ _MUCH_BYTES = 1 << 20
 class Facts(NamedTuple):
     """What reverts, None where it is not known, and what stays.
 
-    `edits` are those of the `files` that somebody changed in /etc, `data` the others by where they
-    lie. `missing` says what is not known, and why.
+    `edits` are those of the `files` that somebody changed in /etc, and of packages in /usr; `data`
+    are the others by where they lie. `missing` says what is not known, and why.
     """
 
     packages: Optional[tuple[PackageChange, ...]]
     advisories: Optional[list[Advisory]]
-    files: Optional[list[LostFile]]
+    files: Optional[list[FileChange]]
     edits: Optional[list[FileChange]]
     data: Optional[list[Data]]
     home: Home
@@ -52,7 +52,7 @@ class Facts(NamedTuple):
             "packages": _rows(self.packages, package_dict),
             "advisories": _rows(self.advisories, advisory_line),
             "security": _rows(self.advisories, Advisory._asdict),
-            "files": _rows(self.files, lambda file: file.change.path),
+            "files": _rows(self.files, lambda row: row.path),
             "edits": _rows(self.edits, lambda row: {"path": row.path, "change": row.action}),
             "data": _rows(self.data, _data_dict),
             "home": self.home._asdict(),
@@ -118,7 +118,7 @@ def gather(args: Namespace, host: Host, proposal: Proposal, before: Optional[Fac
     may_skip = not (args.yes or args.json or args.dry_run)
     ask = partial(_known, missing, left_out, may_skip=may_skip)
     situation, points = proposal.situation, proposal.mounted
-    packages = advisories = files = edits = data = None
+    packages = advisories = lost = files = edits = data = None
     target = proposal.target.subvolume
     assert target is not None, "a proposal has a target"
     with ExitStack() as stack:
@@ -126,11 +126,12 @@ def gather(args: Namespace, host: Host, proposal: Proposal, before: Optional[Fac
         found = ask("packages and files", lambda _: stack.enter_context(opened))
         if found is not None:
             packages = ask("packages", lambda _: reverts.packages(found))
-            files = ask("files", partial(_lost_files, host, found, proposal))
-        if found is not None and files is not None:
-            lost = files
-            edits = ask("edits in /etc", lambda _: reverts.edits(found, lost))
-            data = ask("data of services", lambda _: reverts.data(found, lost))
+            lost = ask("files", partial(_lost_files, host, found, proposal))
+        if found is not None and lost is not None:
+            changed = lost
+            edits = ask("edits by hand", lambda _: reverts.edits(host, found, proposal, changed))
+            data = ask("data of services", lambda _: reverts.data(found, changed))
+            files = list(dict.fromkeys([*(file.change for file in changed), *(edits or ())]))
         if before is not None and packages == before.packages:
             advisories = before.advisories  # dnf may wait for one that waits for this command
         elif found is not None and packages:  # last: dnf takes its time, and was started first

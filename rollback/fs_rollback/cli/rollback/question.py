@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import NamedTuple, Optional
 
 from ... import report
+from ...core.comparison.files import FileChange
+from ...core.comparison.upkeep import is_kept_by_restore
 from ...core.packages.advisories import Advisory
 from ...core.packages.changes import summary
 from ...core.packages.weight import heaviest_first
@@ -29,7 +31,10 @@ _ROWS = 24  # of a console
 _LABELS = 12
 _WORST = 3  # advisories
 _DONE = {"added": "new", "removed": "deleted", "changed": "changed", "renamed": "renamed"}
+_BY_RESTORE = "kept by restore"
 _LINES = 4  # for the packages
+_OPTION = 24  # of an option that keeps data, so much fits beside what it keeps, if there is room
+_WRITTEN = len("written until 2026-11-29 22:05")
 _HARD = "\u00a0"  # holds together what is typed as it stands: no line ends there
 
 
@@ -93,7 +98,12 @@ def _lines(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
     yield from _packages(facts, width, most)
     if facts.advisories:
         yield from _row("Security", _advisories(facts.advisories, most), width)
-    yield from _row("/etc", _edits(facts, most), width)
+    in_usr = [row for row in facts.edits or () if row.path.startswith("/usr/")]
+    in_etc = [row for row in facts.edits or () if row not in in_usr]
+    nothing = "not known" if facts.edits is None else "nothing that somebody changed by hand"
+    yield from _row("/etc", _by_hand(in_etc, most) if in_etc else nothing, width)
+    if in_usr:
+        yield from _row("/usr", _by_hand(in_usr, most), width)
     yield from _data(facts, width, most)
     if not facts.home.stays:
         yield from _row(facts.home.path, f"{facts.home.why}{_keeping(facts.home.path)}", width)
@@ -164,16 +174,12 @@ def _advisories(found: Sequence[Advisory], most: int) -> str:
     return f"{said}{_more(len(found), most)}"
 
 
-def _edits(facts: Facts, most: int) -> str:
-    if facts.edits is None:
-        return "not known"
-    if not facts.edits:
-        return "nothing that somebody changed by hand"
-    paths = [
-        f"{_hard(row.path)}{'' if row.action == 'changed' else f' ({_DONE[row.action]})'}"
-        for row in facts.edits[:most]
-    ]
-    return f"changed by hand: {', '.join(paths)}{_more(len(facts.edits), most)}"
+def _by_hand(rows: Sequence[FileChange], most: int) -> str:
+    paths = []
+    for row in rows[:most]:
+        how = _BY_RESTORE if is_kept_by_restore(row.path) else _DONE[row.action]
+        paths.append(f"{_hard(row.path)}{'' if how == 'changed' else f' ({how})'}")
+    return f"changed by hand: {', '.join(paths)}{_more(len(rows), most)}"
 
 
 def _data(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
@@ -183,24 +189,39 @@ def _data(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
     if not facts.data:
         yield from _row("Data", "none was written since, outside of what stays", width)
         return
-    yield from _wrapped("  ", "Data, each with the option that keeps it as it is now:", width, 4)
-    shown = facts.data[:most]
-    options = max(len(one.option) for one in shown)
-    for one in shown:
-        option = _hard(f"{one.option or one.path:{min(options, 30)}}")
-        yield from _wrapped("    ", f"{option}{_HARD * 2}{_datum(one)}", width, 6)
+    yield from _wrapped("  ", "Data that goes back; the option keeps it as it is now:", width, 4)
+    shown = [(_hard(one.option or one.path), _datum(one)) for one in facts.data[:most]]
+    column = _column(shown, width)
+    for option, datum in shown:
+        is_long = len(option) > column
+        if is_long:
+            yield f"    {option}".replace(_HARD, " ")
+        start = f"    {'' if is_long else option:{column}}  ".replace(" ", _HARD)
+        yield from _wrapped("", f"{start}{datum}", width, column + 6)
     if len(facts.data) > most:
         size = report.size(sum(one.size for one in facts.data[most:]))
         yield f"    and {len(facts.data) - most} more, {size} (--all lists them)"
 
 
+def _column(rows: Sequence[tuple[str, str]], width: Optional[int]) -> int:
+    """Return how wide the options are; what is longer gets a line of its own."""
+    options = [len(option) for option, _ in rows]
+    if width is not None:
+        longest = max(len(datum) for _, datum in rows)
+        room = max(width - 6 - longest, min(_OPTION, width - 6 - _WRITTEN))
+        options = [length for length in options if length <= room]
+    return max(options, default=0)
+
+
 def _datum(one: Data) -> str:
-    owner = f"{report.clean(one.owner)}: " if one.owner else ""
+    owner = _BY_RESTORE if is_kept_by_restore(one.path) else report.clean(one.owner)
+    start = f"{owner}: " if owner else ""
+    end = "" if one.option else "; cannot be kept"
     if one.written_s is None:
-        return f"{owner}{_files(one)} deleted since"
+        return f"{start}{_files(one)} deleted since{end}"
     written = datetime.fromtimestamp(one.written_s).astimezone()
     when = report.clock_time(written, datetime.now().astimezone())
-    return f"{owner}{report.size(one.size)}, written until {_hard(when)}"
+    return f"{start}{_hard(report.size(one.size))}, {_hard(f'written until {when}')}{end}"
 
 
 def _files(one: Data) -> str:
@@ -253,7 +274,8 @@ def everything(facts: Facts) -> Iterator[str]:
     if facts.files:
         edits = set(facts.edits or ())
         yield "\nFiles"
-        for row in (file.change for file in facts.files):
-            by_hand = "  (by hand)" if row in edits else ""
-            yield f"  {_DONE[row.action]:8} {report.clean(row.path)}{by_hand}"
+        for row in facts.files:
+            by_hand = f"  ({_BY_RESTORE if is_kept_by_restore(row.path) else 'by hand'})"
+            about = by_hand if row in edits else ""
+            yield f"  {_DONE[row.action]:8} {report.clean(row.path)}{about}"
     yield ""

@@ -43,14 +43,22 @@ _UPKEEP = frozenset(
         *("unbound", "upower", "vnstat", "xkb", "yum"),
     )
 )
-# Below /etc: what scripts of packages and programs of the system write from something else.
+# What scripts of packages and programs of the system write from something else.
 _GENERATED = re.compile(
     r"/etc/(?:\.updated|\.pwd\.lock|ld\.so\.cache|mtab|adjtime|resolv\.conf|machine-id"
     r"|(?:passwd|group|shadow|gshadow|subuid|subgid)-|alternatives/.*|udev/hwdb\.bin"
     r"|pki/(?:ca-trust/extracted|java)/.*|selinux/[^/]+/(?:active|policy|contexts)/.*"
-    r"|.*\.(?:rpmnew|rpmsave|rpmorig))",
+    r"|.*\.(?:rpmnew|rpmsave|rpmorig))|/usr/share/info/dir",
     re.DOTALL,
 )
+# How `restore` calls what it has kept: the name, and this with the time.
+BEFORE_RESTORE = ".before-restore-"
+_KEPT_BY_RESTORE = re.compile(rf".*{re.escape(BEFORE_RESTORE)}\d{{14}}(?:/.*)?", re.DOTALL)
+
+
+def is_kept_by_restore(path: str) -> bool:
+    """Whether `restore` has kept this, or the directory that it is in, beside what it restored."""
+    return _KEPT_BY_RESTORE.fullmatch(path) is not None
 
 
 def is_of_system(path: str) -> bool:
@@ -64,5 +72,5 @@ def is_of_system(path: str) -> bool:
 
 
 def is_generated(path: str) -> bool:
-    """Whether a file of /etc is written by programs, so that a change in it is nobody's edit."""
+    """Whether a file is written by programs, so that a change in it is nobody's edit."""
     return _GENERATED.fullmatch(path) is not None

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from ...core.comparison.upkeep import BEFORE_RESTORE
 from ...core.snapshots.snapshot import Snapshot
 from ...errors import Error, RefusedError, kernel_errors
 from ..execute import copies
@@ -54,7 +55,7 @@ def _kept(host: Host, item: Item, now: datetime) -> str:
     """Return the path that what is there now gets: its name and the time, cut to fit."""
     head, name = os.path.split(item.path)
     while True:
-        ending = f".before-restore-{now:%Y%m%d%H%M%S}"
+        ending = f"{BEFORE_RESTORE}{now:%Y%m%d%H%M%S}"
         short = os.fsencode(name)[: _LONGEST_NAME - len(ending)]
         path = os.path.join(head, os.fsdecode(short) + ending)
         if status_in(host.root_fd, path) is None:

@@ -64,7 +64,9 @@ def _is_edited(
     is_other = row.action != "changed" or not {"content", "type"}.isdisjoint(row.what)
     if is_other and file.digest and (file.is_config or file.path.startswith("/etc/")):
         return not _is_as_packaged(tree, row.path, file)
-    return was is not None and was.package == file.package
+    # Of no digest in /usr are caches that the scripts of any package make anew.
+    is_ghost = row.kind == "file" and not file.digest and row.path.startswith("/usr/")
+    return was is not None and was.package == file.package and not is_ghost
 
 
 def _is_as_packaged(tree: int, path: str, file: PackageFile) -> bool:

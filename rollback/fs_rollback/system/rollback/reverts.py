@@ -65,20 +65,30 @@ def packages(comparison: Comparison) -> tuple[PackageChange, ...]:
 def lost_files(host: Host, comparison: Comparison, proposal: Proposal) -> list[LostFile]:
     """Return the files that were changed since the target was in use, and revert, by their paths.
 
-    Left out is what is kept or carried over, and what belongs to packages: those speak for it.
-    Raises KernelError.
+    Left out is what is kept or carried over, and what belongs to packages: those speak for it, and
+    edits() for what somebody changed of it. Raises KernelError.
     """
+    rows = (row for row in comparison.files if not _is_of_packages(row.path))
+    return _lost(host, comparison, proposal, rows)
+
+
+def _lost(
+    host: Host, comparison: Comparison, proposal: Proposal, rows: Iterable[FileChange]
+) -> list[LostFile]:
+    """Return those of the changes that were made since the target was in use, and revert."""
     carried = ("/" + path for path in proposal.carried)
     stays = {*proposal.situation.keep, *carried, f"/{STORE}"}
     base = _base(host, proposal.target)
     with files.opened(host.path(base.path)) if base else nullcontext() as tree:
         since = _Since(host, comparison, proposal.target, tree)
-        return list(_lost(comparison.files, since, stays))
+        return list(_reverting(rows, since, stays))
 
 
-def _lost(rows: Iterable[FileChange], since: _Since, stays: Container[str]) -> Iterator[LostFile]:
+def _reverting(
+    rows: Iterable[FileChange], since: _Since, stays: Container[str]
+) -> Iterator[LostFile]:
     for row in rows:
-        if row.what == (_LABEL,) or is_within_any(row.path, stays) or _is_of_packages(row.path):
+        if row.what == (_LABEL,) or is_within_any(row.path, stays):
             continue
         # A directory that came or went is told of by what is in it.
         if row.kind == "directory" and row.action in ("added", "removed"):
@@ -200,15 +210,29 @@ def _end_of_its_time(host: Host, target: Snapshot) -> int:
     return (last or target.subvolume).born
 
 
-def edits(comparison: Comparison, lost: Iterable[LostFile]) -> list[FileChange]:
-    """Return what somebody changed in /etc, and neither packages nor their scripts.
+def edits(
+    host: Host, comparison: Comparison, proposal: Proposal, lost: Iterable[LostFile]
+) -> list[FileChange]:
+    """Return what somebody changed in /etc, and of packages in /usr, by their paths.
 
-    Raises DatabaseError, KernelError.
+    Not what packages or their scripts changed. Raises DatabaseError, KernelError.
     """
     rows = [file.change for file in lost if file.change.path.startswith("/etc/")]
     rows = [row for row in rows if not is_generated(row.path)]
     found = [row.change for row in comparison.owned(rows) if row.is_edited]
-    return _without_links_to_new_files(comparison, found)
+    in_etc = _without_links_to_new_files(comparison, found)
+    return [*in_etc, *_edits_in_usr(host, comparison, proposal)]
+
+
+def _edits_in_usr(host: Host, comparison: Comparison, proposal: Proposal) -> list[FileChange]:
+    # What is new in /usr, and of no package, is what scripts of packages generate.
+    rows = [
+        row
+        for row in comparison.files
+        if _is_of_packages(row.path) and row.action != "added" and not is_generated(row.path)
+    ]
+    edited = [row.change for row in comparison.owned(rows) if row.package and row.is_edited]
+    return [file.change for file in _lost(host, comparison, proposal, edited)] if edited else []
 
 
 def _without_links_to_new_files(
