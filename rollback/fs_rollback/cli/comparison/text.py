@@ -98,7 +98,8 @@ def _file(row: OwnedChange) -> str:
     path = f"{change.source} -> {change.path}" if change.source else change.path
     about = [*([change.kind] if change.kind != "file" else ()), *change.what]
     if row.package:
-        about.append(f"{'edited, of' if row.is_edited else 'by'} package {row.package}")
+        edited = "by hand, of" if change.action == "removed" else "edited, of"
+        about.append(f"{edited if row.is_edited else 'by'} package {row.package}")
     more = f"  ({', '.join(about)})" if about else ""
     return (
         f"  {coloured(f'{change.action:8}', _COLOURS[change.action])} {report.clean(path + more)}"

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
 from ...core.comparison.files import FileChange
+from ...core.formats.mountinfo import is_within
+from ...core.loader.menu_names import is_snapshot_name
 from ...core.packages import advisories as between_sets
 from ...core.packages.advisories import Advisory
 from ...core.packages.changes import Item, differences
@@ -19,6 +21,7 @@ from ...core.snapshots.snapshot import Subvolume
 from ...errors import kernel_errors
 from ..linux import btrfs, files, syscalls
 from ..machine.host import Host
+from ..store import cache
 from . import database, known
 from .advisories import Texts, listed
 from .owned import OwnedChange, Side, owned
@@ -58,8 +61,9 @@ class Comparison:
 
     @cached_property
     def files(self) -> tuple[FileChange, ...]:
-        """What happened to the files, by path. Raises KernelError."""
-        return tuple(changed_files(self._host, self.old, self.new, self.progress))
+        """What happened to the files, by path, without our own traces. Raises KernelError."""
+        found = changed_files(self._host, self.old, self.new, self.progress)
+        return tuple(row for row in found if not _is_own_trace(row.path))
 
     @cached_property
     def owned_files(self) -> list[OwnedChange]:
@@ -108,7 +112,14 @@ class Comparison:
         is_there = any(
             found or name in (files.list_in_tree(tree, above) or ()) for tree, found in sides
         )
-        return "" if is_there else "it is in neither of both"
+        return "" if is_there else "it is on neither side"
+
+
+def _is_own_trace(path: str) -> bool:
+    """Whether fs-rollback keeps this itself: what it remembers, and the snapshots' boot entries."""
+    directory, _, name = path.rpartition("/")
+    is_entry = directory.endswith("/loader/entries") and is_snapshot_name(name)
+    return is_entry or is_within(path, cache.DIRECTORY)
 
 
 @contextmanager
