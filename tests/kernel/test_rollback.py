@@ -98,6 +98,21 @@ def test_undo_before_the_reboot(machine: Machine) -> None:
     assert machine.read("usr/bin/app") == "version 2\n"
 
 
+def test_a_snapshot_before_the_reboot_is_said_to_be_of_the_old_root(machine: Machine) -> None:
+    target = machine.upgrade()
+    replaced = done(machine.root, "rollback", "--yes", "--json").json["replaced"]
+    ended = done(machine.root, "create")
+    label = f"{listed(machine)[target]['id']} ({target})"
+    said = "this snapshot is of the root that is being replaced: the rollback to "
+    assert ended.sentence.startswith(f"{said}{label} waits for a reboot; 'fs-rollback undo")
+    taken = ended.out.strip().rpartition("/")[2]
+    for _ in range(2):
+        assert list(listed(machine)) == [target, replaced, taken]
+        assert "does not fit" not in done(machine.root, "prune", "--dry-run").out
+        machine.reboot()
+    assert done(machine.root, "create").err == ""
+
+
 def test_undo_after_the_reboot_and_undo_of_that(machine: Machine) -> None:
     machine.upgrade()
     machine.use(1)

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from fs_rollback.core.snapshots.age import in_order, last_before_set_aside
+from fs_rollback.core.snapshots.age import ages, in_order, last_before_set_aside
 from fs_rollback.core.snapshots.record import Kind
+from fs_rollback.core.snapshots.replaced_by import ReplacedBy
 from fs_rollback.core.snapshots.retention import Action, Policy, Verdict, retention
 from fs_rollback.core.snapshots.snapshot import Roots, Snapshot, Subvolume
 from tests.unit.samples import NOW, gone, snapshot, subvolume, uuid_of
@@ -142,6 +143,30 @@ def test_an_old_root_stands_where_it_was_set_aside() -> None:
     assert [s.id for s in found] == [300, 305, 315, 330, 256]
     assert first.subvolume is not None
     assert last_before_set_aside(first.subvolume, _subvolumes(first.subvolume), 256) is None
+
+
+def test_what_is_taken_before_the_reboot_is_newer_than_the_old_root() -> None:
+    """The rollback to 300 set 256 aside for 310, its copy; 311 was taken before the reboot."""
+    target, between, later = (snapshot(n, age=timedelta(minutes=400 - n)) for n in (300, 311, 330))
+    record = snapshot(256, "replaced_256", age=timedelta(minutes=90), kind=Kind.REPLACED).record
+    assert record is not None
+    by = ReplacedBy(target.name, target.id)
+    old = Snapshot(
+        "replaced_256",
+        subvolume(256, "fs-snapshots/replaced_256"),
+        record._replace(replaced_by=by),
+    )
+    copies = [
+        subvolume(number, path, parent_uuid=uuid_of(300))
+        for number, path in ((305, "fs-snapshots/try_300"), (310, "root"), (320, "elsewhere"))
+    ]
+    taken = subvolume(311, between.path, parent_uuid=uuid_of(256), read_only=True)
+    kept = [s.subvolume for s in (target, old, later) if s.subvolume is not None]
+    present = [target, between, later, old]
+    for running in (256, 310):  # before the reboot, and after it
+        found = in_order(present, _subvolumes(*kept, *copies, taken), running)
+        assert [s.id for s in found] == [300, 256, 311, 330]
+        assert not any(age.doubt for age in ages(found, NOW))
 
 
 def test_two_systems_on_one_filesystem() -> None:

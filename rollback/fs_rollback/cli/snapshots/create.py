@@ -27,11 +27,17 @@ def run(args: Namespace) -> int:
     from ...core.snapshots.snapshot import STORE
     from ...system.snapshots import menu, take_and_delete
     from .. import session
+    from ..advice import addressed
+    from ..reading import waiting
 
     with session.writing(args.root, create=True) as (host, store):
         now = datetime.now().astimezone()
         record = take_and_delete.take(host, store, Kind.MANUAL, now, description=args.message or "")
         store.write(record)
+        waits, lines = waiting.waiting(host, store)
+        if waits == "reboot":
+            why = "this snapshot is of the root that is being replaced"
+            session.note(addressed(f"{why}: {lines[0]}", args))
         entries = session.usable_configuration(host).boot_entries
         for problem in menu.update(host, store, entries).problems:
             session.note(problem)

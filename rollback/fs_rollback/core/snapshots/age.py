@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Optional
 
-from .names import REPLACED_PREFIX, SNAPSHOT_PREFIX
+from .names import REPLACED_PREFIX, SHELL_PREFIX, SNAPSHOT_PREFIX, TRIAL_PREFIX
 from .snapshot import STORE, Snapshot, Subvolume
 
 
@@ -100,6 +100,24 @@ def last_before_set_aside(
     return max([successor, *(s for s in taken if _is_in_store(s, SNAPSHOT_PREFIX))], key=_id)
 
 
+def _replaced_by(snapshot: Snapshot, subvolumes: Sequence[Subvolume]) -> Optional[Subvolume]:
+    """Return the new root for which a rollback set an old root aside: a copy of its target.
+
+    None where the target is not known, or is gone.
+    """
+    by = snapshot.record.replaced_by if snapshot.record else None
+    if by is None:
+        return None
+    path = f"{STORE}/{by.name}"
+    target = next((s for s in subvolumes if s.path == path and by.id in (None, s.id)), None)
+    if target is None:
+        return None
+    copies = (s for s in subvolumes if s.parent_uuid == target.uuid and s.id > snapshot.id)
+    others = (SHELL_PREFIX, TRIAL_PREFIX)
+    roots = (s for s in copies if not (s.read_only or any(_is_in_store(s, o) for o in others)))
+    return min(roots, key=_id, default=None)
+
+
 def _id(subvolume: Subvolume) -> int:
     return subvolume.id
 
@@ -115,15 +133,18 @@ def in_order(
     """Return the snapshots in the order in which they were taken or set aside, oldest first.
 
     By ID: a subvolume's time has whole seconds, and a clock can be wrong. A replaced root, whose ID
-    is older than it is as a snapshot, comes after what was taken of it. Only a record whose
-    subvolume is gone stands where its date puts it.
+    is older than it is as a snapshot, stands where the rollback made the root that replaced it;
+    where that is not known, after what was taken of it. Only a record whose subvolume is gone
+    stands where its date puts it.
     """
     last = max((s.id for s in subvolumes), default=0)
 
     def place(snapshot: Snapshot) -> tuple[int, int]:
         if snapshot.subvolume is None or not snapshot.is_replaced:
             return snapshot.id, 0
-        found = last_before_set_aside(snapshot.subvolume, subvolumes, root_id)
+        found = _replaced_by(snapshot, subvolumes) or last_before_set_aside(
+            snapshot.subvolume, subvolumes, root_id
+        )
         return (found.id if found else last), snapshot.id
 
     ordered = sorted((s for s in snapshots if s.exists), key=place)
