@@ -72,6 +72,21 @@ def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixt
     assert re.findall(r"(?:^|[ \n])(\d+) ", codes) == ["0", "1", "2", "3", "4", "130"]
 
 
+def test_without_a_command_the_help_ends_with_what_helps_at_night(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = exit_of([], capsys)
+    _, whole, _ = exit_of(["--help"], capsys)
+    assert (code, out) == (2, "")
+    assert err == f"{whole}\nAfter a bad upgrade: fs-rollback rollback\n"
+
+
+def test_shell_needs_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = exit_of(["shell"], capsys)
+    assert (code, "SNAPSHOT [-- COMMAND ...]\n" in err) == (2, True)
+    assert err.endswith("the following arguments are required: SNAPSHOT\n")
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = exit_of(["--version"], capsys)
     assert (code, out) == (0, f"fs-rollback {__version__}\n")

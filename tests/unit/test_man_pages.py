@@ -52,7 +52,7 @@ def _section(command: str) -> str:
 def test_the_commands_are_those_of_the_program() -> None:
     assert list(_commands()) == [*subparsers(), "convert"]
     assert plain(_commands()["convert"]) == "convert ACTION"
-    more: dict[object, str] = {None: " {}", "?": " [{}]", "+": " {}...", "*": " [-- {}...]"}
+    more: dict[object, str] = {None: " {}", "?": " [{}]", "+": " {}...", "*": " [{}...]"}
     for command, found in subparsers().items():
         taken = [a for a in found._actions if not a.option_strings]
         form = "".join(more[a.nargs].format(a.metavar) for a in taken)

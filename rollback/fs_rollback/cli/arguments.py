@@ -55,9 +55,10 @@ after a bad upgrade:
   reboot
   fs-rollback undo              if it was no help: come back, with another reboot
 
-exit codes: 0 done; 1 failed, machine as before (status, check: something needs attention);
-2 usage or configuration; 3 refused, nothing touched (check: would not boot); 4 needs hands: do
-what is printed, then 'fs-rollback settle'; 130 interrupted and undone.
+exit codes: 0 done; 1 failed, machine as before (status, check: something needs
+attention); 2 usage or configuration; 3 refused, nothing touched (check: would
+not boot); 4 needs hands: do what is printed, then 'fs-rollback settle';
+130 interrupted and undone.
 """
 _ON_DEVICE = (
     "work on the system that is on this btrfs device (or UUID=..., LABEL=...) and does not run; its"

@@ -62,6 +62,10 @@ def _main(given: Sequence[str]) -> tuple[bool, int]:
         from .completion import complete
 
         return True, complete(parser())
+    if not given:  # somebody has heard of the name
+        parser().print_help(sys.stderr)
+        print("\nAfter a bad upgrade: fs-rollback rollback", file=sys.stderr)
+        return True, UsageError.exit_code
     try:
         args = parser(given).parse_args(given)
     except Error as error:

@@ -16,9 +16,10 @@ def arguments(parser: ArgumentParser) -> None:
     command.snapshot(parser)
     parser.add_argument(
         "words",
-        metavar="COMMAND",
+        metavar="-- COMMAND",
         nargs="*",
-        help="what to run there, behind -- if it has options; default: a shell",
+        default=[],  # else argparse calls it required
+        help="what to run there; default: a shell",
     )
 
 

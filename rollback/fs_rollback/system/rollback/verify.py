@@ -98,5 +98,7 @@ def _verify_replaced(machine: Host, proposal: Proposal) -> None:
 def _expect(condition: bool, message: str) -> None:
     if not condition:
         raise VerificationError(
-            message, hint="The rollback was taken back; 'fs-rollback status' tells how it stands."
+            message,
+            hint="The rollback was taken back: the machine is as before, and 'fs-rollback log' has"
+            " this too. 'fs-rollback list' shows other snapshots to go back to.",
         )
