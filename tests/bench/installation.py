@@ -21,10 +21,10 @@ _LAUNCHER = f"""\
 # -*- coding: utf-8 -*-
 import re
 import sys
-from fs_rollback.cli.main import main
+from fs_rollback.cli.main import program
 if __name__ == '__main__':
     sys.argv[0] = re.sub(r'(-script\\.pyw|\\.exe)?$', '', sys.argv[0])
-    sys.exit(main())
+    sys.exit(program())
 """
 
 

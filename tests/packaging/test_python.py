@@ -47,7 +47,7 @@ def test_the_wheel_is_the_package_and_nothing_else(built: Path) -> None:
     assert f"Version: {__version__}" in fields
     assert "Requires-Python: >=3.9" in fields
     assert [f for f in fields if f.startswith("Requires-Dist:")] == ["Requires-Dist: tabulate"]
-    assert "fs-rollback = fs_rollback.cli.main:main" in entry_points
+    assert "fs-rollback = fs_rollback.cli.main:program" in entry_points
 
 
 def test_the_sdist_has_all_that_packages_are_made_of(built: Path) -> None:

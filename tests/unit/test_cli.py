@@ -174,16 +174,33 @@ def test_the_command_starts_light() -> None:
     assert done.stdout.split() == []
 
 
+# As the installed command does it.
+_PROGRAM = (
+    f"import sys; sys.path.insert(0, {str(PACKAGE)!r});"
+    " from fs_rollback.cli.main import program; program()"
+)
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["list", "--help"]], ids=" ".join)
 def test_help_needs_nothing_but_python(arguments: list[str]) -> None:
     # -S: no installed packages at all, neither btrfsutil nor tabulate.
-    program = (
-        f"import sys; sys.path.insert(0, {str(PACKAGE)!r});"
-        f" from fs_rollback.cli.main import main; sys.exit(main({arguments!r}))"
-    )
-    command = (sys.executable, "-I", "-S", "-c", program)
+    command = (sys.executable, "-I", "-S", "-c", _PROGRAM, *arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(("fs-rollback ", "usage: "))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place", "code"),
+    [("--version", "/dev/null", 0), ("--version", "/dev/full", 1), ("frobnicate", "/dev/null", 2)],
+)
+def test_the_process_ends_with_the_code_of_the_command(
+    arguments: str, place: str, code: int
+) -> None:
+    command = (sys.executable, "-c", _PROGRAM, arguments)
+    with open(place, "wb") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, bool(done.stderr)) == (code, code != 0)
 
 
 class _ReaderGone(io.StringIO):
