@@ -7,17 +7,16 @@ The tables are in lib/backend/sqlite.c of rpm.
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import lru_cache
 
 from ...core.packages.changes import Item
 from ...core.packages.header import Change, Header, HeaderError, PackageFile
 from ...errors import Error
-from ..linux import files, process, syscalls
+from ..linux import files, namespaces, process
 from ..machine.rpmdb import rpmdb_path
 
 _FILES = ("rpmdb.sqlite", "rpmdb.sqlite-wal")
@@ -28,6 +27,7 @@ SELECT hnum, key FROM Sha1header UNION ALL
 SELECT hnum, blob FROM Packages WHERE hnum NOT IN (SELECT hnum FROM Sha1header)
 """
 _NAMED = "SELECT blob FROM Packages WHERE hnum IN (SELECT hnum FROM Name WHERE key = ?)"
+_HOLDS = "SELECT 1 FROM Dirnames WHERE key = ? LIMIT 1"
 # Both indexes: a thousand packages have a file with this name, or a file in this directory.
 _CANDIDATES = """
 SELECT path, file.hnum, file.idx FROM wanted
@@ -96,9 +96,12 @@ class Database:
         if self.is_empty:
             return found
         try:
+            # Much that is of no package is in directories in which no package has anything.
+            holds = lru_cache(maxsize=None)(self._holds)
+            named = [row for row in _as_named(paths) if holds(row[1])]
             self._connection.execute("DROP TABLE IF EXISTS temp.wanted")
             self._connection.execute("CREATE TEMP TABLE wanted (path, directory, base)")
-            self._connection.executemany("INSERT INTO wanted VALUES (?, ?, ?)", _as_named(paths))
+            self._connection.executemany("INSERT INTO wanted VALUES (?, ?, ?)", named)
             rows = self._connection.execute(_CANDIDATES).fetchall()
             headers: dict[int, Header] = {}
             for path, number, index in rows:
@@ -112,6 +115,10 @@ class Database:
         except (sqlite3.Error, HeaderError) as error:
             raise DatabaseError(f"cannot read the rpm database: {error}") from error
         return found
+
+    def _holds(self, directory: str) -> bool:
+        """Whether packages have something in a directory, by the name they have for it."""
+        return self._connection.execute(_HOLDS, (directory,)).fetchone() is not None
 
 
 def _as_named(paths: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -127,6 +134,8 @@ def _is_utf8(path: str) -> bool:
 
 
 def _names_of(path: str) -> tuple[str, ...]:
+    if not path.startswith(("/usr/", "/run/")):
+        return (path,)
     for directory, others in _OTHER_NAMES:
         if path.startswith(directory):
             return (path, *(other + path[len(directory) :] for other in others))
@@ -166,7 +175,7 @@ def _connected(tree: int, place: str | None, stack: ExitStack) -> sqlite3.Connec
         return found
 
     try:
-        return syscalls.rooted(tree, connect)
+        return namespaces.rooted(tree, connect)
     except sqlite3.Error:  # another kind of file, as whoever asks will find out
         return sqlite3.connect(":memory:")
 
@@ -174,6 +183,9 @@ def _connected(tree: int, place: str | None, stack: ExitStack) -> sqlite3.Connec
 @contextmanager
 def _copied(tree: int, place: str, names: Sequence[str]) -> Iterator[str]:
     """Give a directory with copies of these files, in memory if there is room: a disk is full."""
+    import shutil
+    import tempfile
+
     found = (files.status_of(tree, f"{place}/{name}") for name in names)
     wanted = sum(status.st_size for status in found if status is not None)
     has_room = os.access("/run", os.W_OK) and shutil.disk_usage("/run").free > 2 * wanted

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Optional
@@ -75,6 +74,8 @@ def _is_as_packaged(tree: int, path: str, file: PackageFile) -> bool:
     False too where the package does not tell its content: a ghost, a directory, a link. Raises
     KernelError.
     """
+    import hashlib  # loads all of OpenSSL
+
     if not file.digest or not file.algorithm:
         return False
     # Where cryptography is restricted, MD5 is refused unless it is said that this is none.

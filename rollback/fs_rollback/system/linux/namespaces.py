@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Mounts that stay, and programs in namespaces of their own: a part of the kernel edge.
+"""Mounts that stay, programs in namespaces of their own, a thread with a root of its own.
 
-One function for each call that Python does not offer, raising OSError, as in syscalls.py; and
-`run_inside`, which starts a program with a tree for its root.
+A part of the kernel edge: one function for each call that Python does not offer, raising OSError,
+as in syscalls.py; and `run_inside`, which starts a program with a tree for its root.
 """
 
 from __future__ import annotations
 
+import _thread  # all that threading adds is not needed, and takes a millisecond to import
 import ctypes
 import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Callable, NoReturn
+from typing import Callable, NoReturn, TypeVar
 
 from ...errors import Error, ProcessError
 from . import syscalls
@@ -21,7 +22,7 @@ from . import syscalls
 # linux/mount.h: MOUNT_ATTR_RDONLY, NOSUID, NODEV, NOEXEC, NOATIME
 _ONLY_A_LOOK = 0x01 | 0x02 | 0x04 | 0x08 | 0x10
 _UMOUNT_NOFOLLOW = 8
-_CLONE_NEWNS = 0x20000  # linux/sched.h
+_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000  # linux/sched.h
 # CLONE_NEWUTS, NEWIPC, NEWPID, linux/sched.h
 _ALL_NAMESPACES = _CLONE_NEWNS | 0x4000000 | 0x8000000 | 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32  # linux/mount.h
@@ -33,6 +34,7 @@ _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24  # linux/prctl.h
 # MAC_OVERRIDE, MAC_ADMIN, SYSLOG, PERFMON, BPF.
 _TAKEN_AWAY = (2, 12, 16, 17, 18, 19, 20, 21, 22, 25, 27, 30, 32, 33, 34, 38, 39)
 
+_Result = TypeVar("_Result")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -45,6 +47,35 @@ def detached_look(source: str, subvolume_id: int, *, read_only: bool) -> int:
     return syscalls.detached_mount(
         source, subvolume_id, read_only=read_only, attributes=_ONLY_A_LOOK
     )
+
+
+def rooted(tree: int, function: Callable[[], _Result]) -> _Result:
+    """Call a function for which the open directory is "/", chroot(2), and return what it returns.
+
+    For libraries that want the path of what is mounted nowhere. Only the thread that it runs in has
+    this root, unshare(2). Raises OSError.
+    """
+    found: list[_Result] = []
+    raised: list[BaseException] = []
+    runs = _thread.allocate_lock()
+
+    def run() -> None:
+        try:
+            _check(_libc.unshare(_CLONE_FS), "/")
+            os.fchdir(tree)
+            os.chroot(".")
+            found.append(function())
+        except BaseException as error:  # noqa: BLE001  # raised below, where somebody waits
+            raised.append(error)
+        finally:
+            runs.release()
+
+    runs.acquire()
+    _thread.start_new_thread(run, ())
+    runs.acquire()
+    for error in raised:
+        raise error
+    return found[0]
 
 
 def mount_id(descriptor: int) -> int:

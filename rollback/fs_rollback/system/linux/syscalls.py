@@ -17,7 +17,6 @@ import os
 import stat
 import struct
 import sys
-from typing import Callable, TypeVar
 
 from ...core.snapshots.snapshot import TOP_LEVEL_ID
 
@@ -28,7 +27,6 @@ _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _FSMOUNT_CLOEXEC = 1
 _MOUNT_ATTR_NOATIME = 0x10  # linux/mount.h
 _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
-_CLONE_FS = 0x200  # linux/sched.h
 _AT_FDCWD = -100
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _RESOLVE_NO_XDEV, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x01, 0x04, 0x10
@@ -43,7 +41,6 @@ _XFS_SUPER_MAGIC = 0x58465342  # linux/magic.h
 _MISSING = "<missing disk>"  # btrfs_dev_name(), where the kernel knows a path of one that is gone
 _FS_PROTECTED_FL = 0x10 | 0x20  # FS_IMMUTABLE_FL, FS_APPEND_FL
 
-_Result = TypeVar("_Result")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -117,24 +114,6 @@ def detached_mount(source: str, subvolume_id: int, *, read_only: bool, attribute
         return _check(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), source)
     finally:
         os.close(context)
-
-
-def rooted(tree: int, function: Callable[[], _Result]) -> _Result:
-    """Call a function for which the open directory is "/", chroot(2), and return what it returns.
-
-    For libraries that want the path of what is mounted nowhere. Only the thread that it runs in has
-    this root, unshare(2). Raises OSError.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    def run() -> _Result:
-        _check(_libc.unshare(_CLONE_FS), "/")
-        os.fchdir(tree)
-        os.chroot(".")
-        return function()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(run).result()
 
 
 def _fsconfig(
