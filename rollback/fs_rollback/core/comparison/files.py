@@ -112,15 +112,16 @@ class _Sides:
 
         So is the directory that is a tree's own, also where one was received, or made anew.
         """
-        if number not in self._alive:
+        known = self._alive.get(number)
+        if known is None:
             old, new = self.old.inode(number), self.new.inode(number)
-            self._alive[number] = number == ROOT_INODE or (
+            known = self._alive[number] = number == ROOT_INODE or (
                 old is not None
                 and new is not None
                 and old.generation == new.generation
                 and (self._parted is None or old.generation <= self._parted)
             )
-        return self._alive[number]
+        return known
 
     def moves_whole(self, entry: Entry) -> bool:
         """Whether what an entry leads to is in both trees, with others in it."""
@@ -162,15 +163,20 @@ class _Sides:
 
     def paths(self, pair: _Pair) -> tuple[str, str]:
         """Return the path in the new tree (of what is not there, the old one), and the old one."""
-        before = self._path(False, pair.before[0]) if pair.before else ""
-        after = self._path(True, pair.after[0]) if pair.after else before
-        return after, before
+        before = after = self._path(False, pair.before[0]) if pair.before else b""
+        if pair.after:
+            after = self._path(True, pair.after[0])
+        path = os.fsdecode(after)
+        return path, path if before == after else os.fsdecode(before)
 
-    def _path(self, is_new: bool, place: Place) -> str:
-        return os.fsdecode(self._directory(is_new, place[0]) + place[1]) or "/"
+    def _path(self, is_new: bool, place: Place) -> bytes:
+        return self._directory(is_new, place[0]) + place[1] or b"/"
 
     def _directory(self, is_new: bool, number: int) -> bytes:
         """Return the path of a directory, with a "/" behind it."""
+        known = self._directories.get((is_new, number))
+        if known is not None:
+            return known
         tree, chain = self.new if is_new else self.old, list[tuple[int, bytes]]()
         while number != ROOT_INODE and (is_new, number) not in self._directories:
             inode = tree.inode(number)
@@ -202,9 +208,11 @@ def _names(
             lost.update(((number, n), e) for n, e in map(inodes.entry, old - new))
             gained.update(((number, n), e) for n, e in map(inodes.entry, new - old))
     for number in touched:
+        if sides.is_alive(number):
+            continue
         # One number for two inodes, made in both trees since they parted.
         one, other = sides.old.inode(number), sides.new.inode(number)
-        if one is not None and other is not None and not sides.is_alive(number):
+        if one is not None and other is not None:
             twin = Entry(number, is_subvolume=False)
             lost.update((name, twin) for name in one.names if sides.is_alive(name[0]))
             gained.update((name, twin) for name in other.names if sides.is_alive(name[0]))
@@ -236,7 +244,8 @@ def _kept(sides: _Sides, alive: Collection[int], gained: Mapping[Place, Entry]) 
         for name in names if number != ROOT_INODE else ((ROOT_INODE, b""),):
             place = sides.place(name)
             if place not in gained:
-                yield _Pair((place, same), (place, same))
+                kept = (place, same)
+                yield _Pair(kept, kept)
 
 
 def _paired(sides: _Sides, lost: dict[Place, Entry], gained: dict[Place, Entry]) -> Iterator[_Pair]:
@@ -317,8 +326,9 @@ def _differences(
         found.append("owner")
     if old.flags != new.flags:
         found.append("flags")
-    names = old.xattrs.keys() | new.xattrs.keys()
-    found += sorted(os.fsdecode(n) for n in names if old.xattrs.get(n) != new.xattrs.get(n))
+    if old.xattrs != new.xattrs:
+        names = old.xattrs.keys() | new.xattrs.keys()
+        found += sorted(os.fsdecode(n) for n in names if old.xattrs.get(n) != new.xattrs.get(n))
     return tuple(found)
 
 

@@ -84,22 +84,23 @@ def inode(number: int, items: Iterable[Item]) -> Inode | None:
     xattrs: dict[bytes, bytes] = {}
     extents: list[Extent] = []
     for kind, offset, data in items:
-        if kind == INODE_ITEM:
-            fields = _INODE.unpack_from(data)
-        elif kind == INODE_REF:
-            names += ((offset, name) for name in _refs(data))
-        elif kind == INODE_EXTREF:
-            names += _extrefs(data)
-        elif kind == XATTR_ITEM:
-            xattrs.update(_xattrs(data))
+        if kind == INODE_REF:
+            names += _refs(offset, data)
         elif kind == EXTENT_DATA:  # of a file; others are a directory's entries
             extents.append(_extent(offset, data))
+        elif kind == INODE_ITEM:
+            fields = _INODE.unpack_from(data)
+        elif kind == XATTR_ITEM:
+            xattrs.update(_xattrs(data))
+        elif kind == INODE_EXTREF:
+            names += _extrefs(data)
     if not fields:
         return None
     generation, _, size, _, uid, gid, mode, device, flags, seconds, nanoseconds = fields
+    names.sort()
     return Inode(
         number, generation, size, uid, gid, mode, device, flags & FLAGS, (seconds, nanoseconds),
-        tuple(sorted(names)), xattrs, tuple(extents),
+        tuple(names), xattrs, tuple(extents),
     )  # fmt: skip
 
 
@@ -109,12 +110,14 @@ def entry(data: bytes) -> tuple[bytes, Entry]:
     return data[_DIR.size : _DIR.size + length], Entry(number, leads_to == ROOT_ITEM)
 
 
-def _refs(data: bytes) -> Iterator[bytes]:
-    place = 0
+def _refs(directory: int, data: bytes) -> list[tuple[int, bytes]]:
+    """Return the names in a directory, of most files one."""
+    found, place = [], 0
     while place < len(data):
         (length,) = _REF.unpack_from(data, place)
         place += _REF.size + length
-        yield data[place - length : place]
+        found.append((directory, data[place - length : place]))
+    return found
 
 
 def _extrefs(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -136,10 +139,10 @@ def _xattrs(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _extent(start: int, data: bytes) -> Extent:
     """Return a piece of a file, without the generation, in which equal ones may differ."""
-    if data[_EXTENT_TYPE] < _REGULAR:  # inline: the bytes themselves
-        return Extent(start, _EXTENT_LENGTH.unpack_from(data, 8)[0], data[8:])
-    # disk_bytenr, disk_num_bytes, offset and num_bytes follow.
-    return Extent(start, _EXTENT_LENGTH.unpack_from(data, _EXTENT_HEAD + 24)[0], data[8:])
+    # Inline it is the bytes themselves; else disk_bytenr, disk_num_bytes, offset and num_bytes
+    # follow.
+    place = 8 if data[_EXTENT_TYPE] < _REGULAR else _EXTENT_HEAD + 24
+    return Extent(start, _EXTENT_LENGTH.unpack_from(data, place)[0], data[8:])
 
 
 def surely_differ(first: Inode, second: Inode) -> bool:

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from typing import Optional
 
 from ...core.comparison import inodes
@@ -28,14 +27,27 @@ class SubvolumeTree:
     """A subvolume that is compared: core.comparison.files.Tree, and that of mirror.py."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._reader = tree_search.InodeReader(descriptor)
         self._inodes: dict[int, Optional[Inode]] = {}
+        self._later: Optional[SubvolumeTree] = None
+        self._touched: Collection[int] = ()
 
     def inode(self, number: int) -> Optional[Inode]:
         """Return an inode, as the protocol has it."""
-        if number not in self._inodes:
-            self._inodes[number] = self._read(number)
-        return self._inodes[number]
+        try:
+            return self._inodes[number]
+        except KeyError:  # it is read now
+            found = self._inodes[number] = self._shared(number) or self._read(number)
+            return found
+
+    def share(self, later: SubvolumeTree, touched: Collection[int]) -> None:
+        """Read nothing twice: `later` was as this tree is before the inodes `touched` changed."""
+        self._later, self._touched = later, touched
+
+    def _shared(self, number: int) -> Optional[Inode]:
+        if self._later is None or number in self._touched:
+            return None
+        return self._later.inode(number)
 
     def read_runs(self, numbers: Iterable[int]) -> None:
         """Read the inodes with these numbers, each row of successive ones in one search.
@@ -43,26 +55,26 @@ class SubvolumeTree:
         What a package brings was made one after another.
         """
         for first, last in _runs(numbers):
-            if last - first > _FEW:
+            if last > first:
                 self._inodes.update(dict.fromkeys(range(first, last + 1)))
-                for number, rows in tree_search.inodes_items(self._descriptor, first, last):
+                for number, rows in self._reader.of_all(first, last):
                     self._inodes[number] = _named(inodes.inode(number, rows))
 
     def _read(self, number: int) -> Optional[Inode]:
-        read = partial(tree_search.inode_items, self._descriptor, number)
-        items = read(inodes.INODE_ITEM, inodes.EXTENT_DATA, _FEW)
+        read = self._reader.items
+        items = read(number, inodes.INODE_ITEM, inodes.EXTENT_DATA, _FEW)
         inode = inodes.inode(number, items)
         # Not all of them? A directory's entries, which come last, are not wanted here.
         is_file = inode is not None and not inode.is_directory
         last = inodes.EXTENT_DATA if is_file else inodes.XATTR_ITEM
         if len(items) >= _FEW and items[-1][0] <= last:
-            inode = inodes.inode(number, read(inodes.INODE_ITEM, last))
+            inode = inodes.inode(number, read(number, inodes.INODE_ITEM, last))
         return _named(inode)
 
     def listing(self, number: int) -> Iterable[bytes]:
         """Return what lies in a directory, as the protocol has it."""
         kinds = inodes.DIR_INDEX, inodes.DIR_INDEX
-        return [data for _, _, data in tree_search.inode_items(self._descriptor, number, *kinds)]
+        return [data for _, _, data in self._reader.items(number, *kinds)]
 
 
 def _named(inode: Optional[Inode]) -> Optional[Inode]:
@@ -94,7 +106,8 @@ def changed_files(
         trees = [stack.enter_context(files.opened(host.path(s.path))) for s in (old, new)]
         stack.enter_context(kernel_errors("compare", f"/{old.path} and /{new.path}"))
         since = parted(old, new, host.subvolumes)
-        touched = {n for tree in trees for n in tree_search.touched_numbers(tree, since or 0)}
+        in_old, in_new = (set(tree_search.touched_numbers(tree, since or 0)) for tree in trees)
+        touched = in_old | in_new
 
         def same_content(before: Inode, source: str, after: Inode, path: str) -> bool:
             pieces = inodes.differing(before, after)
@@ -103,6 +116,10 @@ def changed_files(
         first, second = sides = SubvolumeTree(trees[0]), SubvolumeTree(trees[1])
         for side in sides:
             side.read_runs(touched)
+        if not in_old:  # as a snapshot that nobody has written to
+            first.share(second, touched)
+        elif not in_new:
+            second.share(first, touched)
         changes = file_changes(first, second, touched, since, same_content, progress)
         if TOP_LEVEL_ID in (old.id, new.id):  # the store lies in that root, and is no part of it
             changes = (found for found in changes if not is_within(found.path, f"/{STORE}"))

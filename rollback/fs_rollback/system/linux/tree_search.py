@@ -12,12 +12,15 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 # linux/btrfs.h: struct btrfs_ioctl_search_key and the size of the buffer, which comes behind that;
 # struct btrfs_ioctl_search_header in front of each item there.
 _SEARCH_V2, _SEARCH_KEY, _BUFFER = 0xC0709411, struct.Struct("=7Q3I36xQ"), 112
 _SEARCH_HEADER = struct.Struct("=3Q2I")
+_COUNT = struct.Struct("=I")
+_ROOM = 1 << 18  # for an answer that may be a whole tree; a larger one fits no cache
+_LARGEST_ITEM = 1 << 16  # with its header: it is smaller than a node, which has 64 KiB at most
 _ITEM_HEADER = struct.Struct("=8x2Q2I")  # without the generation
 # linux/btrfs_tree.h: types of items, BTRFS_ROOT_TREE_OBJECTID, BTRFS_ROOT_SUBVOL_RDONLY.
 _INODE_ITEM_KEY, _INODE_REF_KEY = 1, 12
@@ -33,6 +36,8 @@ _CHUNK_TREE, _CHUNK_ITEM_KEY, _CHUNK, _DATA = 3, 228, struct.Struct("<Q16xQ"), 1
 # seconds of otime. struct btrfs_root_ref has the name behind it.
 _ROOT_ITEM = struct.Struct("<160xQ40xQ23xQ16s16s24xQ28xQ")
 _ROOT_REF = struct.Struct("<Q8xH")
+Item = tuple[int, int, bytes]  # type, offset and data
+_Key = tuple[int, int, int]  # inode, type and offset
 _UNTOLD: list[Any] = [bytes(16), bytes(16), 0, 0]
 
 
@@ -58,11 +63,11 @@ def touched_inodes(
 
 def touched_numbers(descriptor: int, since: int) -> list[int]:
     """Return the numbers that `touched_inodes` gives, in less time where there are many."""
-    found, size, key = list[int](), 1 << 18, (256, 0, 0)
+    found, answer, key = list[int](), bytearray(_BUFFER + _ROOM), (256, 0, 0)
     header, transid = _ITEM_HEADER.unpack_from, struct.Struct("<Q").unpack_from
     while True:
         bounds = (0, key[0], 2**64 - 257, key[2], 2**64 - 1, since + 1, 2**64 - 1)
-        count, answer = _search(descriptor, size, *bounds, key[1], 255, 2**32 - 1)
+        count = _search_into(answer, descriptor, *bounds, key[1], 255, 2**32 - 1)
         place = _BUFFER
         if not count:
             return found
@@ -79,11 +84,12 @@ def touched_parents(descriptor: int, since: int) -> dict[int, list[int]]:
 
     With none where they would have to be looked for: in a part of the tree that is older.
     """
-    found, missing, size, key = dict[int, list[int]](), dict[int, int](), 1 << 18, (256, 0, 0)
+    found, missing = dict[int, list[int]](), dict[int, int]()
+    answer, key = bytearray(_BUFFER + _ROOM), (256, 0, 0)
     header, inode_item = _ITEM_HEADER.unpack_from, _INODE_ITEM.unpack_from
     while True:
         bounds = (0, key[0], 2**64 - 257, key[2], 2**64 - 1, since + 1, 2**64 - 1)
-        count, answer = _search(descriptor, size, *bounds, key[1], 255, 2**32 - 1)
+        count = _search_into(answer, descriptor, *bounds, key[1], 255, 2**32 - 1)
         place = _BUFFER
         if not count:
             return {n: [] if missing[n] else parents for n, parents in found.items()}
@@ -103,9 +109,15 @@ def touched_parents(descriptor: int, since: int) -> dict[int, list[int]]:
 def _search(descriptor: int, size: int, *key: int) -> tuple[int, bytearray]:
     """Return how many items a search found, and its answer: they begin at _BUFFER."""
     answer = bytearray(_BUFFER + size)
-    _SEARCH_KEY.pack_into(answer, 0, *key, size)
+    return _search_into(answer, descriptor, *key), answer
+
+
+def _search_into(answer: bytearray, descriptor: int, *key: int) -> int:
+    """Search as `_search` does, with an answer that was used before."""
+    _SEARCH_KEY.pack_into(answer, 0, *key, len(answer) - _BUFFER)
     fcntl.ioctl(descriptor, _SEARCH_V2, answer)
-    return struct.unpack_from("=I", answer, 64)[0], answer
+    count: int = _COUNT.unpack_from(answer, 64)[0]
+    return count
 
 
 def tree_items(
@@ -133,45 +145,56 @@ def tree_items(
         key = (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
 
 
-def inodes_items(
-    descriptor: int, first: int, last: int
-) -> Iterator[tuple[int, list[tuple[int, int, bytes]]]]:
-    """Give the number of each inode from `first` to `last` and its items, as `inode_items` does."""
-    number, rows = 0, list[tuple[int, int, bytes]]()
-    for inode, kind, answer, place in tree_items(descriptor, 0, first, last):
-        _, _, offset, _, length = _SEARCH_HEADER.unpack_from(answer, place - _SEARCH_HEADER.size)
-        if inode != number:
-            if rows:
-                yield number, rows
-            number, rows = inode, []
-        rows.append((kind, offset, bytes(answer[place : place + length])))
-    if rows:
-        yield number, rows
+class InodeReader:
+    """Reads the items of inodes in the subvolume of an open directory, with one buffer for all."""
 
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._answer = bytearray(_BUFFER + 2 * _LARGEST_ITEM)
 
-def inode_items(
-    descriptor: int, inode: int, first: int, last: int, most: int = 2**32 - 1
-) -> list[tuple[int, int, bytes]]:
-    """Return type, offset and data of the items of one inode in the subvolume of `descriptor`.
+    def items(self, inode: int, first: int, last: int, most: int = 2**32 - 1) -> list[Item]:
+        """Return type, offset and data of the items of an inode; none come where there is none.
 
-    `first` and `last` are the types to look at, of linux/btrfs_tree.h, `most` is how many to read.
-    None comes for an inode that does not exist.
-    """
-    # An item is smaller than a node: 64 KiB at most.
-    found, size, kind, offset = list[tuple[int, int, bytes]](), 1 << 16, first, 0
-    header = _ITEM_HEADER.unpack_from
-    while True:
-        bounds = (0, inode, inode, offset, 2**64 - 1, 0, 2**64 - 1)
-        count, answer = _search(descriptor, size, *bounds, kind, last, most)
-        place = _BUFFER
-        for _ in range(count):
-            _, offset, kind, length = header(answer, place)
+        `first` and `last` are the types to look at, of linux/btrfs_tree.h, `most` is how many to
+        read.
+        """
+        found: dict[int, list[Item]] = {inode: []}
+        key: Optional[_Key] = (inode, first, 0)
+        while key is not None and len(found[inode]) < most:
+            key = self._search(found, key, (inode, last), most)
+        return found[inode]
+
+    def of_all(self, first: int, last: int) -> Iterator[tuple[int, list[Item]]]:
+        """Give the number of each inode from `first` to `last`, and all its items."""
+        found: dict[int, list[Item]] = {}
+        key: Optional[_Key] = (first, 0, 0)
+        while key is not None:
+            key = self._search(found, key, (last, 255), 2**32 - 1)
+            # Of the last one there may be more.
+            left = dict((found.popitem(),)) if key is not None and found else {}
+            yield from found.items()
+            found = left
+
+    def _search(
+        self, found: dict[int, list[Item]], key: _Key, last: tuple[int, int], most: int
+    ) -> Optional[_Key]:
+        """Add items from a key on, by their inodes, and return the key from which to go on.
+
+        That is None where no more follow up to the inode and the type `last`.
+        """
+        answer, place, (inode, kind, offset) = self._answer, _BUFFER, key
+        bounds = (0, inode, last[0], offset, 2**64 - 1, 0, 2**64 - 1)
+        number, rows, header = 0, list[Item](), _ITEM_HEADER.unpack_from
+        for _ in range(_search_into(answer, self._descriptor, *bounds, kind, last[1], most)):
+            inode, offset, kind, length = header(answer, place)
+            if inode != number:
+                number, rows = inode, found.setdefault(inode, [])
             start = place + 32
             place = start + length
-            found.append((kind, offset, bytes(answer[start:place])))
-        if place < _BUFFER + size // 2 or len(found) >= most:  # what is left would have had room
-            return found
-        kind, offset = (kind, offset + 1) if offset < 2**64 - 1 else (kind + 1, 0)
+            rows.append((kind, offset, bytes(answer[start:place])))
+        if len(answer) - place > _LARGEST_ITEM:  # the next one would have had room
+            return None
+        return (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
 
 
 class Root(NamedTuple):

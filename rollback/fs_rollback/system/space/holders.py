@@ -158,11 +158,10 @@ class _Reading:
                     if kind == EXTENT_DATA:
                         found.add(extents.place_of(answer, at))
         if TOP_LEVEL_ID in self._names:
+            reader = tree_search.InodeReader(self._fd)
             for number in _inodes_of_store(self._host):
-                for _, _, data in tree_search.inode_items(
-                    self._fd, number, EXTENT_DATA, EXTENT_DATA
-                ):
-                    found.add(extents.place_of(data))
+                rows = reader.items(number, EXTENT_DATA, EXTENT_DATA)
+                found.update(extents.place_of(data) for _, _, data in rows)
         return found
 
 
