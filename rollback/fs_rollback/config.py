@@ -8,10 +8,10 @@ read in system/machine/configuration.py, for every command and plugin alike.
 from __future__ import annotations
 
 import codecs
-import os
 import re
 from typing import Any, Callable, NamedTuple
 
+from .core.formats.mountinfo import checked_path
 from .core.snapshots.retention import Policy
 from .core.snapshots.space import Amount, amount
 from .errors import ConfigError
@@ -78,13 +78,6 @@ def _paths(text: str) -> tuple[str, ...]:
     if any(_SEPARATED.search(path) for path in paths):
         raise ValueError(text)  # "/home, /root" would keep neither /home nor say so
     return tuple(checked_path(path) for path in paths)
-
-
-def checked_path(path: str) -> str:
-    """Return an absolute path in its shortest form. Raises ValueError for any other."""
-    if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
-        raise ValueError(path)
-    return "/" + os.path.normpath(path).lstrip("/")
 
 
 def _packages(text: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.config import SETTINGS, BrokenConfigError, Config, checked_path, parse
+from fs_rollback.config import SETTINGS, BrokenConfigError, Config, parse
 from fs_rollback.core.snapshots.retention import Policy
 from fs_rollback.core.snapshots.space import Amount
 
@@ -141,16 +141,3 @@ def test_on_failure_survives_an_error_elsewhere() -> None:
 def test_a_number_beyond_all_reason_is_a_century() -> None:
     assert parse("keep_days = 99999999999\n", "x").keep_days == 36500
     _problem(f"keep_days = {'9' * 10_000}x\n")
-
-
-@pytest.mark.parametrize(
-    ("path", "shortest"), [("/", "/"), ("//home", "/home"), ("/a/./b//", "/a/b"), ("/a b", "/a b")]
-)
-def test_checked_path(path: str, shortest: str) -> None:
-    assert checked_path(path) == shortest
-
-
-@pytest.mark.parametrize("path", ["", ".", "a", "../a", "/..", "/a/../b"])
-def test_what_is_no_path_to_keep(path: str) -> None:
-    with pytest.raises(ValueError, match="^" + path.replace(".", "[.]") + "$"):
-        checked_path(path)

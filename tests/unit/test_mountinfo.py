@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.formats.mountinfo import containing, is_within, parse, unescape
+from fs_rollback.core.formats.mountinfo import checked_path, containing, is_within, parse, unescape
 
 # From a Fedora Workstation: root and home on one btrfs, /boot on ext4, the ESP.
 FEDORA = """\
@@ -134,3 +134,16 @@ def test_nothing_contains_where_nothing_is_mounted() -> None:
 )
 def test_is_within(path: str, directory: str, within: bool) -> None:
     assert is_within(path, directory) is within
+
+
+@pytest.mark.parametrize(
+    ("path", "shortest"), [("/", "/"), ("//home", "/home"), ("/a/./b//", "/a/b"), ("/a b", "/a b")]
+)
+def test_checked_path(path: str, shortest: str) -> None:
+    assert checked_path(path) == shortest
+
+
+@pytest.mark.parametrize("path", ["", ".", "a", "../a", "/..", "/a/../b"])
+def test_what_is_no_absolute_path(path: str) -> None:
+    with pytest.raises(ValueError, match="^" + path.replace(".", "[.]") + "$"):
+        checked_path(path)

@@ -11,24 +11,23 @@ if TYPE_CHECKING:
 
 def remember(args: Namespace) -> None:
     """Keep, as `args.where`, which system was asked for: the mount of a device replaces `root`."""
-    args.where = ""
-    if args.device is not None or args.root != "/":
-        import shlex
-
-        is_root = args.device is None
-        option, value = ("--root", args.root) if is_root else ("--device", args.device)
-        args.where = f" {option} {shlex.quote(value)}"
+    args.where = ()
+    if args.device is not None:
+        args.where = ("--device", args.device)
+    elif args.root != "/":
+        args.where = ("--root", args.root)
 
 
 def addressed(text: str, args: Namespace) -> str:
     """Return a text whose commands of this program are about the same system as this one."""
-    where = getattr(args, "where", "")
+    where: tuple[str, ...] = getattr(args, "where", ())
     if not (where and text):
         return text
     import re
+    import shlex
 
     from .arguments import COMMANDS
 
     # Not `convert`, whose actions have a --device of their own.
     ours = rf"\bfs-rollback (?:{'|'.join(COMMANDS)})\b(?! --(?:device|root))"
-    return re.sub(ours, lambda match: match.group() + where, text)
+    return re.sub(ours, lambda match: f"{match.group()} {shlex.join(where)}", text)

@@ -66,6 +66,11 @@ _ON_DEVICE = (
 )
 
 
+# What argparse has translated. Python brings no translations, and to look for them eight times
+# takes as long as to make the parser.
+vars(argparse)["_"] = str
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """With a width of its own: argparse makes one for each option and imports shutil to ask."""
 

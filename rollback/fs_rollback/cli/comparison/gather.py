@@ -45,7 +45,6 @@ def gather(comparison: Comparison, wanted: Wanted) -> Differences:
     """Find out what is wanted; what cannot be known is no reason to fail."""
     from ...errors import Error
     from ..terminal import progress
-    from . import patch
 
     problems: list[str] = []
 
@@ -69,6 +68,8 @@ def gather(comparison: Comparison, wanted: Wanted) -> Differences:
             changelogs[package.name] = entries or []
     patches: dict[str, str] = {}
     if wanted.patch:
+        from . import patch
+
         shown = [row.change for row in files or () if wanted.places or _is_in_etc(row)]
         patches = known("texts", lambda: patch.patches(comparison.sides, shown)) or {}
     advisories = None
@@ -96,7 +97,7 @@ def _files(comparison: Comparison, places: Sequence[str], problems: list[str]) -
     wanted = {path for place in places for path in comparison.meant(place)}
 
     def is_wanted(change: FileChange) -> bool:
-        paths = (change.path, change.source)
-        return not places or any(path and is_within_any(path, wanted) for path in paths)
+        source = change.source
+        return is_within_any(change.path, wanted) or bool(source and is_within_any(source, wanted))
 
-    return [row for row in rows if is_wanted(row.change)]
+    return [row for row in rows if is_wanted(row.change)] if places else rows

@@ -65,11 +65,11 @@ def run(args: Namespace) -> int:
 
 
 def _places(args: Namespace) -> tuple[str, ...]:
-    from ... import config
+    from ...core.formats.mountinfo import checked_path
     from ...errors import UsageError
 
     try:
-        return tuple(config.checked_path(path) for path in (*args.path, *["/etc"] * args.etc))
+        return tuple(checked_path(path) for path in (*args.path, *["/etc"] * args.etc))
     except ValueError as error:
         hint = "Write it from the root of the system, such as /etc/ssh."
         raise UsageError(f"--path takes an absolute path, not {error}", hint=hint) from error

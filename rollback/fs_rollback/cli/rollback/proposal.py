@@ -10,7 +10,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from ... import config, report
+from ... import report
+from ...core.formats.mountinfo import checked_path
 from ...core.rollback.steps import RootStep
 from ...core.snapshots.names import label
 from ...errors import UsageError
@@ -36,7 +37,7 @@ _BACK = "The current root is kept whole; 'fs-rollback undo' goes back to it."
 def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
     configured = () if args.no_keep else session.configuration(host).keep
     try:
-        asked = [config.checked_path(path) for path in args.keep]
+        asked = [checked_path(path) for path in args.keep]
     except ValueError as error:
         raise UsageError(f"--keep takes an absolute path, not {error}") from error
     for path in asked:

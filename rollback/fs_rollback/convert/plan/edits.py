@@ -96,7 +96,7 @@ def without_ext4(options: str) -> str:
 
     `rootfstype=ext4` goes, and what of `rootflags=` only ext4 knows. All else stays byte for byte.
     """
-    for word in reversed(list(cmdline.WORD.finditer(options))):
+    for word in reversed(list(re.finditer(cmdline.WORD, options))):
         plain = word.group().replace('"', "")
         new = _without_ext4(plain)
         if new == plain:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Optional
 from .mount_options import names_subvolume
 
 # One argument with its quotation marks; the last may lack its second mark.
-WORD = re.compile(r'(?:[^\s"]|"[^"]*(?:"|$))+')
+WORD = r'(?:[^\s"]|"[^"]*(?:"|$))+'
 
 
 class RootArguments(NamedTuple):
@@ -29,7 +29,7 @@ class RootArguments(NamedTuple):
 
 def words(line: str) -> list[str]:
     """Split a command line into its arguments, without their quotation marks."""
-    found = (match.group().replace('"', "") for match in WORD.finditer(line))
+    found = (match.group().replace('"', "") for match in re.finditer(WORD, line))
     return [word for word in found if word]
 
 
@@ -80,7 +80,7 @@ def with_root_subvolume(options: str, subvolume: Optional[str]) -> str:
     Raises ValueError for a subvolume that cannot be written there.
     """
     wanted = [] if subvolume is None else [f"subvol={_writable(subvolume)}"]
-    found = list(WORD.finditer(options))
+    found = list(re.finditer(WORD, options))
     flags = [word for word in found if _is(word, "rootflags=")]
     if wanted and not flags:
         roots = [word for word in found if _is(word, "root=")]

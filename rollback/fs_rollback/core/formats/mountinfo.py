@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Sequence
+from posixpath import normpath
 from typing import NamedTuple, Optional
 
 # FUSE on a block device is "fuseblk".
@@ -101,6 +102,13 @@ def is_forced_read_only(mounts: Sequence[Mount], mount: Mount) -> bool:
     """
     ours = (other for other in (*mounts, mount) if other.device == mount.device)
     return mount.read_only and not any("ro" in other.options for other in ours)
+
+
+def checked_path(path: str) -> str:
+    """Return an absolute path in its shortest form. Raises ValueError for any other."""
+    if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise ValueError(path)
+    return "/" + normpath(path).lstrip("/")
 
 
 def is_within(path: str, directory: str) -> bool:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
-from ..formats.bls import BootEntry
+if TYPE_CHECKING:
+    from ..formats.bls import BootEntry
 
 # File names of the menu entries of snapshots start with it, see snapshot_entry_prefix().
 SNAPSHOT_ENTRY_PREFIX = "A-fs-snapshot-"

@@ -9,7 +9,6 @@ from operator import itemgetter
 from typing import NamedTuple, Optional
 
 from ..snapshots.record import PackageChange
-from .versions import evr_compare
 
 # One word for each change, in the order in which a summary names them.
 _WORDS = {
@@ -105,6 +104,8 @@ def differences(old: Iterable[Item], new: Iterable[Item]) -> tuple[PackageChange
     A package with one version on either side is an upgrade or a downgrade, as rpm compares; one
     with several (kernels) is removed and installed version by version.
     """
+    from .versions import evr_compare
+
     first, second = set(old), set(new)
     goes: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
     comes: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)

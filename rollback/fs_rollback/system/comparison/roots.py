@@ -7,17 +7,11 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from ...core.comparison.files import FileChange
 from ...core.formats.mountinfo import is_within
 from ...core.loader.menu_names import is_snapshot_name
-from ...core.packages import advisories as between_sets
-from ...core.packages.advisories import Advisory
-from ...core.packages.changes import Item, differences
-from ...core.packages.header import Change
 from ...core.progress import Progress, untold
-from ...core.snapshots.record import PackageChange
-from ...core.snapshots.snapshot import Subvolume
 from ...errors import kernel_errors
 from ..linux import btrfs, files, syscalls
 from ..machine.host import Host
@@ -26,6 +20,14 @@ from . import database, known
 from .advisories import Texts, listed
 from .owned import OwnedChange, Side, owned
 from .trees import changed_files
+
+if TYPE_CHECKING:
+    from ...core.comparison.files import FileChange
+    from ...core.packages.advisories import Advisory
+    from ...core.packages.changes import Item
+    from ...core.packages.header import Change
+    from ...core.snapshots.record import PackageChange
+    from ...core.snapshots.snapshot import Subvolume
 
 
 class Comparison:
@@ -48,6 +50,8 @@ class Comparison:
     @cached_property
     def packages(self) -> tuple[PackageChange, ...]:
         """What happened to the packages. Raises ProcessError."""
+        from ...core.packages.changes import differences
+
         return differences(*self.installed)
 
     @cached_property
@@ -56,8 +60,10 @@ class Comparison:
 
         None where dnf cannot be asked: it speaks of the running system only. Raises ProcessError.
         """
+        from ...core.packages.advisories import between
+
         texts = self._texts()
-        return None if texts is None else between_sets.between(*self.installed, *texts)
+        return None if texts is None else between(*self.installed, *texts)
 
     @cached_property
     def files(self) -> tuple[FileChange, ...]:

@@ -14,13 +14,16 @@ import struct
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 import btrfsutil
 
 from ...core.snapshots.snapshot import TOP_LEVEL_ID, Subvolume
-from ...core.snapshots.space import BlockGroups, Device, Space, space
 from ...errors import KernelError, kernel_errors
 from . import syscalls, tree_search
+
+if TYPE_CHECKING:
+    from ...core.snapshots.space import BlockGroups, Device, Space
 
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is made
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
@@ -193,10 +196,9 @@ def stand_ins(tree: int) -> tuple[str, ...]:
 
 def _subvolume_entries(tree: int) -> Iterator[str]:
     # From directory to directory: what files have is most of a tree, and costs the kernel more.
-    pending = [(SUBVOLUME_INODE, b"")]
+    reader, pending = tree_search.InodeReader(tree), [(SUBVOLUME_INODE, b"")]
     for directory, path in pending:
-        kinds = _DIR_INDEX_KEY, _DIR_INDEX_KEY
-        for _, _, item in tree_search.inode_items(tree, directory, *kinds):
+        for _, _, item in reader.items(directory, _DIR_INDEX_KEY, _DIR_INDEX_KEY):
             number, leads_to, length, kind = _DIR_ITEM.unpack_from(item)
             if kind == _DIRECTORY:
                 below = path + item[_DIR_ITEM.size : _DIR_ITEM.size + length]
@@ -262,6 +264,8 @@ def data_space(top: str) -> Space:
 
     On the basis of its last commit: what was deleted since is not free yet.
     """
+    from ...core.snapshots.space import space
+
     with kernel_errors("read the free space of", top):
         descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -272,6 +276,8 @@ def data_space(top: str) -> Space:
 
 def block_groups(descriptor: int) -> list[BlockGroups]:
     """Return what is allocated for data, metadata and the rest. Raises OSError."""
+    from ...core.snapshots.space import BlockGroups
+
     count = 16  # more than there can be profiles in use at once, by any normal use
     while True:
         answer = bytearray(_SPACES.size + count * _SPACE_OF_GROUPS.size)
@@ -286,6 +292,8 @@ def block_groups(descriptor: int) -> list[BlockGroups]:
 
 def devices(descriptor: int) -> list[Device]:
     """Return the devices of a filesystem, without missing ones. Raises OSError."""
+    from ...core.snapshots.space import Device
+
     answer = bytearray(1024)
     fcntl.ioctl(descriptor, _FS_INFO, answer)
     highest, _ = struct.unpack_from("=QQ", answer)

@@ -7,8 +7,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from ...core.boot.health import Device, Errors
 from ...errors import (
     Error,
     ProcessError,
@@ -18,6 +18,9 @@ from ...errors import (
     kernel_errors,
 )
 from . import process, syscalls
+
+if TYPE_CHECKING:
+    from ...core.boot.health import Device, Errors
 
 # The tags of mount(8), and the names of udev's folders of links: /dev/disk/by-NAME/VALUE.
 _LINKS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
@@ -155,6 +158,8 @@ def of_btrfs(descriptor: int, uuid: str) -> tuple[Device, ...]:
 
 
 def _of_btrfs(place: str, number: int, path: str) -> Device:
+    from ...core.boot.health import Device
+
     missing, told = _attribute(f"{place}/missing"), _attribute(f"{place}/error_stats")
     is_missing = not path if missing is None else missing.strip() == "1"
     errors = None if told is None else _errors(told)
@@ -163,6 +168,8 @@ def _of_btrfs(place: str, number: int, path: str) -> Device:
 
 def _errors(text: str) -> Errors | None:
     """Return what error_stats says; None for its "invalid": the counters were not read yet."""
+    from ...core.boot.health import Errors
+
     counts = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
     try:
         return Errors(*(int(counts[f"{name}_errs"]) for name in Errors._fields))

@@ -6,10 +6,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from ...core.boot.health import Device
 from ...core.formats import cmdline, fstab, mountinfo
 from ...core.formats.mount_options import is_named
 from ...core.snapshots.snapshot import Subvolume
@@ -26,10 +26,12 @@ from . import identity, kernels
 from .identity import Identity
 from .rpmdb import RPMDB_PLACES, rpmdb_path
 
+if TYPE_CHECKING:
+    from ...core.boot.health import Device
+
 # What /proc says of a process that is no more, or is about to be.
 _ENDED = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 BOOT_POINTS = ("boot", "efi", "boot/efi")  # where the boot loader's files may be mounted
-
 TEMPORARY = "/run/fs-rollback."  # what the directories begin with that offline.py makes
 
 
@@ -211,8 +213,7 @@ class Host:
         """Drop what was read: something on the filesystem has changed."""
         self.fstabs.clear()
         for name in ("subvolumes", "holders", "default_id", "mounted_ids"):
-            with suppress(KeyError):  # it was never read
-                del self.__dict__[name]
+            self.__dict__.pop(name, None)  # it may not have been read
 
     def add(self, made: Subvolume) -> None:
         """Take note of a subvolume that was made: nothing else of what was read has changed."""

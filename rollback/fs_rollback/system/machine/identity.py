@@ -16,7 +16,7 @@ from typing import Optional
 from ..linux import devices
 
 # Numbered by the kernel in the order in which it finds them: another disk in a rescue system.
-KERNEL_NAME = re.compile(r"/dev/(?:[hsv]d[a-z]|xvd[a-z]|(?:nvme|mmcblk|loop|md|dm-)\d)")
+KERNEL_NAME = r"/dev/(?:[hsv]d[a-z]|xvd[a-z]|(?:nvme|mmcblk|loop|md|dm-)\d)"
 _NUMBER = r"[0-9]+:[0-9]+"
 # What blkid(8) calls the tags of partitions; a filesystem without a partition has none.
 _OF_PARTITION = {"PARTUUID": "PART_ENTRY_UUID", "PARTLABEL": "PART_ENTRY_NAME"}
@@ -72,7 +72,7 @@ class Identity:
         number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         if stat.S_ISBLK(status.st_mode) and number in self.numbers:
             return True
-        return None if not self._is_attached and KERNEL_NAME.match(path) else False
+        return None if not self._is_attached and re.match(KERNEL_NAME, path) else False
 
     @cached_property
     def _names(self) -> frozenset[str]:

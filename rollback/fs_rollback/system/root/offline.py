@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -246,7 +247,7 @@ def _source(entry: fstab.Entry, filesystem: Filesystem, root_spec: str) -> str:
         entry.spec == root_spec or filesystem.identity.is_meant(entry.spec)
     ):
         return filesystem.device
-    if KERNEL_NAME.match(entry.spec):
+    if re.match(KERNEL_NAME, entry.spec):
         raise RefusedError(f"{entry.spec} may be another disk here than on that machine")
     return devices.find(entry.spec)
 

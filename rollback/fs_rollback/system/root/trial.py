@@ -16,12 +16,10 @@ from typing import NamedTuple, Optional
 
 from ...core.formats import cmdline, fstab, mountinfo
 from ...core.formats.mount_options import is_named
-from ...core.loader.menu_names import is_snapshot_entry
 from ...core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
 from ...core.snapshots.snapshot import STORE, Subvolume
 from ...errors import Error, RefusedError
 from ..linux import devices, files, syscalls
-from ..loader import places
 from ..machine import host, kernels, own_root
 from ..machine.host import Host
 
@@ -172,6 +170,10 @@ def _has_own_fstab(machine: Host, running: Subvolume) -> bool:
 
 def _entries_lead_to(machine: Host, subvolume: Subvolume) -> bool:
     """Whether a boot entry names a subvolume, one of a snapshot of ours aside."""
+    # Few machines get here, and each command imports this module.
+    from ...core.loader.menu_names import is_snapshot_entry
+    from ..loader import places
+
     for point in places.POINTS:
         for entry in places.entries_in(machine.root_fd, f"{point}/{places.ENTRIES}", f"/{point}"):
             flags = cmdline.root_arguments(entry.options).flags
