@@ -156,10 +156,17 @@ def _rows(
     for applies, rows in zip((False, True), found.advisories or ()):
         yield from (("advisory", {**row._asdict(), "applies_again": applies}) for row in rows)
     for file in found.files or ():
-        change = file.change._asdict()
-        change.update(source=file.change.source or None, package=file.package or None)
-        patch = found.patches.get(file.change.path)
-        yield "file", {**change, "edited": file.is_edited, "patch": patch}
+        path, action, kind, what, source = file.change
+        yield "file", {
+            "path": path,
+            "action": action,
+            "kind": kind,
+            "what": what,
+            "source": source or None,
+            "package": file.package or None,
+            "edited": file.is_edited,
+            "patch": found.patches.get(path),
+        }
     counts = {
         "packages": None if found.packages is None else len(found.packages),
         "advisories": None if found.advisories is None else sum(map(len, found.advisories)),
