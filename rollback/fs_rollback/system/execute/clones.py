@@ -6,6 +6,7 @@ As cp(1) makes them (copies.py), which would have to be started for each.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -19,23 +20,21 @@ _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LABEL = "security.selinux"
 
 
-def copy_file(source: int, directory: int, name: str) -> None:
+def copy_file(source: int, directory: int, name: str, status: os.stat_result | None = None) -> int:
     """Copy a file of any kind but a directory from one open directory to another.
 
-    A file that cannot share its data, as one without copy-on-write, is left to cp(1), and so is any
-    other that this fails with. It has no flags of chattr(1) of its own. Raises OSError and
-    ProcessError.
+    Returns its flags of chattr(1), which the copy does not have. What this fails with is left to
+    cp(1). `status` is what is known of it. Raises OSError and ProcessError.
     """
+    status = status or os.lstat(name, dir_fd=source)
     try:
-        status = os.lstat(name, dir_fd=source)
         if stat.S_ISREG(status.st_mode):
-            _share(source, directory, name, _MAKE)
-            return
+            return _share(source, directory, name, _MAKE)
         if stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=directory)
         else:
             os.mknod(name, status.st_mode, status.st_rdev, dir_fd=directory)
-        _copy_attributes(_path(source, name), _path(directory, name), status)
+        copy_attributes(_path(source, name), _path(directory, name), status)
     except OSError:  # it knows which attributes a filesystem may lack, or says what is wrong
         with suppress(FileNotFoundError):  # not even made
             os.unlink(name, dir_fd=directory)
@@ -43,39 +42,78 @@ def copy_file(source: int, directory: int, name: str) -> None:
             *("--no-target-directory", _path(source, name), _path(directory, name)),
             pass_fds=(source, directory),
         )
+        if stat.S_ISREG(status.st_mode):
+            return _flags(source, name)
+    return 0
+
+
+def _flags(directory: int, name: str) -> int:
+    descriptor = os.open(name, _READ, dir_fd=directory)
+    try:
+        return btrfs.inode_flags(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def update_file(source: int, directory: int, name: str, *, data: bool) -> None:
     """Give a regular file the attributes of one of the same name, with `data` all it has.
 
-    It has no other name. Raises OSError, also where it cannot share data with the other.
+    It has no other name. Raises OSError.
     """
     flags = os.O_WRONLY | os.O_TRUNC | _READ if data else _READ
     _share(source, directory, name, flags, data=data)
 
 
-def _share(source: int, directory: int, name: str, flags: int, *, data: bool = True) -> None:
+def _share(source: int, directory: int, name: str, flags: int, *, data: bool = True) -> int:
     """Open a file of both directories, the copy with these flags, and give it what the other has.
 
-    Raises OSError.
+    Returns the flags of chattr(1) of the original. Raises OSError.
     """
     original = os.open(name, _READ, dir_fd=source)
     try:
-        copy = os.open(name, flags, 0o600, dir_fd=directory)
+        status = os.fstat(original)
+        copy = os.open(name, flags, status.st_mode & 0o777, dir_fd=directory)
         try:
-            status = os.fstat(original)
             if data and status.st_size:
-                btrfs.clone(original, copy)
-            _copy_attributes(original, copy, status)
+                _copy_data(original, copy, status.st_size)
+            copy_attributes(original, copy, status)
         finally:
             os.close(copy)
+        return btrfs.inode_flags(original)
     finally:
         os.close(original)
 
 
+def _copy_data(original: int, copy: int, size: int) -> None:
+    """Let an empty file share the data of another one, or copy that, without its holes.
+
+    That is needed where only one of the two is copy-on-write, and on another filesystem. Raises
+    OSError.
+    """
+    try:
+        btrfs.clone(original, copy)
+        return
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY):
+            raise
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(original, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # what is left is a hole
+        end = os.lseek(original, start, os.SEEK_HOLE)
+        os.lseek(copy, start, os.SEEK_SET)
+        while start < end and (sent := os.sendfile(copy, original, start, end - start)):
+            start += sent
+    os.ftruncate(copy, size)
+
+
 def copy_directory_attributes(original: int, copy: int) -> None:
     """Give an open directory all that another one has but its entries. Raises OSError."""
-    _copy_attributes(original, copy, os.fstat(original))
+    copy_attributes(original, copy, os.fstat(original))
     btrfs.copy_inode_flags(original, copy)  # last: they may forbid changes
 
 
@@ -92,8 +130,11 @@ def copy_file_flags(source: int, directory: int, name: str) -> None:
         os.close(original)
 
 
-def _copy_attributes(original: int | str, copy: int | str, status: os.stat_result) -> None:
-    """Copy what differs, between what is open or at paths where no link is followed."""
+def copy_attributes(original: int | str, copy: int | str, status: os.stat_result) -> None:
+    """Copy what differs, between what is open or at paths where no link is followed.
+
+    `status` is that of the original. Raises OSError.
+    """
     follow = isinstance(copy, int)
     present = os.stat(copy, follow_symlinks=follow)
     is_owned = (present.st_uid, present.st_gid) == (status.st_uid, status.st_gid)
@@ -106,7 +147,8 @@ def _copy_attributes(original: int | str, copy: int | str, status: os.stat_resul
         if found.get(name) != value or not is_owned:  # a new owner takes capabilities away
             os.setxattr(copy, name, value, follow_symlinks=follow)
     # After the owner, which takes setuid away, and the access control list, which has a mode too.
-    if not stat.S_ISLNK(status.st_mode):
+    is_settled = is_owned and wanted == found and present.st_mode == status.st_mode
+    if not is_settled and not stat.S_ISLNK(status.st_mode):
         os.chmod(copy, stat.S_IMODE(status.st_mode))
     times = status.st_atime_ns, status.st_mtime_ns
     os.utime(copy, ns=times, follow_symlinks=follow)

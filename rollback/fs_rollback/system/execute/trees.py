@@ -16,7 +16,7 @@ from ..linux import btrfs, durable, files, removal, syscalls
 from ..loader import places, settings
 from ..machine import kernels
 from ..machine.host import Host
-from . import copies, kept, swap
+from . import clones, copies, kept, swap
 
 
 class Operations:
@@ -139,6 +139,10 @@ class Operations:
             if not os.path.lexists(origin):
                 return
             descriptors = [int(p.split("/")[4]) for p in (origin, place)]
+            if not stat.S_ISDIR(os.lstat(origin).st_mode):  # cp(1) takes longer to start than that
+                with kernel_errors("copy", f"/{path}"):
+                    clones.copy_file(descriptors[0], descriptors[1], os.path.basename(path))
+                return
             with self._watch(f"copying /{path}", "files") as told:
                 how = ("--no-target-directory", origin, place)
                 copies.archive(*how, pass_fds=descriptors, told=told)
