@@ -147,6 +147,16 @@ def test_aside_leaves_what_is_there(named: Machine, tmp_path: Path) -> None:
     assert (inside / "app.conf").read_text() == "setting 1\n"
 
 
+def test_files_are_whole_where_no_data_can_be_shared(named: Machine, tmp_path: Path) -> None:
+    fill(named.root / "srv", wide=1)
+    kinds = ("holes", "sizes", "preallocated", "links", "names", "times")
+    before = {kind: manifest(named.root / "srv" / kind) for kind in kinds}
+    restored(named, named.take(), *(f"/srv/{kind}" for kind in kinds), f"--aside={tmp_path}")
+    for kind, expected in before.items():
+        assert compare(expected, manifest(tmp_path / kind)) == []
+    assert (tmp_path / "holes/over-4-gib").stat().st_blocks < 100, "its holes take no room"
+
+
 def test_nothing_happens_without_a_yes(named: Machine) -> None:
     name = named.take()
     app = named.root / "etc/app.conf"

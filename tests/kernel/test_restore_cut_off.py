@@ -141,25 +141,32 @@ def _undo(story: Story, path: str) -> None:
         kept.rename(place)
 
 
-def test_an_error_at_each_change_leaves_all_as_it_was(named: Machine) -> None:
+def test_an_error_at_each_change_leaves_all_as_it_was(named: Machine, tmp_path: Path) -> None:
+    """Or it is mended: what goes wrong with a file is tried once more by cp(1)."""
     story = Story(named)
-    point = 0
+    point, mended, failed = 0, 0, tmp_path / "failed"
     while True:
         point += 1
+        failed.unlink(missing_ok=True)
 
         def hook(event: str, count: int, point: int = point) -> None:
             if count == point:
+                failed.touch()
                 raise OSError(errno.EIO, "injected", event)
 
         _restore(story, hook)
         came = story.expect_old_or_new()
-        if came == list(_PATHS):
-            break
         done(named.root, "pin", story.name)
         assert story.expect_old_or_new() == came
-        assert came == [], (point, came)
+        assert came in ([], list(_PATHS)), (point, came)
         assert not (named.root / WORKPLACE).exists()
-    assert point > 12
+        if not failed.exists():
+            break
+        mended += bool(came)
+        for path in came:
+            _undo(story, path)
+    assert came == list(_PATHS)
+    assert point - mended > 12
 
 
 def test_what_came_to_a_place_in_the_last_moment_is_kept(named: Machine) -> None:
@@ -225,7 +232,7 @@ def test_ctrl_c_leaves_all_as_it_was(named: Machine) -> None:
     story = Story(named)
 
     def hook(event: str, _count: int) -> None:
-        if event == "subprocess.Popen cp":
+        if event.startswith("os.utime"):
             os.kill(os.getpid(), signal.SIGINT)
 
     _restore(story, hook)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The flags of chattr(1), which cp(1) does not copy: read in one tree, set in its copy."""
+"""The flags of chattr(1), which a copy does not get: those of one tree set in its copy."""
 
 from __future__ import annotations
 
@@ -11,57 +11,10 @@ from ..execute import copies
 from ..linux import btrfs
 
 # linux/fs.h: FS_SYNC_FL, IMMUTABLE, APPEND, NODUMP, NOATIME, NOCOMP, DIRSYNC, NOCOW. Compression is
-# an attribute on btrfs, too, and cp copies that.
+# an attribute on btrfs, too, which is copied.
 PROTECTED = 0x10 | 0x20
-_KEPT = 0x8 | PROTECTED | 0x40 | 0x80 | 0x400 | 0x10000 | btrfs.FS_NOCOW_FL
+KEPT = 0x8 | PROTECTED | 0x40 | 0x80 | 0x400 | 0x10000 | btrfs.FS_NOCOW_FL
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-def read(tree: str, path: str) -> dict[str, int]:
-    """Return the flags of each file and directory at or below a path that has any, by its path.
-
-    For a tree that nobody changes. Nothing in another subvolume is looked at. Raises OSError.
-    """
-    found: dict[str, int] = {}
-    top = os.path.join(tree, path)
-    status = os.lstat(top)
-    is_directory = os.path.isdir(top) and not os.path.islink(top)
-    pending = [path] if is_directory else []
-    if is_directory or (os.path.isfile(top) and not os.path.islink(top)):
-        _note(tree, path, found)
-    while pending:
-        directory = pending.pop()
-        try:
-            entries = list(os.scandir(os.path.join(tree, directory)))
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:  # no path leads so deep, and cp needs none
-                continue
-            raise
-        for entry in entries:
-            below = f"{directory}/{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                if entry.stat(follow_symlinks=False).st_dev != status.st_dev:
-                    continue
-                pending.append(below)
-            elif not entry.is_file(follow_symlinks=False):
-                continue
-            _note(tree, below, found)
-    return found
-
-
-def _note(tree: str, path: str, found: dict[str, int]) -> None:
-    try:
-        descriptor = os.open(os.path.join(tree, path), _OPEN)
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # as above
-            return
-        raise
-    try:
-        flags = btrfs.inode_flags(descriptor) & _KEPT
-    finally:
-        os.close(descriptor)
-    if flags:
-        found[path] = flags
 
 
 def make_nocow(tree: str, copy: str, found: Mapping[str, int]) -> None:

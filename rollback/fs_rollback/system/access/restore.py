@@ -8,19 +8,18 @@ what was there gets another name: at any instant the old or the new is there, wh
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from ...core.comparison.upkeep import BEFORE_RESTORE
 from ...core.snapshots.snapshot import Snapshot
 from ...errors import Error, RefusedError, kernel_errors
-from ..execute import copies
 from ..execute.executor import signals_let_through
 from ..execute.trees import Operations
 from ..linux import durable, files, syscalls
 from ..machine.host import Host
 from . import flags, privileges, workplace
+from .copying import copy_paths
 from .paths import Item, status_in
 from .workplace import COPIES, Move
 
@@ -117,25 +116,8 @@ def _copy(tree: int, place: int, wanted: Sequence[str], *, is_open: bool) -> dic
     than root can come to that, and files lose their privileges. Raises OSError, ProcessError.
     """
     source, copy = f"/proc/self/fd/{tree}", f"/proc/self/fd/{place}/{COPIES}"
-    found: dict[str, int] = {}
-    failures: list[OSError] = []
-
-    def look() -> None:  # a tenth of the time that the copy takes, and beside it
-        try:
-            for path in wanted:
-                found.update(flags.read(source, path))
-        except OSError as error:  # raised below
-            failures.append(error)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        how = ("--parents", "--one-file-system", f"--target-directory={copy}", "--")
-        copies.archive(*how, *wanted, pass_fds=[tree, place], directory=source)
-    finally:
-        looking.join()
-    if failures:
-        raise failures[0]
+    with files.opened(copy) as directory:
+        found = {p: f & flags.KEPT for p, f in copy_paths(tree, directory, wanted).items()}
     protected = {path: found.get(path, 0) & flags.PROTECTED for path in wanted}
     for path, bits in protected.items():
         if path in found:
