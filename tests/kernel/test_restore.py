@@ -234,7 +234,10 @@ def test_what_the_next_boot_needs_is_warned_of_and_check_sees_it(named: Machine)
 
 
 def test_a_name_of_any_length_and_any_bytes(named: Machine) -> None:
-    names = [b"n" * 255, "\u00e4".encode() * 127, b"\xff\xfe", b"-rf", b"a\nb"]
+    family = "\U0001f468\u200d\U0001f469".encode()  # people see one character
+    units = [b"n", "\u00e4".encode(), "e\u0301".encode(), family]
+    long = [unit * (255 // len(unit)) for unit in units]
+    names = [*long, b"\xff\xfe", b"-rf", b"a\nb"]
     top = os.path.join(os.fsencode(named.root), b"srv")
     os.mkdir(top)
     for each in names:
@@ -248,4 +251,10 @@ def test_a_name_of_any_length_and_any_bytes(named: Machine) -> None:
     for each in names:
         with open(os.path.join(top, each), "rb") as file:
             assert file.read() == each
-    assert len(os.listdir(top)) == 2 * len(names)
+    beside = set(os.listdir(top)) - set(names)
+    assert len(beside) == len(names)
+    cut = [each.partition(BEFORE.encode())[0] for each in beside]
+    for unit in units:
+        (short,) = (each for each in cut if each.startswith(unit))
+        assert short.replace(unit, b"") == b"", "no character is cut"
+        assert len(short) + len(unit) > 255 - len(f"{BEFORE}20261128202327")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from fs_rollback.core.snapshots.names import (
     REPLACED_PREFIX,
     SNAPSHOT_PREFIX,
+    beginning,
     free_name,
     grouped,
     label,
@@ -158,3 +160,32 @@ def test_few_paths_are_named_and_many_are_counted() -> None:
     ]  # fmt: skip
     scattered = grouped([f"/home/{n}/vm" for n in range(30)])
     assert (len(scattered), scattered[-1]) == (13, "18 more places")
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "found"),
+    [
+        ("plain", 9, "plain"),
+        ("plain", 5, "plain"),
+        ("plain", 4, "plai"),
+        ("plain", 0, ""),
+        ("nai\u0308ve", 3, "na"),
+        ("nai\u0308ve", 4, "nai\u0308"),
+        ("a\U0001f44d\U0001f3fdb", 2, "a"),
+        ("a\U0001f468\u200d\U0001f469b", 3, "a"),
+        ("a\U0001f468\u200d\U0001f469b", 2, "a"),
+        ("a" + 9 * "\u0301", 4, "a\u0301\u0301\u0301"),
+    ],
+)
+def test_no_character_is_cut(text: str, most: int, found: str) -> None:
+    assert beginning(text, most) == found
+
+
+def test_no_bytes_of_a_character_are_cut() -> None:
+    for text in ("ab\u00e4\u20ac\U0001f600z", "x\udcff\udcfey"):
+        for most in range(15):
+            cut = beginning(text, most, in_bytes=True)
+            size = len(os.fsencode(cut))
+            assert text.startswith(cut)
+            assert size <= most
+            assert cut == text or size + len(os.fsencode(text[len(cut)])) > most

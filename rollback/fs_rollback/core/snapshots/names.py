@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
 from typing import Optional
@@ -51,6 +52,33 @@ def label(snapshot: Snapshot) -> str:
 def labelled(name: str, number: Optional[int]) -> str:
     """Return what messages call the snapshot of this name and ID; its name where it has no ID."""
     return f"{number} ({name})" if number else name
+
+
+def beginning(text: str, most: int, *, in_bytes: bool = False) -> str:
+    """Return as much of the beginning of a text as has at most so many characters, or bytes.
+
+    Bytes are those of its UTF-8, in which names of files are limited. No character is cut, nor
+    taken from the marks that belong to it, unless there are more of these than there is room.
+    """
+    end = min(len(text), most)
+    if in_bytes:
+        left, end = most, 0
+        while end < len(text) and left >= (size := len(os.fsencode(text[end]))):
+            left, end = left - size, end + 1
+    whole = end
+    while 0 < whole < len(text) and _belong_together(text[whole - 1], text[whole]):
+        whole -= 1
+    return text[: whole or end]
+
+
+def _belong_together(one: str, other: str) -> bool:
+    """Whether people see two characters as one: the main rules of Unicode's annex 29."""
+    if one.isascii() and other.isascii():
+        return False
+    from unicodedata import category
+
+    is_joined = "\u200d" in (one, other)  # ZERO WIDTH JOINER
+    return is_joined or category(other)[0] == "M" or "\U0001f3fb" <= other <= "\U0001f3ff"
 
 
 def grouped(paths: Sequence[str], most: int = 12) -> list[str]:

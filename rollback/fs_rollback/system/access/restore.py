@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from ...core.comparison.upkeep import BEFORE_RESTORE
+from ...core.snapshots.names import beginning
 from ...core.snapshots.snapshot import Snapshot
 from ...errors import Error, RefusedError, kernel_errors
 from ..execute.executor import signals_let_through
@@ -55,8 +56,8 @@ def _kept(host: Host, item: Item, now: datetime) -> str:
     head, name = os.path.split(item.path)
     while True:
         ending = f"{BEFORE_RESTORE}{now:%Y%m%d%H%M%S}"
-        short = os.fsencode(name)[: _LONGEST_NAME - len(ending)]
-        path = os.path.join(head, os.fsdecode(short) + ending)
+        short = beginning(name, _LONGEST_NAME - len(ending), in_bytes=True)
+        path = os.path.join(head, short + ending)
         if status_in(host.root_fd, path) is None:
             return path
         now += timedelta(seconds=1)
