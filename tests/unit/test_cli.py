@@ -120,6 +120,36 @@ def test_what_is_no_command_line(arguments: list[str], capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["mount", "260", ""],
+        ["mount", ""],
+        ["umount", ""],
+        ["restore", "260", "/etc/fstab", "--aside", ""],
+        ["restore", "260", "/etc/fstab", ""],
+        ["rollback", "--keep", "", "260"],
+        ["diff", "260", "--path="],
+        ["diff", "260", ""],
+        ["list", "--root", ""],
+        ["status", "--device", ""],
+        ["delete", "260", ""],
+        ["shell", ""],
+    ],
+)
+def test_nothing_is_no_path(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """As a script gives it whose variable is not set: it means no working directory."""
+    code, out, err = exit_of(words, capsys)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"fs-rollback: an argument is empty: fs-rollback {words[0]} ")
+    assert len(err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("words", [["create", "-m", ""], ["shell", "260", "--", "printf", ""]])
+def test_a_text_may_be_empty(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "/no/where" in exit_of([words[0], "--root", "/no/where", *words[1:]], capsys)[2]
+
+
+@pytest.mark.parametrize(
     "error",
     [
         UsageError("no such thing", hint="Try another."),

@@ -41,7 +41,7 @@ def test_a_root_that_is_not_given(capsys: pytest.CaptureFixture[str]) -> None:
     """As a script does whose variable is not set: not the directory that it runs in."""
     code, out, err = exit_of(["convert", "abort", "--yes", "--root", ""], capsys)
     assert (code, out) == (2, "")
-    assert "argument --root: no directory is given" in err
+    assert "an argument is empty: fs-rollback convert abort --yes --root ''" in err
 
 
 def test_an_action_has_a_file_of_its_own() -> None:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from .command import Command
 
 
+# What `create` notes, and what a program in `shell` gets.
+_MAY_BE_EMPTY = ("message", "words")
+
+
 def program() -> NoReturn:
     """Run the command line as the whole of a process, and end it.
 
@@ -77,12 +81,25 @@ def _main(given: Sequence[str]) -> tuple[bool, int]:
         return True, UsageError.exit_code
     try:
         args = parser(given).parse_args(given)
+        _refuse_empty(args, given)
     except Error as error:
         return True, _complain(error)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
             signal.signal(number, _interrupt)
     return _reads(args), _run(args)
+
+
+def _refuse_empty(args: argparse.Namespace, given: Sequence[str]) -> None:
+    """Raise UsageError for an empty path or name; as a path it would mean the working directory."""
+    for name, value in vars(args).items():
+        if name not in _MAY_BE_EMPTY and "" in (value if isinstance(value, list) else [value]):
+            import shlex
+
+            raise UsageError(
+                f"an argument is empty: fs-rollback {shlex.join(given)}",
+                hint="It is a path or a snapshot. Is a variable of a script not set?",
+            )
 
 
 def _run(args: argparse.Namespace) -> int:
