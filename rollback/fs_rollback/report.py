@@ -186,7 +186,11 @@ def plain_table(rows: list[list[str]], headers: list[str]) -> str:
 def package_table(packages: Sequence[PackageChange]) -> str:
     """Return what happens to packages as a table; nothing in it is cut."""
     rows = [
-        [p.action, f"{p.name}.{p.arch}" if p.arch else p.name, p.old or "-", p.new or "-"]
+        [
+            p.action,
+            f"{p.name}.{p.arch}" if p.arch and not p.old_arch else p.name,
+            *(version or "-" for version in p.versions),
+        ]
         for p in packages
     ]
     cells = [[clean(cell) for cell in row] for row in rows]

@@ -37,12 +37,14 @@ FIRST = (
     Package("kernel", "6.1", files={"/usr/lib/modules/6.1/vmlinuz": "6.1"}),
     Package("many", "1", more=30),
     Package("gone", "1", arch="x86_64", files={"/usr/bin/gone": "gone"}),
+    Package("moved", "1"),
 )
 SECOND = (
     foo("1.1"),
     Package("bar", "1.9", epoch="1", files={"/usr/share/bar/LICENSE": "bar"}),
     Package("kernel", "6.2", files={"/usr/lib/modules/6.2/vmlinuz": "6.2"}),
     Package("new", "1~rc1", release="1.fc44"),
+    Package("moved", "2", arch="x86_64"),
 )
 
 
@@ -56,9 +58,9 @@ class Trees:
         more = sorted(packages.glob("many-0*.rpm"))
         self._rpm(self.old, "--install", "--ignorearch", *first, *more)
         shutil.copytree(self.old, self.new)
-        app, bar, kernel, new = second
+        app, bar, kernel, new, moved = second
         self._rpm(self.new, "--install", kernel, new)
-        self._rpm(self.new, "--upgrade", "--oldpackage", app, bar)
+        self._rpm(self.new, "--upgrade", "--oldpackage", "--ignorearch", app, bar, moved)
         self._rpm(self.new, "--erase", "gone")
 
     def _rpm(self, tree: Path, *arguments: object) -> None:
@@ -107,11 +109,14 @@ def test_the_packages_that_differ_are_those_of_rpm(
     assert changes == {
         ("revert", "foo", "1.1-1", "1.0-1"),
         ("revert", "bar", "1:1.9-1", "1:2.0-1"),
+        ("revert", "moved", "2-1", "1-1"),
         ("remove", "kernel", "6.2-1", None),
         ("remove", "new", "1~rc1-1.fc44", None),
         ("restore", "gone", None, "1-1"),
     }, "the version of the kernel that is in both is not one that differs"
     forward = {(c.action, c.name) for c in differences(*found)}
+    (moved,) = (c for c in differences(*found) if c.name == "moved")
+    assert (moved.action, *moved.versions) == ("upgrade", "1-1.noarch", "2-1.x86_64")
     assert {("upgrade", "foo"), ("downgrade", "bar"), ("install", "kernel")} <= forward
     assert database.differing_packages(both[0], both[0]) == (set(), set())
 

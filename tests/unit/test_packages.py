@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from fs_rollback.core.packages.changes import Item, between, changes, summary
+from fs_rollback.core.packages.changes import Item, between, changes, differences, summary
 from fs_rollback.core.snapshots.record import PackageChange
 
 X = "x86_64"
@@ -131,13 +131,47 @@ def test_between_is_from_now_to_then() -> None:
     assert between([], []) == ()
 
 
-def test_between_tells_architectures_apart() -> None:
-    now = _installed(("data", "noarch", "2"))
-    then = _installed(("data", X, "1"))
-    assert set(between(now, then)) == {
-        PackageChange("remove", "data", "noarch", "2", None),
-        PackageChange("restore", "data", X, None, "1"),
+@pytest.mark.parametrize(
+    ("old", "new", "action"),
+    [("1", "2", "upgrade"), ("2", "1", "downgrade"), ("1", "1", "reinstall")],
+)
+def test_another_architecture_is_one_change(old: str, new: str, action: str) -> None:
+    before, after = _installed(("data", "noarch", old)), _installed(("data", X, new))
+    (change,) = differences(before, after)
+    assert change == PackageChange(action, "data", X, old, new, "noarch")
+    assert change.versions == (f"{old}.noarch", f"{new}.{X}")
+    assert between(after, before) == (PackageChange("revert", "data", "noarch", new, old, X),)
+
+
+def test_packages_of_two_architectures_are_two() -> None:
+    old = _installed(("lib", X, "1"), ("lib", "i686", "1"))
+    both = _installed(("lib", X, "2"), ("lib", "i686", "2"))
+    assert [(c.action, c.arch, c.old_arch) for c in differences(old, both)] == [
+        ("upgrade", "i686", None),
+        ("upgrade", X, None),
+    ]
+    # One of them goes, or comes: the other is what is upgraded.
+    one = _installed(("lib", X, "2"))
+    assert differences(old, one) == (
+        PackageChange("remove", "lib", "i686", "1", None),
+        PackageChange("upgrade", "lib", X, "1", "2"),
+    )
+    assert differences(one, both) == (PackageChange("install", "lib", "i686", None, "2"),)
+    neither = _installed(("lib", "noarch", "2"))
+    assert {(c.action, c.arch) for c in differences(old, neither)} == {
+        ("remove", "i686"),
+        ("remove", X),
+        ("install", "noarch"),
     }
+    # The one that stays as it is takes no part.
+    other = _installed(("lib", X, "1"), ("lib", "noarch", "2"))
+    assert differences(old, other) == (PackageChange("upgrade", "lib", "noarch", "1", "2", "i686"),)
+
+
+def test_a_kernel_of_another_architecture_is_beside_the_others() -> None:
+    old = _installed(("kernel", X, "6.1"), ("kernel", X, "6.2"))
+    new = _installed(("kernel", X, "6.2"), ("kernel", "i686", "6.3"))
+    assert [c.action for c in differences(old, new)] == ["install", "remove"]
 
 
 def test_between_never_turns_one_kernel_into_another() -> None:

@@ -157,16 +157,19 @@ def _rows(
         yield from (("advisory", {**row._asdict(), "applies_again": applies}) for row in rows)
     for file in found.files or ():
         path, action, kind, what, source = file.change
-        yield "file", {
-            "path": path,
-            "action": action,
-            "kind": kind,
-            "what": what,
-            "source": source or None,
-            "package": file.package or None,
-            "edited": file.is_edited,
-            "patch": found.patches.get(path),
-        }
+        yield (
+            "file",
+            {
+                "path": path,
+                "action": action,
+                "kind": kind,
+                "what": what,
+                "source": source or None,
+                "package": file.package or None,
+                "edited": file.is_edited,
+                "patch": found.patches.get(path),
+            },
+        )
     counts = {
         "packages": None if found.packages is None else len(found.packages),
         "advisories": None if found.advisories is None else sum(map(len, found.advisories)),

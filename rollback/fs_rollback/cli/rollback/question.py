@@ -156,12 +156,12 @@ def _packages(facts: Facts, width: Optional[int], most: int) -> list[str]:
 
 
 def _package(change: PackageChange) -> str:
-    name = report.clean(change.name)
-    if change.new is None:
-        return f"{name} {report.clean(change.old or '')} goes"
-    if change.old is None:
-        return f"{name} {report.clean(change.new)} returns"
-    return f"{name} {report.clean(change.old)} to {report.clean(change.new)}"
+    name, (old, new) = report.clean(change.name), change.versions
+    if new is None:
+        return f"{name} {report.clean(old or '')} goes"
+    if old is None:
+        return f"{name} {report.clean(new)} returns"
+    return f"{name} {report.clean(old)} to {report.clean(new)}"
 
 
 def _advisories(found: Sequence[Advisory], most: int) -> str:

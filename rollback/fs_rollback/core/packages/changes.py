@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from operator import itemgetter
-from typing import NamedTuple, Optional
+from collections.abc import Container, Iterable
+from operator import attrgetter, itemgetter
+from typing import Callable, NamedTuple, Optional
 
 from ..snapshots.record import PackageChange
 
@@ -24,6 +24,7 @@ _WORDS = {
 }
 # What goes away in the same transaction, for each that comes.
 _OUTGOING = {"upgraded": "upgrade", "downgraded": "downgrade", "reinstalled": "reinstall"}
+_NAME_AND_ARCH, _NAME = attrgetter("name", "arch"), attrgetter("name")
 
 
 class Item(NamedTuple):
@@ -91,7 +92,8 @@ def between(now: Iterable[Item], then: Iterable[Item]) -> tuple[PackageChange, .
     A package with one version on either side is reverted; one with several (kernels) is removed
     and restored version by version.
     """
-    words = {"upgrade": "revert", "downgrade": "revert", "install": "restore"}
+    words = dict.fromkeys(("upgrade", "downgrade", "reinstall"), "revert")
+    words["install"] = "restore"
     found = differences(now, then)
     return tuple(
         change._replace(action=words.get(change.action, change.action)) for change in found
@@ -102,30 +104,53 @@ def differences(old: Iterable[Item], new: Iterable[Item]) -> tuple[PackageChange
     """Return what happened to the packages between two sets of installed ones, as a transaction.
 
     A package with one version on either side is an upgrade or a downgrade, as rpm compares; one
-    with several (kernels) is removed and installed version by version.
+    with several (kernels) is removed and installed version by version. Where one of a name goes and
+    one comes that has another architecture, that is one change, too.
     """
-    from .versions import evr_compare
-
     first, second = set(old), set(new)
-    goes: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
-    comes: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
-    for item in first - second:
-        goes[item.name, item.arch].append(item)
-    for item in second - first:
-        comes[item.name, item.arch].append(item)
+    goes, comes = first - second, second - first
     several = {
         key
         for side in (first, second)
-        for key, count in Counter((item.name, item.arch) for item in side).items()
+        for key, count in Counter(map(_NAME_AND_ARCH, side)).items()
         if count > 1
     }
     found: list[PackageChange] = []
-    for key in sorted(goes.keys() | comes.keys()):
-        out, in_ = sorted(goes[key]), sorted(comes[key])
-        if len(out) == 1 and len(in_) == 1 and key not in several:
-            action = "upgrade" if evr_compare(out[0].evr, in_[0].evr) <= 0 else "downgrade"
-            found.append(PackageChange(action, *key, out[0].evr, in_[0].evr))
-            continue
-        found += [PackageChange("remove", *key, item.evr, None) for item in out]
-        found += [PackageChange("install", *key, None, item.evr) for item in in_]
-    return tuple(found)
+    for of in (_NAME_AND_ARCH, _NAME):
+        went, came = _by(of, goes, several), _by(of, comes, several)
+        for key in went.keys() & came.keys():
+            if len(went[key]) == 1 and len(came[key]) == 1:
+                (gone,), (come,) = went[key], came[key]
+                goes.remove(gone)
+                comes.remove(come)
+                found.append(_replaced(gone, come))
+    found += [PackageChange("remove", i.name, i.arch, i.evr, None) for i in goes]
+    found += [PackageChange("install", i.name, i.arch, None, i.evr) for i in comes]
+    return tuple(sorted(found, key=_place))
+
+
+def _by(
+    of: Callable[[Item], object], items: set[Item], but: Container[object]
+) -> dict[object, set[Item]]:
+    """Return items by a key, but those of several versions."""
+    found: defaultdict[object, set[Item]] = defaultdict(set)
+    for item in items:
+        if _NAME_AND_ARCH(item) not in but:
+            found[of(item)].add(item)
+    return found
+
+
+def _replaced(old: Item, new: Item) -> PackageChange:
+    from .versions import evr_compare
+
+    order, moved = evr_compare(old.evr, new.evr), old.arch != new.arch
+    action = "upgrade" if order <= 0 else "downgrade"
+    if moved and not order:
+        action = "reinstall"
+    old_arch = old.arch if moved else None
+    return PackageChange(action, new.name, new.arch, old.evr, new.evr, old_arch)
+
+
+def _place(change: PackageChange) -> tuple[str, str, bool, str]:
+    """By name and architecture; what goes is before what comes."""
+    return change.name, change.arch, change.old is None, change.old or change.new or ""

@@ -47,13 +47,24 @@ class Outcome(enum.Enum):
 
 
 class PackageChange(NamedTuple):
-    """One package in a transaction; `old` and `new` are epoch:version-release or None."""
+    """One package in a transaction; `old` and `new` are epoch:version-release or None.
+
+    `old_arch` is the architecture that `old` has, if that is another one; it is in no record.
+    """
 
     action: str
     name: str
     arch: str
     old: Optional[str]
     new: Optional[str]
+    old_arch: Optional[str] = None
+
+    @property
+    def versions(self) -> tuple[Optional[str], Optional[str]]:
+        """Both versions for people, with the architectures where these differ."""
+        if self.old_arch is None:
+            return self.old, self.new
+        return f"{self.old}.{self.old_arch}", f"{self.new}.{self.arch}"
 
 
 class Transaction(NamedTuple):
@@ -193,7 +204,8 @@ def transaction_dict(transaction: Optional[Transaction]) -> Optional[dict[str, A
 
 def package_dict(package: PackageChange) -> dict[str, Optional[str]]:
     """Return the change of one package as JSON has it."""
-    return dict(zip(_PACKAGE_KEYS, package))
+    found = dict(zip(_PACKAGE_KEYS, package))
+    return found if package.old_arch is None else {**found, "from_arch": package.old_arch}
 
 
 def parse(text: str) -> Record:
