@@ -55,8 +55,14 @@ def _lines(machine: Machine) -> list[dict[str, Any]]:
 def test_why_is_this_snapshot_gone(named: Machine) -> None:
     """On a machine without a journal: only the store knows."""
     named.write(named.root, "etc/fs-rollback.conf", _KEEP_ONE)
-    assert _log(named) == []
-    assert "nothing was noted" in done(named.root, "log").err
+    for words in ([], ["--json"]):
+        ended = fs_rollback(named.root, "log", *words)
+        said = "there is no journal here to read, and the store has noted no deletion"
+        assert (ended.code, said in ended.err) == (1, True)
+    assert ended.json["problems"] == [said]
+    (named.root / "var/log/journal").mkdir()
+    assert done(named.root, "log").err == "fs-rollback: nothing was noted so far\n"
+    (named.root / "var/log/journal").rmdir()
     first, second, third = (named.take(word) for word in "abc")
     numbers = {s.name: s.id for s in named.snapshots()}
     uuids = {s.name: s.subvolume.uuid for s in named.snapshots() if s.subvolume}
@@ -74,7 +80,8 @@ def test_why_is_this_snapshot_gone(named: Machine) -> None:
     assert _log(named, third) == []
     assert _log(named, "latest") == []
     assert fs_rollback(named.root, "log", "yum_19").code == 2
-    table = done(named.root, "log").out
+    _, table, said = done(named.root, "log")
+    assert "there is no journal here to read: only deletions are known" in said
     assert pruned["reason"] in table
     assert first in table
     assert list(listed(named)) == [third]

@@ -83,7 +83,7 @@ def test_the_oldest_go_until_enough_is_free(named: Machine, full: list[str]) -> 
     gone = {v["name"]: v["reason"] for v in ended["verdicts"] if v["verdict"] == "delete"}
     assert list(gone) == full[1:3]
     assert all(reason.startswith("the oldest that may go, ") for reason in gone.values())
-    assert all(reason.endswith(f" free ({line})") for reason in gone.values())
+    assert all(reason.endswith(f" wanted ({line})") for reason in gone.values())
     assert _names(named) == [full[0], *full[3:]]
     assert _free(named) >= int(line.split()[2][:-1]) << 10
     log = done(named.root, "log", "--json").json["events"]
@@ -99,8 +99,14 @@ def test_what_never_goes(named: Machine, full: list[str]) -> None:
     named.reboot()
     done(named.root, "pin", full[1])
     named.write(named.root, "etc/fs-rollback.conf", "min_free = 99%\n")
+    wanted = r": \S+ MiB free, 5\d\d\.\d MiB wanted \(min_free = 99%\): "
+    plan = done(named.root, "prune", "--dry-run").err
+    unreached = "it cannot be reached, "
+    assert re.search(wanted + unreached + r"all that may be deleted gives back \S+ MiB", plan)
     ended = done(named.root, "prune")
-    assert "free (min_free = 99%): no other snapshot may be deleted" in ended.err
+    assert re.search(wanted + "no other snapshot may be deleted", ended.err)
+    plan = done(named.root, "prune", "--dry-run").err
+    assert re.search(wanted + unreached + "no other snapshot may be deleted", plan)
     assert _names(named) == [full[1], full[-1], manual, old]
 
 

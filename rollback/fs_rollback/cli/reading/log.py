@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ...system.machine.host import Host
     from ...system.store.store import Store
 
+_NO_JOURNAL = "there is no journal here to read"
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add what `log` takes."""
@@ -26,12 +28,16 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """`log`: a row an event, the newest last; exit code 1 where not all could be read."""
     from ... import report
+    from ...system.store import trace
     from .. import session
     from ..advice import addressed
     from ..terminal import table_width
 
     with session.reading(args.root) as (host, store):
+        has_journal = trace.has_journal(host)
         events, problems = _events(host, store)
+        if not (events or problems or has_journal):
+            problems.append(f"{_NO_JOURNAL}, and the store has noted no deletion")
         if args.snapshot is not None:
             name = _named(args.snapshot, events, store.load() if store else [])
             events = [event for event in events if event.concerns(name)]
@@ -44,8 +50,11 @@ def run(args: Namespace) -> int:
         print(report.event_table(events, ids, table_width()))
     for problem in problems:
         session.note(problem)
-    if not (args.json or events or problems):
-        session.note(addressed("nothing was noted so far", args))
+    if not (args.json or problems):
+        if events and not has_journal:
+            session.note(f"{_NO_JOURNAL}: only deletions are known, which the store notes itself")
+        elif not events:
+            session.note(addressed("nothing was noted so far", args))
     return 1 if problems else 0
 
 

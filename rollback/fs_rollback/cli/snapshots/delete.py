@@ -23,7 +23,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """`delete`: delete snapshots; goes on after a failure and says which failed."""
     from ...core.snapshots.names import label, resolve
-    from ...errors import Error
+    from ...errors import Error, UsageError
     from ...system.root import roots_in_use
     from ...system.snapshots import saved_kernels, take_and_delete
     from ...system.store import trace
@@ -36,7 +36,10 @@ def run(args: Namespace) -> int:
     rows = []
     with session.writing(args.root) as (host, store), Bar("deleting", "snapshots") as bar:
         snapshots = store.load()
-        chosen = list(dict.fromkeys(resolve(ref, snapshots).name for ref in args.snapshot))
+        try:
+            chosen = list(dict.fromkeys(resolve(ref, snapshots).name for ref in args.snapshot))
+        except UsageError as error:
+            raise UsageError(f"{error.message}; nothing was deleted", hint=error.hint) from error
         in_use = roots_in_use.read(host)
         by_name = {snapshot.name: snapshot for snapshot in snapshots}
         for number, name in enumerate(chosen):

@@ -12,9 +12,11 @@ from .. import command
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
     from ...core.snapshots.retention import Policy, Verdict
     from ...core.snapshots.snapshot import Snapshot
+    from ...core.space.held import Held
     from ...errors import Error
     from ...system.machine.host import Host
     from ...system.store.store import Store
@@ -80,21 +82,37 @@ class Pruned(NamedTuple):
 
 
 def _planned(host: Host, store: Store, policy: Policy) -> Pruned:
-    from ...core.snapshots.names import label
-    from ...core.snapshots.retention import Action, next_for_room
+    from ...core.snapshots.retention import Action
     from ...system.snapshots import min_free, take_and_delete
     from ..reading import sizes
 
     verdicts = take_and_delete.judge(host, store, policy, datetime.now().astimezone())
-    short = min_free.shortage(host, policy)
-    first = next_for_room(verdicts, ()) if short else None
-    if short and (vain := min_free.out_of_reach(host, policy)):
-        short += f": {vain}"
-    elif first is not None:
-        short += f": the oldest that may go would follow, {label(first)} first"
     held = sizes.held(host, [verdict.snapshot for verdict in verdicts])
     doomed = [v.snapshot.name for v in verdicts if v.action is Action.DELETE]
+    short = min_free.shortage(host, policy)
+    if short:
+        vain = min_free.out_of_reach(host, policy)
+        short += f": {vain or _way_there(verdicts, doomed, held, min_free.missing(host, policy))}"
     return Pruned(verdicts, (), short, held.together(doomed) if held is not None else None)
+
+
+def _way_there(
+    verdicts: Sequence[Verdict], doomed: Sequence[str], held: Optional[Held], missing: int
+) -> str:
+    """Return what `min_free` deletes beside what is `doomed`, and whether that is enough."""
+    from ...core.snapshots.names import label
+    from ...core.snapshots.retention import all_for_room
+    from ...core.snapshots.space import size
+
+    if held is not None and doomed and held.together(doomed) >= missing:
+        return "what is deleted makes enough room"
+    may_go = all_for_room(verdicts)
+    if not may_go:
+        return "it cannot be reached, no other snapshot may be deleted"
+    given = None if held is None else held.together([*doomed, *(s.name for s in may_go)])
+    if given is not None and given < missing:
+        return f"it cannot be reached, all that may be deleted gives back {size(given)}"
+    return f"the oldest that may go would follow, {label(may_go[0])} first"
 
 
 def _prune(root: str, host: Host, policy: Policy) -> Pruned:

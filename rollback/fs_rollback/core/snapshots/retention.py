@@ -199,8 +199,12 @@ def next_for_room(verdicts: Sequence[Verdict], passed: Container[str]) -> Option
 
     `passed` has the names of those that could not be deleted.
     """
-    candidates = (v.snapshot for v in verdicts if v.action is Action.KEEP and v.may_yield)
-    return next((s for s in candidates if s.name not in passed), None)
+    return next((s for s in all_for_room(verdicts) if s.name not in passed), None)
+
+
+def all_for_room(verdicts: Sequence[Verdict]) -> list[Snapshot]:
+    """Return all that `min_free` may delete, the oldest first."""
+    return [v.snapshot for v in verdicts if v.action is Action.KEEP and v.may_yield]
 
 
 def _reason_of_age(age: Age, days: int, young: str) -> str:

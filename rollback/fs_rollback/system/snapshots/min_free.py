@@ -41,12 +41,18 @@ class Result(NamedTuple):
 
 def shortage(host: Host, policy: Policy) -> str:
     """Return in words that less is free than `min_free`, "" if it is not. Raises KernelError."""
+    if not (lacking := missing(host, policy)):
+        return ""
+    free = btrfs.data_space(host.path("")).free
+    return f"{size(free)} free, {size(free + lacking)} wanted (min_free = {policy.min_free})"
+
+
+def missing(host: Host, policy: Policy) -> int:
+    """Return how many bytes less than `min_free` are free. Raises KernelError."""
     if not policy.min_free.number:
-        return ""
+        return 0
     found = btrfs.data_space(host.path(""))
-    if found.free >= policy.min_free.of(found.size):
-        return ""
-    return f"{size(found.free)} free (min_free = {policy.min_free})"
+    return max(policy.min_free.of(found.size) - found.free, 0)
 
 
 def out_of_reach(host: Host, policy: Policy) -> str:

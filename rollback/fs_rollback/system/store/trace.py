@@ -99,10 +99,20 @@ def told(host: Host) -> list[Event]:
 
     Raises ProcessError and KernelError: unknown is not empty.
     """
+    place = _journal(host)
+    return [] if place is None else events.of_journal(journald.read(place))
+
+
+def has_journal(host: Host) -> bool:
+    """Whether a machine has a journal. Raises KernelError."""
+    return _journal(host) is not None
+
+
+def _journal(host: Host) -> str | None:
+    """Return where a machine's journal lies, "" for that of this system, None where it has none."""
     if host.root == "/":
-        return events.of_journal(journald.read()) if journald.is_there() else []
-    place = files.real_path(host.root_fd, "var/log/journal")
-    return events.of_journal(journald.read(place)) if place else []
+        return "" if journald.is_there() else None
+    return files.real_path(host.root_fd, "var/log/journal")
 
 
 def kept(directory: int) -> list[Event]:
