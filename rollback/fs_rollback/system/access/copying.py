@@ -58,7 +58,7 @@ class _Work:
         """Copy what is at a path but the files in it if it is a directory: those are left."""
         for depth in range(1, len(path)):
             with opened_down(self._copy, path[: depth - 1]) as above, suppress(FileExistsError):
-                os.mkdir(path[depth - 1], 0o700, dir_fd=above)
+                os.mkdir(path[depth - 1], 0o700, dir_fd=above)  # two paths may have it above them
         with opened_down(self._tree, path[:-1]) as source:
             status = os.lstat(path[-1], dir_fd=source)
             if not stat.S_ISDIR(status.st_mode):

@@ -93,7 +93,7 @@ def _copy_data(original: int, copy: int, size: int) -> None:
     try:
         btrfs.clone(original, copy)
         return
-    except OSError as error:
+    except OSError as error:  # it cannot be shared: see above
         if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY):
             raise
     end = 0
