@@ -112,6 +112,56 @@ def test_data_is_shared_with_the_snapshot(named: Machine) -> None:
     assert run("btrfs", "filesystem", "du", "--raw", "-s", str(big)).split()[-3] == "0"
 
 
+def _exclusive(path: Path) -> int:
+    return int(run("btrfs", "filesystem", "du", "--raw", "-s", str(path)).split()[-3])
+
+
+def _is_nocow(path: Path) -> bool:
+    return "C" in run("lsattr", "-d", str(path)).split()[0]
+
+
+def test_data_that_is_overwritten_in_place_is_shared_too(named: Machine, tmp_path: Path) -> None:
+    """A file that is NOCOW, alone and with two names, and one that is not, in a directory that is.
+
+    So do the copies of a rollback. On another btrfs it is a copy, and as NOCOW as the original.
+    """
+    place, log = named.root / "srv", named.root / "var/log"
+    for directory in (place / "nocow", place / "cow"):
+        directory.mkdir(parents=True)
+    plain, disk, other = place / "nocow/plain", place / "cow/disk", place / "cow/other"
+    plain.write_bytes(os.urandom(1 << 20))
+    run("chattr", "+C", str(place / "nocow"))
+    for path in (disk, log / "journal"):
+        path.touch()
+        run("chattr", "+C", str(path))
+        path.write_bytes(os.urandom(1 << 20))
+    os.link(disk, other)
+    run("sync", "-f", str(named.root))
+    name = named.take()
+    run("rm", "-r", str(place))
+    restored(named, name, "/srv")
+    assert [_is_nocow(path) for path in (plain, disk, plain.parent)] == [False, True, True]
+    assert (_exclusive(plain), _exclusive(disk), other.stat().st_nlink) == (0, 0, 2)
+    image, aside = tmp_path / "other.img", tmp_path / "other"
+    with image.open("wb") as file:
+        file.truncate(200 << 20)
+    run("mkfs.btrfs", "--quiet", str(image))
+    aside.mkdir()
+    run("mount", "-o", "loop", str(image), str(aside))
+    try:
+        done(named.root, "restore", f"--aside={aside}", name, "/srv/cow")
+        assert _is_nocow(aside / "cow/disk")
+        assert (aside / "cow/other").read_bytes() == disk.read_bytes()
+    finally:
+        run("umount", str(aside))
+    (log / "journal").write_bytes(os.urandom(1 << 20))
+    run("sync", "-f", str(named.root))
+    named.roll_back(name)
+    kept_journal = named.next_root() / "var/log/journal"
+    assert kept_journal.read_bytes() == (log / "journal").read_bytes()
+    assert (_is_nocow(kept_journal), _exclusive(kept_journal)) == (True, 0)
+
+
 def test_a_protected_file_is_protected_again(named: Machine) -> None:
     path = named.root / "etc/fixed"
     path.write_text("x")

@@ -116,14 +116,13 @@ def _copy(tree: int, place: int, wanted: Sequence[str], *, is_open: bool) -> dic
     That can be set only in its place: what is protected cannot be renamed. With `is_open` others
     than root can come to that, and files lose their privileges. Raises OSError, ProcessError.
     """
-    source, copy = f"/proc/self/fd/{tree}", f"/proc/self/fd/{place}/{COPIES}"
+    copy = f"/proc/self/fd/{place}/{COPIES}"
     with files.opened(copy) as directory:
         found = {p: f & flags.KEPT for p, f in copy_paths(tree, directory, wanted).items()}
     protected = {path: found.get(path, 0) & flags.PROTECTED for path in wanted}
     for path, bits in protected.items():
         if path in found:
             found[path] &= ~bits
-    flags.make_nocow(source, copy, found)
     if is_open:  # before anything is immutable
         for path in wanted:
             privileges.take_off(place, f"{COPIES}/{path}")

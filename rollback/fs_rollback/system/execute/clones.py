@@ -16,6 +16,7 @@ from . import copies
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_BTRFS = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY)
 # What a security module gives to every new file, and does not let anybody take away.
 _LABEL = "security.selinux"
 
@@ -87,15 +88,18 @@ def _share(source: int, directory: int, name: str, flags: int, *, data: bool = T
 def _copy_data(original: int, copy: int, size: int) -> None:
     """Let an empty file share the data of another one, or copy that, without its holes.
 
-    That is needed where only one of the two is copy-on-write, and on another filesystem. Raises
-    OSError.
+    Copied is what lies on another filesystem. The file is copy-on-write if the other is, or they
+    could not share data. Raises OSError.
     """
-    try:
-        btrfs.clone(original, copy)
-        return
-    except OSError as error:  # it cannot be shared: see above
-        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY):
-            raise
+    for is_alike in (False, True):
+        try:
+            btrfs.clone(original, copy)
+            return
+        except OSError as error:  # it cannot be shared, at least not yet: see above
+            if error.errno not in (errno.EXDEV, *_NO_BTRFS):
+                raise
+        if not is_alike:
+            _make_alike(original, copy)
     end = 0
     while end < size:
         try:
@@ -109,6 +113,21 @@ def _copy_data(original: int, copy: int, size: int) -> None:
         while start < end and (sent := os.sendfile(copy, original, start, end - start)):
             start += sent
     os.ftruncate(copy, size)
+
+
+def _make_alike(original: int, copy: int) -> None:
+    """Have the data of an empty file overwritten in place, chattr(1) +C, if that of another is.
+
+    Left out where a filesystem has no such flag. Raises OSError.
+    """
+    try:
+        if btrfs.is_nocow(original):
+            btrfs.make_nocow(copy)
+        elif btrfs.is_nocow(copy):  # its directory is so
+            btrfs.set_inode_flags(copy, btrfs.inode_flags(copy) & ~btrfs.FS_NOCOW_FL)
+    except OSError as error:
+        if error.errno not in _NO_BTRFS:  # as promised
+            raise
 
 
 def copy_directory_attributes(original: int, copy: int) -> None:
