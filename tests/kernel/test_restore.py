@@ -250,7 +250,7 @@ def test_the_answer_in_json(named: Machine) -> None:
     assert [row["path"] for row in rows] == ["/etc/app.conf", "/var/data"]
     assert (rows[0]["kept"], answer["done"], answer["snapshot"]) == (None, True, name)
     assert (named.root / rows[1]["kept"].lstrip("/")).exists()
-    told = done(named.root, "log", "--json").json["events"]
+    told = fs_rollback(named.root, "log", "--json").json["events"]  # 1 without a journal here
     assert told == [] or told[-1]["event"] == "restored"
 
 
