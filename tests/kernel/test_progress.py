@@ -132,6 +132,15 @@ def test_ctrl_c_in_a_copy_leaves_a_clean_line(named: Machine) -> None:
     assert re.search(r": step \d+ of \d+: .*\nfs-rollback: interrupted; the machine is", left)
 
 
+def test_a_restore_shows_its_copies(named: Machine) -> None:
+    need_tqdm()
+    _keep_many(named)
+    found, left = _watched(named, "restore", "--yes", named.take(), "/root")
+    assert re.match(r"copying: 100%\|#+\| (200\d)/\1 \[", found[-1])
+    assert re.fullmatch(r"(?s)Restore from snapshot .*:\n.*\nRestored\.\n", left)
+    assert all(bar not in left for bar in found)
+
+
 def test_whole_copies_are_counted(tmp_path: Path) -> None:
     """Those that cp(1) makes; that fails as it does where nobody watches."""
     many = tmp_path / "many 'x'\n"

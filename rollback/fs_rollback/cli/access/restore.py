@@ -64,6 +64,7 @@ def run(args: Namespace) -> int:
     from ...system.execute import executor
     from ...system.store import trace
     from .. import session
+    from ..terminal import progress
 
     now = datetime.now().astimezone()
     with session.reading(args.root) as (host, found):
@@ -91,7 +92,8 @@ def run(args: Namespace) -> int:
                 hint="Nothing was changed. Give the command again.",
             )
         with executor.finishing():
-            restore.carry_out(host, again.snapshot, again.moves, args.aside)
+            with progress("copying", "files") as told:
+                restore.carry_out(host, again.snapshot, again.moves, args.aside, told)
             what = ", ".join(f"/{move.path}" for move in again.moves)
             event = trace.Event("restored", again.snapshot.name, again.snapshot.id, reason=what)
             trace.tell(host, event)

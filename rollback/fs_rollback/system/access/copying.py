@@ -12,21 +12,26 @@ import threading
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 
+from ...core.progress import Progress, untold
 from ..execute import clones
 from ..execute.executor import signals_held_back
 from ..linux import btrfs
 from ..linux.files import opened_down
 
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it; what lies deeper has no flags
+_LOOK_S = 0.1
 Path = tuple[str, ...]
 
 
-def copy_paths(tree: int, copy: int, wanted: Sequence[str]) -> dict[str, int]:
+def copy_paths(
+    tree: int, copy: int, wanted: Sequence[str], told: Progress = untold
+) -> dict[str, int]:
     """Copy paths of an open tree, which nobody changes, to the same places in a directory.
 
     Hard links between them stay. A directory that another filesystem, or subvolume, is at stays
     empty. Directories above them are only root's. Returns the flags of chattr(1), which are not
-    copied, of each path that has any. Raises OSError, ProcessError.
+    copied, of each path that has any. `told` is told how many files are copied. Raises OSError,
+    ProcessError.
     """
     work = _Work(tree, copy)
     for path in wanted:
@@ -34,8 +39,10 @@ def copy_paths(tree: int, copy: int, wanted: Sequence[str]) -> dict[str, int]:
     other = threading.Thread(target=work.help)
     other.start()
     try:
-        work.copy_files()
-        other.join()
+        work.copy_files(told)
+        while other.is_alive():
+            other.join(_LOOK_S)
+            told(work.done, work.total)
     except BaseException:  # a signal, say: what is copied is of no use
         work.end.set()
         other.join()
@@ -50,6 +57,7 @@ class _Work:
     def __init__(self, tree: int, copy: int) -> None:
         self._tree, self._copy = tree, copy
         self._directories, self._left = list[Path](), list[Path]()
+        self.done = self.total = 0
         self._first_names, self._linking = dict[int, Path](), threading.Lock()
         self.flags, self.failures = dict[str, int](), list[BaseException]()
         self.end = threading.Event()
@@ -76,10 +84,12 @@ class _Work:
                     self._left.append(path)
                     self._note(path, btrfs.inode_flags(source))
                     with os.scandir(source) as found:
-                        below = [e.name for e in found if e.is_dir(follow_symlinks=False)]
+                        entries = list(found)
+                        below = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+                    self.total += len(entries) - len(below)
                     pending += ((*path, name) for name in below)
 
-    def copy_files(self) -> None:
+    def copy_files(self, told: Progress) -> None:
         """Copy the files that are left, together with whoever else does."""
         while self._left and not self.end.is_set():
             try:
@@ -96,12 +106,14 @@ class _Work:
                     if self.end.is_set():
                         return
                     self._copy_file(source, directory, (*path, name))
+                    self.done += 1  # one is missed if the other thread does this now: no matter
+                    told(self.done, self.total)
 
     def help(self) -> None:
         """Do the same in a thread of its own, to which no signal comes."""
         try:
             with signals_held_back():
-                self.copy_files()
+                self.copy_files(untold)
         except BaseException as error:  # noqa: BLE001 - raised by copy_paths
             self.failures.append(error)
             self.end.set()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from ...core.comparison.upkeep import BEFORE_RESTORE
+from ...core.progress import Progress, untold
 from ...core.snapshots.names import beginning
 from ...core.snapshots.snapshot import Snapshot
 from ...errors import Error, RefusedError, kernel_errors
@@ -71,12 +72,18 @@ def settle(host: Host, aside: str | None) -> list[str]:
         return workplace.tidy_in(base, os.path.join(aside, workplace.WORKPLACE))
 
 
-def carry_out(host: Host, snapshot: Snapshot, moves: Sequence[Move], aside: str | None) -> None:
+def carry_out(
+    host: Host,
+    snapshot: Snapshot,
+    moves: Sequence[Move],
+    aside: str | None,
+    told: Progress = untold,
+) -> None:
     """Do what was planned, in the root or in the directory `aside`. Needs the store's lock.
 
     Files lose their privileges in a directory that others than root can come to. Only while it
-    copies it lets a signal in that the caller holds back. Raises Error with
-    everything as it was; a killed process is settled by the next run.
+    copies it lets a signal in that the caller holds back; `told` is told how far that is. Raises
+    Error with everything as it was; a killed process is settled by the next run.
     """
     root = host.root_subvolume.path
     write = durable.write_for_next_commit if aside is None else durable.write_text
@@ -87,7 +94,8 @@ def carry_out(host: Host, snapshot: Snapshot, moves: Sequence[Move], aside: str 
     ):
         with signals_let_through(), kernel_errors("copy", f"what {snapshot.name} has"):
             is_open = aside is not None and not privileges.is_private(base)
-            protected = _copy(tree, place, [move.path for move in moves], is_open=is_open)
+            wanted = [move.path for move in moves]
+            protected = _copy(tree, place, wanted, is_open=is_open, told=told)
         moves = [_with_copy(place, move) for move in moves]
         workplace.write_list(place, moves, write)
         if aside is None:
@@ -110,7 +118,9 @@ def _with_copy(place: int, move: Move) -> Move:
     return move._replace(copy=status.st_ino)
 
 
-def _copy(tree: int, place: int, wanted: Sequence[str], *, is_open: bool) -> dict[str, int]:
+def _copy(
+    tree: int, place: int, wanted: Sequence[str], *, is_open: bool, told: Progress
+) -> dict[str, int]:
     """Copy paths of a tree to the workplace; return what protects each of these itself.
 
     That can be set only in its place: what is protected cannot be renamed. With `is_open` others
@@ -118,7 +128,7 @@ def _copy(tree: int, place: int, wanted: Sequence[str], *, is_open: bool) -> dic
     """
     copy = f"/proc/self/fd/{place}/{COPIES}"
     with files.opened(copy) as directory:
-        found = {p: f & flags.KEPT for p, f in copy_paths(tree, directory, wanted).items()}
+        found = {p: f & flags.KEPT for p, f in copy_paths(tree, directory, wanted, told).items()}
     protected = {path: found.get(path, 0) & flags.PROTECTED for path in wanted}
     for path, bits in protected.items():
         if path in found:

@@ -12,20 +12,15 @@ from ..linux import process
 _SAYS = "cp: "  # before what goes wrong; each file is named in quotation marks
 
 
-def archive(
-    *arguments: str,
-    pass_fds: Sequence[int],
-    directory: str | None = None,
-    told: Progress = untold,
-) -> None:
-    """Copy as `cp --archive ARGUMENTS`, in `directory` if one is given. Raises ProcessError.
+def archive(*arguments: str, pass_fds: Sequence[int], told: Progress = untold) -> None:
+    """Copy as `cp --archive ARGUMENTS`. Raises ProcessError.
 
     Copies share their data with the original where the filesystem allows it (reflinks); a file that
     does not (NOCOW) is copied plainly. `told` is told how many there are so far.
     """
     command = ("cp", "--archive", "--reflink=auto", *arguments)
     if told is untold:
-        process.run(command, pass_fds=pass_fds, directory=directory)
+        process.run(command, pass_fds=pass_fds)
         return
     count, said = 0, ""
 
@@ -37,8 +32,6 @@ def archive(
             told(count, 0)
             count += 1
 
-    code, last = process.watch(
-        (*command, "--verbose"), heard, pass_fds=pass_fds, directory=directory
-    )
+    code, last = process.watch((*command, "--verbose"), heard, pass_fds=pass_fds)
     if code:
         raise ProcessError(f"cp failed: {said or last}")

@@ -33,12 +33,11 @@ def run(
     *,
     pass_fds: Sequence[int] = (),
     with_errors: bool = False,
-    directory: str | None = None,
 ) -> str:
     """Run a program to its end and return what it printed, `with_errors` on stderr too.
 
-    The environment is the caller's with the C locale; it runs in `directory` if one is given.
-    Raises ProcessError with the last line it wrote to stderr.
+    The environment is the caller's with the C locale. Raises ProcessError with the last line it
+    wrote to stderr.
     """
     import subprocess
 
@@ -50,7 +49,6 @@ def run(
             env=_environment(),
             pass_fds=pass_fds,
             stdin=subprocess.DEVNULL,
-            cwd=directory,
         )
     except OSError as error:
         raise ProcessError(f"cannot start {arguments[0]}: {error.strerror}") from error
@@ -174,7 +172,6 @@ def watch(
     heard: Say = str,
     *,
     pass_fds: Sequence[int] = (),
-    directory: str | None = None,
 ) -> tuple[int, str]:
     """Run a program to its end, giving each line that it prints to `heard` as it comes.
 
@@ -196,7 +193,6 @@ def watch(
             stderr=subprocess.STDOUT,
             env=_environment(),
             pass_fds=pass_fds,
-            cwd=directory,
             start_new_session=True,
             # SIGPIPE stays ignored, as Python has it: it goes on where nobody reads any more.
             restore_signals=False,
