@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Callable
 
 from ...errors import KernelError, kernel_errors
 from . import files, syscalls
@@ -31,7 +32,7 @@ def write_for_next_commit(directory: int, name: str, text: str, *, mode: int = 0
     this against crash images. Raises KernelError.
     """
     try:
-        _write_temporary(directory, name, _encoded(text), mode=mode, durable=False)
+        _write_temporary(directory, name, _encoded(text), mode, leave_to_next_commit)
         os.rename(name + TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as error:
         with contextlib.suppress(OSError):  # the error above is raised; tidying removes a leftover
@@ -40,7 +41,7 @@ def write_for_next_commit(directory: int, name: str, text: str, *, mode: int = 0
 
 
 def _write_temporary(
-    directory: int, name: str, data: Iterable[bytes], *, mode: int, durable: bool
+    directory: int, name: str, data: Iterable[bytes], mode: int, finish: Callable[[int], None]
 ) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(name + TEMPORARY, flags, mode, dir_fd=directory)
@@ -51,10 +52,7 @@ def _write_temporary(
             left = chunk
             while left:
                 left = left[os.write(descriptor, left) :]
-        if durable:
-            os.fsync(descriptor)
-        else:
-            leave_to_next_commit(descriptor)
+        finish(descriptor)
     finally:
         os.close(descriptor)
 
@@ -125,10 +123,12 @@ def replace(
     """
     try:
         before = files.status_of(directory, name, follow=False)
-        wanted = stat.S_IMODE(before.st_mode) if before else mode
-        _write_temporary(directory, name, data, mode=wanted, durable=True)
-        if before is not None:
-            make_alike(directory, name, before)
+        if before is None:
+            _write_temporary(directory, name, data, mode, os.fsync)
+        else:
+            wanted = stat.S_IMODE(before.st_mode)
+            _write_temporary(directory, name, data, wanted, lambda _: None)
+            make_alike(directory, name, before)  # syncs it
         if for_loader:  # before its name, or that would lead to what was there before
             syscalls.sync_for_loader(directory)
         os.rename(name + TEMPORARY, name, src_dir_fd=directory, dst_dir_fd=directory)
