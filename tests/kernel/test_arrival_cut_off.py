@@ -12,11 +12,12 @@ from pathlib import Path
 import btrfsutil
 import pytest
 
-from fs_rollback.core.rollback.operations import Operations
+from fs_rollback.core.progress import untold
 from fs_rollback.errors import StoreError
 from fs_rollback.system.execute.trees import Operations as RealOperations
 from fs_rollback.system.machine import host
 from fs_rollback.system.pending import settle
+from fs_rollback.system.pending.has_work import STAGING
 from fs_rollback.system.store import store
 from tests.kernel.commands import done
 from tests.kernel.faults import Fault, Faulty, in_child, manifest
@@ -33,17 +34,42 @@ from tests.kernel.reboots import (
 from tests.kernel.test_store import listed
 
 
-def _bring_with(machine: Machine, make: Callable[[host.Host], Operations]) -> settle.Settled:
+class _Faulty(Faulty):
+    """Each change in a kept path is a point, too."""
+
+    def told(self, _done: int, _total: int) -> None:
+        number = len(self.log)
+        self.log.append("told")
+        if number == self._point:
+            self._strike(before=True)
+            self._strike(before=False)
+
+
+class _CutInRoot(_Faulty):
+    """Is killed in the middle of the first path that is changed."""
+
+    def told(self, done: int, _total: int) -> None:
+        if done == 2:
+            os.kill(os.getpid(), 9)
+
+
+def _bring_with(machine: Machine, make: Callable[[host.Host], Faulty]) -> settle.Settled:
     with host.opened(str(machine.root)) as opened, store.opened(opened) as found:
         assert found is not None
         with found.locked():
-            return settle.settle(opened, found, make(opened), bring=True)
+            made = make(opened)
+            told = getattr(made, "told", untold)
+            return settle.settle(opened, found, made, bring=True, told=told)
 
 
 def _write_in_the_window(machine: Machine) -> None:
-    shutil.rmtree(machine.root / "root")
-    (machine.root / "root").mkdir(0o750)
+    """Change one path by little, and put another directory in the place of the other."""
+    (machine.root / "root").chmod(0o750)
+    for path in (machine.root / "root").iterdir():
+        path.unlink()
     (machine.root / "root/added").write_text("new")
+    shutil.rmtree(machine.root / "var/log")
+    (machine.root / "var/log").mkdir()
     (machine.root / "var/log/messages").write_text("last line")
     (machine.root / "var/lib/machines/guest").write_text("last")
     inner = str(machine.root / "var/lib/machines/inner")
@@ -64,7 +90,7 @@ def test_a_power_cut_at_every_point(machine: Machine, fault: Fault) -> None:
     expected = _user_data(machine.root)
     reboot(machine)
     for point in range(200):
-        cut = partial(Faulty, point=point, fault=fault)
+        cut = partial(_Faulty, point=point, fault=fault)
         if in_child(partial(_bring_with, machine, cut)) == 0:
             assert point > 2
             break
@@ -76,9 +102,12 @@ def test_a_power_cut_at_every_point(machine: Machine, fault: Fault) -> None:
 
 def _check_no_half(machine: Machine) -> None:
     """Whatever lies at its place is whole: as at the rollback, or as at the reboot."""
-    assert (machine.root / "root").stat().st_mode & 0o7777 in (0o750, 0o755)
-    files = {p.name for p in (machine.root / "root").iterdir()}
-    assert files in ({".profile"}, {"added"})
+    if (machine.root / "root").is_file():  # it is out of reach, and nobody can write there
+        assert "fs-rollback settle" in machine.read("root")
+    else:
+        assert (machine.root / "root").stat().st_mode & 0o7777 in (0o750, 0o755)
+        files = {p.name for p in (machine.root / "root").iterdir()}
+        assert files in ({".profile"}, {"added"})
     assert machine.read("var/log/messages") in ("user's 1\n", "last line")
     assert machine.read("var/lib/machines/guest") in ("user's 1\n", "last")
     assert (machine.root / "var/lib/machines/inner/file").read_text() in ("inner 1\n", "last")
@@ -91,7 +120,7 @@ def test_each_cut_boot_after_a_fresh_rollback(named: Machine) -> None:
         (named.root / "root/point").write_text(str(point))
         expected = _user_data(named.root)
         reboot(named)
-        cut = partial(Faulty, point=point, fault=Fault.KILL_AFTER)
+        cut = partial(_Faulty, point=point, fault=Fault.KILL_AFTER)
         killed = in_child(partial(_bring_with, named, cut))
         assert killed in (0, 9)
         ended = arrive(named)
@@ -107,14 +136,19 @@ def test_each_cut_boot_after_a_fresh_rollback(named: Machine) -> None:
 
 
 def test_a_unit_that_was_killed_while_the_boot_goes_on(machine: Machine) -> None:
-    for point in (3, 9, 14):
+    taken_away = 0
+    for point in (3, 9, 14, 20):
         name = machine.upgrade(point)
         machine.roll_back(name)
         _write_in_the_window(machine)
+        expected = _user_data(machine.root)
         reboot(machine)
-        cut = partial(Faulty, point=point, fault=Fault.KILL_AFTER)
+        cut = partial(_Faulty, point=point, fault=Fault.KILL_AFTER)
         assert in_child(partial(_bring_with, machine, cut)) == 9
         between = _user_data(machine.root)
+        if (machine.root / "root").is_file():
+            taken_away += 1
+            between["root"] = expected["root"]
         ended = arrive(machine, "--missed")
         assert ended.code == 0
         assert "<4>fs-rollback: it was stopped before everything was brought over" in ended.err
@@ -125,6 +159,23 @@ def test_a_unit_that_was_killed_while_the_boot_goes_on(machine: Machine) -> None
         assert (ended.code, ended.out, ended.err) == (0, "", "")
         assert _user_data(machine.root) == between
         assert arrive(machine, "--missed").out == ""
+    assert taken_away
+
+
+@pytest.mark.parametrize("word", ["settle", "create"])
+def test_whatever_command_comes_first_puts_a_path_back(named: Machine, word: str) -> None:
+    """Neither the unit nor --missed came to it, and somebody has removed the journal."""
+    rolled_back(named)
+    before = _user_data(named.root)["root"]
+    _write_in_the_window(named)
+    reboot(named)
+    assert in_child(partial(_bring_with, named, _CutInRoot)) == 9
+    assert (named.root / "root").is_file()
+    journal_of(named).unlink()
+    ended = done(named.root, word)
+    assert "/root is again what it was" in ended.out + ended.err
+    assert _user_data(named.root)["root"] == before
+    assert not (named.root / STAGING).exists()
 
 
 def test_what_cannot_be_brought_over_costs_nothing_else(machine: Machine) -> None:
@@ -133,7 +184,7 @@ def test_what_cannot_be_brought_over_costs_nothing_else(machine: Machine) -> Non
     (machine.root / "var/lib/machines/guest").write_text("last")
     reboot(machine)
     before = machine.subvolume_paths()
-    ended = _bring_with(machine, partial(Faulty, point=1, fault=Fault.ERROR_BEFORE))
+    ended = _bring_with(machine, partial(_Faulty, point=1, fault=Fault.ERROR_BEFORE))
     assert len(ended.problems) == 1
     assert ended.problems[0].startswith("/var/lib/machines was not brought over: cannot do")
     with machine.unsettled() as (opened, _), pytest.raises(StoreError, match="the top level"):
@@ -163,7 +214,8 @@ def _leave(machine: Machine, free_bytes: int) -> None:
 
 
 def test_a_full_disk_says_what_was_not_brought_and_boots(named: Machine) -> None:
-    """What allows no reflink needs its size once more."""
+    """What allows no reflink needs its size once more, where all of a path is copied."""
+    btrfsutil.create_subvolume(str(named.root / "var/log/nested"))
     log = named.root / "var/log/journal"
     log.touch()
     run("chattr", "+C", str(log))

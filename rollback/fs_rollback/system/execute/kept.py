@@ -30,12 +30,14 @@ class Difference(NamedTuple):
     stand_ins: tuple[str, ...] = ()
 
 
-def difference(host: Host, source: str, tree: str, paths: Sequence[str]) -> Difference:
+def difference(
+    host: Host, source: str, tree: str, paths: Sequence[str], place: str = ""
+) -> Difference:
     """Return what makes `paths` of the subvolume `tree` as they are in `source`.
 
-    Subvolumes are given by their paths from the top level. What is not on the disk yet does not
-    show: `source` is a snapshot that was made after the last change in `tree`, so all of that is.
-    Raises KernelError.
+    Subvolumes are given by their paths from the top level. `place` is the directory of `tree` that
+    the paths have been moved into. What is not on the disk yet does not show: `source` is a
+    snapshot that was made after the last change in `tree`, so all of that is. Raises KernelError.
     """
     host.forget()
     old, new = host.by_path(tree), host.by_path(source)
@@ -45,7 +47,11 @@ def difference(host: Host, source: str, tree: str, paths: Sequence[str]) -> Diff
     with ExitStack() as stack:
         one, other = (stack.enter_context(files.opened(host.path(p))) for p in (tree, source))
         stack.enter_context(kernel_errors("compare", f"/{tree} and /{source}"))
-        parts = [Part(p, *(files.inode_of(t, p) or 0 for t in (one, other))) for p in paths]
+        places = [os.path.join(place, path) for path in paths]
+        parts = [
+            Part(path, files.inode_of(one, moved) or 0, files.inode_of(other, path) or 0)
+            for path, moved in zip(paths, places)
+        ]
         stand_ins = _stand_ins(host, new, other, paths)
         holders = frozenset(files.inode_of(other, os.path.dirname(p)) or 0 for p in stand_ins)
         touched = [tree_search.touched_parents(t, since) for t in (one, other)]
@@ -70,7 +76,7 @@ def _stand_ins(host: Host, snapshot: Subvolume, tree: int, paths: Sequence[str])
 
 
 def make(host: Host, source: str, tree: str, wanted: Difference, told: Progress = untold) -> None:
-    """Do it to the tree; `told` is told before each change, and last.
+    """Do it to the tree, or where it was moved to; `told` is told before each change, and last.
 
     Raises KernelError, and ProcessError where a file cannot be copied.
     """

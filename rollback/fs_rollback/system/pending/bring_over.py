@@ -2,15 +2,16 @@
 """The first boot of a new root: brings over what was written in the old one since the rollback.
 
 Between a rollback and its reboot the old root goes on running. What it wrote to the paths to keep,
-and to the subvolumes that were carried over, is copied anew before anything that writes there is
-started; each copy is made in a directory that only root can enter and exchanged with what is there
-in one atomic step.
+and to the subvolumes that were carried over, is brought over before anything that writes there is
+started: a path by what has changed in it (by_difference.py). Where that cannot be told, and where
+subvolumes or swap files are in it, all is copied in a directory that only root can enter, and
+exchanged with what is there in one atomic step.
 
 A path that the new root has written to is never touched. That is read from the generations in the
 filesystem, not from a flag: so whatever kept this from running at the first boot, a kill, an
 emergency shell, a unit that was not there, no later boot overwrites anything. Nor does a power cut
-need a journal of its own: a path that was exchanged is newer than the rollback, and its copy stays
-in the directory until all are done.
+need a journal of its own: a path that was exchanged is newer than the rollback, and what it was
+exchanged with stays in the directory until all are done.
 """
 
 from __future__ import annotations
@@ -18,21 +19,25 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import NamedTuple
 
 from ...core.formats import mountinfo
 from ...core.formats.mountinfo import is_within
+from ...core.progress import Progress, untold
 from ...core.rollback.journal import Pending
 from ...core.rollback.operations import Operations
 from ...core.rollback.steps import join
 from ...core.snapshots.record import parse_time
 from ...core.snapshots.snapshot import STORE, Subvolume
-from ...errors import Error, KernelError, kernel_errors
+from ...errors import Error, UndoFailedError, kernel_errors
 from ..linux import btrfs, files, syscalls
 from ..machine import changed_since
 from ..machine.host import Host, mounts_of_all
 from ..store import trace
+from . import by_difference, staging
+from .by_difference import Workplace
 from .has_work import STAGING
 
 _MARGIN_S = 24 * 3600.0
@@ -103,7 +108,10 @@ def _sorted_out(host: Host, journal: Pending, arrival: Arrival, parts: list[Part
         if part.path in written or any(
             changed_since.is_touched(host, s.path, since) for s in inside
         ):
-            if os.path.lexists(host.path(_staging(new, part))):
+            came = by_difference.came_along(host, new.path, part.number)
+            if came is None:
+                came = os.path.lexists(host.path(staging.of(new.path, part.number)))
+            if came:
                 done.append(part)
             else:
                 problems.append(f"/{part.path} was written to by the new root; {where(journal)}")
@@ -209,27 +217,65 @@ def _untold(host: Host, journal: Pending) -> list[str]:
     return [f"what was written to {paths} since cannot be told; {where(journal)}"]
 
 
+def finish(
+    host: Host, journal: Pending, new: Subvolume, operations: Operations, told: Progress = untold
+) -> list[str]:
+    """Finish what a run was cut off at: a path that is not at its place.
+
+    Returns in words what was not brought over. Raises UndoFailedError if it stays like that.
+    """
+    work = Workplace(host, operations, new.path, told)
+    if not by_difference.is_begun(work):
+        return []
+    old, image = host.by_uuid(journal.old_uuid), None
+    if old is not None:
+        with suppress(Error):  # without it the path is made again what it was
+            image = _image(old, journal.roots.frozen, operations)
+    problems = by_difference.finish(work, image)
+    if image is not None:
+        operations.delete(image)
+    return [f"{problem}; {where(journal)}" for problem in problems]
+
+
+def _image(old: Subvolume, frozen: str, operations: Operations) -> str:
+    """Freeze the old root, to be copied from: its subvolumes are empty in there."""
+    operations.delete(frozen)
+    operations.snapshot(old.path, frozen, read_only=True)
+    return frozen
+
+
 def bring_over(
-    host: Host, journal: Pending, new: Subvolume, operations: Operations
+    host: Host, journal: Pending, new: Subvolume, operations: Operations, told: Progress = untold
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Bring over what has changed; returns the paths, and in words what was not. Never raises."""
+    """Bring over what has changed; returns the paths, and in words what was not.
+
+    `told` is told of each path how many of its changes are done. Raises UndoFailedError where a
+    path is not at its place any more.
+    """
     try:
         operations.sync()  # generations are read from the disk
+        problems = finish(host, journal, new, operations, told)
         arrival = decide(host, journal, new)
+    except UndoFailedError:
+        raise
     except Error as error:  # as promised: in words
         return (), [f"nothing was brought over: {error}; {where(journal)}"]
     if arrival is None:
-        return (), _untold(host, journal)
-    problems = list(arrival.problems)
+        return (), [*problems, *_untold(host, journal)]
+    problems += arrival.problems
     brought = [*arrival.done]
     for part in arrival.parts:
         try:
-            discard(host, operations, new.path, f"{STAGING}/{part.number}")
-            _bring(host, arrival, part, operations)
+            staging.discard(host, operations, new.path, f"{STAGING}/{part.number}")
+            _bring(arrival, part, Workplace(host, operations, new.path, told))
             brought.append(part)
+        except UndoFailedError:
+            raise
         except Error as error:  # the old root has it still; the other parts are brought
             problems.append(f"/{part.path} was not brought over: {error}; {where(journal)}")
             problems += _discarded(host, operations, arrival, part)
+    if arrival.frozen:
+        operations.delete(arrival.frozen)
     problems += _sealed(host, journal, arrival, operations)
     paths = tuple("/" + part.path for part in brought)
     if paths:
@@ -240,40 +286,53 @@ def bring_over(
     return paths, problems
 
 
-def _bring(host: Host, arrival: Arrival, part: Part, operations: Operations) -> None:
-    """Make a fresh copy of one part and put it in its place, or take away what the old one lost."""
-    old, new = arrival.old.path, arrival.new.path
-    tree = _staging(arrival.new, part)
-    fresh, present = join(tree, part.path), join(new, part.path)
-    for place in (join(new, STAGING), tree):
-        _make_private(host.path(place))
-    is_gone = not _type(host, old, part.path)
-    # Never exchanged with a stand-in of a nested subvolume: the kernel aborts at that.
-    is_there = bool(_type(host, new, part.path)) and not btrfs.is_stub(host.path(present))
-    if not is_gone:
-        _make_copy(arrival, part, operations)
-        # What is exchanged has to be on the disk: a power cut must not leave half of it there.
-        operations.sync()
-    # A read-only subvolume cannot leave its directory.
-    operations.set_read_only(present, read_only=False)
-    if is_gone:
+def _bring(arrival: Arrival, part: Part, work: Workplace) -> None:
+    """Bring one part to its place, or take away what the old root has lost."""
+    host, operations = work.host, work.operations
+    if not _type(host, arrival.old.path, part.path):
+        tree = staging.make(host, work.root, part.number)
+        present = join(work.root, part.path)
+        operations.set_read_only(present, read_only=False)  # or it cannot leave its directory
         operations.rename(present, join(tree, "gone"))
-    elif is_there:
-        operations.exchange(fresh, present)
+    elif part.is_subvolume:
+        _exchange(arrival, part, work)
     else:
-        operations.make_room(old, new, part.path)
-        operations.rename(fresh, present)
+        image = _image(arrival.old, arrival.frozen, operations)
+        path = by_difference.Path(part.number, part.path)
+        if not (_is_plain(host, arrival, part) and by_difference.bring(work, image, path)):
+            _exchange(arrival, part, work)
     host.forget()
 
 
+def _is_plain(host: Host, arrival: Arrival, part: Part) -> bool:
+    """Whether a path has neither subvolumes nor swap files in it."""
+    places = [join(root.path, part.path) for root in (arrival.old, arrival.new)]
+    inside = any(is_within(s.path, place) for s in host.subvolumes for place in places)
+    return not inside and not any(is_within(path, part.path) for path in arrival.swap)
+
+
+def _exchange(arrival: Arrival, part: Part, work: Workplace) -> None:
+    """Make a fresh copy of one part and put it in its place."""
+    host, operations = work.host, work.operations
+    tree = staging.make(host, work.root, part.number)
+    fresh, present = join(tree, part.path), join(work.root, part.path)
+    _make_copy(arrival, part, operations)
+    # What is exchanged has to be on the disk: a power cut must not leave half of it there.
+    operations.sync()
+    # Never exchanged with a stand-in of a nested subvolume: the kernel aborts at that.
+    if _type(host, work.root, part.path) and not btrfs.is_stub(host.path(present)):
+        # A read-only subvolume cannot leave its directory.
+        operations.set_read_only(present, read_only=False)
+        operations.exchange(fresh, present)
+    else:
+        operations.make_room(arrival.old.path, work.root, part.path)
+        operations.rename(fresh, present)
+
+
 def _make_copy(arrival: Arrival, part: Part, operations: Operations) -> None:
-    old, tree = arrival.old.path, _staging(arrival.new, part)
+    old, tree = arrival.old.path, staging.of(arrival.new.path, part.number)
     if not part.is_subvolume:
-        # Copied from a frozen image, in which subvolumes are empty: those are snapshots again.
-        operations.delete(arrival.frozen)
-        operations.snapshot(old, arrival.frozen, read_only=True)
         operations.copy(arrival.frozen, tree, part.path)
-        operations.delete(arrival.frozen)
     for path in part.nested:
         operations.make_room(old, tree, path)
         operations.snapshot(join(old, path), join(tree, path), read_only=False)
@@ -303,38 +362,12 @@ def _sealed(host: Host, journal: Pending, arrival: Arrival, operations: Operatio
 def _discarded(host: Host, operations: Operations, arrival: Arrival, part: Part) -> list[str]:
     """Remove what was made of a part that failed; returns why it could not be."""
     try:
-        discard(host, operations, arrival.new.path, f"{STAGING}/{part.number}")
+        staging.discard(host, operations, arrival.new.path, f"{STAGING}/{part.number}")
         if not part.is_subvolume:
             operations.delete(arrival.frozen)
     except Error as error:  # as promised; the next run removes it
         return [str(error)]
     return []
-
-
-def discard(host: Host, operations: Operations, root: str, path: str) -> None:
-    """Remove a directory of the staging place with the subvolumes in it, if it is there."""
-    place = join(root, path)
-    if not os.path.lexists(host.path(place)):
-        return
-    host.forget()
-    inside = sorted(s.path for s in host.subvolumes if is_within(s.path, place))
-    for subvolume in inside:
-        operations.delete(subvolume)
-    operations.make_room(root, root, path)
-    host.forget()
-
-
-def _make_private(place: str) -> None:
-    try:
-        os.mkdir(place, 0o700)
-    except FileExistsError:  # an earlier try made it
-        return
-    except OSError as error:
-        raise KernelError("make", place, error) from error
-
-
-def _staging(new: Subvolume, part: Part) -> str:
-    return join(new.path, f"{STAGING}/{part.number}")
 
 
 def where(journal: Pending) -> str:

@@ -7,6 +7,7 @@ import os
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from ...core.progress import Progress, untold
 from ...core.rollback.journal import Pending, State
 from ...core.rollback.operations import Operations
 from ...core.rollback.root_steps import KeepNewRoot
@@ -22,7 +23,8 @@ from ..machine import kernels
 from ..machine.host import Host
 from ..store import journals, trace
 from ..store.store import Store
-from . import bring_over, state
+from . import bring_over, by_difference, staging, state
+from .by_difference import Workplace
 from .has_work import STAGING, has_leftovers
 from .state import Waiting, Window
 
@@ -42,11 +44,18 @@ class Settled(NamedTuple):
 
 
 def settle(
-    host: Host, store: Store, operations: Operations, *, bring: bool, cut_off: bool = False
+    host: Host,
+    store: Store,
+    operations: Operations,
+    *,
+    bring: bool,
+    cut_off: bool = False,
+    told: Progress = untold,
 ) -> Settled:
     """Do what every writing command does first and say so; with `bring` bring over what is left.
 
-    `cut_off` is after a process that was to do that was killed. Needs the lock. Raises Error.
+    `cut_off` is after a process that was to do that was killed; `told` as in bring_over.py. Needs
+    the lock. Raises Error.
     """
     journal, interrupted = journals.read(store), ""
     postponed = bring and _waits_for_boot(host, journal)
@@ -64,14 +73,17 @@ def settle(
     brought: tuple[str, ...] = ()
     problems: list[str] = []
     if journal is not None and found.new_root is not None and not found.is_undone_by_hand:
+        new = found.new_root
         if bring:
-            brought, problems = bring_over.bring_over(host, journal, found.new_root, operations)
-        elif cut_off:
+            brought, problems = bring_over.bring_over(host, journal, new, operations, told)
+        else:
+            problems = bring_over.finish(host, journal, new, operations, told)
+        if cut_off:
             problems.append(
                 f"it was stopped before everything was brought over; {bring_over.where(journal)}"
             )
-        else:
-            problems = bring_over.left_behind(host, journal, found.new_root, operations)
+        elif not bring:
+            problems += bring_over.left_behind(host, journal, new, operations)
     if postponed:
         said.append("a rollback was interrupted; that is settled as soon as /boot is mounted")
         return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), postponed=True)
@@ -123,9 +135,11 @@ def settle_in_passing(host: Host, store: Store) -> tuple[Window, tuple[str, ...]
         return found, said
     left: list[str] = []
     if found.journal is not None and found.new_root is not None and not found.is_undone_by_hand:
-        left = bring_over.left_behind(host, found.journal, found.new_root, operations)
+        left = bring_over.finish(host, found.journal, found.new_root, operations)
+        left += bring_over.left_behind(host, found.journal, found.new_root, operations)
     done = confirm(host, store, found, operations, incomplete=bool(left))
-    return Window(Waiting.NOTHING), (*said, *left, *(done if left else ()))
+    is_news = left or found.journal is None
+    return Window(Waiting.NOTHING), (*said, *left, *(done if is_news else ()))
 
 
 def supersede(host: Host, store: Store, found: Window, operations: Operations) -> tuple[str, ...]:
@@ -187,8 +201,7 @@ def confirm(
     """
     journal = found.journal
     if journal is None:
-        _remove_leftovers(host, operations)
-        return []
+        return _remove_leftovers(host, operations)
     if found.is_undone_by_hand:
         _end(host, store, found, operations, pin=False, noted=None)
         by_hand = f"the rollback to {state.target_of(host, journal)} was taken back by hand"
@@ -245,9 +258,15 @@ def _end(
     return (f"{name} is pinned: no pruning takes it",) if pin and is_noted else ()
 
 
-def _remove_leftovers(host: Host, operations: Operations) -> None:
-    if has_leftovers(host):
-        bring_over.discard(host, operations, host.root_subvolume.path, STAGING)
+def _remove_leftovers(host: Host, operations: Operations) -> list[str]:
+    """Remove what was exchanged; returns in words what had to be put back to its place before."""
+    if not has_leftovers(host):
+        return []
+    root = host.root_subvolume.path
+    # Without the journal, which somebody has removed, a path may lie there that was cut off at.
+    back = by_difference.finish(Workplace(host, operations, root, untold), None)
+    staging.discard(host, operations, root, STAGING)
+    return back
 
 
 def _note_in_record(

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Brings a kept path over by changing in it what is different, out of everybody's reach.
+
+A path that is half changed must never be where others find it. So it is exchanged with a file that
+says what is going on, into a directory that only root can enter, is changed there, and is exchanged
+again. Whatever cuts that off leaves at the path either all of it or that file, and nobody can write
+into a file as if it were the directory. So all that is changed in the directory was changed here,
+and the next run goes on with it, however much later: what still differs is found anew. Where
+that fails the directory is made again what a snapshot has from before.
+
+How far it got is the name of a link in the staging place that leads to nothing, but has the path:
+"NUMBER.begun" from before the first exchange on, "NUMBER.ready" when only the second one is left to
+do, "NUMBER.undo" while it is made again what it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple, Optional
+
+from ...core.comparison.mirror import Edits
+from ...core.progress import Progress
+from ...core.rollback.operations import Operations
+from ...core.rollback.steps import join
+from ...core.space.headroom import METADATA
+from ...errors import Error, StoreError, UndoFailedError, kernel_errors
+from ..execute import executor, kept
+from ..linux import btrfs, files
+from ..machine.host import Host
+from ..space import room as rooms
+from . import staging
+from .has_work import STAGING
+
+_BEGUN, _READY, _UNDO = "begun", "ready", "undo"
+_BEFORE = f"{STAGING}/before"
+_STAND_IN = f"""\
+'fs-rollback settle' brings over what the old root wrote to this path. Until it
+is done all that was here is in /{STAGING}.
+""".encode()
+# What a change may need: a block of metadata (16 KiB) for the inode, one for its directory, and
+# both once more if it is taken back; for all of them no more than all that there is, once more.
+_CHANGE_BYTES = 4 * (16 << 10)
+_LEAST_BYTES = 16 << 20
+
+
+class Path(NamedTuple):
+    """A kept path, from the root; `number` is that of its directory in the staging place."""
+
+    number: int
+    path: str
+
+
+class Workplace(NamedTuple):
+    """The new root, by its path from the top level, what changes it, and who is told how far."""
+
+    host: Host
+    operations: Operations
+    root: str
+    told: Progress
+
+
+def bring(work: Workplace, source: str, path: Path) -> bool:
+    """Make a path as it is in `source`, a snapshot of the old root that was just made.
+
+    Returns False, and has done nothing, where it cannot be told what differs, or where there may be
+    no room for the metadata. Raises UndoFailedError where the path is not at its place, and any
+    other Error where all is as before.
+    """
+    wanted = kept.difference(work.host, source, work.root, [path.path])
+    if wanted.edits.whole or not _has_room(work.host, wanted.edits):
+        return False
+    if not wanted.edits.steps:  # it was only read, or it is a file that is the same
+        return True
+    with executor.signals_held_back():  # it takes the time of what has changed
+        try:
+            _take_away(work, path)
+        except Error as error:
+            if _is_away(work, path):  # all the same
+                _take_back(work, path, error)
+            raise
+        _go_on(work, source, path, wanted)
+    return True
+
+
+def is_begun(work: Workplace) -> bool:
+    """Whether a path is not at its place, as a run was cut off."""
+    return any(_is_away(work, path) for path, _ in _marks(work.host, work.root))
+
+
+def finish(work: Workplace, source: Optional[str]) -> list[str]:
+    """Finish what a run was cut off at; returns in words what was made again what it was.
+
+    `source` is as above, None if there is no old root. Raises UndoFailedError.
+    """
+    problems = []
+    with executor.signals_held_back():
+        for path, mark in [*_marks(work.host, work.root)]:
+            if not _is_away(work, path):
+                continue
+            if mark == _READY:
+                _put_back(work, path)
+            elif not _knows_before(work):  # this root is a copy of the one that was cut off
+                _put_back(work, path)
+                problems.append(f"/{path.path} may be only half of what was to be brought over")
+            elif mark == _BEGUN and source is not None:
+                try:
+                    _go_on(work, source, path)
+                except UndoFailedError:
+                    raise
+                except Error as error:  # as promised: in words
+                    problems.append(f"/{path.path} was not brought over: {error}")
+            else:
+                _take_back(work, path, StoreError("it was cut off"))
+                problems.append(f"/{path.path} is again what it was before a first try")
+    return problems
+
+
+def came_along(host: Host, root: str, number: int) -> Optional[bool]:
+    """Whether an earlier run has brought a path over, None if it did not try like this."""
+    found = next((mark for path, mark in _marks(host, root) if path.number == number), None)
+    return None if found is None else found == _READY
+
+
+def _has_room(host: Host, edits: Edits) -> bool:
+    found = rooms.read(host)
+    used = sum(group.used for group in found.groups if group.flags & METADATA)
+    needed = _LEAST_BYTES + min(edits.steps * _CHANGE_BYTES, used)
+    return found.free(METADATA) + found.growth(METADATA) >= needed
+
+
+def _take_away(work: Workplace, path: Path) -> None:
+    """Exchange a path with the file that stands there meanwhile."""
+    place = staging.make(work.host, work.root, path.number)
+    if not _knows_before(work):  # or an earlier run has begun with another path
+        work.operations.snapshot(work.root, join(work.root, _BEFORE), read_only=True)
+    work.operations.make_room(work.root, place, path.path)
+    file = work.host.path(join(place, path.path))
+    with kernel_errors("write", file):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(file, flags, 0o444), "wb") as opened:
+            opened.write(_STAND_IN)
+    with kernel_errors("write to", f"/{STAGING}"):
+        for mark in (_BEGUN, _READY, _UNDO):
+            with suppress(FileNotFoundError):  # no earlier run
+                os.unlink(_mark(work, path, mark))
+        os.symlink(path.path, _mark(work, path, _BEGUN))
+    work.operations.sync()
+    work.operations.exchange(join(place, path.path), join(work.root, path.path))
+
+
+def _go_on(
+    work: Workplace, source: str, path: Path, wanted: Optional[kept.Difference] = None
+) -> None:
+    """Change a path that was taken away and put it back. Raises as `bring` does."""
+    try:
+        _change(work, source, path, wanted)
+        with kernel_errors("write to", f"/{STAGING}"):
+            os.rename(_mark(work, path, _BEGUN), _mark(work, path, _READY))
+        work.operations.sync()
+    except Exception as error:
+        _take_back(work, path, error)
+        raise
+    _put_back(work, path)
+
+
+def _change(
+    work: Workplace, source: str, path: Path, wanted: Optional[kept.Difference] = None
+) -> None:
+    place = staging.of(work.root, path.number)
+    if wanted is None:
+        work.operations.sync()  # what is not on the disk does not show
+        inside = f"{STAGING}/{path.number}"
+        wanted = kept.difference(work.host, source, work.root, [path.path], inside)
+    if wanted.edits.whole:
+        raise StoreError(f"how /{join(place, path.path)} differs from /{source} cannot be told")
+    kept.make(work.host, source, place, wanted, work.told)
+
+
+def _take_back(work: Workplace, path: Path, cause: Exception) -> None:
+    """Make a path that was taken away what it was, and put it back."""
+    try:
+        with kernel_errors("write to", f"/{STAGING}"):
+            for mark in (_BEGUN, _READY):
+                with suppress(FileNotFoundError):  # it is the other one
+                    os.rename(_mark(work, path, mark), _mark(work, path, _UNDO))
+        _change(work, join(work.root, _BEFORE), path)
+        work.operations.sync()
+    except Error as error:
+        raise _unfinished(path, f"{error} after: {cause}") from error
+    _put_back(work, path)
+
+
+def _put_back(work: Workplace, path: Path) -> None:
+    place = staging.of(work.root, path.number)
+    try:
+        work.operations.exchange(join(place, path.path), join(work.root, path.path))
+    except Error as error:
+        raise _unfinished(path, str(error)) from error
+
+
+def _unfinished(path: Path, why: str) -> UndoFailedError:
+    return UndoFailedError(
+        f"/{path.path} could neither be brought over nor put back: {why}; it is in"
+        f" /{STAGING}/{path.number}, and nothing is lost",
+        commands=["fs-rollback settle   # when there is room, or whatever else it was is mended"],
+    )
+
+
+def _marks(host: Host, root: str) -> Iterator[tuple[Path, str]]:
+    """Give what earlier runs have begun, and how far they got."""
+    with files.opened(host.path(root)) as tree:
+        for name in files.list_in_tree(tree, STAGING) or ():
+            number, _, mark = name.partition(".")
+            if mark in (_BEGUN, _READY, _UNDO):
+                link = host.path(join(root, f"{STAGING}/{name}"))
+                with kernel_errors("read", link):
+                    yield Path(int(number), os.readlink(link)), mark
+
+
+def _mark(work: Workplace, path: Path, mark: str) -> str:
+    return work.host.path(join(work.root, f"{STAGING}/{path.number}.{mark}"))
+
+
+def _knows_before(work: Workplace) -> bool:
+    """Whether there is a snapshot from before the first exchange: in a copy of the root is none."""
+    return btrfs.is_subvolume(work.host.path(join(work.root, _BEFORE)))
+
+
+def _is_away(work: Workplace, path: Path) -> bool:
+    """Whether the file that stands there meanwhile is at a path."""
+    root = work.host.path(work.root)
+    with files.opened(root) as tree, files.regular_file(tree, path.path) as file:
+        return file is not None and os.read(file, len(_STAND_IN) + 1) == _STAND_IN
