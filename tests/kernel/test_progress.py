@@ -141,6 +141,23 @@ def test_a_restore_shows_its_copies(named: Machine) -> None:
     assert all(bar not in left for bar in found)
 
 
+def test_a_first_boot_says_it_in_lines(named: Machine) -> None:
+    """For a console and the journal."""
+    name = _keep_many(named)
+    done(named.root, "rollback", "--yes", name)
+    for number in range(1000):
+        (named.root / f"root/{number}").unlink()
+    (named.root / "var/log/messages").write_text("the last line\n")
+    named.reboot()
+    ended = fs_rollback(named.root, "settle", "--at-boot", env=_AT_ONCE)
+    assert ended.code == 0
+    said = ended.err.splitlines()
+    of = r"[\d,]+ of [\d,]+ files, [\d,]+/s(, \d+ s left)?"
+    assert all(re.fullmatch(rf"fs-rollback: bringing over /(root|var/log): {of}", s) for s in said)
+    assert re.match(r"fs-rollback: bringing over /root: 0 of \d,\d+ files, 0/s", said[0])
+    assert re.search(r"/root: (\d,\d+) of \1 files, [\d,]+/s, 0 s left$", ended.err, re.MULTILINE)
+
+
 def test_whole_copies_are_counted(tmp_path: Path) -> None:
     """Those that cp(1) makes; that fails as it does where nobody watches."""
     many = tmp_path / "many 'x'\n"

@@ -115,7 +115,7 @@ class Bar:
 
 
 def progress(what: str, unit: str) -> AbstractContextManager[Progress]:
-    """Show how far it is what is done inside: a Watch."""
+    """Show with a Bar how far the work inside is, where somebody watches: a Watch."""
     from ..core.progress import unwatched
 
     bar = Bar(what, unit)
@@ -124,9 +124,9 @@ def progress(what: str, unit: str) -> AbstractContextManager[Progress]:
 
 @contextmanager
 def lines(what: str, unit: str) -> Iterator[Progress]:
-    """Say now and then how far what is done inside is, in lines: for a console and the journal.
+    """Say every few seconds how far the work inside is, in lines: a Watch for a console at boot.
 
-    These are kept, and may be read by nobody before the machine is up: a bar would be rubbish.
+    The journal gets them too. A bar, which is written over and over, could not be read there.
     """
     begin = time.monotonic()
     soon = begin + _DELAY_S

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How far something is: what takes its time tells, whoever called it may show it."""
+"""How far something is: what takes its time tells it, and its caller may show it."""
 
 from __future__ import annotations
 

@@ -83,6 +83,7 @@ def _settle(args: Namespace) -> Settled | None:
         from ...system.pending import settle as pending_settle
         from ...system.pending.state import Waiting
         from ..session import note
+        from ..terminal import lines, progress
 
         if machine.mount.read_only:
             raise RefusedError(
@@ -92,8 +93,15 @@ def _settle(args: Namespace) -> Settled | None:
         with found.locked(note):
             if args.forget:
                 return _forget(machine, found)
+            # What nobody sits at is a console.
+            watch = lines if args.at_boot or args.missed else progress
             done = pending_settle.settle(
-                machine, found, Operations(machine), bring=args.at_boot, cut_off=args.missed
+                machine,
+                found,
+                Operations(machine, watch),
+                bring=args.at_boot,
+                cut_off=args.missed,
+                watch=watch,
             )
             if done.postponed and args.root == "/":
                 with open(_UNFINISHED, "w", encoding="ascii"):

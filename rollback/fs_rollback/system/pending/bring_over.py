@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from ...core.formats import mountinfo
 from ...core.formats.mountinfo import is_within
-from ...core.progress import Progress, untold
+from ...core.progress import Watch, unwatched
 from ...core.rollback.journal import Pending
 from ...core.rollback.operations import Operations
 from ...core.rollback.steps import join
@@ -218,13 +218,13 @@ def _untold(host: Host, journal: Pending) -> list[str]:
 
 
 def finish(
-    host: Host, journal: Pending, new: Subvolume, operations: Operations, told: Progress = untold
+    host: Host, journal: Pending, new: Subvolume, operations: Operations, watch: Watch = unwatched
 ) -> list[str]:
     """Finish what a run was cut off at: a path that is not at its place.
 
     Returns in words what was not brought over. Raises UndoFailedError if it stays like that.
     """
-    work = Workplace(host, operations, new.path, told)
+    work = Workplace(host, operations, new.path, watch)
     if not by_difference.is_begun(work):
         return []
     old, image = host.by_uuid(journal.old_uuid), None
@@ -245,16 +245,16 @@ def _image(old: Subvolume, frozen: str, operations: Operations) -> str:
 
 
 def bring_over(
-    host: Host, journal: Pending, new: Subvolume, operations: Operations, told: Progress = untold
+    host: Host, journal: Pending, new: Subvolume, operations: Operations, watch: Watch = unwatched
 ) -> tuple[tuple[str, ...], list[str]]:
     """Bring over what has changed; returns the paths, and in words what was not.
 
-    `told` is told of each path how many of its changes are done. Raises UndoFailedError where a
+    `watch` may show how many of the changes of each path are done. Raises UndoFailedError where a
     path is not at its place any more.
     """
     try:
         operations.sync()  # generations are read from the disk
-        problems = finish(host, journal, new, operations, told)
+        problems = finish(host, journal, new, operations, watch)
         arrival = decide(host, journal, new)
     except UndoFailedError:
         raise
@@ -267,7 +267,7 @@ def bring_over(
     for part in arrival.parts:
         try:
             staging.discard(host, operations, new.path, f"{STAGING}/{part.number}")
-            _bring(arrival, part, Workplace(host, operations, new.path, told))
+            _bring(arrival, part, Workplace(host, operations, new.path, watch))
             brought.append(part)
         except UndoFailedError:
             raise

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import NamedTuple, Optional
 
 from ...core.comparison.mirror import Edits
-from ...core.progress import Progress
+from ...core.progress import Watch
 from ...core.rollback.operations import Operations
 from ...core.rollback.steps import join
 from ...core.space.headroom import METADATA
@@ -53,12 +53,12 @@ class Path(NamedTuple):
 
 
 class Workplace(NamedTuple):
-    """The new root, by its path from the top level, what changes it, and who is told how far."""
+    """The new root, by its path from the top level, what changes it, and who watches."""
 
     host: Host
     operations: Operations
     root: str
-    told: Progress
+    watch: Watch
 
 
 def bring(work: Workplace, source: str, path: Path) -> bool:
@@ -175,7 +175,8 @@ def _change(
         wanted = kept.difference(work.host, source, work.root, [path.path], inside)
     if wanted.edits.whole:
         raise StoreError(f"how /{join(place, path.path)} differs from /{source} cannot be told")
-    kept.make(work.host, source, place, wanted, work.told)
+    with work.watch(f"bringing over /{path.path}", "files") as told:
+        kept.make(work.host, source, place, wanted, told)
 
 
 def _take_back(work: Workplace, path: Path, cause: Exception) -> None:

@@ -7,7 +7,7 @@ import os
 from datetime import datetime, timezone
 from typing import NamedTuple
 
-from ...core.progress import Progress, untold
+from ...core.progress import Watch, unwatched
 from ...core.rollback.journal import Pending, State
 from ...core.rollback.operations import Operations
 from ...core.rollback.root_steps import KeepNewRoot
@@ -50,11 +50,11 @@ def settle(
     *,
     bring: bool,
     cut_off: bool = False,
-    told: Progress = untold,
+    watch: Watch = unwatched,
 ) -> Settled:
     """Do what every writing command does first and say so; with `bring` bring over what is left.
 
-    `cut_off` is after a process that was to do that was killed; `told` as in bring_over.py. Needs
+    `cut_off` is after a process that was to do that was killed; `watch` as in bring_over.py. Needs
     the lock. Raises Error.
     """
     journal, interrupted = journals.read(store), ""
@@ -75,9 +75,9 @@ def settle(
     if journal is not None and found.new_root is not None and not found.is_undone_by_hand:
         new = found.new_root
         if bring:
-            brought, problems = bring_over.bring_over(host, journal, new, operations, told)
+            brought, problems = bring_over.bring_over(host, journal, new, operations, watch)
         else:
-            problems = bring_over.finish(host, journal, new, operations, told)
+            problems = bring_over.finish(host, journal, new, operations, watch)
         if cut_off:
             problems.append(
                 f"it was stopped before everything was brought over; {bring_over.where(journal)}"
@@ -264,7 +264,7 @@ def _remove_leftovers(host: Host, operations: Operations) -> list[str]:
         return []
     root = host.root_subvolume.path
     # Without the journal, which somebody has removed, a path may lie there that was cut off at.
-    back = by_difference.finish(Workplace(host, operations, root, untold), None)
+    back = by_difference.finish(Workplace(host, operations, root, unwatched), None)
     staging.discard(host, operations, root, STAGING)
     return back
 
