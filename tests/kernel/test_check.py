@@ -12,6 +12,7 @@ import pytest
 from fs_rollback.errors import VerificationError
 from fs_rollback.system.execute.trees import Operations
 from tests.kernel.commands import Done, fs_rollback
+from tests.kernel.faults import state
 from tests.kernel.machine import KERNEL, Machine
 
 ENTRY = f"boot/loader/entries/abc-{KERNEL}.conf"
@@ -179,6 +180,20 @@ def test_a_rollback_into_what_does_not_boot_is_taken_back(machine: Machine) -> N
     assert machine.uuid_of(machine.next_root()) == before
     assert (machine.next_root() / "usr/lib/systemd/systemd").exists()
     assert "waits" not in check(machine).out
+
+
+def test_a_snapshot_without_a_kernel_is_refused_before_anything_is_touched(named: Machine) -> None:
+    kernel = furnish(named) / f"boot/vmlinuz-{KERNEL}"
+    kernel.rename(named.root / "kept")
+    name = named.take("without a kernel")
+    (named.root / "kept").rename(kernel)
+    before = state(named)
+    ended = fs_rollback(named.root, "rollback", name, "--yes")
+    ended.expect_refusal(f"{name}) has its kernel: /boot/vmlinuz-{KERNEL} is missing", "another")
+    assert state(named) == before
+    kernel.unlink()
+    ended = fs_rollback(named.root, "rollback", name, "--yes")
+    assert ended.code == 0, "what is as broken now keeps nobody from going back"
 
 
 def test_what_was_broken_before_keeps_nobody_from_going_back(machine: Machine) -> None:

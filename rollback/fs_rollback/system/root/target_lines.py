@@ -60,6 +60,7 @@ def look(
     if by_name and not layout.in_top_level and target.subvolume is not None:
         menu = loader_entries.read(host, Layout(Kind.NAMED, target.subvolume, ()))
         inside = [b for b in menu.bootables if menu.place_of(b).in_root and not b.of_snapshot]
+        _refuse_without_kernels(host, layout, target, tree, inside)
         right = [b for b in inside if _leads(b.said, host, layout) and not _moved(b, was, layout)]
         stale = [b for b in inside if _led_here(b.said, was) and b not in right]
         if not right and not stale:  # without one of them there would be no way into the new root
@@ -85,6 +86,39 @@ def look(
         for line in lost
     ]
     return TargetLines(tuple(found), was.path, default, tuple(warnings))
+
+
+def _refuse_without_kernels(
+    host: Host, layout: Layout, target: Snapshot, tree: int, inside: Collection[Bootable]
+) -> None:
+    """Raise RefusedError if each entry of the target's own menu lacks its kernel.
+
+    A machine that lacks that of its default entry already can be rolled back all the same.
+    """
+    lacking = [path for path in map(_own_kernel, inside) if not _is_file(tree, path)]
+    if not inside or len(lacking) < len(inside):
+        return
+    default = loader_entries.read(host, layout).default
+    if default is not None and default.entry.linux in default.missing:
+        return
+    raise RefusedError(
+        f"no entry in the boot menu of {label(target)} has its kernel:"
+        f" {', '.join('/' + path for path in lacking)} {'is' if len(lacking) == 1 else 'are'}"
+        " missing or empty in it",
+        hint="Choose another snapshot: 'fs-rollback list' shows what there is.",
+    )
+
+
+def _own_kernel(bootable: Bootable) -> str:
+    """Return where in its root an entry has its kernel, whatever that root is called."""
+    _, boot, inside = bootable.entry.linux.rpartition("/boot/")
+    return (boot + inside).lstrip("/")
+
+
+def _is_file(tree: int, path: str) -> bool:
+    """Whether something is there; what is named in another way may be anywhere."""
+    status = files.status_of(tree, path) if path.startswith("boot/") else None
+    return not path.startswith("boot/") or (status is not None and status.st_size > 0)
 
 
 def lost_mounts(host: Host, tree: int) -> tuple[str, ...]:
