@@ -39,7 +39,9 @@ rpm:
 		--define '_srcrpmdir $(CURDIR)/dist' \
 		--define '_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' \
 		packaging/fs-rollback.spec
-	@echo 'Now, as root: dnf install dist/*.noarch.rpm   (or reinstall, if this version is installed)'
+	@echo 'Now, as root (reinstall, if this version is installed):'
+	@echo '  dnf install dist/fs-rollback-[0-9]*.noarch.rpm dist/libdnf5-plugin-*.noarch.rpm       # dnf 5'
+	@echo '  dnf install dist/fs-rollback-[0-9]*.noarch.rpm dist/python3-dnf-plugin-*.noarch.rpm   # dnf 4'
 
 man: $(pages:%=build/man/%)
 
