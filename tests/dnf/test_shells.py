@@ -33,7 +33,7 @@ def test_what_a_transaction_has_changed_comes_back(sandbox: Sandbox) -> None:
     name = upgraded(sandbox)
     shown = sandbox.output("fs-rollback", "restore", name, "/usr/bin/app", "/etc/fstab", "--yes")
     assert shown.count("Warning") == 1
-    assert "Warning: it has files of the packages app\n" in shown
+    assert "Warning: it has files of the package app\n" in shown
     assert sandbox.output("app") == "1\n"
     assert "/usr/bin/app" in sandbox.run(["rpm", "-V", "app"], check=False).stdout
     listed = sandbox.output("fs-rollback", "restore", name, "/usr/bin", "--dry-run", "--json")

@@ -226,7 +226,7 @@ def test_undo_says_first_which_of_the_two_it_is(upgraded: tuple[Machine, str]) -
     ended.expect_refusal("no rollback waits for a reboot", "--to-replaced")
     lines = _screen(machine, "undo")
     text = _joined(lines)
-    assert text.startswith("No rollback waits for a reboot: ")
+    assert text.startswith("The rollback was booted already; this goes back to the root before it.")
     replaced = next(n for n, row in listed(machine).items() if row["kind"] == "replaced")
     assert f"({replaced}), the system until " in text
     assert f", set aside by the rollback to {label}" in text

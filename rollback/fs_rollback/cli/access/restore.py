@@ -192,7 +192,8 @@ def _text(args: Namespace, proposal: _Proposal, known: _Known) -> str:
         if owners := known.packages.get(item.path):
             some = ", ".join(owners[:_MOST_NAMES])
             more = f" and {len(owners) - _MOST_NAMES} more" if len(owners) > _MOST_NAMES else ""
-            lines.append(f"    Warning: it has files of the packages {some}{more}")
+            of = "package" if len(owners) == 1 else "packages"
+            lines.append(f"    Warning: it has files of the {of} {some}{more}")
     if known.packages:
         lines.append("rpm -V will report files of packages. 'dnf reinstall PACKAGE' undoes that.")
     lines += _privileges(args, proposal, known)

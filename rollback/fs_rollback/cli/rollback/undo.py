@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from .ask import Intent
 
 
-_NONE_WAITS = "No rollback waits for a reboot"
-
-
 def arguments(parser: ArgumentParser) -> None:
     """Add what `undo` takes."""
     plan_options(parser)
@@ -57,8 +54,10 @@ def _decide(args: Namespace, host: Host, store: Store, shown: Optional[Intent]) 
             _refuse_another_meaning(args, cancel)
             return cancel
     target = _replaced(host, store, found.old_root.id if used and found.old_root else 0)
-    why = "The root that the waiting rollback made has been used" if used else _NONE_WAITS
-    note = f"{why}: there is nothing to cancel, this goes back to an older root."
+    by = target.record.replaced_by if target.record else None
+    ended = "was given up" if by is not None and by.given_up else "was booted already"
+    why = "root that the waiting rollback made has been used" if used else f"rollback {ended}"
+    note = f"The {why}; this goes back to the root before it."
     wish = Wish("Undo the rollback: go back", target, (note,))
     intent = go_back(args, host, store, wish, found, shown)
     _refuse_to_guess(args, target, found)  # last: it must not hide why this cannot be done at all

@@ -120,7 +120,7 @@ def _why_not_once(machine: Host, found: Sequence[Place], setting: Optional[Setti
         return UNKNOWN
     texts = [its[1] for its in map(_configuration, found) if its]
     if not any("next_entry" in text and "save_env" in text for text in texts):
-        return "its grub.cfg knows no entry for the next boot only"
+        return "its grub.cfg does not read next_entry"
     path = os.path.realpath(places.path_of(machine, setting.file))
     mount = mountinfo.containing(host.read_mounts(), path)
     beside_root = setting.file.is_beside_root and machine.mount.fstype == "btrfs"
