@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from .core.packages.changes import summary
 from .core.snapshots.names import beginning, label, labelled
@@ -282,16 +282,6 @@ def verdict_table(verdicts: Sequence[Verdict], width: Optional[int]) -> str:
     )
 
 
-def verdict_totals(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """Return how many snapshots stay and how many go, by what is decided."""
-    from .core.snapshots.retention import Action
-
-    totals = {action.value: 0 for action in Action}
-    for verdict in verdicts:
-        totals[verdict.action.value] += 1
-    return totals
-
-
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
     """Return one verdict as JSON data."""
     return {
@@ -366,18 +356,26 @@ def boot_wording() -> Wording:
     )
 
 
-def findings_text(found: Sequence[Finding], wording: Wording) -> str:
-    """Return what was found: a line each, what to do below it, and the verdict last."""
+# Brings a sentence behind a start, and an indent of further lines, to the width of the screen.
+Wrap = Callable[[str, str, int], list[str]]
+
+
+def findings_text(found: Sequence[Finding], wording: Wording, wrap: Wrap) -> str:
+    """Return what was found: each, what to do below it, and the verdict last."""
     from .core.boot.findings import Grade, worst
 
     width = max((len(finding.name) for finding in found), default=0)
     lines = []
     for finding in found:
-        word = wording.words[finding.grade]
-        lines.append(f"{word:7}  {finding.name:{width}}  {clean(finding.text)}")
+        start = f"{wording.words[finding.grade]:7}  {finding.name:{width}}  "
+        lines += wrap(start, clean(finding.text), len(start))
         if finding.grade is not Grade.OK and finding.advice:
-            lines.append(f"{'':{width + 11}}{clean(finding.advice)}")
-    return "\n".join([*lines, "", wording.verdicts[worst(found)]])
+            lines += wrap(" " * len(start), clean(finding.advice), len(start))
+    verdict = wording.verdicts[worst(found)]
+    broken = dict.fromkeys(f.name for f in found if f.grade is Grade.FATAL)
+    if broken:  # what it is may have left the screen
+        verdict = f"{verdict.rstrip('.')}: {', '.join(broken)} (see above)."
+    return "\n".join([*lines, "", *wrap("", verdict, 0)])
 
 
 def findings_json(found: Sequence[Finding], wording: Wording) -> dict[str, Any]:

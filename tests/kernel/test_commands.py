@@ -307,6 +307,31 @@ def test_status_says_what_is_wrong(named: Machine) -> None:
     assert (ended.code, ended.json["waiting"]) == (1, "unknown")
 
 
+@pytest.mark.parametrize("columns", [80, 60])
+def test_on_a_terminal_no_line_is_broken_in_a_word(named: Machine, columns: int) -> None:
+    """What is said is what a pipe gets, which breaks no line."""
+    named.upgrade()
+    done(named.root, "rollback", "--yes")
+    for words in (["status"], ["check"], ["list"], ["show", "no-such"]):
+        terminal = on_terminal(named.root, *words, env={"COLUMNS": str(columns)})
+        code = terminal.end()
+        lines = terminal.text.splitlines()
+        # A word that is longer, as the path of this test, is not broken.
+        fitting = [line for line in lines if max(map(len, line.split()), default=0) < 30]
+        assert max(map(len, fitting)) <= columns, words
+        piped = fs_rollback(named.root, *words)
+        assert code == piped.code
+        if words != ["list"]:
+            assert terminal.text.split() == (piped.out + piped.err).split()
+        if words == ["check"]:
+            verdict = piped.out.rpartition("\n\n")[2]
+            assert verdict == "This machine would not boot as it should: init (see above).\n"
+        if words == ["list"]:
+            (note,) = [n for n, line in enumerate(lines) if line.startswith("fs-rollback: the r")]
+            assert lines[note + 1].startswith("  "), "it is one long line in a pipe"
+            assert len(piped.err.splitlines()) == 1
+
+
 def test_prune_deletes_what_its_dry_run_said(named: Machine) -> None:
     names = [named.take(str(number)) for number in range(6)]
     for place, name in enumerate(names[:5]):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fs_rollback.cli.terminal import wrapped
 from fs_rollback.convert.commands.check import wording
 from fs_rollback.core.boot.findings import Finding, Grade
 from fs_rollback.report import findings_text
@@ -83,7 +84,12 @@ def test_what_is_said(case: Case, ext4_image: Path, ext4_tree: Path) -> None:
     [
         (Tools(), ["--have-backup"], 0, "This root can be converted to btrfs."),
         (Tools(lister=""), [], 1, "This root can be converted to btrfs; see the warnings first."),
-        (Tools(progs="6.2"), [], 3, "This root cannot be converted as it is."),
+        (
+            Tools(progs="6.2"),
+            [],
+            3,
+            "This root cannot be converted as it is: btrfs-progs (see above).",
+        ),
     ],
     ids=["ok", "warnings", "refused"],
 )
@@ -104,7 +110,7 @@ def test_the_text_says_what_json_says(
     ]
     assert [p["name"] for p in data["points"]] == [point.name for point in points]
     said = re.sub("/dev/loop[0-9]+", points[0].text.split()[0], text.out)
-    assert said == findings_text(points, wording()) + "\n"
+    assert said == findings_text(points, wording(), wrapped) + "\n"
     lines = said.splitlines()
     assert lines[-1] == last
     for point in points:

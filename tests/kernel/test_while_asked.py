@@ -31,7 +31,7 @@ def _again(terminal: Terminal) -> str:
     before = len(terminal.text)
     terminal.type("y\n")
     terminal.read_until(rf"(?s)\A.{{{before}}}.*{_QUESTION}")
-    return terminal.text[before:]
+    return " ".join(terminal.text[before:].split())
 
 
 def _end(terminal: Terminal) -> tuple[int, str]:

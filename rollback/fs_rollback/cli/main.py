@@ -173,19 +173,20 @@ def _on_device(args: argparse.Namespace) -> Iterator[None]:
 
 def _complain(error: Error, args: argparse.Namespace | None = None) -> int:
     from ..report import clean
+    from .terminal import said
 
     if args and args.debug:
         import traceback
 
         traceback.print_exc()
     hint = addressed(error.hint, args) if args else error.hint
-    lines = error.message.splitlines() or [""]
-    print("fs-rollback: " + "\n".join(clean(line) for line in lines), file=sys.stderr)
+    message = "\n".join(clean(line) for line in error.message.splitlines())
+    print("\n".join(said("fs-rollback: ", message)), file=sys.stderr)
     if hint:
         if isinstance(error, UndoFailedError):
             print(hint, file=sys.stderr)
         else:
-            print(f"  {clean(hint)}", file=sys.stderr)
+            print("\n".join(said("  ", clean(hint))), file=sys.stderr)
     return error.exit_code
 
 

@@ -15,7 +15,7 @@ from ..system.store import store
 from ..system.store.store import Store
 from . import streams
 from .advice import addressed
-from .terminal import ask
+from .terminal import ask, said
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -163,7 +163,7 @@ def note(text: str) -> None:
     with suppress(BrokenPipeError):  # main() finds that out at the end
         sys.stdout.flush()  # what was said before comes before
     with suppress(OSError):  # a terminal that went away is no reason to stop what is being done
-        print(f"fs-rollback: {text}", file=sys.stderr)
+        print("\n".join(said("fs-rollback: ", text)), file=sys.stderr)
 
 
 def confirm(question: str, *, yes: bool) -> bool:

@@ -9,15 +9,17 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 if TYPE_CHECKING:
     from ..core.progress import Progress
 
+HARD = "\u00a0"  # holds together what is typed as it stands: no line ends there
 _DEFAULT_COLUMNS = 80
 _DELAY_S, _EVERY_S = 1.0, 0.1
 _LINE_EVERY_S = 5.0  # on a console, where each one stays, and is kept in the journal
-_CLEAR = "\r\033[K"  # ECMA-48: carriage return, and erase in line
+_START = "\r"
+_CLEAR = f"{_START}\033[K"  # ECMA-48: carriage return, and erase in line
 # With what the terminal shows for Ctrl-C it must still be one line.
 _MARGIN = 3
 # Of tqdm: what matters most comes first where there is no room for all of it.
@@ -41,6 +43,30 @@ def columns(descriptor: int = 1) -> int:
         return _DEFAULT_COLUMNS
 
 
+def wrapped(start: str, sentence: str, indent: int, width: Optional[int] = None) -> list[str]:
+    """Return a sentence behind `start`, in lines of at most `width` columns; None is one line.
+
+    Further lines are indented. No word is broken, nor what hangs together by HARD.
+    """
+    if width is None:
+        return [f"{start}{sentence}".replace(HARD, " ")]
+    import textwrap
+
+    lines = textwrap.wrap(
+        sentence, max(width, 20), initial_indent=start, subsequent_indent=" " * indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return [line.replace(HARD, " ") for line in lines] or [start]
+
+
+def said(start: str, text: str) -> list[str]:
+    """Return the lines of what is said on standard error: on a terminal they fit it."""
+    width = columns(2) if sys.stderr.isatty() else None
+    first, *others = text.split("\n")
+    lines = wrapped(start, first, 2, width)
+    return [*lines, *(line for other in others for line in wrapped("", other, 2, width))]
+
+
 def ask(question: str) -> str:
     """Ask on the terminal, and return what is typed; the line is ended whatever that is."""
     print(question, end="", file=sys.stderr, flush=True)
@@ -51,6 +77,31 @@ def ask(question: str) -> str:
         if not answer.endswith("\n"):  # Ctrl-D, Ctrl-C
             print(file=sys.stderr)
     return answer.strip()
+
+
+@contextmanager
+def now_doing() -> Iterator[Callable[[str], None]]:
+    """Give what tells a person what is being done: each text takes the place of the one before.
+
+    At the end nothing of it is left. Only where nothing can be erased has each a line of its own.
+    """
+    can_erase = os.environ.get("TERM", "dumb") != "dumb"
+
+    def tell(text: str) -> None:
+        if not sys.stderr.isatty():
+            return
+        room = columns(2) - _MARGIN
+        shown = text if len(text) <= room else f"{text[: room - 3]}..."
+        with suppress(OSError):  # it went away, which stops nothing
+            # The cursor is at the start, over which the terminal writes ^C.
+            line = f"{_CLEAR}{shown}{shown and _START}" if can_erase else f"{shown}\n"
+            print(line, end="", file=sys.stderr, flush=True)
+
+    try:
+        yield tell
+    finally:
+        if can_erase:
+            tell("")
 
 
 class Bar:

@@ -19,12 +19,14 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """`check`: a line a link; exit code 0, 1 with warnings, 3 if the machine would not boot."""
     from datetime import datetime
+    from functools import partial
 
     from ... import report
     from ...core.boot import findings
     from ...system.check import everything as checks
     from .. import session
     from ..advice import addressed
+    from ..terminal import table_width, wrapped
 
     with session.reading(args.root) as (host, store):
         found = checks.walk(host, store, datetime.now().astimezone())
@@ -32,7 +34,8 @@ def run(args: Namespace) -> int:
     if args.json:
         session.print_json(report.findings_json(links, report.boot_wording()))
     else:
-        print(report.findings_text(links, report.boot_wording()))
+        wrap = partial(wrapped, width=table_width())
+        print(report.findings_text(links, report.boot_wording(), wrap))
     return findings.exit_code(links)
 
 

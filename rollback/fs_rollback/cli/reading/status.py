@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import command
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+
+_LABELS = 15
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -38,12 +39,13 @@ def _print_status(facts: dict[str, Any]) -> None:
     from ... import report
     from ...core.snapshots.names import labelled
     from ...core.snapshots.space import size
+    from ..terminal import table_width, wrapped
 
+    width, lines = table_width(), list[str]()
     if facts["trial"]:
-        print(
-            f"This machine runs a trial of {facts['trial']}: 'fs-rollback rollback' makes that the"
-            " root.\nWhat is written to the trial goes with it."
-        )
+        of_trial = f"This machine runs a trial of {facts['trial']}: 'fs-rollback rollback' makes"
+        lines += wrapped("", f"{of_trial} that the root.", 2, width)
+        lines.append("What is written to the trial goes with it.")
     following, copied = facts["next"], facts["copy_of"]
     space = facts["space"]
     newest = labelled(facts["newest"], facts["newest_id"]) if facts["newest"] else "-"
@@ -61,12 +63,13 @@ def _print_status(facts: dict[str, Any]) -> None:
     if facts["unfinished_conversion"]:
         rows["Conversion"] = "from ext4; 'fs-rollback convert finish' does the rest"
     for label, value in rows.items():
-        first, *others = value.split("\n")
-        print(f"{label + ':':15}{report.clean(first)}")
-        for line in others:
-            print(f"{'':15}{report.clean(line)}")
+        start = f"{label}:"
+        for line in value.split("\n"):
+            lines += wrapped(f"{start:{_LABELS}}", report.clean(line), _LABELS, width)
+            start = ""
     for line in facts["attention"]:
-        sys.stdout.write(f"Attention: {report.clean(line)}\n")
+        lines += wrapped("Attention: ", report.clean(line), 4, width)
+    print("\n".join(lines))
 
 
 def _road_rows(roads: list[dict[str, Any]]) -> dict[str, str]:

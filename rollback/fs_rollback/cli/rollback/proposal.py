@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from argparse import Namespace
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from ... import report
 from ...core.formats.mountinfo import checked_path
@@ -26,7 +25,7 @@ from ...system.rollback import propose as proposals
 from ...system.store.store import Store
 from .. import pager, session
 from ..advice import addressed
-from ..terminal import progress
+from ..terminal import now_doing, progress
 from . import question
 from .facts import Facts, gather
 from .target import Wish
@@ -123,10 +122,16 @@ class GoBack(NamedTuple):
                 # What was brought over may have changed which subvolumes are nested in the root.
                 now = datetime.now().astimezone()
                 proposal = proposals.propose(host, store, proposal.target, self.keep, now)
-            observe = partial(_progress, len(proposal.plan.steps))
-            user = requested_by(dict(os.environ))
-            operations = Operations(host, progress)
-            for warning in perform.carry_out(host, store, proposal, user, observe, operations):
+            with now_doing() as tell:
+                warnings = perform.carry_out(
+                    host,
+                    store,
+                    proposal,
+                    requested_by(dict(os.environ)),
+                    partial(_progress, len(proposal.plan.steps), tell),
+                    Operations(host, progress),
+                )
+            for warning in warnings:
                 answer["warnings"].append(warning)
                 session.note(f"warning: {warning}")
             replaced = proposal.situation.replaced
@@ -157,6 +162,12 @@ def go_back(
     return GoBack(wish, purpose, keep, found, proposal, facts)
 
 
-def _progress(count: int, moment: executor.Moment, index: int, step: RootStep) -> None:
-    if moment is executor.Moment.BEFORE and sys.stderr.isatty():
-        session.note(f"step {index + 1} of {count}: {report.clean(step.describe())}")
+def _progress(
+    count: int,
+    tell: Callable[[str], None],
+    moment: executor.Moment,
+    index: int,
+    step: RootStep,
+) -> None:
+    if moment is executor.Moment.BEFORE:
+        tell(f"step {index + 1} of {count}: {report.clean(step.describe())}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -23,7 +22,7 @@ from ...core.snapshots.record import PackageChange
 from ...core.snapshots.snapshot import Snapshot
 from ...system.rollback.propose import Proposal
 from ...system.rollback.reverts import Data
-from ..terminal import columns
+from ..terminal import HARD, columns, wrapped
 from .facts import Facts, advisory_line
 
 _MOST = 12
@@ -35,7 +34,6 @@ _BY_RESTORE = "kept by restore"
 _LINES = 4  # for the packages
 _OPTION = 24  # of an option that keeps data, so much fits beside what it keeps, if there is room
 _WRITTEN = len("written until 2026-11-29 22:05")
-_HARD = "\u00a0"  # holds together what is typed as it stands: no line ends there
 
 
 class Screen(NamedTuple):
@@ -74,12 +72,12 @@ def text(head: Sequence[str], proposal: Proposal, facts: Facts, back: str) -> st
     most = _MOST
     while True:
         lines = [
-            *(line for one in head for line in _wrapped("", one, shown.width, 2)),
+            *(line for one in head for line in wrapped("", one, 2, shown.width)),
             *_lines(facts, shown.width, most),
-            *_wrapped("  ", back, shown.width, 4),
+            *wrapped("  ", back, 4, shown.width),
         ]
         for sentence in (*facts.missing, *proposal.warnings):
-            lines += _wrapped("", f"Warning: {report.clean(sentence)}", shown.width, 2)
+            lines += wrapped("", f"Warning: {report.clean(sentence)}", 2, shown.width)
         # The last line is the question itself.
         if shown.rows is None or len(lines) < shown.rows or most == 1:
             return "\n".join(lines)
@@ -89,7 +87,7 @@ def text(head: Sequence[str], proposal: Proposal, facts: Facts, back: str) -> st
 def paragraphs(*sentences: str) -> str:
     """Return sentences, each in lines that fit the screen."""
     width = screen().width
-    return "\n".join(line for one in sentences for line in _wrapped("", one, width, 2))
+    return "\n".join(line for one in sentences for line in wrapped("", one, 2, width))
 
 
 def _lines(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
@@ -110,21 +108,11 @@ def _lines(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
     yield ""
     yield "What stays as it is"
     for name, why in _what_stays(facts):
-        yield from _wrapped("  ", f"{name} ({why})", width, 4)
-
-
-def _wrapped(start: str, sentence: str, width: Optional[int], indent: int) -> list[str]:
-    if width is None:
-        return [f"{start}{sentence}".replace(_HARD, " ")]
-    lines = textwrap.wrap(
-        sentence, max(width, 20), initial_indent=start, subsequent_indent=" " * indent,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-    return [line.replace(_HARD, " ") for line in lines]
+        yield from wrapped("  ", f"{name} ({why})", 4, width)
 
 
 def _row(name: str, sentence: str, width: Optional[int]) -> list[str]:
-    return _wrapped(f"  {name:{_LABELS}}", sentence, width, _LABELS + 2)
+    return wrapped(f"  {name:{_LABELS}}", sentence, _LABELS + 2, width)
 
 
 def _more(count: int, shown: int) -> str:
@@ -136,7 +124,7 @@ def _keeping(path: str) -> str:
 
 
 def _hard(text: str) -> str:
-    return report.clean(text).replace(" ", _HARD)
+    return report.clean(text).replace(" ", HARD)
 
 
 def _packages(facts: Facts, width: Optional[int], most: int) -> list[str]:
@@ -189,15 +177,15 @@ def _data(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
     if not facts.data:
         yield from _row("Data", "none was written since, outside of what stays", width)
         return
-    yield from _wrapped("  ", "Data that goes back; the option keeps it as it is now:", width, 4)
+    yield from wrapped("  ", "Data that goes back; the option keeps it as it is now:", 4, width)
     shown = [(_hard(one.option or one.path), _datum(one)) for one in facts.data[:most]]
     column = _column(shown, width)
     for option, datum in shown:
         is_long = len(option) > column
         if is_long:
-            yield f"    {option}".replace(_HARD, " ")
-        start = f"    {'' if is_long else option:{column}}  ".replace(" ", _HARD)
-        yield from _wrapped("", f"{start}{datum}", width, column + 6)
+            yield f"    {option}".replace(HARD, " ")
+        start = f"    {'' if is_long else option:{column}}  ".replace(" ", HARD)
+        yield from wrapped("", f"{start}{datum}", column + 6, width)
     if len(facts.data) > most:
         size = report.size(sum(one.size for one in facts.data[most:]))
         yield f"    and {len(facts.data) - most} more, {size} (--all lists them)"
@@ -270,7 +258,7 @@ def everything(facts: Facts) -> Iterator[str]:
     if facts.data:
         yield "\nData"
         for one in facts.data:
-            yield f"  {report.clean(one.path)}  {_files(one)}, {_datum(one)}".replace(_HARD, " ")
+            yield f"  {report.clean(one.path)}  {_files(one)}, {_datum(one)}".replace(HARD, " ")
     if facts.files:
         edits = set(facts.edits or ())
         yield "\nFiles"

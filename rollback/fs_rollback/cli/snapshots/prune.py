@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
         elif found:
             pruned = _prune(args.root, host, policy)
     verdicts, failures, shortage, given = pruned
-    totals = report.verdict_totals(verdicts)
+    totals = _totals(verdicts)
     if args.json:
         rows = [report.verdict_json(verdict) for verdict in verdicts]
         failed = [
@@ -79,6 +79,16 @@ class Pruned(NamedTuple):
     failures: tuple[tuple[Snapshot, Error], ...] = ()
     shortage: str = ""
     given: Optional[int] = None
+
+
+def _totals(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """Return how many snapshots stay and how many go, by what is decided."""
+    from ...core.snapshots.retention import Action
+
+    totals = {action.value: 0 for action in Action}
+    for verdict in verdicts:
+        totals[verdict.action.value] += 1
+    return totals
 
 
 def _planned(host: Host, store: Store, policy: Policy) -> Pruned:

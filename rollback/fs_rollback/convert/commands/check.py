@@ -27,8 +27,11 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """`convert check`: a line a point; exit code 0, 1 with warnings, 3 if it cannot be done."""
+    from functools import partial
+
     from ... import report
     from ...cli import session
+    from ...cli.terminal import table_width, wrapped
     from ...core.boot import findings
     from ...errors import RefusedError, UnsupportedRootError
     from ...system.linux import devices
@@ -48,7 +51,8 @@ def run(args: Namespace) -> int:
     if args.json:
         session.print_json(report.findings_json(found, wording()))
     else:
-        print(report.findings_text(found, wording()))
+        wrap = partial(wrapped, width=table_width())
+        print(report.findings_text(found, wording(), wrap))
     return findings.exit_code(found)
 
 
