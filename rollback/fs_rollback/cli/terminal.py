@@ -160,7 +160,8 @@ class Bar:
         meter = partial(
             tqdm.format_meter, *count, passed_s, prefix=what, unit=unit, ascii=" #", **scale
         )
-        if len(meter()) - 9 > width:  # not even with a bar of one character, instead of ten
+        spare = 9 if total else 0  # not even with a bar of one character, instead of ten?
+        if len(meter()) - spare > width:
             return str(meter(bar_format=_NARROW if total else _WITHOUT_END))[:width]
         return str(meter(ncols=width))
 
