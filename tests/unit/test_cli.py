@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fs_rollback import __version__
-from fs_rollback.cli import session
+from fs_rollback.cli import session, terminal
 from fs_rollback.cli.main import main
 from fs_rollback.cli.reading.list import COMMAND
 from fs_rollback.errors import RefusedError, UndoFailedError, UsageError
@@ -251,3 +251,24 @@ def test_a_change_ends_with_its_code_though_nobody_reads(
 def test_a_change_without_words_ends_without_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert session.reply(Namespace(json=False), {"done": True}, "") == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "command"),
+    [
+        (
+            "this machine's disk is full: 'fs-rollback delete 258 260 261 262 263' deletes the"
+            " system's five oldest snapshots and gives back 3.1 GiB",
+            "'fs-rollback delete 258 260 261 262 263'",
+        ),
+        (
+            "Look there, or unmount it first: fs-rollback umount yum_20261128202327",
+            "fs-rollback umount yum_20261128202327",
+        ),
+    ],
+)
+def test_no_line_ends_in_a_command(said: str, command: str) -> None:
+    lines = terminal.wrapped("", said, 2, 36)
+    assert [line for line in lines if len(line) > 36 and command not in line] == []
+    assert " ".join(map(str.strip, lines)) == said
+    assert any(command in line for line in lines)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..core.progress import Progress
 
 HARD = "\u00a0"  # holds together what is typed as it stands: no line ends there
+_COMMAND = r"(?<![^\s(])'[^']+'(?![^\s.,;:)])|(?<=: )fs-rollback .*$"
 _DEFAULT_COLUMNS = 80
 _DELAY_S, _EVERY_S = 1.0, 0.1
 _LINE_EVERY_S = 5.0  # on a console, where each one stays, and is kept in the journal
@@ -46,14 +47,17 @@ def columns(descriptor: int = 1) -> int:
 def wrapped(start: str, sentence: str, indent: int, width: Optional[int] = None) -> list[str]:
     """Return a sentence behind `start`, in lines of at most `width` columns; None is one line.
 
-    Further lines are indented. No word is broken, nor what hangs together by HARD.
+    Further lines are indented. No word is broken, nor what hangs together by HARD, nor a command in
+    quotation marks or at the end: a part of it that is pasted would do something else.
     """
     if width is None:
         return [f"{start}{sentence}".replace(HARD, " ")]
+    import re
     import textwrap
 
+    held = re.sub(_COMMAND, lambda found: found[0].replace(" ", HARD), sentence)
     lines = textwrap.wrap(
-        sentence, max(width, 20), initial_indent=start, subsequent_indent=" " * indent,
+        held, max(width, 20), initial_indent=start, subsequent_indent=" " * indent,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return [line.replace(HARD, " ") for line in lines] or [start]
