@@ -76,7 +76,7 @@ class _Machine(Filesystem):
         return by_difference.came_along(cast(Host, self), _NEW, 0)
 
     def is_begun(self) -> bool:
-        return by_difference.is_begun(self._work(untold))
+        return by_difference.away(cast(Host, self), _NEW) != []
 
     def tidy(self) -> None:
         operations = Operations(cast(Host, self))

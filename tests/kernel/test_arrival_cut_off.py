@@ -20,7 +20,7 @@ from fs_rollback.system.machine import host
 from fs_rollback.system.pending import settle
 from fs_rollback.system.pending.has_work import STAGING
 from fs_rollback.system.store import store
-from tests.kernel.commands import done
+from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import Fault, Faulty, in_child, manifest
 from tests.kernel.machine import Machine, run
 from tests.kernel.reboots import (
@@ -175,6 +175,8 @@ def test_whatever_command_comes_first_puts_a_path_back(named: Machine, word: str
     assert in_child(partial(_bring_with, named, _CutInRoot)) == 9
     assert (named.root / "root").is_file()
     journal_of(named).unlink()
+    assert "not at its place: /root. " in fs_rollback(named.root, "status").out
+    assert "rollback.path-away" in fs_rollback(named.root, "check", "--json").out
     ended = done(named.root, word)
     assert "/root is again what it was" in ended.out + ended.err
     assert _user_data(named.root)["root"] == before

@@ -15,6 +15,7 @@ from ...errors import ConfigError, Error, KernelError, StoreError
 from ...system.check import conversion, health
 from ...system.machine import kernels, unprotected, usable
 from ...system.packages import coverage, interrupted, rpm_changes
+from ...system.pending import by_difference
 from ...system.root import root_lines
 from ...system.space import holders, room
 from .. import session
@@ -35,6 +36,9 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     layout, attention = _layout(host)
     waiting, said = what_waits.waiting(host, store)
     attention += said
+    if away := by_difference.away(host, host.root_subvolume.path):
+        paths = ", ".join(f"/{path}" for path in away)
+        attention.insert(0, f"not at its place: {paths}. 'fs-rollback settle' puts it back")
     plugin, roads = coverage.of_dnf(host), coverage.roads(host)
     attention += _uncovered([(plugin.problem, plugin.advice), *((r.why, r.advice) for r in roads)])
     is_unfinished = False

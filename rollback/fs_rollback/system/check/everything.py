@@ -23,7 +23,7 @@ from ..execute import swap
 from ..linux import files
 from ..machine import kernels, usable
 from ..machine.host import Host
-from ..pending import state
+from ..pending import by_difference, state
 from ..root import root_lines, stand_ins, trial
 from ..snapshots import saved_kernels, snapshot_entries
 from ..store.store import Store
@@ -69,6 +69,9 @@ def _looks(host: Host) -> Iterator[Finding]:
 
 
 def _pending(host: Host, store: Store | None) -> Iterator[Finding]:
+    for path in by_difference.away(host, host.root_subvolume.path):
+        text = f"/{path} is not at its place, because bringing it over was cut off"
+        yield findings.warning("rollback.path-away", path, text, "fs-rollback settle")
     try:
         found = state.look(host, store)
     except StoreError as error:  # said as a finding

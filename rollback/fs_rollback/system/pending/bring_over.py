@@ -225,7 +225,7 @@ def finish(
     Returns in words what was not brought over. Raises UndoFailedError if it stays like that.
     """
     work = Workplace(host, operations, new.path, watch)
-    if not by_difference.is_begun(work):
+    if not by_difference.away(host, new.path):
         return []
     old, image = host.by_uuid(journal.old_uuid), None
     if old is not None:

@@ -77,16 +77,16 @@ def bring(work: Workplace, source: str, path: Path) -> bool:
         try:
             _take_away(work, path)
         except Error as error:
-            if _is_away(work, path):  # all the same
+            if _is_away(work.host, work.root, path):  # all the same
                 _take_back(work, path, error)
             raise
         _go_on(work, source, path, wanted)
     return True
 
 
-def is_begun(work: Workplace) -> bool:
-    """Whether a path is not at its place, as a run was cut off."""
-    return any(_is_away(work, path) for path, _ in _marks(work.host, work.root))
+def away(host: Host, root: str) -> list[str]:
+    """Return the paths, from the root, that are not at their place: a run was cut off."""
+    return [path.path for path, _ in _marks(host, root) if _is_away(host, root, path)]
 
 
 def finish(work: Workplace, source: Optional[str]) -> list[str]:
@@ -97,7 +97,7 @@ def finish(work: Workplace, source: Optional[str]) -> list[str]:
     problems = []
     with executor.signals_held_back():
         for path, mark in [*_marks(work.host, work.root)]:
-            if not _is_away(work, path):
+            if not _is_away(work.host, work.root, path):
                 continue
             if mark == _READY:
                 _put_back(work, path)
@@ -229,8 +229,7 @@ def _knows_before(work: Workplace) -> bool:
     return btrfs.is_subvolume(work.host.path(join(work.root, _BEFORE)))
 
 
-def _is_away(work: Workplace, path: Path) -> bool:
+def _is_away(host: Host, root: str, path: Path) -> bool:
     """Whether the file that stands there meanwhile is at a path."""
-    root = work.host.path(work.root)
-    with files.opened(root) as tree, files.regular_file(tree, path.path) as file:
+    with files.opened(host.path(root)) as tree, files.regular_file(tree, path.path) as file:
         return file is not None and os.read(file, len(_STAND_IN) + 1) == _STAND_IN
