@@ -116,6 +116,7 @@ def _check_no_half(machine: Machine) -> None:
     assert (machine.root / "var/lib/machines/inner/file").read_text() in ("inner 1\n", "last")
 
 
+@pytest.mark.rare  # test_arrival_by_difference.py cuts off each path, the test above each part
 def test_each_cut_boot_after_a_fresh_rollback(named: Machine) -> None:
     name = rolled_back(named)
     for point in range(200):
