@@ -7,16 +7,19 @@ import itertools
 import os
 import shutil
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, Optional, cast
 
 import btrfsutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fs_rollback.core.comparison.files import FileChange
+from fs_rollback.core.comparison.files import FileChange, file_changes
+from fs_rollback.core.comparison.inodes import Inode
+from fs_rollback.core.progress import untold
 from fs_rollback.core.snapshots.snapshot import Subvolume
 from fs_rollback.system.comparison.trees import changed_files
 from fs_rollback.system.linux import btrfs
@@ -224,6 +227,36 @@ def test_a_directory_made_anew_is_compared_by_path(top: Path) -> None:
         ("added", "/conf.bak/sub"),
         ("added", "/conf.bak/sub/same"),
         ("changed", "/conf/edited", "content"),
+    ]
+
+
+def _inode(number: int, kind: int, *names: tuple[int, bytes]) -> Inode:
+    return Inode(number, 7, 0, 0, 0, kind | 0o755, 0, 0, (0, 0), names, {}, ())
+
+
+class _Tree(NamedTuple):
+    """What one would have to be lucky to get from a filesystem."""
+
+    inodes: dict[int, Inode]
+
+    def inode(self, number: int) -> Optional[Inode]:
+        return self.inodes.get(number)
+
+    def listing(self, number: int) -> list[bytes]:
+        entries = [(i, n) for i in self.inodes.values() for at, n in i.names if at == number]
+        return [struct.pack("<QB16xHHB", i.number, 1, 0, len(n), 0) + n for i, n in entries]
+
+
+def test_a_number_that_is_something_else_without_a_history() -> None:
+    """A directory with a file in it, and a device: one number, and one generation."""
+    top, file = _inode(256, stat.S_IFDIR), _inode(301, stat.S_IFREG, (300, b"file"))
+    old = _Tree({256: top, 300: _inode(300, stat.S_IFDIR, (256, b"a")), 301: file})
+    new = _Tree({256: top, 300: _inode(300, stat.S_IFCHR, (256, b"b"))})
+    told = list(file_changes(old, new, [256, 300, 301], None, lambda *_: True, untold))
+    assert [(change.action, change.path) for change in told] == [
+        ("removed", "/a"),
+        ("removed", "/a/file"),
+        ("added", "/b"),
     ]
 
 

@@ -120,6 +120,8 @@ class _Sides:
                 and new is not None
                 and old.generation == new.generation
                 and (self._parted is None or old.generation <= self._parted)
+                # Numbers may agree by chance where no history is known.
+                and stat.S_IFMT(old.mode) == stat.S_IFMT(new.mode)
             )
         return known
 
