@@ -270,6 +270,11 @@ def test_what_the_next_boot_needs_is_warned_of_and_check_sees_it(named: Machine)
         shown = done(named.root, "restore", name, path, "--dry-run")
         assert f"'fs-rollback check --root {named.root}' tells whether" in shown.out, path
         assert shown.out.count("the next boot needs") == 1
+    words = "restore", name, "/etc/fstab", "--dry-run"
+    terminal = on_terminal(named.root, *words, env={"COLUMNS": "60"})
+    assert terminal.end() == 0
+    lines = [line for line in terminal.text.splitlines() if str(named.root) not in line]
+    assert max(map(len, lines)) <= 60, "it fits the terminal"
     for path in ("/etc/app.conf", "/usr/bin/app", "/usr/lib/other", "/var/data"):
         shown = done(named.root, "restore", "--json", name, path, "--dry-run")
         assert not shown.json["paths"][0]["boot"], path

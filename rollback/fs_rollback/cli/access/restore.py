@@ -179,6 +179,7 @@ def _text(args: Namespace, proposal: _Proposal, known: _Known) -> str:
     from ...core.snapshots.names import label
     from ...report import clean, local_time
     from ..advice import addressed
+    from ..terminal import table_width, wrapped
 
     snapshot = proposal.snapshot
     taken = local_time(snapshot.created)
@@ -202,7 +203,8 @@ def _text(args: Namespace, proposal: _Proposal, known: _Known) -> str:
             f"Warning: the next boot needs what is in {', '.join(boot)}. Afterwards 'fs-rollback"
             " check' tells whether this machine still boots."
         )
-    return addressed("\n".join(clean(line) for line in lines), args)
+    text, width = addressed("\n".join(clean(line) for line in lines), args), table_width()
+    return "\n".join(part for line in text.split("\n") for part in wrapped("", line, 4, width))
 
 
 def _is_for_boot(args: Namespace, item: Item) -> bool:
