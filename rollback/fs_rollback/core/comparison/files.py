@@ -135,9 +135,15 @@ class _Sides:
     def take_apart(self, lost: Mapping[Place, Entry], gained: Mapping[Place, Entry]) -> bool:
         """Let no directory count as in both trees that was moved away for a new one at its place.
 
-        For people the new one is what that directory is now. Returns whether there was one.
+        For people the new one is what that directory is now. Not so where it took the place of
+        another one that has moved, as backups and logs do in turn. Returns whether there was one.
         """
         apart = [(e, place) for place, e in lost.items() if self._is_replaced(e, gained.get(place))]
+        if apart:
+            places = {entry: place for place, entry in gained.items()}
+            others = {entry: lost.get(places[entry]) for entry, _ in apart if entry in places}
+            in_turn = {e for e, other in others.items() if other and self.moves_whole(other)}
+            apart = [(entry, place) for entry, place in apart if entry not in in_turn]
         for entry, (anchor, path) in apart:
             self._alive[entry.number] = False
             for name, below in map(inodes.entry, self.old.listing(entry.number)):
