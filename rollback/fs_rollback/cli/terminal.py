@@ -94,7 +94,7 @@ def now_doing() -> Iterator[Callable[[str], None]]:
     def tell(text: str) -> None:
         if not sys.stderr.isatty():
             return
-        room = columns(2) - _MARGIN
+        room = max(columns(2) - _MARGIN, 1)
         shown = text if len(text) <= room else f"{text[: room - 3]}..."
         with suppress(OSError):  # it went away, which stops nothing
             # The cursor is at the start, over which the terminal writes ^C.
@@ -153,7 +153,7 @@ class Bar:
     def _text(self, done: int, total: int, passed_s: float) -> str:
         from tqdm import tqdm  # only now: it takes as long as a short command
 
-        width, what, unit = columns(2) - _MARGIN, self._what, f" {self._unit}"
+        width, what, unit = max(columns(2) - _MARGIN, 1), self._what, f" {self._unit}"
         most = width * 2 // 3
         if len(what) > most:  # a path may be long
             what = what[: most - 3] + "..."
