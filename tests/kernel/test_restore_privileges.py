@@ -124,3 +124,27 @@ def test_only_a_directory_of_root_on_the_same_filesystem_keeps_others_out(
         assert privileged(outside) == []
     finally:
         run("umount", str(outside))
+
+
+def test_what_a_bind_mount_shows_lies_where_it_is_shown_from(named: Machine, tools: Path) -> None:
+    """Both in one subvolume: what is above the mount point keeps nobody from the directory."""
+    name = named.take()
+    public, private = named.root / "srv/public", named.root / "root/private"
+    inside = public / "inside"
+    inside.mkdir(parents=True)
+    (private / "aside").mkdir(parents=True)
+    for path in (public.parent, public, inside):
+        path.chmod(0o755)
+    private.chmod(0o700)
+    run("mount", "--bind", str(public), str(private / "aside"))
+    try:
+        for aside in (private / "aside", private / "aside/inside"):
+            words = ("restore", "--aside", str(aside), name, "/usr/libexec/su")
+            assert not done(named.root, *words, "--json").json["keeps_privileges"]
+        assert privileged(public) == []
+        (public / "inside").chmod(0o700)  # that does, wherever it is shown
+        (public / "inside/su").unlink()
+        assert done(named.root, *words, "--json").json["keeps_privileges"]
+    finally:
+        run("umount", str(private / "aside"))
+    assert privileged(public) == ["inside/su"]

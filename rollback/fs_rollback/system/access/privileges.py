@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ...core.snapshots.snapshot import Snapshot
 from ...errors import kernel_errors
-from ..linux import files
+from ..linux import files, namespaces
 from ..machine.host import Host
 from .paths import Item
 
@@ -48,12 +48,14 @@ def is_private(directory: int) -> bool:
     """Whether only root can come to an open directory, wherever its filesystem is mounted.
 
     It lies in one that keeps others out, in the same subvolume: what is above that holds for one
-    mount only. Raises OSError.
+    mount only, and so does what is above the root of a bind mount. Raises OSError.
     """
     device, above = os.fstat(directory).st_dev, os.dup(directory)
+    mount = namespaces.mount_id(directory)
     try:
         status = os.fstat(above)
-        while status.st_dev == device:
+        # The device alone does not tell: a bind mount may lie in the subvolume that it shows.
+        while status.st_dev == device and namespaces.mount_id(above) == mount:
             if only_root_enters(status):
                 return True
             below, above = above, os.open("..", os.O_PATH | os.O_DIRECTORY, dir_fd=above)
