@@ -25,6 +25,7 @@ from tests.kernel.histories import OPERATIONS, examples, is_a_subvolume, play
 from tests.kernel.histories import Operations as History
 from tests.kernel.machine import run
 from tests.kernel.test_comparison import look, made_top
+from tests.kernel.test_restore_attributes import compressed, flags
 
 
 class Filesystem:
@@ -205,10 +206,6 @@ def take(root: Path) -> None:
         btrfsutil.create_snapshot(str(root.with_name(one)), str(root.with_name(other)))
 
 
-def flags(path: Path) -> str:
-    return run("lsattr", "-d", str(path)).split()[0].replace("-", "")
-
-
 def test_what_is_protected_from_changes(top: Path, trees: Path) -> None:
     place = trees / "a/a"
     for name in ("sealed", "moved", "other"):
@@ -317,6 +314,30 @@ def test_attributes_that_a_directory_hands_down(top: Path, trees: Path) -> None:
     check(top, ["a"])
     assert "system.posix_acl_access" in os.listxattr(top / "spare/a/new")
     assert "system.posix_acl_access" not in os.listxattr(top / "spare/a/old")
+
+
+def test_compression_stays_what_it_was(top: Path, trees: Path) -> None:
+    """FS_IOC_SETFLAGS, with which other flags are set, makes zlib of it, or takes it away."""
+    wanted = {"sealed": "i", "quiet": "A", "in-step": "D"}
+    for name in wanted:
+        (trees / "a" / name).mkdir()
+        (trees / "a" / name / "file").write_text("1")
+    take(trees)
+    for name, letters in wanted.items():
+        place = trees / "a" / name
+        for path in (place / "file", place / "new"):
+            path.write_text("2" * 100_000)
+            compressed(path, "zstd", letters.replace("D", "S"))
+        compressed(place, "zstd", letters)
+    check(top, ["a"])
+    made = top / "spare"
+    for path in (p for name in wanted for p in (made / "a" / name).rglob("*")):
+        assert os.getxattr(path, "btrfs.compression") == b"zstd", path
+        assert flags(path) == flags(trees / path.relative_to(made)), path
+    found = {path: flags(made / path) for path in ("a/sealed/file", "a/in-step")}
+    assert found == {"a/sealed/file": "ic", "a/in-step": "Dc"}
+    for tree in (trees, made):
+        run("chattr", "-R", "-f", "-i", "-a", str(tree))
 
 
 def test_kept_files(top: Path, trees: Path) -> None:

@@ -90,7 +90,12 @@ ONLY = {
         "system/linux/syscalls.py",
         "system/linux/tree_search.py",
     },
-    "fcntl": {"system/linux/syscalls.py", "system/linux/btrfs.py", "system/linux/tree_search.py"},
+    "fcntl": {
+        "system/linux/syscalls.py",
+        "system/linux/btrfs.py",
+        "system/linux/tree_search.py",
+        "system/execute/chattr.py",
+    },
     "subprocess": {"system/linux/process.py"},
     "tabulate": {"report.py"},
     "dnf": {"dnf4/fs_snapshot.py", "dnf4/fs_snapshot_dnf4.py"},

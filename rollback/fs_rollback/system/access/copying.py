@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ...core.progress import Progress, untold
-from ..execute import clones
-from ..linux import btrfs
+from ..execute import chattr, clones
 from ..linux.files import opened_down
 
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it; what lies deeper has no flags
@@ -66,7 +65,7 @@ class _Work:
             with opened_down(self._tree, path) as source:
                 if os.fstat(source).st_dev == status.st_dev:
                     self._left.append(path)
-                    self._note(path, btrfs.inode_flags(source))
+                    self._note(path, chattr.inode_flags(source))
                     with os.scandir(source) as found:
                         entries = list(found)
                         below = [e.name for e in entries if e.is_dir(follow_symlinks=False)]

@@ -7,12 +7,12 @@ import errno
 import os
 from collections.abc import Mapping
 
-from ..linux import btrfs
+from ..execute import chattr
 
 # linux/fs.h: FS_SYNC_FL, IMMUTABLE, APPEND, NODUMP, NOATIME, NOCOMP, DIRSYNC, NOCOW. Compression is
 # an attribute on btrfs, too, which is copied.
 PROTECTED = 0x10 | 0x20
-KEPT = 0x8 | PROTECTED | 0x40 | 0x80 | 0x400 | 0x10000 | btrfs.FS_NOCOW_FL
+KEPT = 0x8 | PROTECTED | 0x40 | 0x80 | 0x400 | 0x10000 | chattr.FS_NOCOW_FL
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -30,7 +30,7 @@ def set_on(place: str, flags: int) -> None:
     """Set flags on a file beside those that it has; as `put`. Raises OSError."""
     descriptor = os.open(place, _OPEN)
     try:
-        btrfs.set_inode_flags(descriptor, btrfs.inode_flags(descriptor) | flags)
+        chattr.set_inode_flags(descriptor, chattr.inode_flags(descriptor) | flags)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY):  # as promised
             raise

@@ -128,7 +128,8 @@ def _copy(
     """
     copy = f"/proc/self/fd/{place}/{COPIES}"
     with files.opened(copy) as directory:
-        found = {p: f & flags.KEPT for p, f in copy_paths(tree, directory, wanted, told).items()}
+        noted = copy_paths(tree, directory, wanted, told)
+    found = {path: kept for path, all_flags in noted.items() if (kept := all_flags & flags.KEPT)}
     protected = {path: found.get(path, 0) & flags.PROTECTED for path in wanted}
     for path, bits in protected.items():
         if path in found:

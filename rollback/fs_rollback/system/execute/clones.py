@@ -12,7 +12,7 @@ import stat
 from contextlib import suppress
 
 from ..linux import btrfs
-from . import copies
+from . import chattr, copies
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -51,7 +51,7 @@ def copy_file(source: int, directory: int, name: str, status: os.stat_result | N
 def _flags(directory: int, name: str) -> int:
     descriptor = os.open(name, _READ, dir_fd=directory)
     try:
-        return btrfs.inode_flags(descriptor)
+        return chattr.inode_flags(descriptor)
     finally:
         os.close(descriptor)
 
@@ -80,7 +80,7 @@ def _share(source: int, directory: int, name: str, flags: int, *, data: bool = T
             copy_attributes(original, copy, status)
         finally:
             os.close(copy)
-        return btrfs.inode_flags(original)
+        return chattr.inode_flags(original)
     finally:
         os.close(original)
 
@@ -121,10 +121,10 @@ def _make_alike(original: int, copy: int) -> None:
     Left out where a filesystem has no such flag. Raises OSError.
     """
     try:
-        if btrfs.is_nocow(original):
-            btrfs.make_nocow(copy)
-        elif btrfs.is_nocow(copy):  # its directory is so
-            btrfs.set_inode_flags(copy, btrfs.inode_flags(copy) & ~btrfs.FS_NOCOW_FL)
+        if chattr.is_nocow(original):
+            chattr.make_nocow(copy)
+        elif chattr.is_nocow(copy):  # its directory is so
+            chattr.set_inode_flags(copy, chattr.inode_flags(copy) & ~chattr.FS_NOCOW_FL)
     except OSError as error:
         if error.errno not in _NO_BTRFS:  # as promised
             raise
@@ -133,7 +133,7 @@ def _make_alike(original: int, copy: int) -> None:
 def copy_directory_attributes(original: int, copy: int) -> None:
     """Give an open directory all that another one has but its entries. Raises OSError."""
     copy_attributes(original, copy, os.fstat(original))
-    btrfs.copy_inode_flags(original, copy)  # last: they may forbid changes
+    chattr.copy_inode_flags(original, copy)  # last: they may forbid changes
 
 
 def copy_file_flags(source: int, directory: int, name: str) -> None:
@@ -142,7 +142,7 @@ def copy_file_flags(source: int, directory: int, name: str) -> None:
     try:
         copy = os.open(name, _READ, dir_fd=directory)
         try:
-            btrfs.copy_inode_flags(original, copy)
+            chattr.copy_inode_flags(original, copy)
         finally:
             os.close(copy)
     finally:

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from ...core.formats.mountinfo import is_within
 from ...errors import KernelError, kernel_errors
-from ..linux import btrfs, files, syscalls
+from ..linux import files, syscalls
 from ..machine.host import Host
 from ..root import stand_ins
+from . import chattr
 
 _UNITS = ("etc/systemd/system", "usr/lib/systemd/system")
 _SIGNATURE = b"SWAPSPACE2"  # at the end of the first page, mkswap(8)
@@ -53,7 +54,7 @@ def named(host: Host, tree: int) -> tuple[str, ...]:
 def problem(descriptor: int) -> str:
     """Return why the kernel would not swap to an open file on btrfs, "" if it would."""
     size = os.fstat(descriptor).st_size
-    if not btrfs.is_nocow(descriptor):
+    if not chattr.is_nocow(descriptor):
         return "is copy-on-write"
     extents = syscalls.mapped(descriptor)
     for flag, why in (
@@ -104,7 +105,7 @@ def renew(place: str) -> None:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     new = os.open(place, flags, 0o600)
     try:
-        btrfs.make_nocow(new)
+        chattr.make_nocow(new)
         os.fchown(new, status.st_uid, status.st_gid)
         os.fchmod(new, stat.S_IMODE(status.st_mode))
         for name, value in attributes.items():

@@ -6,7 +6,6 @@ The Python names are the old ones, which versions 6.2 to 7 all have.
 
 from __future__ import annotations
 
-import array
 import errno
 import fcntl
 import os
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is made
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
 _READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
-_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FICLONE = 0x80086601, 0x40086602, 0x40049409
-_FS_COMPR_FL, FS_NOCOW_FL = 0x4, 0x800000  # linux/fs.h
+_FICLONE = 0x40049409  # linux/fs.h
 # linux/btrfs_tree.h: types of items; of struct btrfs_dir_item the number and the type of what it
 # leads to, the length of the name behind it, and BTRFS_FT_DIR, which a subvolume has too.
 _DIR_INDEX_KEY, _ROOT_ITEM_KEY = 96, 132
@@ -345,38 +343,9 @@ def set_default_subvolume(top: str, subvolume: int) -> None:
         btrfsutil.set_default_subvolume(top, subvolume)
 
 
-def inode_flags(descriptor: int) -> int:
-    """Return the flags of chattr(1) of an open file. Raises OSError."""
-    answer = array.array("i", [0, 0])
-    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, answer)
-    return answer[0]
-
-
-def set_inode_flags(descriptor: int, flags: int) -> None:
-    """Set the flags of chattr(1) of an open file. Raises OSError."""
-    fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, array.array("i", [flags, 0]))
-
-
-def copy_inode_flags(source: int, descriptor: int) -> None:
-    """Give an open file or directory the flags of chattr(1) of another one. Raises OSError."""
-    wanted = inode_flags(source)
-    if wanted != inode_flags(descriptor):
-        set_inode_flags(descriptor, wanted)
-
-
 def clone(source: int, descriptor: int) -> None:
     """Let an empty file share all the data of another one, ioctl_ficlone(2). Raises OSError."""
     fcntl.ioctl(descriptor, _FICLONE, source)
-
-
-def is_nocow(descriptor: int) -> bool:
-    """Whether the data of an open file is overwritten in place, chattr(1) +C. Raises OSError."""
-    return bool(inode_flags(descriptor) & FS_NOCOW_FL)
-
-
-def make_nocow(descriptor: int) -> None:
-    """Make an empty file one whose data is overwritten in place, uncompressed. Raises OSError."""
-    set_inode_flags(descriptor, inode_flags(descriptor) & ~_FS_COMPR_FL | FS_NOCOW_FL)
 
 
 def is_stub(path: str) -> bool:

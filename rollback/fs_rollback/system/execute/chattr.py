@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The flags of chattr(1) of open files, set such that a file's compression stays as it is.
+
+FS_IOC_SETFLAGS takes the compression that the filesystem prefers for any file with FS_COMPR_FL, and
+takes the attribute btrfs.compression away from any other: whatever else it is used for.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+import struct
+
+# linux/fs.h, also for the others; they take an int, whatever their numbers say.
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_COMPRESSED, FS_NOCOW_FL = 0x4 | 0x400, 0x800000  # FS_COMPR_FL | FS_NOCOMP_FL
+_PROTECTED = 0x10 | 0x20  # FS_IMMUTABLE_FL, FS_APPEND_FL
+_FS_IOC_FSGETXATTR, _FS_IOC_FSSETXATTR = 0x801C581F, 0x401C5820
+_FSXATTR = struct.Struct("=I24s")  # fsx_xflags, and what is given back as it was
+# The flags that these know, and which leave the compression alone: FS_SYNC_FL, FS_IMMUTABLE_FL,
+# FS_APPEND_FL, FS_NODUMP_FL, FS_NOATIME_FL, each with its FS_XFLAG.
+_XFLAGS = {0x8: 0x20, 0x10: 0x8, 0x20: 0x10, 0x40: 0x80, 0x80: 0x40}
+_COMMON = sum(_XFLAGS)
+_COMPRESSION = "btrfs.compression"
+
+
+def inode_flags(descriptor: int) -> int:
+    """Return the flags of chattr(1) of an open file. Raises OSError."""
+    answer = array.array("i", [0, 0])
+    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, answer)
+    return answer[0]
+
+
+def set_inode_flags(descriptor: int, flags: int) -> None:
+    """Set the flags of chattr(1) of an open file. Raises OSError.
+
+    Those of compression, c and m, count only for a file without an attribute that says it, or one
+    that is to be NOCOW: that is never compressed.
+    """
+    compression = None if flags & FS_NOCOW_FL else _compression(descriptor)
+    if compression is None:
+        _set(descriptor, flags)
+        return
+    others = ~(_COMMON | _COMPRESSED)
+    if (flags ^ inode_flags(descriptor)) & others:
+        # What is protected takes no attribute.
+        _set(descriptor, flags & ~_PROTECTED)
+        os.setxattr(descriptor, _COMPRESSION, compression)
+    _set_common(descriptor, flags)
+
+
+def copy_inode_flags(source: int, descriptor: int) -> None:
+    """Give an open file or directory the flags of chattr(1) of another one. Raises OSError."""
+    wanted = inode_flags(source)
+    if wanted != inode_flags(descriptor):
+        set_inode_flags(descriptor, wanted)
+
+
+def is_nocow(descriptor: int) -> bool:
+    """Whether the data of an open file is overwritten in place, chattr(1) +C. Raises OSError."""
+    return bool(inode_flags(descriptor) & FS_NOCOW_FL)
+
+
+def make_nocow(descriptor: int) -> None:
+    """Make an empty file one whose data is overwritten in place, uncompressed. Raises OSError."""
+    set_inode_flags(descriptor, inode_flags(descriptor) & ~_COMPRESSED | FS_NOCOW_FL)
+
+
+def _set(descriptor: int, flags: int) -> None:
+    fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, array.array("i", [flags, 0]))
+
+
+def _set_common(descriptor: int, flags: int) -> None:
+    """Set those flags that FS_IOC_FSSETXATTR knows, and leave all others. Raises OSError."""
+    present, rest = _FSXATTR.unpack(
+        fcntl.ioctl(descriptor, _FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))
+    )
+    wanted = present & ~sum(_XFLAGS.values())
+    wanted |= sum(xflag for flag, xflag in _XFLAGS.items() if flags & flag)
+    if wanted != present:
+        fcntl.ioctl(descriptor, _FS_IOC_FSSETXATTR, _FSXATTR.pack(wanted, rest))
+
+
+def _compression(descriptor: int) -> bytes | None:
+    try:
+        return os.getxattr(descriptor, _COMPRESSION)
+    except OSError as error:
+        # It has none; another filesystem knows no such attribute.
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
+        return None
