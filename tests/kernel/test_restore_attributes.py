@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `restore` does with attributes that chattr(1) changes too."""
+"""What `restore` does with attributes that chattr(1) changes too, or that a filesystem lacks."""
 
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
 
 from fs_rollback.system.execute import chattr
-from tests.kernel.commands import done
+from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import Machine, run
 from tests.manifest import compare, manifest
 
@@ -59,3 +60,59 @@ def test_compression_stays_what_it_was_whatever_else_is_set(named: Machine, how:
         paths, how.encode()
     )
     assert {path: flags(path) for path in paths} == letters_before
+
+
+@pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
+def test_a_filesystem_without_an_attribute_gets_all_else(
+    named: Machine, tmp_path: Path, kind: str
+) -> None:
+    """As of files, where cp(1) leaves it out."""
+    place = named.root / "srv/data"
+    (place / "inside").mkdir(parents=True)
+    os.chown(place / "inside", 12, 13)
+    (place / "inside").chmod(0o2750)
+    (place / "inside/file").write_text("z" * 10_000)
+    os.setxattr(place / "inside", "trusted.mark", b"1")
+    for path in (place, place / "inside", place / "inside/file"):
+        os.setxattr(path, _COMPRESSION, b"zstd")
+    name = named.take()
+    aside, image = tmp_path / "other", tmp_path / "other.img"
+    aside.mkdir()
+    if kind == "tmpfs":
+        run("mount", "-t", "tmpfs", "scratch", str(aside))
+    else:
+        run("truncate", "--size=64M", str(image))
+        run("mkfs.ext4", "-q", str(image))
+        run("mount", "-o", "loop", str(image), str(aside))
+    try:
+        done(named.root, "restore", "--aside", str(aside), name, "/srv/data")
+        made, model = aside / "data/inside", place / "inside"
+        assert (made / "file").read_text() == (model / "file").read_text()
+        found, expected = made.stat(), model.stat()
+        assert (found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns) == (
+            expected.st_mode, expected.st_uid, expected.st_gid, expected.st_mtime_ns,
+        )  # fmt: skip
+        assert os.getxattr(made, "trusted.mark") == b"1"
+        assert _COMPRESSION not in os.listxattr(made)
+    finally:
+        run("umount", str(aside))
+
+
+def test_no_access_control_list_is_left_out(named: Machine, tmp_path: Path) -> None:
+    """The mode has the list's mask where a group's rights are: alone it would let more in."""
+    place = named.root / "srv/data"
+    place.mkdir(parents=True)
+    # linux/posix_acl_xattr.h: u::rwx, u:4321:rwx, g::---, m::rwx, o::---
+    entries = ((1, 7, -1), (2, 7, 4321), (4, 0, -1), (16, 7, -1), (32, 0, -1))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(place, "system.posix_acl_access", acl)
+    name = named.take()
+    aside = tmp_path / "other"
+    aside.mkdir()
+    run("mount", "-t", "ramfs", "scratch", str(aside))
+    try:
+        ended = fs_rollback(named.root, "restore", "--aside", str(aside), name, "/srv/data")
+        assert (ended.code, os.listdir(aside)) == (1, [])
+        assert "Operation not supported" in ended.err
+    finally:
+        run("umount", str(aside))

@@ -15,6 +15,7 @@ from contextlib import suppress
 from ...core.progress import Progress, untold
 from ..execute import chattr, clones
 from ..linux.files import opened_down
+from ..linux.syscalls import is_on_btrfs
 
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it; what lies deeper has no flags
 Path = tuple[str, ...]
@@ -100,13 +101,18 @@ class _Work:
             self._note((*above, name), flags)
 
     def settle_directories(self) -> None:
-        """Give all directories their attributes, which what came into them has changed."""
+        """Give all directories their attributes, which what came into them has changed.
+
+        Left out is what another filesystem than btrfs has not, as it is of files.
+        """
+        may_lack = not is_on_btrfs(self._copy)
         for path in reversed(self._directories):
             with (
                 opened_down(self._tree, path) as original,
                 opened_down(self._copy, path) as directory,
             ):
-                clones.copy_attributes(original, directory, os.fstat(original))
+                status = os.fstat(original)
+                clones.copy_attributes(original, directory, status, may_lack=may_lack)
 
     def _note(self, path: Path, flags: int) -> None:
         joined = "/".join(path)

@@ -19,6 +19,7 @@ _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_BTRFS = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY)
 # What a security module gives to every new file, and does not let anybody take away.
 _LABEL = "security.selinux"
+_ACL = "system.posix_acl_"  # acl(5)
 
 
 def copy_file(source: int, directory: int, name: str, status: os.stat_result | None = None) -> int:
@@ -149,10 +150,13 @@ def copy_file_flags(source: int, directory: int, name: str) -> None:
         os.close(original)
 
 
-def copy_attributes(original: int | str, copy: int | str, status: os.stat_result) -> None:
+def copy_attributes(
+    original: int | str, copy: int | str, status: os.stat_result, *, may_lack: bool = False
+) -> None:
     """Copy what differs, between what is open or at paths where no link is followed.
 
-    `status` is that of the original. Raises OSError.
+    `status` is that of the original. With `may_lack` an attribute is left out that the copy's
+    filesystem does not know, but no access control list. Raises OSError.
     """
     follow = isinstance(copy, int)
     present = os.stat(copy, follow_symlinks=follow)
@@ -164,7 +168,13 @@ def copy_attributes(original: int | str, copy: int | str, status: os.stat_result
         os.removexattr(copy, name, follow_symlinks=follow)
     for name, value in wanted.items():
         if found.get(name) != value or not is_owned:  # a new owner takes capabilities away
-            os.setxattr(copy, name, value, follow_symlinks=follow)
+            try:
+                os.setxattr(copy, name, value, follow_symlinks=follow)
+            except OSError as error:
+                # As promised, as cp(1) does. Without its list the mode would let more people in.
+                is_list = name.startswith(_ACL)
+                if not may_lack or is_list or error.errno != errno.EOPNOTSUPP:
+                    raise
     # After the owner, which takes setuid away, and the access control list, which has a mode too.
     is_settled = is_owned and wanted == found and present.st_mode == status.st_mode
     if not is_settled and not stat.S_ISLNK(status.st_mode):

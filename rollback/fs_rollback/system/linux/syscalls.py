@@ -37,7 +37,7 @@ _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP, _FIEMAP_EXTENT = struct.Struct("=QQIIII"), struct.Struct("=QQQQQIIII")
 _FIEMAP_EXTENT_DATA_INLINE, _FIEMAP_EXTENT_LAST, _FIEMAP_FLAG_SYNC = 0x200, 0x001, 0x001
 _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
-_XFS_SUPER_MAGIC = 0x58465342  # linux/magic.h
+_BTRFS_SUPER_MAGIC, _XFS_SUPER_MAGIC = 0x9123683E, 0x58465342  # linux/magic.h
 _MISSING = "<missing disk>"  # btrfs_dev_name(), where the kernel knows a path of one that is gone
 _FS_PROTECTED_FL = 0x10 | 0x20  # FS_IMMUTABLE_FL, FS_APPEND_FL
 
@@ -160,6 +160,11 @@ def sync_for_loader(descriptor: int) -> None:
             raise
     else:
         fcntl.ioctl(descriptor, _FITHAW, 0)
+
+
+def is_on_btrfs(descriptor: int) -> bool:
+    """Whether an open file is on a btrfs. Raises OSError."""
+    return _filesystem_type(descriptor) & 0xFFFFFFFF == _BTRFS_SUPER_MAGIC
 
 
 def _filesystem_type(descriptor: int) -> int:
