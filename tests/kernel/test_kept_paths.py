@@ -329,13 +329,15 @@ def test_compression_stays_what_it_was(top: Path, trees: Path) -> None:
             path.write_text("2" * 100_000)
             compressed(path, "zstd", letters.replace("D", "S"))
         compressed(place, "zstd", letters)
-    check(top, ["a"])
+    (trees / "new").write_text("2")
+    compressed(trees / "new", "zstd", "i")
+    check(top, ["a", "new"])
     made = top / "spare"
-    for path in (p for name in wanted for p in (made / "a" / name).rglob("*")):
+    for path in [made / "new", *(p for name in wanted for p in (made / "a" / name).rglob("*"))]:
         assert os.getxattr(path, "btrfs.compression") == b"zstd", path
         assert flags(path) == flags(trees / path.relative_to(made)), path
-    found = {path: flags(made / path) for path in ("a/sealed/file", "a/in-step")}
-    assert found == {"a/sealed/file": "ic", "a/in-step": "Dc"}
+    found = {path: flags(made / path) for path in ("a/sealed/file", "a/in-step", "new")}
+    assert found == {"a/sealed/file": "ic", "a/in-step": "Dc", "new": "ic"}
     for tree in (trees, made):
         run("chattr", "-R", "-f", "-i", "-a", str(tree))
 

@@ -11,7 +11,11 @@ import array
 import errno
 import fcntl
 import os
+import stat
 import struct
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 # linux/fs.h, also for the others; they take an int, whatever their numbers say.
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
@@ -56,6 +60,31 @@ def copy_inode_flags(source: int, descriptor: int) -> None:
     wanted = inode_flags(source)
     if wanted != inode_flags(descriptor):
         set_inode_flags(descriptor, wanted)
+
+
+@contextmanager
+def movable(*places: str) -> Iterator[None]:
+    """Let files be moved that are immutable or append-only, and make them so again where they are.
+
+    A power cut right then leaves them without that. Raises OSError.
+    """
+    with ExitStack() as stack:
+        for place in places:
+            try:
+                mode = os.lstat(place).st_mode
+            except FileNotFoundError:  # a place that something is moved to
+                continue
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                continue  # a device's driver would get the request
+            how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(place, how)
+            stack.callback(os.close, descriptor)
+            flags = inode_flags(descriptor)
+            if flags & _PROTECTED:
+                sys.audit("fs-rollback.changed", "make movable", place)
+                set_inode_flags(descriptor, flags & ~_PROTECTED)
+                stack.callback(set_inode_flags, descriptor, flags)
+        yield
 
 
 def is_nocow(descriptor: int) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ...core.progress import Watch, unwatched
@@ -16,7 +16,7 @@ from ..linux import btrfs, durable, files, removal, syscalls
 from ..loader import places, settings
 from ..machine import kernels
 from ..machine.host import Host
-from . import clones, copies, kept, swap
+from . import chattr, clones, copies, kept, swap
 
 
 class Operations:
@@ -72,7 +72,7 @@ class Operations:
     def exchange(self, one: str, other: str) -> None:
         """Exchange two names in one atomic step."""
         try:
-            syscalls.exchange(self._path(one), self._path(other))
+            _move(syscalls.exchange, self._path(one), self._path(other))
         except OSError as error:
             raise KernelError(f"exchange /{one} and", f"/{other}", error) from error
 
@@ -81,7 +81,7 @@ class Operations:
         try:
             if os.path.lexists(self._path(new)):  # rename(2) would replace an empty directory
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            os.rename(self._path(old), self._path(new))
+            _move(os.rename, self._path(old), self._path(new))
         except OSError as error:
             raise KernelError(f"rename /{old} to", f"/{new}", error) from error
 
@@ -141,7 +141,9 @@ class Operations:
             descriptors = [int(p.split("/")[4]) for p in (origin, place)]
             if not stat.S_ISDIR(os.lstat(origin).st_mode):  # cp(1) takes longer to start than that
                 with kernel_errors("copy", f"/{path}"):
-                    clones.copy_file(descriptors[0], descriptors[1], os.path.basename(path))
+                    ends = descriptors[0], descriptors[1], os.path.basename(path)
+                    if clones.copy_file(*ends):
+                        clones.copy_file_flags(*ends)
                 return
             with self._watch(f"copying /{path}", "files") as told:
                 how = ("--no-target-directory", origin, place)
@@ -288,6 +290,15 @@ class Operations:
                 for name in os.listxattr(original, follow_symlinks=False):
                     value = os.getxattr(original, name, follow_symlinks=False)
                     os.setxattr(place, name, value, follow_symlinks=False)
+
+
+def _move(how: Callable[[str, str], None], one: str, other: str) -> None:
+    """Exchange or rename files, which what protects them from changes forbids: not for long."""
+    try:
+        how(one, other)
+    except PermissionError:  # raised again where nothing protects them
+        with chattr.movable(one, other):
+            how(one, other)
 
 
 def _make_directories(path: str) -> None:
