@@ -142,6 +142,13 @@ def test_patterns_keep_what_they_match(named: Machine) -> None:
     ]
     none = fs_rollback(named.root, "rollback", name, "--dry-run", "--keep", "/c/*")
     assert (none.code, "--keep: there is no /c/*" in none.err) == (2, True)
+    (named.root / "a/link").symlink_to("/gone")
+    for path in ("/a/link", "/a/link/inside"):
+        link = fs_rollback(named.root, "rollback", name, "--dry-run", "--keep", path)
+        said = "/a/link is a symbolic link to /gone, and that is not there"
+        assert (link.code, f"--keep: {said}" in link.err) == (2, True), path
+        assert "Give what it should lead to" in link.err
+    (named.root / "a/link").unlink()
     config.write_text("keep = /*\n")
     fs_rollback(named.root, "rollback", name, "--yes").expect_refusal("/*", "cannot be kept")
     config.write_bytes(b"keep = /a/* /donn\xe9es\n")

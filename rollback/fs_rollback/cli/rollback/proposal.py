@@ -41,6 +41,13 @@ def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
         raise UsageError(f"--keep takes an absolute path, not {error}") from error
     for path in asked:
         if not paths_to_keep.expand(host.root_fd, path):
+            link = paths_to_keep.dangling_link(host.root_fd, path)
+            if link is not None:
+                place, target = link
+                raise UsageError(
+                    f"--keep: {place} is a symbolic link to {target}, and that is not there",
+                    hint="Nothing was changed. Give what it should lead to.",
+                )
             raise UsageError(f"--keep: there is no {path}", hint="Nothing was changed.")
     return (*configured, *asked)
 

@@ -183,6 +183,25 @@ def status_of(tree: int, path: str, *, follow: bool = True) -> os.stat_result | 
         os.close(descriptor)
 
 
+def link_in_tree(tree: int, path: str) -> str | None:
+    """Return where a symbolic link in the tree leads, as it says it; None if there is none.
+
+    Links on the way are resolved as if the tree were /. Raises KernelError on anything but absence.
+    """
+    head, name = os.path.split(path)
+    try:
+        directory = syscalls.open_in_root(tree, head or ".", os.O_PATH | os.O_DIRECTORY)
+        try:
+            return os.readlink(name, dir_fd=directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        # EINVAL: it is something else.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL):
+            return None
+        raise KernelError("read the link", path, error) from error
+
+
 def is_beyond_mount(tree: int, path: str) -> bool:
     """Whether something is mounted in the tree on the way to a path, or there. It is not entered.
 

@@ -56,6 +56,21 @@ def expand(tree: int, path: str) -> list[str]:
     return [one for one in found if _is_there(tree, one)]
 
 
+def dangling_link(tree: int, path: str) -> tuple[str, str] | None:
+    """Return the symbolic link, and its target, for which nothing is at a path of a tree.
+
+    None where something is there, or no link is to blame. Raises KernelError.
+    """
+    parts = path.strip("/").split("/")
+    for depth in range(1, len(parts) + 1):
+        place = "/" + "/".join(parts[:depth])
+        if _is_there(tree, place):
+            continue
+        target = files.link_in_tree(tree, place)
+        return None if target is None else (place, target)
+    return None
+
+
 def _is_there(tree: int, path: str) -> bool:
     """Whether there is such a path; what is mounted is not entered and counts as there."""
     return files.is_beyond_mount(tree, path) or files.device_of(tree, path) is not None
