@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.system.execute import chattr
+from fs_rollback.system.linux import chattr
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import Machine, run
 from tests.manifest import compare, manifest

@@ -14,8 +14,7 @@ from typing import Optional
 import pytest
 
 from fs_rollback.core.snapshots.events import Event
-from fs_rollback.system.linux import journald
-from fs_rollback.system.store import trace
+from fs_rollback.system.store import journald, trace
 from tests.kernel import journal
 from tests.kernel.boots import MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
@@ -167,7 +166,7 @@ def test_nobody_else_can_forge_a_line(named: Machine, told: Journal) -> None:
         before = done(named.root, "log").out
         forged = (
             "import sys; sys.path.insert(0, sys.argv[1]);"
-            " from fs_rollback.system.linux import journald;"
+            " from fs_rollback.system.store import journald;"
             " journald.send('forged', 6, {'FS_ROLLBACK_EVENT': 'deleted'})"
         )
         subprocess.run(

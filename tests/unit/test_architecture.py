@@ -94,7 +94,7 @@ ONLY = {
         "system/linux/syscalls.py",
         "system/linux/btrfs.py",
         "system/linux/tree_search.py",
-        "system/execute/chattr.py",
+        "system/linux/chattr.py",
     },
     "subprocess": {"system/linux/process.py"},
     "tabulate": {"report.py"},

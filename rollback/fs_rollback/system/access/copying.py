@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ...core.progress import Progress, untold
-from ..execute import chattr, clones
+from ..execute import clones
+from ..linux import chattr
 from ..linux.files import opened_down
 from ..linux.syscalls import is_on_btrfs
 

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Mapping
 
-from ..execute import chattr
+from ..linux import chattr
 
 # linux/fs.h: FS_SYNC_FL, IMMUTABLE, APPEND, NODUMP, NOATIME, NOCOMP, DIRSYNC, NOCOW. Compression is
 # an attribute on btrfs, too, which is copied.

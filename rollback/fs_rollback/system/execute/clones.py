@@ -11,8 +11,8 @@ import os
 import stat
 from contextlib import suppress
 
-from ..linux import btrfs
-from . import chattr, copies
+from ..linux import btrfs, chattr
+from . import copies
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 from ...core.formats.mountinfo import is_within
 from ...errors import KernelError, kernel_errors
-from ..linux import files, syscalls
+from ..linux import chattr, files, syscalls
 from ..machine.host import Host
 from ..root import stand_ins
-from . import chattr
 
 _UNITS = ("etc/systemd/system", "usr/lib/systemd/system")
 _SIGNATURE = b"SWAPSPACE2"  # at the end of the first page, mkswap(8)

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from ...core.progress import Watch, unwatched
 from ...core.snapshots.snapshot import STORE
 from ...errors import KernelError, StoreError, kernel_errors
-from ..linux import btrfs, durable, files, removal, syscalls
+from ..linux import btrfs, chattr, durable, files, removal, syscalls
 from ..loader import places, settings
 from ..machine import kernels
 from ..machine.host import Host
-from . import chattr, clones, copies, kept, swap
+from . import clones, copies, kept, swap
 
 
 class Operations:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """System calls that Python does not offer, one function each, raising OSError.
 
-With btrfs.py and tree_search.py this is the kernel edge: no other module imports ctypes, fcntl or
-btrfsutil. Policy is out of scope here. Numbers are those of asm-generic/unistd.h, which every
-architecture shares for calls this new; constants are from linux/mount.h, linux/openat2.h and
-linux/fs.h.
+With btrfs.py, chattr.py and tree_search.py this is the kernel edge: no other module imports
+ctypes, fcntl or btrfsutil. Policy is out of scope here. Numbers are those of asm-generic/unistd.h,
+which every architecture shares for calls this new; constants are from linux/mount.h,
+linux/openat2.h and linux/fs.h.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from ...core.snapshots import events
 from ...errors import Error, RefusedError
-from ..linux import durable, files, journald
+from ..linux import durable, files
 from ..machine import requester
+from . import journald
 
 if TYPE_CHECKING:
     from ...core.snapshots.events import Name

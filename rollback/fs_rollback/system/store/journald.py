@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from . import process
+from ..linux import process
 
 SOCKET = "/run/systemd/journal/socket"
 SYSLOG = "/dev/log"
