@@ -140,3 +140,7 @@ class UndoFailedError(Error):
             + "\n  ".join(commands),
         )
         self.commands = tuple(commands)
+
+
+class PathAwayError(UndoFailedError):
+    """A path to keep is not at its place. What only makes room may go on: it is the remedy."""

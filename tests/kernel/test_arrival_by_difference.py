@@ -16,14 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fs_rollback.core.progress import Progress, untold
+from fs_rollback.core.snapshots.snapshot import STAGING
 from fs_rollback.core.space.headroom import Room
 from fs_rollback.errors import KernelError, UndoFailedError
+from fs_rollback.system.execute.arrivals import Path as Kept
 from fs_rollback.system.execute.trees import Operations
 from fs_rollback.system.linux import files
 from fs_rollback.system.machine.host import Host
 from fs_rollback.system.pending import by_difference
 from fs_rollback.system.pending.by_difference import Workplace
-from fs_rollback.system.pending.has_work import STAGING
 from fs_rollback.system.space import room as rooms
 from tests.kernel.faults import Fault, Faulty
 from tests.kernel.histories import OPERATIONS, examples, play
@@ -67,13 +68,13 @@ class _Machine(Filesystem):
         work = self._work(told)
         if operations is not None:
             work = work._replace(operations=operations)
-        return by_difference.bring(work, self._image(), by_difference.Path(0, path))
+        return by_difference.bring(work, self._image(), Kept(0, path))
 
     def finish(self, told: Progress = untold, *, with_old_root: bool = True) -> list[str]:
         return by_difference.finish(self._work(told), self._image() if with_old_root else None)
 
-    def came_along(self) -> Optional[bool]:
-        return by_difference.came_along(cast(Host, self), _NEW, 0)
+    def came_along(self, path: str) -> Optional[bool]:
+        return by_difference.came_along(cast(Host, self), _NEW, Kept(0, path))
 
     def is_begun(self) -> bool:
         return by_difference.away(cast(Host, self), _NEW) != []
@@ -190,7 +191,7 @@ def _check(machine: _Machine, part: str, strikes: Sequence[_Strike]) -> None:
     assert machine.walk(_NEW, part) == wanted
     assert machine.around(part) == around
     assert not machine.is_begun()
-    assert machine.came_along() in (wanted is not was, None if wanted == was else True)
+    assert machine.came_along(part) in (wanted is not was, None if wanted == was else True)
 
 
 def _finished(

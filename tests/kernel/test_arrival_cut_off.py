@@ -14,11 +14,11 @@ import btrfsutil
 import pytest
 
 from fs_rollback.core.progress import untold
+from fs_rollback.core.snapshots.snapshot import STAGING
 from fs_rollback.errors import StoreError
 from fs_rollback.system.execute.trees import Operations as RealOperations
 from fs_rollback.system.machine import host
 from fs_rollback.system.pending import settle
-from fs_rollback.system.pending.has_work import STAGING
 from fs_rollback.system.store import store
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import Fault, Faulty, in_child, manifest
@@ -54,7 +54,7 @@ class _CutInRoot(_Faulty):
             os.kill(os.getpid(), 9)
 
 
-def _bring_with(machine: Machine, make: Callable[[host.Host], Faulty]) -> settle.Settled:
+def bring_with(machine: Machine, make: Callable[[host.Host], Faulty]) -> settle.Settled:
     with host.opened(str(machine.root)) as opened, store.opened(opened) as found:
         assert found is not None
         with found.locked():
@@ -65,7 +65,13 @@ def _bring_with(machine: Machine, make: Callable[[host.Host], Faulty]) -> settle
             )
 
 
-def _write_in_the_window(machine: Machine) -> None:
+def cut_in_root(machine: Machine) -> None:
+    """Leave a machine whose first boot was cut off while /root is away."""
+    assert in_child(partial(bring_with, machine, _CutInRoot)) == 9
+    assert (machine.root / "root").is_file()
+
+
+def write_in_the_window(machine: Machine) -> None:
     """Change one path by little, and put another directory in the place of the other."""
     (machine.root / "root").chmod(0o750)
     for path in (machine.root / "root").iterdir():
@@ -89,12 +95,12 @@ def _user_data(root: Path) -> dict[str, object]:
 def test_a_power_cut_at_every_point(machine: Machine, fault: Fault) -> None:
     """The first boot is cut off, the next one does the rest; then once more with half of it."""
     rolled_back(machine)
-    _write_in_the_window(machine)
+    write_in_the_window(machine)
     expected = _user_data(machine.root)
     reboot(machine)
     for point in range(200):
         cut = partial(_Faulty, point=point, fault=fault)
-        if in_child(partial(_bring_with, machine, cut)) == 0:
+        if in_child(partial(bring_with, machine, cut)) == 0:
             assert point > 2
             break
         _check_no_half(machine)
@@ -120,12 +126,12 @@ def _check_no_half(machine: Machine) -> None:
 def test_each_cut_boot_after_a_fresh_rollback(named: Machine) -> None:
     name = rolled_back(named)
     for point in range(200):
-        _write_in_the_window(named)
+        write_in_the_window(named)
         (named.root / "root/point").write_text(str(point))
         expected = _user_data(named.root)
         reboot(named)
         cut = partial(_Faulty, point=point, fault=Fault.KILL_AFTER)
-        killed = in_child(partial(_bring_with, named, cut))
+        killed = in_child(partial(bring_with, named, cut))
         assert killed in (0, 9)
         ended = arrive(named)
         assert (ended.code, ended.err) == (0, ""), f"point {point}"
@@ -144,11 +150,11 @@ def test_a_unit_that_was_killed_while_the_boot_goes_on(machine: Machine) -> None
     for point in (3, 9, 14, 20):
         name = machine.upgrade(point)
         machine.roll_back(name)
-        _write_in_the_window(machine)
+        write_in_the_window(machine)
         expected = _user_data(machine.root)
         reboot(machine)
         cut = partial(_Faulty, point=point, fault=Fault.KILL_AFTER)
-        assert in_child(partial(_bring_with, machine, cut)) == 9
+        assert in_child(partial(bring_with, machine, cut)) == 9
         between = _user_data(machine.root)
         if (machine.root / "root").is_file():
             taken_away += 1
@@ -171,10 +177,9 @@ def test_whatever_command_comes_first_puts_a_path_back(named: Machine, word: str
     """Neither the unit nor --missed came to it, and somebody has removed the journal."""
     rolled_back(named)
     before = _user_data(named.root)["root"]
-    _write_in_the_window(named)
+    write_in_the_window(named)
     reboot(named)
-    assert in_child(partial(_bring_with, named, _CutInRoot)) == 9
-    assert (named.root / "root").is_file()
+    cut_in_root(named)
     journal_of(named).unlink()
     assert "not at its place: /root. " in fs_rollback(named.root, "status").out
     assert "rollback.path-away" in fs_rollback(named.root, "check", "--json").out
@@ -190,7 +195,7 @@ def test_what_cannot_be_brought_over_costs_nothing_else(machine: Machine) -> Non
     (machine.root / "var/lib/machines/guest").write_text("last")
     reboot(machine)
     before = machine.subvolume_paths()
-    ended = _bring_with(machine, partial(_Faulty, point=1, fault=Fault.ERROR_BEFORE))
+    ended = bring_with(machine, partial(_Faulty, point=1, fault=Fault.ERROR_BEFORE))
     assert len(ended.problems) == 1
     assert ended.problems[0].startswith("/var/lib/machines was not brought over: cannot do")
     with machine.unsettled() as (opened, _), pytest.raises(StoreError, match="the top level"):

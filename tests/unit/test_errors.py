@@ -15,6 +15,7 @@ CODES = {
     "RefusedError": 3,
     "UnsupportedRootError": 3,
     "UndoFailedError": 4,
+    "PathAwayError": 4,
     "InterruptedRunError": 130,
 }
 

@@ -12,6 +12,8 @@ from .record import Kind, Record
 
 TOP_LEVEL_ID = mount_options.TOP_LEVEL_ID
 STORE = "fs-snapshots"
+# Where the first boot of a new root makes what it brings over, in that root.
+STAGING = ".fs-rollback-arrival"
 # systemd.offline-updates(7): with one of these the next boot makes an update. The one that was
 # scheduled when a snapshot was taken must not be made in a copy of it.
 OFFLINE_UPDATE = ("system-update", "etc/system-update")

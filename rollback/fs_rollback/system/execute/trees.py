@@ -79,9 +79,8 @@ class Operations:
     def rename(self, old: str, new: str) -> None:
         """Give a subvolume a name that is free."""
         try:
-            if os.path.lexists(self._path(new)):  # rename(2) would replace an empty directory
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            _move(os.rename, self._path(old), self._path(new))
+            # rename(2) would replace a file, or an empty directory.
+            _move(syscalls.rename_to_free, self._path(old), self._path(new))
         except OSError as error:
             raise KernelError(f"rename /{old} to", f"/{new}", error) from error
 

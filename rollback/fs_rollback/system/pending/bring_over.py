@@ -30,15 +30,15 @@ from ...core.rollback.journal import Pending
 from ...core.rollback.operations import Operations
 from ...core.rollback.steps import join
 from ...core.snapshots.record import parse_time
-from ...core.snapshots.snapshot import STORE, Subvolume
+from ...core.snapshots.snapshot import STAGING, STORE, Subvolume
 from ...errors import Error, UndoFailedError, kernel_errors
+from ..execute.arrivals import Path
 from ..linux import btrfs, files, syscalls
 from ..machine import changed_since
 from ..machine.host import Host, mounts_of_all
 from ..store import trace
 from . import by_difference, staging
 from .by_difference import Workplace
-from .has_work import STAGING
 
 _MARGIN_S = 24 * 3600.0
 
@@ -108,7 +108,7 @@ def _sorted_out(host: Host, journal: Pending, arrival: Arrival, parts: list[Part
         if part.path in written or any(
             changed_since.is_touched(host, s.path, since) for s in inside
         ):
-            came = by_difference.came_along(host, new.path, part.number)
+            came = by_difference.came_along(host, new.path, Path(part.number, part.path))
             if came is None:
                 came = os.path.lexists(host.path(staging.of(new.path, part.number)))
             if came:
@@ -298,7 +298,7 @@ def _bring(arrival: Arrival, part: Part, work: Workplace) -> None:
         _exchange(arrival, part, work)
     else:
         image = _image(arrival.old, arrival.frozen, operations)
-        path = by_difference.Path(part.number, part.path)
+        path = Path(part.number, part.path)
         if not (_is_plain(host, arrival, part) and by_difference.bring(work, image, path)):
             _exchange(arrival, part, work)
     host.forget()

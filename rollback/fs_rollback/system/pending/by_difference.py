@@ -11,12 +11,17 @@ that fails the directory is made again what a snapshot has from before.
 How far it got is the name of a link in the staging place that leads to nothing, but has the path:
 "NUMBER.begun" from before the first exchange on, "NUMBER.ready" when only the second one is left to
 do, "NUMBER.undo" while it is made again what it was.
+
+An exchange reserves more room for the metadata than a rename. Where there is too little for the
+second one the file is moved to "NUMBER.aside" and the directory to its place; only then, and where
+that is cut off until the next run, somebody can put something else there. That is not touched.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+import shlex
 from contextlib import suppress
 from typing import NamedTuple, Optional
 
@@ -24,32 +29,21 @@ from ...core.comparison.mirror import Edits
 from ...core.progress import Watch
 from ...core.rollback.operations import Operations
 from ...core.rollback.steps import join
+from ...core.snapshots.snapshot import STAGING
 from ...core.space.headroom import METADATA
-from ...errors import Error, StoreError, UndoFailedError, kernel_errors
-from ..execute import executor, kept
-from ..linux import btrfs, files
+from ...errors import Error, KernelError, PathAwayError, StoreError, UndoFailedError, kernel_errors
+from ..execute import arrivals, executor, kept
+from ..execute.arrivals import ASIDE, BEGUN, READY, STAND_IN, UNDO, Path
+from ..linux import btrfs
 from ..machine.host import Host
 from ..space import room as rooms
 from . import staging
-from .has_work import STAGING
 
-_BEGUN, _READY, _UNDO = "begun", "ready", "undo"
 _BEFORE = f"{STAGING}/before"
-_STAND_IN = f"""\
-'fs-rollback settle' brings over what the old root wrote to this path. Until it
-is done all that was here is in /{STAGING}.
-""".encode()
 # What a change may need: a block of metadata (16 KiB) for the inode, one for its directory, and
 # both once more if it is taken back; for all of them no more than all that there is, once more.
 _CHANGE_BYTES = 4 * (16 << 10)
 _LEAST_BYTES = 16 << 20
-
-
-class Path(NamedTuple):
-    """A kept path, from the root; `number` is that of its directory in the staging place."""
-
-    number: int
-    path: str
 
 
 class Workplace(NamedTuple):
@@ -65,9 +59,10 @@ def bring(work: Workplace, source: str, path: Path) -> bool:
     """Make a path as it is in `source`, a snapshot of the old root that was just made.
 
     Returns False, and has done nothing, where it cannot be told what differs, or where there may be
-    no room for the metadata. Raises UndoFailedError where the path is not at its place, and any
+    no room for the metadata. Raises PathAwayError where the path is not at its place, and any
     other Error where all is as before.
     """
+    _forget_earlier_run(work, path)
     wanted = kept.difference(work.host, source, work.root, [path.path])
     if wanted.edits.whole or not _has_room(work.host, wanted.edits):
         return False
@@ -77,7 +72,7 @@ def bring(work: Workplace, source: str, path: Path) -> bool:
         try:
             _take_away(work, path)
         except Error as error:
-            if _is_away(work.host, work.root, path):  # all the same
+            if arrivals.is_away(work.host, work.root, path):  # all the same
                 _take_back(work, path, error)
             raise
         _go_on(work, source, path, wanted)
@@ -86,25 +81,26 @@ def bring(work: Workplace, source: str, path: Path) -> bool:
 
 def away(host: Host, root: str) -> list[str]:
     """Return the paths, from the root, that are not at their place: a run was cut off."""
-    return [path.path for path, _ in _marks(host, root) if _is_away(host, root, path)]
+    paths = (path for path, _ in arrivals.marks(host, root))
+    return [path.path for path in paths if arrivals.is_away(host, root, path)]
 
 
 def finish(work: Workplace, source: Optional[str]) -> list[str]:
     """Finish what a run was cut off at; returns in words what was made again what it was.
 
-    `source` is as above, None if there is no old root. Raises UndoFailedError.
+    `source` is as above, None if there is no old root. Raises PathAwayError.
     """
     problems = []
     with executor.signals_held_back():
-        for path, mark in [*_marks(work.host, work.root)]:
-            if not _is_away(work.host, work.root, path):
+        for path, mark in [*arrivals.marks(work.host, work.root)]:
+            if not arrivals.is_away(work.host, work.root, path):
                 continue
-            if mark == _READY:
+            if mark == READY:
                 _put_back(work, path)
             elif not _knows_before(work):  # this root is a copy of the one that was cut off
                 _put_back(work, path)
                 problems.append(f"/{path.path} may be only half of what was to be brought over")
-            elif mark == _BEGUN and source is not None:
+            elif mark == BEGUN and source is not None:
                 try:
                     _go_on(work, source, path)
                 except UndoFailedError:
@@ -117,10 +113,16 @@ def finish(work: Workplace, source: Optional[str]) -> list[str]:
     return problems
 
 
-def came_along(host: Host, root: str, number: int) -> Optional[bool]:
-    """Whether an earlier run has brought a path over, None if it did not try like this."""
-    found = next((mark for path, mark in _marks(host, root) if path.number == number), None)
-    return None if found is None else found == _READY
+def came_along(host: Host, root: str, path: Path) -> Optional[bool]:
+    """Whether an earlier run has brought a path over, None if it did not try like this.
+
+    A mark that came with a copy of another root tells nothing of this one: there is no snapshot
+    from before then, or the number is that of another path.
+    """
+    found = [(of, mark) for of, mark in arrivals.marks(host, root) if of.number == path.number]
+    if not found:
+        return None
+    return (path, READY) in found and _has_before(host, root)
 
 
 def _has_room(host: Host, edits: Edits) -> bool:
@@ -128,6 +130,17 @@ def _has_room(host: Host, edits: Edits) -> bool:
     used = sum(group.used for group in found.groups if group.flags & METADATA)
     needed = _LEAST_BYTES + min(edits.steps * _CHANGE_BYTES, used)
     return found.free(METADATA) + found.growth(METADATA) >= needed
+
+
+def _forget_earlier_run(work: Workplace, path: Path) -> None:
+    """Remove what one has left of a path that is at its place: whoever copies all makes no marks.
+
+    With marks, the copy that is made in the staging place would be taken for the path itself.
+    """
+    with kernel_errors("write to", f"/{STAGING}"):
+        for mark in (BEGUN, READY, UNDO, ASIDE):
+            with suppress(FileNotFoundError):  # no earlier run
+                os.unlink(_mark(work, path, mark))
 
 
 def _take_away(work: Workplace, path: Path) -> None:
@@ -140,12 +153,9 @@ def _take_away(work: Workplace, path: Path) -> None:
     with kernel_errors("write", file):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with os.fdopen(os.open(file, flags, 0o444), "wb") as opened:
-            opened.write(_STAND_IN)
+            opened.write(STAND_IN)
     with kernel_errors("write to", f"/{STAGING}"):
-        for mark in (_BEGUN, _READY, _UNDO):
-            with suppress(FileNotFoundError):  # no earlier run
-                os.unlink(_mark(work, path, mark))
-        os.symlink(path.path, _mark(work, path, _BEGUN))
+        os.symlink(path.path, _mark(work, path, BEGUN))
     work.operations.sync()
     work.operations.exchange(join(place, path.path), join(work.root, path.path))
 
@@ -157,7 +167,7 @@ def _go_on(
     try:
         _change(work, source, path, wanted)
         with kernel_errors("write to", f"/{STAGING}"):
-            os.rename(_mark(work, path, _BEGUN), _mark(work, path, _READY))
+            os.rename(_mark(work, path, BEGUN), _mark(work, path, READY))
         work.operations.sync()
     except Exception as error:
         _take_back(work, path, error)
@@ -183,9 +193,9 @@ def _take_back(work: Workplace, path: Path, cause: Exception) -> None:
     """Make a path that was taken away what it was, and put it back."""
     try:
         with kernel_errors("write to", f"/{STAGING}"):
-            for mark in (_BEGUN, _READY):
+            for mark in (BEGUN, READY):
                 with suppress(FileNotFoundError):  # it is the other one
-                    os.rename(_mark(work, path, mark), _mark(work, path, _UNDO))
+                    os.rename(_mark(work, path, mark), _mark(work, path, UNDO))
         _change(work, join(work.root, _BEFORE), path)
         work.operations.sync()
     except Error as error:
@@ -194,42 +204,65 @@ def _take_back(work: Workplace, path: Path, cause: Exception) -> None:
 
 
 def _put_back(work: Workplace, path: Path) -> None:
-    place = staging.of(work.root, path.number)
+    """Bring a path back to its place. Raises PathAwayError."""
+    ours, there = (join(work.root, place) for place in (path.moved, path.path))
     try:
-        work.operations.exchange(join(place, path.path), join(work.root, path.path))
+        if arrivals.has_stand_in(work.host, work.root, path):
+            try:
+                work.operations.exchange(ours, there)
+                return
+            except KernelError as error:  # without room for it two renames do
+                if error.errno != errno.ENOSPC:
+                    raise
+            _rename_back(work, ours, there, join(work.root, path.link(ASIDE)))
+        else:
+            work.operations.rename(ours, there)
     except Error as error:
-        raise _unfinished(path, str(error)) from error
+        is_taken = isinstance(error, KernelError) and error.errno == errno.EEXIST
+        raise (_taken(path) if is_taken else _unfinished(path, str(error))) from error
 
 
-def _unfinished(path: Path, why: str) -> UndoFailedError:
-    return UndoFailedError(
+def _rename_back(work: Workplace, ours: str, there: str, aside: str) -> None:
+    """Bring a path back by two renames: there is nothing at the path for a moment."""
+    work.operations.rename(there, aside)
+    try:
+        work.operations.rename(ours, there)
+    except Error:
+        with suppress(Error):  # what is raised says where the path is, with it or without
+            work.operations.rename(aside, there)
+        raise
+
+
+def _unfinished(path: Path, why: str) -> PathAwayError:
+    return PathAwayError(
         f"/{path.path} could neither be brought over nor put back: {why}; it is in"
         f" /{STAGING}/{path.number}, and nothing is lost",
-        commands=["fs-rollback settle   # when there is room, or whatever else it was is mended"],
+        commands=[
+            "fs-rollback list --size   # where room for metadata is missing: what gives back most",
+            "fs-rollback delete ID     # some of them",
+            "fs-rollback settle        # when there is room, or whatever else it was is mended",
+        ],
     )
 
 
-def _marks(host: Host, root: str) -> Iterator[tuple[Path, str]]:
-    """Give what earlier runs have begun, and how far they got."""
-    with files.opened(host.path(root)) as tree:
-        for name in files.list_in_tree(tree, STAGING) or ():
-            number, _, mark = name.partition(".")
-            if mark in (_BEGUN, _READY, _UNDO):
-                link = host.path(join(root, f"{STAGING}/{name}"))
-                with kernel_errors("read", link):
-                    yield Path(int(number), os.readlink(link)), mark
+def _taken(path: Path) -> PathAwayError:
+    there = shlex.quote(f"/{path.path}")
+    aside = shlex.quote(f"/{path.path}.meanwhile")
+    return PathAwayError(
+        f"/{path.path} could not be put back, because something else has been put there meanwhile;"
+        f" what was there is in /{STAGING}/{path.number}, and nothing is lost",
+        commands=[f"mv -T {there} {aside}", "fs-rollback settle"],
+    )
 
 
 def _mark(work: Workplace, path: Path, mark: str) -> str:
-    return work.host.path(join(work.root, f"{STAGING}/{path.number}.{mark}"))
+    return work.host.path(join(work.root, path.link(mark)))
 
 
 def _knows_before(work: Workplace) -> bool:
+    return _has_before(work.host, work.root)
+
+
+def _has_before(host: Host, root: str) -> bool:
     """Whether there is a snapshot from before the first exchange: in a copy of the root is none."""
-    return btrfs.is_subvolume(work.host.path(join(work.root, _BEFORE)))
-
-
-def _is_away(host: Host, root: str, path: Path) -> bool:
-    """Whether the file that stands there meanwhile is at a path."""
-    with files.opened(host.path(root)) as tree, files.regular_file(tree, path.path) as file:
-        return file is not None and os.read(file, len(_STAND_IN) + 1) == _STAND_IN
+    return btrfs.is_subvolume(host.path(join(root, _BEFORE)))

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import os
 
+from ...core.snapshots.snapshot import STAGING
 from ..machine.host import Host
 from ..store.store import Store
-
-STAGING = ".fs-rollback-arrival"
 
 
 def has_work(host: Host, store: Store) -> bool:

@@ -14,6 +14,7 @@ from ...core.rollback.root_steps import KeepNewRoot
 from ...core.snapshots.names import REPLACED_PREFIX, free_name, label, labelled
 from ...core.snapshots.record import format_time
 from ...core.snapshots.replaced_by import ReplacedBy
+from ...core.snapshots.snapshot import STAGING
 from ...errors import Error
 from ..execute import executor
 from ..execute.trees import Operations as RealOperations
@@ -25,7 +26,7 @@ from ..store import journals, trace
 from ..store.store import Store
 from . import bring_over, by_difference, staging, state
 from .by_difference import Workplace
-from .has_work import STAGING, has_leftovers
+from .has_work import has_leftovers
 from .state import Waiting, Window
 
 

@@ -8,9 +8,9 @@ import os
 from ...core.formats.mountinfo import is_within
 from ...core.rollback.operations import Operations
 from ...core.rollback.steps import join
+from ...core.snapshots.snapshot import STAGING
 from ...errors import KernelError
 from ..machine.host import Host
-from .has_work import STAGING
 
 
 def make(host: Host, root: str, number: int) -> str:
