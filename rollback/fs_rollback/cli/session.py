@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import Error, KernelError, UsageError
+from ..errors import Error, KernelError, PathAwayError, UsageError
 from ..system.machine import host
 from ..system.machine.host import Host
 from ..system.store import store
@@ -77,11 +77,12 @@ def no_store(machine: Host) -> Error:
 
 
 @contextmanager
-def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
+def writing(root: str, *, create: bool = False, makes_room: bool = False) -> Iterator[Writing]:
     """Open a machine to change its store; what an earlier run left is settled first.
 
-    Raises UsageError where there is no store and `create` is false, RefusedError where nothing can
-    be written.
+    Whoever `makes_room` goes on where a path cannot be put back, mostly for want of room. Raises
+    UsageError where there is no store and `create` is false, RefusedError where nothing can be
+    written.
     """
     from ..system.machine import usable
     from ..system.packages import settle_records
@@ -98,8 +99,13 @@ def writing(root: str, *, create: bool = False) -> Iterator[Writing]:
                 machine, found, lambda: usable_configuration(machine).policy
             )
             with found.locked(note), advising:
-                for line in settle.settle_in_passing(machine, found)[1]:
-                    note(line)
+                try:
+                    for line in settle.settle_in_passing(machine, found)[1]:
+                        note(line)
+                except PathAwayError as error:  # said; the way out may be what comes now
+                    if not makes_room:
+                        raise
+                    note(error.message)
                 leftovers = [str(problem) for problem in found.tidy()]
                 _settle_access(machine, found)
                 for problem in (*leftovers, *menu.mend(machine, found)):

@@ -34,7 +34,8 @@ def run(args: Namespace) -> int:
         return _dry_run(args)
     failures: list[Error] = []
     rows = []
-    with session.writing(args.root) as (host, store), Bar("deleting", "snapshots") as bar:
+    writing = session.writing(args.root, makes_room=True)
+    with writing as (host, store), Bar("deleting", "snapshots") as bar:
         snapshots = store.load()
         try:
             chosen = list(dict.fromkeys(resolve(ref, snapshots).name for ref in args.snapshot))

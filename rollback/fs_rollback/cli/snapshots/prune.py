@@ -131,14 +131,13 @@ def _prune(root: str, host: Host, policy: Policy) -> Pruned:
     from .. import session
     from ..terminal import Bar
 
-    with session.writing(root) as (machine, store), Bar("deleting", "snapshots") as bar:
+    writing = partial(session.writing, root, makes_room=True)
+    with writing() as (machine, store), Bar("deleting", "snapshots") as bar:
         verdicts = take_and_delete.judge(machine, store, policy, datetime.now().astimezone())
         failures = take_and_delete.prune(machine, store, verdicts, partial(_tell, bar))
     with Bar("waiting for btrfs to free them", "snapshots") as bar:
         said = partial(_tell, bar)
-        room = min_free.reach(
-            host, lambda: session.writing(root), policy, progress=said, waiting=bar
-        )
+        room = min_free.reach(host, writing, policy, progress=said, waiting=bar)
     tried = {verdict.snapshot.name: verdict for verdict in room.tried}
     verdicts = tuple(tried.get(verdict.snapshot.name, verdict) for verdict in verdicts)
     return Pruned(verdicts, (*failures, *room.failures), room.problem)
