@@ -269,6 +269,24 @@ def test_a_snapshot_of_a_root_that_was_cut_off(machine: _Machine, with_old_root:
         assert (whole / "a/a/10").is_file()
 
 
+def test_a_copy_that_is_to_boot_has_none_of_it(machine: _Machine) -> None:
+    with _rolled_back(machine.top, ("a",), lambda _: None) as old:
+        _append(old)
+        (old / "a/new").write_text("late\n")
+        with pytest.raises(_Cut):
+            machine.bring("a", _Strike("cut", 1))
+        whole = machine.top / _NEW
+        btrfsutil.create_snapshot(str(whole), str(machine.top / "copy"))
+        Operations(cast(Host, machine)).end_arrival("copy")
+        try:
+            assert (machine.top / "copy/a/a/10").is_file()
+            assert not (machine.top / "copy" / STAGING).exists()
+            assert (whole / "a").is_file(), "and this is as it was"
+            assert (whole / STAGING / "before").is_dir()
+        finally:
+            btrfsutil.delete_subvolume(str(machine.top / "copy"))
+
+
 class _FaultyOperations(Faulty):
     """Ends this process, as far as files show, where it would be killed."""
 

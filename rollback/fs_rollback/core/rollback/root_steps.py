@@ -42,6 +42,8 @@ class CreateRoot(RootStep):
         operations.snapshot(self.target, self.spare, read_only=False)
         for trigger in OFFLINE_UPDATE:
             operations.remove(self.spare, trigger)
+        # Its marks would be taken for those of the first boot of this root.
+        operations.end_arrival(self.spare)
 
     def undo(self, operations: Operations) -> None:
         # The steps before this one in reverse have put the old root back under its own name. If

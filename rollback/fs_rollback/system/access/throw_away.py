@@ -65,6 +65,7 @@ def make(host: Host, store: Store, snapshot: Snapshot, now: datetime) -> str:
     _write(store, name, record._replace(uuid=btrfs.subvolume_uuid(host.path(path))))
     for trigger in OFFLINE_UPDATE:
         operations.remove(path, trigger)
+    operations.end_arrival(path)
     for stub in stubs:
         operations.make_directory(host.root_subvolume.path, path, stub)
     host.forget()

@@ -71,22 +71,6 @@ def has_stand_in(host: Host, root: str, path: Path) -> bool:
         return _is_stand_in(tree, path.path)
 
 
-def end_in_copy(host: Host, root: str) -> None:
-    """Put what is away to its place, as it is, in a copy of a root that nobody uses yet.
-
-    What somebody has put there stays. Raises KernelError.
-    """
-    for path, _ in [*marks(host, root)]:
-        if not is_away(host, root, path):
-            continue
-        there = host.path(join(root, path.path))
-        with kernel_errors("put back", f"/{join(root, path.path)}"):
-            if has_stand_in(host, root, path):
-                os.unlink(there)
-            if not os.path.lexists(there):
-                os.rename(host.path(join(root, path.moved)), there)
-
-
 def _is_stand_in(tree: int, path: str) -> bool:
     with files.regular_file(tree, path) as file:
         return file is not None and os.read(file, len(STAND_IN) + 1) == STAND_IN

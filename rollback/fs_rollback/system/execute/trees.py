@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ...core.progress import Watch, unwatched
-from ...core.snapshots.snapshot import STORE
+from ...core.rollback.steps import join
+from ...core.snapshots.snapshot import STAGING, STORE
 from ...errors import KernelError, StoreError, kernel_errors
 from ..linux import btrfs, chattr, durable, files, removal, syscalls
 from ..loader import places, settings
 from ..machine import kernels
 from ..machine.host import Host
-from . import clones, copies, kept, swap
+from . import arrivals, clones, copies, kept, swap
 
 
 class Operations:
@@ -115,6 +116,20 @@ class Operations:
         except KernelError as error:  # as promised: nor a way to it
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
+
+    def end_arrival(self, tree: str) -> None:
+        """Remove what a first boot that was cut off left; what it has moved goes to its place.
+
+        For a copy of a root that nobody uses yet.
+        """
+        for path, _ in [*arrivals.marks(self._host, tree)]:
+            if arrivals.has_stand_in(self._host, tree, path):
+                self.remove(tree, path.path)
+            # What somebody has put there since stays.
+            is_free = not os.path.lexists(self._path(join(tree, path.path)))
+            if is_free and arrivals.is_away(self._host, tree, path):
+                self.rename(join(tree, path.moved), join(tree, path.path))
+        self.remove(tree, STAGING)
 
     def make_directory(self, model: str, tree: str, path: str) -> None:
         """Put an empty directory in the place of a stand-in, with the mode and owner in `model`.

@@ -118,6 +118,7 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
     operations.snapshot(snapshot.path, path, read_only=False)
     for trigger in OFFLINE_UPDATE:
         operations.remove(path, trigger)
+    operations.end_arrival(path)
     text = operations.read_file(path, "etc/fstab")
     with files.opened(host.path(snapshot.path)) as tree:
         found = stand_ins.recorded(snapshot, tree)
