@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 from ..boot import layout as layouts
 from ..formats import mountinfo
 from ..snapshots.replaced_by import ReplacedBy
-from ..snapshots.snapshot import STORE, TOP_LEVEL_ID, Snapshot, Subvolume
+from ..snapshots.snapshot import STAGING, STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from . import kernel_steps, mending_steps, nested_steps, steps
 from .kernel_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
 from .operations import Operations
@@ -271,14 +271,19 @@ def _commit(situation: Situation) -> list[steps.RootStep]:
 
 
 def nested_subvolumes(situation: Situation) -> list[Subvolume]:
-    """Return the subvolumes that lie inside the root and go with it, parents first."""
+    """Return the subvolumes that lie inside the root and go with it, parents first.
+
+    Not what a first boot that was cut off can be taken back to: that is of this root alone.
+    """
     root = situation.layout.root
+    staging = f"{root.path}/{STAGING}".lstrip("/")
     return sorted(
         (
             subvolume
             for subvolume in situation.subvolumes
             if subvolume.id not in (root.id, TOP_LEVEL_ID)
             and mountinfo.is_within("/" + subvolume.path, "/" + root.path)
+            and not mountinfo.is_within(subvolume.path, staging)
             and not (root.id == TOP_LEVEL_ID and _stays_in_top_level(subvolume, situation))
         ),
         key=lambda subvolume: subvolume.path,
@@ -306,7 +311,7 @@ def left_stand_ins(situation: Situation) -> frozenset[str]:
     filled = {f"/{relative(root, s)}" for s in nested_subvolumes(situation)}
     if situation.target.subvolume is not None:
         filled |= {f"/{relative(situation.target.subvolume, s)}" for s in situation.restored}
-    filled |= {*situation.keep, f"/{STORE}"}
+    filled |= {*situation.keep, f"/{STORE}", f"/{STAGING}"}
     left = (stub for stub in situation.stubs if not mountinfo.is_within_any(f"/{stub}", filled))
     return frozenset(left)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ...core.formats.mountinfo import is_within
 from ...core.loader.menu_names import is_snapshot_name
 from ...core.progress import Progress, untold
+from ...core.snapshots.snapshot import STAGING
 from ...errors import kernel_errors
 from ..linux import btrfs, files, syscalls
 from ..machine.host import Host
@@ -122,10 +123,10 @@ class Comparison:
 
 
 def _is_own_trace(path: str) -> bool:
-    """Whether fs-rollback keeps this itself: what it remembers, and the snapshots' boot entries."""
+    """Whether fs-rollback keeps this itself: what it remembers, brings over, or boots by."""
     directory, _, name = path.rpartition("/")
     is_entry = directory.endswith("/loader/entries") and is_snapshot_name(name)
-    return is_entry or is_within(path, cache.DIRECTORY)
+    return is_entry or any(is_within(path, own) for own in (cache.DIRECTORY, f"/{STAGING}"))
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from ...core.boot.layout import Layout
 from ...core.formats import fstab
-from ...core.formats.mountinfo import is_within
-from ...core.snapshots.snapshot import STORE, Snapshot
+from ...core.formats.mountinfo import is_within, is_within_any
+from ...core.snapshots.snapshot import STAGING, STORE, Snapshot
 from ..linux import btrfs, files
 from ..machine.host import Host
 
@@ -20,14 +20,15 @@ from ..machine.host import Host
 def recorded(snapshot: Snapshot, tree: int) -> tuple[str, ...]:
     """Return where a snapshot (open as `tree`) has stand-ins, from its record if that says it.
 
-    Those in the store, which lies in a root that is the top level, are left out.
+    Those in the store, which lies in a root that is the top level, and those of a first boot that
+    was cut off are left out.
 
     For whoever cannot wait: `btrfs.stand_ins` reads all of the tree, and finds those too that the
     root had when the snapshot was taken, which no program of ours leaves there.
     """
     if snapshot.record is None or snapshot.record.nested is None:
-        return tuple(p for p in btrfs.stand_ins(tree) if not is_within(p, STORE))
-    known = snapshot.record.nested
+        return tuple(p for p in btrfs.stand_ins(tree) if not is_within_any(p, (STORE, STAGING)))
+    known = (path for path in snapshot.record.nested if not is_within(path, STAGING))
     return tuple(path for path in known if files.inode_of(tree, path) == btrfs.STUB_INODE)
 
 

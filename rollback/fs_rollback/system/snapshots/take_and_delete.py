@@ -9,12 +9,12 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Callable
 
-from ...core.formats.mountinfo import is_within
+from ...core.formats.mountinfo import is_within_any
 from ...core.packages import important
 from ...core.snapshots.names import REPLACED_PREFIX, SNAPSHOT_PREFIX, free_name, label, trial_name
 from ...core.snapshots.record import Kind, Record, Source, Transaction
 from ...core.snapshots.retention import IS_MOUNTED, Action, Policy, Verdict, protection, retention
-from ...core.snapshots.snapshot import STORE, Roots, Snapshot
+from ...core.snapshots.snapshot import STAGING, STORE, Roots, Snapshot
 from ...errors import Error, KernelError, RefusedError
 from ..linux import btrfs
 from ..loader import places
@@ -47,7 +47,7 @@ def take(
 
     The record on disk has no UUID yet: the caller writes what is returned when it suits.
     """
-    source = btrfs.btrfsutil_info(host.root)
+    source, own = btrfs.btrfsutil_info(host.root), (STORE, STAGING)
     record = Record(
         name=free_name(SNAPSHOT_PREFIX, now, store),
         kind=kind,
@@ -58,7 +58,7 @@ def take(
         kernels=kernels.with_modules(host.root_fd),
         boot_files=saved_kernels.save_outside(host, store),
         transaction=transaction,
-        nested=tuple(p for p in btrfs.nested(host.root) if not is_within(p, STORE)),
+        nested=tuple(p for p in btrfs.nested(host.root) if not is_within_any(p, own)),
         trial=trial.runs_other_root(host),
     )
     taken = store.take(record, host.root)
