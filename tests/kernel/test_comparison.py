@@ -81,6 +81,8 @@ def look(path: Path, *, is_root: bool = False) -> Looks:
         content = path.read_bytes()
     elif stat.S_ISLNK(status.st_mode):
         content = os.readlink(path)
+    elif stat.S_ISCHR(status.st_mode):
+        content = status.st_rdev
     elif is_a_subvolume(status) and not is_root:
         return SUBVOLUME
     xattrs = {
