@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the dnf tier does again and again: publish packages, run dnf, ask what was recorded.
 
-`both` runs a test, or a module, with dnf 4 and with dnf 5; `dnf5` only with that; `once_each` runs
-one that has `any_sandbox` with both dnfs and in both layouts, but not each with each.
+`both` runs a test, or a module, with dnf 4 and with dnf 5, `dnf5_always` with dnf 4 only in the
+full runs; `dnf5` only with that; `once_each` runs one that has `any_sandbox` with both dnfs and in
+both layouts, but not each with each.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ once_each = pytest.mark.parametrize(
     ("layout", "engine"),
     [(Layout.TOP_LEVEL, Engine.DNF4), (Layout.NAMED, Engine.DNF5)],
     ids=lambda value: value.value,
+)
+dnf5_always = pytest.mark.parametrize(
+    "engine", [pytest.param(Engine.DNF4, marks=pytest.mark.rare), Engine.DNF5], ids=["dnf4", "dnf5"]
 )
 dnf5 = pytest.mark.parametrize("engine", [Engine.DNF5], ids=lambda engine: engine.value)
 

@@ -8,6 +8,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.dnf.holding import add_action, last_end, remove_action
 from tests.dnf.scenes import (
     LINE,
@@ -126,6 +128,7 @@ def test_surroundings(sandbox: Sandbox) -> None:
     assert len(modes) == 1, "whatever the umask"
 
 
+@pytest.mark.rare
 def test_500_packages(sandbox: Sandbox) -> None:
     """What dnf 5 answers to the hook is longer than a pipe holds."""
     offer(sandbox, Package("many", "1", more=499), Package("many", "2", more=499))

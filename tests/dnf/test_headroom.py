@@ -17,6 +17,7 @@ from tests.dnf.holding import add_action
 from tests.dnf.scenes import (
     both,
     dnf,
+    dnf5_always,
     installed,
     offer,
     records,
@@ -30,9 +31,6 @@ from tests.sandbox.rpms import Package
 
 MIB = 1 << 20
 SIZE = 64 * MIB  # half of it is expected to be needed: the root of these machines is compressed
-_dnf5_always = pytest.mark.parametrize(
-    "engine", [pytest.param(Engine.DNF4, marks=pytest.mark.rare), Engine.DNF5], ids=["dnf4", "dnf5"]
-)
 _NO_CHECK = "--setopt=diskspacecheck=0"
 _LEAVE = """
 sync --file-system /
@@ -96,7 +94,7 @@ def test_the_way_out_that_is_said_works(sandbox: Sandbox, tmp_path: Path) -> Non
     assert len(snapshots(sandbox)) == 1
 
 
-@_dnf5_always
+@dnf5_always
 def test_what_is_no_longer_kept_goes_first(sandbox: Sandbox, tmp_path: Path) -> None:
     _configure(sandbox, "keep_last = 9\nkeep_days = 9\n")
     _offer(sandbox, tmp_path, "1", "2", "3")
@@ -127,7 +125,7 @@ def test_a_warning_where_that_is_wanted(sandbox: Sandbox, tmp_path: Path) -> Non
     assert len(records(sandbox)) == 1
 
 
-@_dnf5_always
+@dnf5_always
 def test_to_remove_packages_needs_no_room(sandbox: Sandbox, tmp_path: Path) -> None:
     _offer(sandbox, tmp_path, "1")
     dnf(sandbox, "install", "large")

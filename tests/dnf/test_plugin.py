@@ -13,6 +13,7 @@ from tests.dnf.scenes import (
     app,
     both,
     dnf,
+    dnf5_always,
     installed,
     lines_of_ours,
     offer,
@@ -145,7 +146,7 @@ _ADVISORY = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
-@both
+@dnf5_always
 def test_the_question_says_what_goes_back(sandbox: Sandbox, tmp_path: Path) -> None:
     offer(sandbox, app("1"), app("2"), Package("late", "1"))
     (tmp_path / "updateinfo.xml").write_text(_ADVISORY)

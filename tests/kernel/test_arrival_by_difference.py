@@ -29,7 +29,6 @@ from fs_rollback.system.space import room as rooms
 from tests.kernel.faults import Fault, Faulty
 from tests.kernel.histories import OPERATIONS, examples, play
 from tests.kernel.histories import Operations as History
-from tests.kernel.machine import run
 from tests.kernel.test_comparison import made_top
 from tests.kernel.test_kept_paths import PARTS, Filesystem, Seen, Walk, above, can_be_kept, keep
 
@@ -109,10 +108,7 @@ class _Machine(Filesystem):
 
 @pytest.fixture(scope="module")
 def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    for place in made_top(tmp_path_factory):
-        # What is deleted is freed each second, before there is too much of it.
-        run("mount", "-o", "remount,commit=1", str(place))
-        yield place
+    yield from made_top(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -159,11 +159,12 @@ def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def made_top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("comparison")
     with (directory / "disk").open("wb") as file:
-        file.truncate(512 << 20)
+        file.truncate(2 << 30)
     run("mkfs.btrfs", "--quiet", str(directory / "disk"))
     place = directory / "top"
     place.mkdir()
-    run("mount", "-o", "loop", str(directory / "disk"), str(place))
+    # What is deleted is freed after a commit.
+    run("mount", "-o", "loop,commit=1", str(directory / "disk"), str(place))
     btrfsutil.create_subvolume(str(place / "base"))
     for number in range(400):  # some nodes of the tree
         folder = NAMED[number % 5]

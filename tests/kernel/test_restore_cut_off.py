@@ -36,7 +36,7 @@ class Story:
         self.machine = machine
         root = machine.root
         (root / "srv/tree/d").mkdir(parents=True)
-        for number in range(20):
+        for number in range(5):
             (root / f"srv/tree/d/{number}").write_text(f"old {number}")
         (root / "srv/gone").write_text("old")
         (root / "srv/tree/fixed").write_text("old")
