@@ -53,10 +53,10 @@ def stop(what):
             return
         time.sleep(0.01)
 
-def stopping(host, store, proposal, user, observe):
+def stopping(host, store, proposal, user, observe, operations):
     def observer(moment, index, step):
         stop(f"{{moment.value}} {{index}} {{type(step).__name__}}")
-    warnings = carry_out(host, store, proposal, user, observer)
+    warnings = carry_out(host, store, proposal, user, observer, operations)
     stop("the end")
     return warnings
 
