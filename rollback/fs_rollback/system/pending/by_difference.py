@@ -97,8 +97,8 @@ def finish(work: Workplace, source: Optional[str]) -> list[str]:
                 continue
             if mark == READY:
                 _put_back(work, path)
-            elif not _knows_before(work):  # this root is a copy of the one that was cut off
-                _put_back(work, path)
+            elif not _has_before(work.host, work.root):
+                _put_back(work, path)  # this root is a copy of the one that was cut off
                 problems.append(f"/{path.path} may be only half of what was to be brought over")
             elif mark == BEGUN and source is not None:
                 try:
@@ -146,7 +146,7 @@ def _forget_earlier_run(work: Workplace, path: Path) -> None:
 def _take_away(work: Workplace, path: Path) -> None:
     """Exchange a path with the file that stands there meanwhile."""
     place = staging.make(work.host, work.root, path.number)
-    if not _knows_before(work):  # or an earlier run has begun with another path
+    if not _has_before(work.host, work.root):  # or an earlier run has begun with another path
         work.operations.snapshot(work.root, join(work.root, _BEFORE), read_only=True)
     work.operations.make_room(work.root, place, path.path)
     file = work.host.path(join(place, path.path))
@@ -257,10 +257,6 @@ def _taken(path: Path) -> PathAwayError:
 
 def _mark(work: Workplace, path: Path, mark: str) -> str:
     return work.host.path(join(work.root, path.link(mark)))
-
-
-def _knows_before(work: Workplace) -> bool:
-    return _has_before(work.host, work.root)
 
 
 def _has_before(host: Host, root: str) -> bool:
