@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from .core.packages.changes import summary
-from .core.snapshots.names import beginning, label, labelled
+from .core.snapshots.names import label, labelled, shortened
 from .core.snapshots.purpose import View, typed
 from .core.snapshots.record import Kind, Outcome, format_time, replaced_by_dict, transaction_dict
 from .core.snapshots.space import size as size  # noqa: PLC0414 - for who has the rest from here
@@ -158,8 +158,7 @@ def _fitting(texts: Sequence[str], room: Optional[int]) -> str:
     """Return the first of the texts that fits, or what fits of the last one."""
     if room is None:
         return texts[0]
-    text = next((text for text in texts if len(text) <= room), texts[-1])
-    return text if len(text) <= room else beginning(text, max(room - 3, 0)) + "..."
+    return shortened(next((text for text in texts if len(text) <= room), texts[-1]), room)
 
 
 def _size(record: Optional[Record]) -> str:

@@ -89,13 +89,15 @@ def now_doing() -> Iterator[Callable[[str], None]]:
 
     At the end nothing of it is left. Only where nothing can be erased has each a line of its own.
     """
+    from ..core.snapshots.names import shortened
+
     can_erase = os.environ.get("TERM", "dumb") != "dumb"
 
     def tell(text: str) -> None:
         if not sys.stderr.isatty():
             return
         room = max(columns(2) - _MARGIN, 1)
-        shown = text if len(text) <= room else f"{text[: room - 3]}..."
+        shown = shortened(text, room)
         with suppress(OSError):  # it went away, which stops nothing
             # The cursor is at the start, over which the terminal writes ^C.
             line = f"{_CLEAR}{shown}{shown and _START}" if can_erase else f"{shown}\n"
@@ -153,10 +155,11 @@ class Bar:
     def _text(self, done: int, total: int, passed_s: float) -> str:
         from tqdm import tqdm  # only now: it takes as long as a short command
 
+        from ..core.snapshots.names import shortened
+
         width, what, unit = max(columns(2) - _MARGIN, 1), self._what, f" {self._unit}"
         most = width * 2 // 3
-        if len(what) > most:  # a path may be long
-            what = what[: most - 3] + "..."
+        what = shortened(what, most)  # a path may be long
         scale = {}
         if self._unit == "B":
             unit, scale = "B", {"unit_scale": True, "unit_divisor": 1024}

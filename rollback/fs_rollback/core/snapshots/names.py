@@ -71,6 +71,11 @@ def beginning(text: str, most: int, *, in_bytes: bool = False) -> str:
     return text[: whole or end]
 
 
+def shortened(text: str, room: int) -> str:
+    """Return a text, or what fits of its beginning into so many characters, and "..."."""
+    return text if len(text) <= room else f"{beginning(text, max(room - 3, 0))}..."
+
+
 def _belong_together(one: str, other: str) -> bool:
     """Whether people see two characters as one: the main rules of Unicode's annex 29."""
     if one.isascii() and other.isascii():

@@ -19,7 +19,7 @@ from ...core.loader.menu_names import (
     snapshot_entry_prefix,
     snapshot_entry_values,
 )
-from ...core.snapshots.names import TRIAL_PREFIX, beginning, trial_name
+from ...core.snapshots.names import TRIAL_PREFIX, shortened, trial_name
 from ...core.snapshots.purpose import typed_in_short
 from ...core.snapshots.record import Kind
 from ...core.snapshots.snapshot import OFFLINE_UPDATE, STORE, Snapshot
@@ -184,7 +184,7 @@ def title_of(snapshot: Snapshot, tree: int) -> str:
     begin = _clean(f"{_system(tree)} snapshot {snapshot.id}, ")
     end = snapshot.created.astimezone().strftime(", %Y-%m-%d %H:%M")
     what, room = _clean(what), max(_LONGEST_TITLE - len(begin) - len(end), _FEW)
-    return begin + (what if len(what) <= room else f"{beginning(what, room - 3)}...") + end
+    return begin + shortened(what, room) + end
 
 
 def _clean(text: str) -> str:
