@@ -109,6 +109,22 @@ class _Directories:
         directory, _, name = path.rpartition("/")
         return self.opened(directory), name
 
+    @contextmanager
+    def apart(self, path: str) -> Iterator[tuple[int, str]]:
+        """Give the same as `holding`, for a while, beside what else is open."""
+        directory, _, name = path.rpartition("/")
+        flags = os.O_PATH | os.O_DIRECTORY
+        descriptor = syscalls.open_in_root(self.tree, directory or ".", flags, follow=False)
+        try:
+            yield descriptor, name
+        finally:
+            os.close(descriptor)
+
+    def rename(self, path: str, place: str) -> None:
+        """Give something another path in the tree."""
+        with self.apart(path) as (above, name), self.apart(place) as (other, new):
+            os.rename(name, new, src_dir_fd=above, dst_dir_fd=other)
+
     def forget(self) -> None:
         """Close it: another directory may come to its path."""
         if self._descriptor >= 0:
@@ -166,36 +182,37 @@ class _Work:
 
     def _place(self, edits: Edits) -> None:
         """Bring all directories to where they belong, and remove what is not to be there."""
-        tree = self._old.tree
+        tree = self._old
         meanwhile = os.path.dirname(edits.detached[0][1]) if edits.detached else ""
         if meanwhile:
             with self._at(meanwhile):
-                os.mkdir(meanwhile, 0o700, dir_fd=tree)
+                os.mkdir(meanwhile, 0o700, dir_fd=tree.tree)
         for path, place in edits.detached:
             with self._at(path):
-                os.rename(path, place, src_dir_fd=tree, dst_dir_fd=tree)
-        self._old.forget()
+                tree.rename(path, place)
+        tree.forget()
         for path in edits.removed:
             with self._at(path):
-                _remove(*self._old.holding(path))
+                _remove(*tree.holding(path))
         for place, path in edits.placed:
             with self._at(path):
                 if place:
-                    os.rename(place, path, src_dir_fd=tree, dst_dir_fd=tree)
-                else:
-                    os.mkdir(path, 0o700, dir_fd=tree)
+                    tree.rename(place, path)
+                    continue
+                with tree.apart(path) as (directory, name):
+                    os.mkdir(name, 0o700, dir_fd=directory)
         if meanwhile:
             with self._at(meanwhile):
-                os.rmdir(meanwhile, dir_fd=tree)
-        self._old.forget()
+                os.rmdir(meanwhile, dir_fd=tree.tree)
+        tree.forget()
 
     def _copy(self, first: str, *others: str) -> None:
         source, name = self._new.holding(first)
         directory, _ = self._old.holding(first)
         clones.copy_file(source, directory, name)
         for other in others:
-            tree = self._old.tree
-            os.link(first, other, src_dir_fd=tree, dst_dir_fd=tree, follow_symlinks=False)
+            with self._old.apart(other) as (place, new):
+                os.link(name, new, src_dir_fd=directory, dst_dir_fd=place, follow_symlinks=False)
 
     def _update(self, path: str, *, data: bool) -> bool:
         """Update a file in its place; False if it had to be replaced: it is protected, say."""

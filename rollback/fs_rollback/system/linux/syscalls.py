@@ -30,6 +30,7 @@ _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 _AT_FDCWD = -100
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _RESOLVE_NO_XDEV, _RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x01, 0x04, 0x10
+_PATH_MAX = 4096  # linux/limits.h, with the zero at its end
 _RACES = 10000  # lost in a row, some microseconds each, before openat2(2) is believed
 _SYNC_FILE_RANGE_WRITE_AND_WAIT = 1 | 2 | 4
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
@@ -222,15 +223,26 @@ def open_in_root(
 ) -> int:
     """Open `path` as if the directory `root` were /: no link leads out of it, openat2(2).
 
-    With `follow` false no symbolic link is followed at all (ELOOP); with `cross` false nothing that
-    is mounted in it is entered (EXDEV), whose server may never answer.
+    With `follow` false no symbolic link is followed at all (ELOOP), and the path may be of any
+    length; with `cross` false nothing that is mounted in it is entered (EXDEV), whose server may
+    never answer.
     """
+    place = os.fsencode(path)
+    cut = -1 if follow or len(place) < _PATH_MAX else place.rfind(b"/", 1, _PATH_MAX)
+    if cut > 0:
+        way = os.O_PATH | os.O_DIRECTORY
+        above = open_in_root(root, os.fsdecode(place[:cut]), way, follow=False, cross=cross)
+        try:
+            rest = os.fsdecode(place[cut + 1 :])
+            return open_in_root(above, rest, flags, follow=False, cross=cross)
+        finally:
+            os.close(above)
     resolve = _RESOLVE_IN_ROOT | (0 if follow else _RESOLVE_NO_SYMLINKS)
     resolve |= 0 if cross else _RESOLVE_NO_XDEV
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     if flags & (os.O_WRONLY | os.O_RDWR):
         sys.audit("fs-rollback.changed", "write", path)
-    arguments = (root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+    arguments = (root, place, ctypes.byref(how), ctypes.sizeof(how))
     for _ in range(_RACES):
         descriptor = _libc.syscall(_SYS_OPENAT2, *arguments)
         # Something was renamed or mounted, anywhere, while ".." was resolved: to be tried again.

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Paths that no single call of the kernel takes: longer than PATH_MAX, which anybody can make."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.commands import fs_rollback
+from tests.kernel.machine import Machine
+from tests.kernel.reboots import arrive, left_behind, reboot
+
+_NAMES = tuple(f"{number:0200}" for number in range(50))  # 10 kB
+
+
+@contextmanager
+def _bottom(place: Path, *, make: bool = False) -> Iterator[int]:
+    """Open the directory at the end of a path of 10 kB below `place`."""
+    directory = os.open(place, os.O_RDONLY)
+    try:
+        for name in _NAMES:
+            if make:
+                os.mkdir(name, dir_fd=directory)
+            below = os.open(name, os.O_RDONLY, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _write(directory: int, name: str, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(name, flags, 0o644, dir_fd=directory), "w") as file:
+        file.write(text)
+
+
+@contextmanager
+def _opened(directory: int, name: str) -> Iterator[int]:
+    descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _texts(place: Path) -> dict[str, str]:
+    """Return what lies at the bottom: of files their text, of directories what lies in them."""
+    found = {}
+    with _bottom(place) as directory:
+        for name in os.listdir(directory):
+            with _opened(directory, name) as below:
+                is_file = stat.S_ISREG(os.fstat(below).st_mode)
+                found[name] = os.read(below, 99).decode() if is_file else str(os.listdir(below))
+    return found
+
+
+def _change(place: Path, text: str) -> None:
+    with _bottom(place) as directory:
+        _write(directory, "changed", text)
+        _write(directory, "same", "1" * 5000)  # its content has to be read to know that
+        _write(directory, f"added {text}", text)
+        os.unlink("removed " + text, dir_fd=directory)
+        os.rename("moves " + text, "moved " + text, src_dir_fd=directory, dst_dir_fd=directory)
+        os.link("changed", "linked " + text, src_dir_fd=directory, dst_dir_fd=directory)
+        os.mkdir("made " + text, dir_fd=directory)
+
+
+@pytest.fixture(name="place")
+def _place(named: Machine) -> Path:
+    place = named.root / "root/deep"
+    place.mkdir()
+    with _bottom(place, make=True) as directory:
+        for name in ("changed", "removed 2", "removed 3"):
+            _write(directory, name, "1")
+        _write(directory, "same", "1" * 5000)
+        for name in ("moves 2", "moves 3"):
+            os.mkdir(name, dir_fd=directory)
+            with _opened(directory, name) as below:
+                _write(below, "file " + name, "1")
+    return place
+
+
+def test_they_are_kept_and_brought_over(named: Machine, place: Path) -> None:
+    name = named.upgrade()
+    _change(place, "2")
+    wanted = _texts(place)
+    assert (
+        fs_rollback(named.root, "rollback", name, "--yes", "--no-keep", "--keep", "/root").code == 0
+    )
+    assert _texts(named.next_root() / "root/deep") == wanted
+    _change(place, "3")
+    wanted = _texts(place)
+    reboot(named)
+    ended = arrive(named)
+    assert (ended.code, ended.err) == (0, "")
+    assert _texts(named.root / "root/deep") == wanted
+    assert left_behind(named) == set()
+
+
+def test_they_are_compared_restored_and_deleted(named: Machine, place: Path) -> None:
+    name = named.upgrade()
+    before = _texts(place)
+    _change(place, "2")
+    after = _texts(place)
+    compared = fs_rollback(named.root, "diff", name, "--path", "/root", "--json")
+    assert (compared.code, compared.err) == (0, "")
+    for end in ("changed", "added 2", "removed 2", "moved 2", "linked 2", "made 2"):
+        assert f'/{end}"' in compared.out
+    assert '/same"' not in compared.out
+    restored = fs_rollback(named.root, "restore", name, "/root/deep", "--yes", "--json")
+    assert restored.code == 0, restored
+    assert _texts(place) == before
+    assert _texts(named.root / restored.json["paths"][0]["kept"].lstrip("/")) == after
+    assert fs_rollback(named.root, "delete", name).code == 0
