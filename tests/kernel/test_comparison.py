@@ -8,25 +8,26 @@ import os
 import shutil
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Optional, cast
 
 import btrfsutil
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fs_rollback.core.comparison.files import FileChange, file_changes
 from fs_rollback.core.comparison.inodes import Inode
 from fs_rollback.core.progress import untold
 from fs_rollback.core.snapshots.snapshot import Subvolume
-from fs_rollback.system.comparison.trees import changed_files
-from fs_rollback.system.linux import btrfs
+from fs_rollback.system.comparison.trees import SubvolumeTree, changed_files
+from fs_rollback.system.linux import btrfs, files, tree_search
 from fs_rollback.system.machine.host import Host
 from tests.kernel.histories import (
     NAMED,
     OPERATIONS,
+    Grower,
     Operations,
     examples,
     is_a_subvolume,
@@ -48,10 +49,14 @@ class Filesystem:
 
     def __init__(self, top: Path) -> None:
         self.top = top
+        self.touched: dict[object, object] = {}
 
     @property
     def subvolumes(self) -> tuple[Subvolume, ...]:
         return btrfs.subvolumes(str(self.top))
+
+    def by_uuid(self, uuid: str) -> Optional[Subvolume]:
+        return next((s for s in self.subvolumes if s.uuid == uuid), None)
 
     def path(self, path: str) -> str:
         return str(self.top / path)
@@ -62,8 +67,8 @@ SUBVOLUME = Looks(0, None, 0, (0, 0), {})
 
 def walk(tree: Path) -> dict[str, Looks]:
     found = {"/": look(tree, is_root=True)}
-    for place, directories, files in os.walk(tree):
-        for name in directories + files:
+    for place, directories, plain in os.walk(tree):
+        for name in directories + plain:
             path = Path(place) / name
             found["/" + str(path.relative_to(tree))] = look(path)
         # A nested subvolume is not a part of what is compared.
@@ -183,6 +188,13 @@ def compared(top: Path, old: Path, new: Path) -> list[FileChange]:
 
 @examples(15, 1000)
 @given(OPERATIONS, OPERATIONS, OPERATIONS, OPERATIONS, st.booleans())
+@example(
+    before=[],
+    at_root=[],
+    in_copy=[(Grower.nest, (6, "a"))],
+    late=[(Grower.make_anew, 0, (6, "a"))],
+    rollback=False,
+)
 def test_the_comparison_tells_what_a_walk_of_both_tells(
     top: Path,
     before: Operations,
@@ -269,7 +281,7 @@ def test_directories_that_move_on_in_turn_are_renamed(top: Path) -> None:
 
 
 def _inode(number: int, kind: int, *names: tuple[int, bytes]) -> Inode:
-    return Inode(number, 7, 0, 0, 0, kind | 0o755, 0, 0, (0, 0), names, {}, ())
+    return Inode(number, 7, 0, 0, 0, kind | 0o755, 0, 0, (0, 0), b"", names, {}, ())
 
 
 class _Tree(NamedTuple):
@@ -320,3 +332,37 @@ def test_trees_without_a_common_history(
         for tree in trees:
             if tree.exists():
                 btrfsutil.delete_subvolume(str(tree), recursive=True)
+
+
+def test_a_directory_that_was_only_read_is_not_listed(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As find, backups and updatedb leave all of a machine once a day (relatime)."""
+    root, copy = trees = [top / name for name in ("root", "copy")]
+    btrfsutil.create_snapshot(str(top / "base"), str(root))
+    listed: set[int] = set()
+    listing = SubvolumeTree.listing
+
+    def noted(self: SubvolumeTree, number: int) -> Iterable[bytes]:
+        listed.add(number)
+        return listing(self, number)
+
+    monkeypatch.setattr(SubvolumeTree, "listing", noted)
+    try:
+        for name in ("read", "changed"):
+            (root / name).mkdir()
+            (root / name / "file").touch()
+        btrfsutil.create_snapshot(str(root), str(copy))
+        since = btrfsutil.subvolume_info(str(copy)).otransid
+        os.listdir(root / "read")
+        (root / "changed/file").rename(root / "changed/name")
+        run("sync", "--file-system", str(top))
+        read, changed = ((root / name).stat().st_ino for name in ("read", "changed"))
+        with files.opened(str(root)) as tree:
+            assert {read, changed} <= dict(tree_search.touched_inodes(tree, since)).keys()
+        told = [(change.action, change.path) for change in compared(top, copy, root)]
+    finally:
+        for tree_path in trees:
+            btrfsutil.delete_subvolume(str(tree_path))
+    assert told == [("renamed", "/changed/name")]
+    assert listed == {changed}

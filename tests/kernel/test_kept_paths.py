@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, cast
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fs_rollback.core.rollback.steps import KeepPaths
 from fs_rollback.core.snapshots.snapshot import Subvolume
+from fs_rollback.system.comparison.trees import changed_files
 from fs_rollback.system.execute.trees import Operations
 from fs_rollback.system.linux import btrfs, files
 from fs_rollback.system.machine.host import Host
@@ -27,12 +28,14 @@ from tests.kernel.machine import run
 from tests.kernel.test_comparison import look, made_top
 from tests.kernel.test_restore_attributes import compressed, flags
 
+Touched = dict[object, object]
+
 
 class Filesystem:
     """As much of a machine as the step asks for."""
 
-    def __init__(self, top: Path, top_fd: int) -> None:
-        self.top, self.top_fd = top, top_fd
+    def __init__(self, top: Path, top_fd: int, touched: Optional[Touched] = None) -> None:
+        self.top, self.top_fd, self.touched = top, top_fd, touched or {}
 
     @property
     def subvolumes(self) -> tuple[Subvolume, ...]:
@@ -119,16 +122,29 @@ def above(path: str) -> list[str]:
     return [".", *(str(p) for p in Path(path).parents if str(p) != ".")]
 
 
-def keep(top: Path, parts: Sequence[str]) -> None:
+def keep(top: Path, parts: Sequence[str], touched: Optional[Touched] = None) -> None:
     step = KeepPaths("root", "spare", "spare.keep", tuple("/" + part for part in parts))
     with files.opened(str(top)) as top_fd:
-        step.apply(Operations(cast(Host, Filesystem(top, top_fd))))
+        filesystem = Filesystem(top, top_fd, touched)
+        step.apply(Operations(cast(Host, filesystem)))
 
 
-def check(top: Path, parts: Sequence[str]) -> None:
+def asked(top: Path, old: Path, new: Path) -> Touched:
+    """Compare two trees as the question does, and return what the machine remembers of that."""
+    run("sync", "--file-system", str(top))
+    with files.opened(str(top)) as top_fd:
+        filesystem = Filesystem(top, top_fd)
+        one, other = (filesystem.by_path(tree.name) for tree in (old, new))
+        assert one is not None
+        assert other is not None
+        deque(changed_files(cast(Host, filesystem), one, other), maxlen=0)
+        return filesystem.touched
+
+
+def check(top: Path, parts: Sequence[str], touched: Optional[Touched] = None) -> None:
     """Do the step; fail unless the parts are as in the root, and all else as before."""
     root, spare = Walk(top / "root"), Walk(top / "spare")
-    keep(top, parts)
+    keep(top, parts, touched)
     made = Walk(top / "spare")
     same = (p for p in parts if root.numbers[p] == spare.numbers.get(p))
     told = [p for p in same if (top / "root" / p).is_dir()]
@@ -179,11 +195,12 @@ def test_kept_paths_are_as_in_the_running_root(
         btrfsutil.create_snapshot(str(root), str(target))
         play(root, since)
         play(target, theirs)
+        touched = asked(top, target, root)
         btrfsutil.create_snapshot(str(target), str(spare))
         play(root, more)
         wanted = [part for part in parts if can_be_kept(root, part)]
         if wanted:
-            check(top, wanted)
+            check(top, wanted, touched)
     finally:
         for tree in trees:
             if tree.exists():

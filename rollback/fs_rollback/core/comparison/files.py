@@ -142,7 +142,7 @@ class _Sides:
         if apart:
             places = {entry: place for place, entry in gained.items()}
             others = {entry: lost.get(places[entry]) for entry, _ in apart if entry in places}
-            in_turn = {e for e, other in others.items() if other and self.moves_whole(other)}
+            in_turn = {e for e, o in others.items() if o and o in places and self.moves_whole(o)}
             apart = [(entry, place) for entry, place in apart if entry not in in_turn]
         for entry, (anchor, path) in apart:
             self._alive[entry.number] = False
@@ -210,8 +210,10 @@ def _names(
     lost: dict[Place, Entry] = {}
     gained: dict[Place, Entry] = {}
     for number in alive:
-        inode = sides.new.inode(number)
-        if inode is not None and inode.is_directory:
+        before, inode = sides.old.inode(number), sides.new.inode(number)
+        if before is None or inode is None or not inode.is_directory:
+            continue
+        if not inodes.have_same_entries(before, inode):
             old, new = set(sides.old.listing(number)), set(sides.new.listing(number))
             lost.update(((number, n), e) for n, e in map(inodes.entry, old - new))
             gained.update(((number, n), e) for n, e in map(inodes.entry, new - old))

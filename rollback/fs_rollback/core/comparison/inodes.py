@@ -9,15 +9,15 @@ from __future__ import annotations
 import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID: the subvolume's own directory
 # BTRFS_INODE_ITEM_KEY and so on: the types of a file's items, in their order.
 INODE_ITEM, INODE_REF, INODE_EXTREF, XATTR_ITEM = 1, 12, 13, 24
 DIR_INDEX, EXTENT_DATA, ROOT_ITEM = 96, 108, 132
-# btrfs_inode_item: generation, transid, size, nlink, uid, gid, mode, rdev, flags, and of mtime the
-# seconds and nanoseconds.
-_INODE = struct.Struct("<3Q16x4I2Q64xqI")
+# btrfs_inode_item: generation, transid, size, nlink, uid, gid, mode, rdev, flags, sequence, ctime,
+# and of mtime the seconds and nanoseconds.
+_INODE = struct.Struct("<3Q16x4I2Q8s44x12sqI")
 # btrfs_inode_ref: index and length of the name; btrfs_inode_extref has the parent before them.
 _REF, _EXTREF = struct.Struct("<8xH"), struct.Struct("<Q8xH")
 # btrfs_dir_item: the key it leads to (number, type), lengths of data and name.
@@ -55,7 +55,8 @@ class Entry(NamedTuple):
 class Inode(NamedTuple):
     """A file of any kind. `names` are its names, each with the number of its directory.
 
-    `modified` is its mtime, in seconds and nanoseconds.
+    `modified` is its mtime, in seconds and nanoseconds; of a directory `entries` is something that
+    is another with each change of what lies in it.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Inode(NamedTuple):
     device: int
     flags: int
     modified: tuple[int, int]
+    entries: bytes
     names: tuple[tuple[int, bytes], ...]
     xattrs: Mapping[bytes, bytes]
     extents: tuple[Extent, ...]
@@ -79,7 +81,7 @@ class Inode(NamedTuple):
 
 def inode(number: int, items: Iterable[Item]) -> Inode | None:
     """Return the file that the items describe; None where no inode is among them."""
-    fields: tuple[int, ...] = ()
+    fields: tuple[Any, ...] = ()
     names: list[tuple[int, bytes]] = []
     xattrs: dict[bytes, bytes] = {}
     extents: list[Extent] = []
@@ -96,12 +98,23 @@ def inode(number: int, items: Iterable[Item]) -> Inode | None:
             names += _extrefs(data)
     if not fields:
         return None
-    generation, _, size, _, uid, gid, mode, device, flags, seconds, nanoseconds = fields
+    generation, _, size, _, uid, gid, mode, device, flags, sequence, changed, *modified = fields
+    # The kernel counts each name that comes or goes (i_version), but that of a snapshot: that shows
+    # in the time. Neither changes where a directory is only read.
+    entries = sequence + changed if stat.S_ISDIR(mode) else b""
     names.sort()
     return Inode(
-        number, generation, size, uid, gid, mode, device, flags & FLAGS, (seconds, nanoseconds),
-        tuple(names), xattrs, tuple(extents),
+        number, generation, size, uid, gid, mode, device, flags & FLAGS, (modified[0], modified[1]),
+        entries, tuple(names), xattrs, tuple(extents),
     )  # fmt: skip
+
+
+def have_same_entries(one: Inode, other: Inode) -> bool:
+    """Whether a directory of two trees that have one history surely has the same entries in both.
+
+    So most have that somebody has only read, which leaves a new time of access.
+    """
+    return (one.entries, one.modified, one.size) == (other.entries, other.modified, other.size)
 
 
 def entry(data: bytes) -> tuple[bytes, Entry]:

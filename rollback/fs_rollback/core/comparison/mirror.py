@@ -177,6 +177,11 @@ class _Sides:
             return False
         return all(self.is_alive(directory) for directory, _ in new.names)
 
+    def has_same_entries(self, number: int) -> bool:
+        """Whether a directory surely has the same entries in both trees."""
+        old, new = self.old.inode(number), self.new.inode(number)
+        return old is not None and new is not None and inodes.have_same_entries(old, new)
+
     def has_other_data(self, number: int) -> bool:
         """Whether a file may have other bytes in the new tree."""
         old, new = self.old.inode(number), self.new.inode(number)
@@ -212,7 +217,8 @@ class _Changes:
         # One number may be two inodes, made in both trees since they parted: under one name too.
         gained = [Entry(number, is_subvolume=False) for number in changed - staying]
         for number in staying:
-            gained += self._listed(number)
+            if not sides.has_same_entries(number):
+                gained += self._listed(number)
         self._go_down(gained)
         for number in (changed - staying - self._updated) | self._copied | self._made:
             self._lost.update(n for n in sides.old.names(number) if sides.stays(n[0]))

@@ -20,15 +20,16 @@ _BEGINNINGS = ("kernel", "glibc", "systemd", "grub2", "shim")
 # Fedora's and EL's kernels, and the variants of Oracle (uek), CentOS and ELRepo: what boots, and
 # neither what only builds modules nor tools: kernel-headers, kernel-uek-devel, kernel-rt-tools.
 _KERNEL = re.compile(r"kernel(-[a-z0-9]+)*")
-_NO_KERNEL = re.compile(
-    r"-(abi|container|cross|debuginfo|devel|doc|headers|macros|selftests|srpm|tools|whitelists)\b"
-)
+_NO_KERNEL = {
+    *("abi", "container", "cross", "debuginfo", "devel", "doc", "headers", "macros", "selftests"),
+    *("srpm", "tools", "whitelists"),
+}
 
 
 def group(name: str, configured: Sequence[str] = ()) -> str:
     """Return which of GROUPS a package is of, CONFIGURED for one of those patterns, or ""."""
     if name.startswith(_BEGINNINGS):  # the others are most: a record can have thousands
-        if _KERNEL.fullmatch(name) and not _NO_KERNEL.search(name):
+        if _KERNEL.fullmatch(name) and _NO_KERNEL.isdisjoint(name.split("-")):
             return GROUPS[0]
         if name in _GLIBC:
             return GROUPS[1]

@@ -18,6 +18,7 @@ from ...core.snapshots.snapshot import STORE, TOP_LEVEL_ID, Subvolume
 from ...errors import kernel_errors
 from ..linux import files, tree_search
 from ..machine.host import Host
+from .touched import touched
 
 _PIECE_BYTES = 1 << 20
 _FEW = 16  # items: more than most files have
@@ -106,8 +107,10 @@ def changed_files(
         trees = [stack.enter_context(files.opened(host.path(s.path))) for s in (old, new)]
         stack.enter_context(kernel_errors("compare", f"/{old.path} and /{new.path}"))
         since = parted(old, new, host.subvolumes)
-        in_old, in_new = (set(tree_search.touched_numbers(tree, since or 0)) for tree in trees)
-        touched = in_old | in_new
+        in_old, in_new = (
+            touched(host, subvolume, tree, since or 0) for subvolume, tree in zip((old, new), trees)
+        )
+        numbers = in_old.keys() | in_new.keys()
 
         def same_content(before: Inode, source: str, after: Inode, path: str) -> bool:
             pieces = inodes.differing(before, after)
@@ -115,12 +118,12 @@ def changed_files(
 
         first, second = sides = SubvolumeTree(trees[0]), SubvolumeTree(trees[1])
         for side in sides:
-            side.read_runs(touched)
+            side.read_runs(numbers)
         if not in_old:  # as a snapshot that nobody has written to
-            first.share(second, touched)
+            first.share(second, numbers)
         elif not in_new:
-            second.share(first, touched)
-        changes = file_changes(first, second, touched, since, same_content, progress)
+            second.share(first, numbers)
+        changes = file_changes(first, second, numbers, since, same_content, progress)
         if TOP_LEVEL_ID in (old.id, new.id):  # the store lies in that root, and is no part of it
             changes = (found for found in changes if not is_within(found.path, f"/{STORE}"))
         yield from changes

@@ -17,8 +17,9 @@ from ...core.formats.mountinfo import is_within, is_within_any
 from ...core.progress import Progress, untold
 from ...core.snapshots.snapshot import Subvolume
 from ...errors import kernel_errors
+from ..comparison.touched import touched
 from ..comparison.trees import SubvolumeTree
-from ..linux import btrfs, files, removal, syscalls, tree_search
+from ..linux import btrfs, files, removal, syscalls
 from ..machine.host import Host
 from . import clones
 
@@ -42,7 +43,7 @@ def difference(
     host.forget()
     old, new = host.by_path(tree), host.by_path(source)
     since = parted(old, new, host.subvolumes) if old is not None and new is not None else None
-    if new is None or since is None:
+    if old is None or new is None or since is None:
         return Difference(Edits(whole=tuple(paths)))
     with ExitStack() as stack:
         one, other = (stack.enter_context(files.opened(host.path(p))) for p in (tree, source))
@@ -54,11 +55,11 @@ def difference(
         ]
         stand_ins = _stand_ins(host, new, other, paths)
         holders = frozenset(files.inode_of(other, os.path.dirname(p)) or 0 for p in stand_ins)
-        touched = [tree_search.touched_parents(t, since) for t in (one, other)]
+        both = touched(host, old, one, since), touched(host, new, other, since)
         found = edits(
             (SubvolumeTree(one), SubvolumeTree(other)),
             parts,
-            History(since, (touched[0], touched[1]), holders),
+            History(since, both, holders),
         )
     told = [path for path in paths if path not in found.whole]
     return Difference(found, tuple(s for s in stand_ins if is_within_any(s, told)))

@@ -30,8 +30,6 @@ _READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
 _FICLONE = 0x40049409  # linux/fs.h
 # linux/btrfs_tree.h: types of items; of struct btrfs_dir_item the number and the type of what it
 # leads to, the length of the name behind it, and BTRFS_FT_DIR, which a subvolume has too.
-_DIR_INDEX_KEY, _ROOT_ITEM_KEY = 96, 132
-_DIR_ITEM, _DIRECTORY = struct.Struct("<QB18xHB"), 2
 # linux/btrfs.h: BTRFS_IOC_SPACE_INFO, _DEV_INFO, _FS_INFO, and their structures; of a device its
 # bytes_used, total_bytes and the first byte of its path, which a missing one has not.
 _SPACE_INFO, _DEV_INFO, _FS_INFO = 0xC0109414, 0xD000941E, 0x8400941F
@@ -196,16 +194,14 @@ def _subvolume_entries(tree: int) -> Iterator[str]:
     # From directory to directory: what files have is most of a tree, and costs the kernel more.
     reader, pending = tree_search.InodeReader(tree), [(SUBVOLUME_INODE, b"")]
     for directory, path in pending:
-        for _, _, item in reader.items(directory, _DIR_INDEX_KEY, _DIR_INDEX_KEY):
-            number, leads_to, length, kind = _DIR_ITEM.unpack_from(item)
-            if kind == _DIRECTORY:
-                below = path + item[_DIR_ITEM.size : _DIR_ITEM.size + length]
-                if len(below) >= _LONGEST_PATH:
-                    continue
-                if leads_to == _ROOT_ITEM_KEY:
-                    yield os.fsdecode(below)
-                else:
-                    pending.append((number, below + b"/"))
+        for number, is_subvolume, name in reader.directories(directory):
+            below = path + name
+            if len(below) >= _LONGEST_PATH:
+                continue
+            if is_subvolume:
+                yield os.fsdecode(below)
+            else:
+                pending.append((number, below + b"/"))
 
 
 def create_snapshot(source: str, destination: str, *, read_only: bool) -> None:

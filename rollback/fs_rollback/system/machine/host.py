@@ -39,9 +39,9 @@ class Host:
     """What is known of a machine; everything is read at most once, when first asked for.
 
     `root` is the directory of its root, "/" for the running system; `mounts` is what this process
-    saw mounted when it was opened, `mount` the one of these that has the root. `top` is a path to
-    the top level that lives as long as the descriptor behind it. `fstabs` is for `fstab_entries`,
-    and is cleared by who writes one.
+    saw mounted when it was opened, `mount` the one with the root. `top` is a path to the top level
+    that lives as long as the descriptor behind it. `fstabs` is for `fstab_entries`, and is cleared
+    by who writes one; `touched` is for comparison/touched.py.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Host:
         self.top_fd = top_fd
         self.top = f"/proc/self/fd/{top_fd}"
         self.fstabs: dict[int, tuple[fstab.Entry, ...]] = {}
+        self.touched: dict[tuple[int, int], tuple[int, dict[int, list[int]]]] = {}
 
     @cached_property
     def is_running(self) -> bool:

@@ -123,7 +123,7 @@ class _Since:
     @cached_property
     def _touched(self) -> frozenset[int]:
         with kernel_errors("read the generations of", "the root"):
-            return frozenset(tree_search.touched_numbers(self._now, self._end))
+            return frozenset(tree_search.touched_parents(self._now, self._end))
 
     def look(self, row: FileChange) -> tuple[bool, Optional[os.stat_result]]:
         """Return whether this was changed since then, and what is there now."""
