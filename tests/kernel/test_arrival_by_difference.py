@@ -273,7 +273,7 @@ def test_a_copy_that_is_to_boot_has_none_of_it(machine: _Machine) -> None:
             machine.bring("a", _Strike("cut", 1))
         whole = machine.top / _NEW
         btrfsutil.create_snapshot(str(whole), str(machine.top / "copy"))
-        Operations(cast(Host, machine)).end_arrival("copy")
+        Operations(cast(Host, machine)).end_unfinished("copy")
         try:
             assert (machine.top / "copy/a/a/10").is_file()
             assert not (machine.top / "copy" / STAGING).exists()

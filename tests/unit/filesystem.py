@@ -11,7 +11,7 @@ import errno
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from fs_rollback.core.snapshots.snapshot import STAGING, TOP_LEVEL_ID, Subvolume
+from fs_rollback.core.snapshots.snapshot import OFFLINE_UPDATE, STAGING, TOP_LEVEL_ID, Subvolume
 from fs_rollback.errors import KernelError
 from tests.unit.samples import NOW, uuid_of
 
@@ -161,8 +161,9 @@ class Filesystem:
         files = {n: t for n, t in found.files.items() if n != path and not n.startswith(path + "/")}
         self.trees[tree] = found._replace(files=files)
 
-    def end_arrival(self, tree: str) -> None:
-        self.remove(tree, STAGING)
+    def end_unfinished(self, tree: str) -> None:
+        for path in (*OFFLINE_UPDATE, STAGING):
+            self.remove(tree, path)
 
     def make_directory(self, model: str, tree: str, path: str) -> None:
         if path not in self.trees[tree].files:

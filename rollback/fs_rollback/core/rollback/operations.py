@@ -49,8 +49,12 @@ class Operations(Protocol):
     def remove(self, tree: str, path: str) -> None:
         """Remove what is at `path` in `tree`; nothing to do if there is none, nor a way to it."""
 
-    def end_arrival(self, tree: str) -> None:
-        """Remove what a first boot that was cut off left; what it has moved goes to its place."""
+    def end_unfinished(self, tree: str) -> None:
+        """Take out of a copy of a root what would go on there.
+
+        That is an offline update that waits for its boot, and a first boot that was cut off: what
+        that has moved goes to its place.
+        """
 
     def make_directory(self, model: str, tree: str, path: str) -> None:
         """Put an empty directory in the place of a stand-in, with the mode and owner in `model`."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ...errors import StoreError
 from ..snapshots.record import Kind, Record, Source, dump, parse_time
 from ..snapshots.replaced_by import ReplacedBy
-from ..snapshots.snapshot import OFFLINE_UPDATE, STORE
+from ..snapshots.snapshot import STORE
 from .operations import Operations
 from .steps import RootStep, mounted, named
 
@@ -40,10 +40,7 @@ class CreateRoot(RootStep):
 
     def apply(self, operations: Operations) -> None:
         operations.snapshot(self.target, self.spare, read_only=False)
-        for trigger in OFFLINE_UPDATE:
-            operations.remove(self.spare, trigger)
-        # Its marks would be taken for those of the first boot of this root.
-        operations.end_arrival(self.spare)
+        operations.end_unfinished(self.spare)
 
     def undo(self, operations: Operations) -> None:
         # The steps before this one in reverse have put the old root back under its own name. If

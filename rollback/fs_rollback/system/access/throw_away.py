@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import NamedTuple, Optional
 
 from ...core.snapshots.names import SHELL_PREFIX, free_name
-from ...core.snapshots.snapshot import OFFLINE_UPDATE, STORE, Snapshot, Subvolume
+from ...core.snapshots.snapshot import STORE, Snapshot, Subvolume
 from ...errors import KernelError, kernel_errors
 from ..execute.trees import Operations
 from ..linux import btrfs, durable, files, namespaces, syscalls
@@ -63,9 +63,7 @@ def make(host: Host, store: Store, snapshot: Snapshot, now: datetime) -> str:
     _write(store, name, record)
     operations.snapshot(snapshot.path, path, read_only=False)
     _write(store, name, record._replace(uuid=btrfs.subvolume_uuid(host.path(path))))
-    for trigger in OFFLINE_UPDATE:
-        operations.remove(path, trigger)
-    operations.end_arrival(path)
+    operations.end_unfinished(path)
     for stub in stubs:
         operations.make_directory(host.root_subvolume.path, path, stub)
     host.forget()

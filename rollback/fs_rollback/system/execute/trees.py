@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from ...core.progress import Watch, unwatched
 from ...core.rollback.steps import join
-from ...core.snapshots.snapshot import STAGING, STORE
+from ...core.snapshots.snapshot import OFFLINE_UPDATE, STAGING, STORE
 from ...errors import KernelError, StoreError, kernel_errors
 from ..linux import btrfs, chattr, durable, files, removal, syscalls
 from ..loader import places, settings
@@ -117,11 +117,11 @@ class Operations:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
 
-    def end_arrival(self, tree: str) -> None:
-        """Remove what a first boot that was cut off left; what it has moved goes to its place.
-
-        For a copy of a root that nobody uses yet.
-        """
+    def end_unfinished(self, tree: str) -> None:
+        """Take out of a copy of a root, which nobody uses yet, what would go on there."""
+        for trigger in OFFLINE_UPDATE:
+            self.remove(tree, trigger)
+        # Its marks would be taken for those of the first boot of the copy.
         for path, _ in [*arrivals.marks(self._host, tree)]:
             if arrivals.has_stand_in(self._host, tree, path):
                 self.remove(tree, path.path)

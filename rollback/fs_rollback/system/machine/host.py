@@ -38,10 +38,9 @@ TEMPORARY = "/run/fs-rollback."  # what the directories begin with that offline.
 class Host:
     """What is known of a machine; everything is read at most once, when first asked for.
 
-    `root` is the directory of its root, "/" for the running system; `mounts` is what this process
-    saw mounted when it was opened, `mount` the one with the root. `top` is a path to the top level
-    that lives as long as the descriptor behind it. `fstabs` is for `fstab_entries`, and is cleared
-    by who writes one; `touched` is for comparison/touched.py.
+    `root` is the directory of its root, "/" for the running system; `mount` is the one of the
+    `mounts`, as this process saw them first, that has it. `top` is a path to the top level as long
+    as this lives. Who writes an fstab clears `fstabs`; `touched` is for comparison/touched.py.
     """
 
     def __init__(

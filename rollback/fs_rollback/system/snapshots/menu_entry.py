@@ -22,7 +22,7 @@ from ...core.loader.menu_names import (
 from ...core.snapshots.names import TRIAL_PREFIX, shortened, trial_name
 from ...core.snapshots.purpose import typed_in_short
 from ...core.snapshots.record import Kind
-from ...core.snapshots.snapshot import OFFLINE_UPDATE, STORE, Snapshot
+from ...core.snapshots.snapshot import STORE, Snapshot
 from ...errors import RefusedError
 from ..execute.trees import Operations
 from ..linux import durable, files
@@ -116,9 +116,7 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
             return
         operations.delete(path)
     operations.snapshot(snapshot.path, path, read_only=False)
-    for trigger in OFFLINE_UPDATE:
-        operations.remove(path, trigger)
-    operations.end_arrival(path)
+    operations.end_unfinished(path)
     text = operations.read_file(path, "etc/fstab")
     with files.opened(host.path(snapshot.path)) as tree:
         found = stand_ins.recorded(snapshot, tree)
