@@ -128,6 +128,7 @@ def test_metadata_is_full_and_data_has_half_of_the_disk(tmp_path: Path) -> None:
         for said in (line, ended.err):
             assert "A balance needs some room for metadata itself" in said
         assert "metadata (what btrfs knows of files) has no room" in line
+        assert "filesystem.metadata-full" in _warnings(machine)
         balance = re.findall(r"'(btrfs balance [^']+)'", line)[0].split()
         with pytest.raises(subprocess.CalledProcessError):
             run(*balance)
@@ -138,10 +139,16 @@ def test_metadata_is_full_and_data_has_half_of_the_disk(tmp_path: Path) -> None:
         run("btrfs", "filesystem", "sync", str(machine.top))
         run(*balance)
         assert not [line for line in _attention(machine) if "are free" in line]
+        assert not _warnings(machine) & {"filesystem.metadata-full", "filesystem.nearly-full"}
         done(machine.root, "create")
         assert len(_fill_metadata(place, 2400)) == 2400
     finally:
         machine.destroy()
+
+
+def _warnings(machine: Machine) -> set[str]:
+    rows = fs_rollback(machine.root, "check", "--json").json["links"]
+    return {row["code"] for row in rows if row["grade"] == "warning"}
 
 
 def _fill_metadata(place: Path, most: int) -> list[Path]:

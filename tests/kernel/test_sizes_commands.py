@@ -132,6 +132,8 @@ def test_what_is_not_enough(named: Machine) -> None:
     (line,) = (a for a in status["attention"] if "are free" in a)
     assert f"deletes the oldest snapshot, {named.snapshots()[0].id} ({names[0]})" in line
     assert "and gives back 100.0 KiB. All that may be deleted give back 600.0 KiB. " in line
+    checked = fs_rollback(named.root, "check", "--json")
+    assert "filesystem.nearly-full" in {row["code"] for row in checked.json["links"]}
 
 
 def test_quota_groups_are_never_on(named: Machine) -> None:

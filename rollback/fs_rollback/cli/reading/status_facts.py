@@ -11,6 +11,7 @@ from ...core.snapshots.names import label
 from ...core.snapshots.record import format_time, replaced_by_dict
 from ...core.snapshots.snapshot import origin
 from ...core.snapshots.space import size
+from ...core.space.headroom import NO_METADATA
 from ...errors import ConfigError, Error, KernelError, StoreError
 from ...system.check import conversion, health
 from ...system.machine import kernels, unprotected, usable
@@ -60,7 +61,7 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         from ...system.snapshots import make_room
 
         policy = session.usable_configuration(host).policy
-        why = ", and metadata (what btrfs knows of files) has no room" if short.is_metadata else ""
+        why = f", and {NO_METADATA}" if short.is_metadata else ""
         advice = make_room.for_shortage(host, store, policy, short)
         attention.append(f"only {size(free)} are free{why}. {advice}")
     return {

@@ -76,6 +76,9 @@ class Room(NamedTuple):
         return any(g.flags & DATA and g.flags & METADATA for g in self.groups)
 
 
+NO_METADATA = "metadata (what btrfs knows of files) has no room"
+
+
 class Shortage(NamedTuple):
     """What is missing for a transaction: bytes of data or of metadata, of those it needs."""
 

@@ -13,20 +13,30 @@ from ...core.boot.findings import Finding
 from ...core.formats import scrub_status
 from ...core.formats.scrub_status import Scrub
 from ...core.snapshots.record import format_time
+from ...core.snapshots.space import size
+from ...core.space.headroom import NO_METADATA
 from ...errors import KernelError, kernel_errors
 from ..linux import devices, files, syscalls
 from ..machine import usable
 from ..machine.host import Host
+from ..space import room
 from . import smart
 
 
 def filesystem(host: Host) -> Iterator[Finding]:
-    """Give what says that nothing can be written, if so."""
+    """Give what says that nothing can be written, or soon no more, if so."""
     found = usable.not_writable(host)
     if found is not None:
         is_forced = usable.is_forced_read_only(host)
         code = "filesystem.forced-read-only" if is_forced else "filesystem.read-only"
         yield findings.warning(code, "", str(found), found.hint)
+    short = room.nearly_full(host)
+    if short is not None:
+        _, free = room.total_and_free(host)
+        code = "filesystem.metadata-full" if short.is_metadata else "filesystem.nearly-full"
+        why = f", and {NO_METADATA}" if short.is_metadata else ""
+        hint = "'fs-rollback status' tells what to delete for how much."
+        yield findings.warning(code, "", f"only {size(free)} are free{why}", hint)
 
 
 def look(host: Host, now: datetime) -> Iterator[Finding]:
