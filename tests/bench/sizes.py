@@ -34,7 +34,7 @@ def _measure(directory: Path, installation: Installation, size: int, rounds: int
     samples = Samples()
     cache = directory / "cache"
     environment = {**installation.environment, "CACHE_DIRECTORY": str(cache)}
-    with filling.machine(directory / f"{size}", image_bytes=size * 16384 + (1 << 29)) as machine:
+    with filling.machine(directory / f"{size}", image_bytes=size * 32768 + (1 << 29)) as machine:
         paths = _history(machine, size)
         ours = (installation.command, "list", "--root", str(machine.root), "--size", "--json")
 
