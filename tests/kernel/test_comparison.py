@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import stat
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Optional, cast
@@ -17,9 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fs_rollback.core.comparison.files import FileChange, file_changes
-from fs_rollback.core.comparison.inodes import Inode
-from fs_rollback.core.progress import untold
+from fs_rollback.core.comparison.files import FileChange
 from fs_rollback.core.snapshots.snapshot import Subvolume
 from fs_rollback.system.comparison.trees import SubvolumeTree, changed_files
 from fs_rollback.system.linux import btrfs, files, tree_search
@@ -280,34 +277,30 @@ def test_directories_that_move_on_in_turn_are_renamed(top: Path) -> None:
     assert moved < told
 
 
-def _inode(number: int, kind: int, *names: tuple[int, bytes]) -> Inode:
-    return Inode(number, 7, 0, 0, 0, kind | 0o755, 0, 0, (0, 0), b"", names, {}, ())
+def test_many_directories_that_were_made_one_after_another_are_read_together(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = top / "root"
+    btrfsutil.create_subvolume(str(root))
+    try:
+        for number in range(500):
+            (root / str(number)).mkdir()
+            (root / str(number) / "file").touch()
+        run("sync", "--file-system", str(top))
+        searches: list[int] = []
+        search = tree_search._search_into
 
+        def counted(answer: bytearray, descriptor: int, *key: int) -> int:
+            searches.append(descriptor)
+            return search(answer, descriptor, *key)
 
-class _Tree(NamedTuple):
-    """What one would have to be lucky to get from a filesystem."""
-
-    inodes: dict[int, Inode]
-
-    def inode(self, number: int) -> Optional[Inode]:
-        return self.inodes.get(number)
-
-    def listing(self, number: int) -> list[bytes]:
-        entries = [(i, n) for i in self.inodes.values() for at, n in i.names if at == number]
-        return [struct.pack("<QB16xHHB", i.number, 1, 0, len(n), 0) + n for i, n in entries]
-
-
-def test_a_number_that_is_something_else_without_a_history() -> None:
-    """A directory with a file in it, and a device: one number, and one generation."""
-    top, file = _inode(256, stat.S_IFDIR), _inode(301, stat.S_IFREG, (300, b"file"))
-    old = _Tree({256: top, 300: _inode(300, stat.S_IFDIR, (256, b"a")), 301: file})
-    new = _Tree({256: top, 300: _inode(300, stat.S_IFCHR, (256, b"b"))})
-    told = list(file_changes(old, new, [256, 300, 301], None, lambda *_: True, untold))
-    assert [(change.action, change.path) for change in told] == [
-        ("removed", "/a"),
-        ("removed", "/a/file"),
-        ("added", "/b"),
-    ]
+        monkeypatch.setattr(tree_search, "_search_into", counted)
+        with files.opened(str(root)) as tree:
+            found = dict(tree_search.InodeReader(tree).of_all(257, 1256))
+        assert found.keys() == set(range(257, 1257))
+        assert len(searches) < 20
+    finally:
+        btrfsutil.delete_subvolume(str(root))
 
 
 @examples(10, 200)

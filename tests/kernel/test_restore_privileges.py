@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fs_rollback.system.execute import clones
+from fs_rollback.system.linux import files
 from tests.kernel.commands import done
 from tests.kernel.machine import Machine, run
 from tests.manifest import manifest
@@ -148,3 +150,21 @@ def test_what_a_bind_mount_shows_lies_where_it_is_shown_from(named: Machine, too
     finally:
         run("umount", str(private / "aside"))
     assert privileged(public) == ["inside/su"]
+
+
+def test_what_a_user_puts_there_meanwhile_gets_nothing_of_the_other(named: Machine) -> None:
+    """A root that was set aside is writable: the file may be another one than was looked at."""
+    source, copy = (named.root / name for name in ("srv/source", "srv/copy"))
+    for place in (source, copy):
+        place.mkdir(parents=True)
+    (source / "tool").write_text("root's")
+    (source / "tool").chmod(0o4755)
+    (source / "evil").write_text("a user's")
+    os.chown(source / "evil", 1000, 1000)
+    with files.opened(str(source)) as there, files.opened(str(copy)) as here:
+        seen = os.lstat("tool", dir_fd=there)
+        (source / "evil").rename(source / "tool")
+        clones.copy_file(there, here, "tool", seen)
+    made = (copy / "tool").stat()
+    assert (copy / "tool").read_text() == "a user's"
+    assert (made.st_uid, stat.S_IMODE(made.st_mode)) == (1000, 0o644)

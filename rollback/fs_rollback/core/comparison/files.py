@@ -65,27 +65,28 @@ SameContent = Callable[[Inode, str, Inode, str], bool]
 def file_changes(
     old: Tree,
     new: Tree,
-    touched: Collection[int],
+    touched: tuple[Collection[int], Collection[int]],
     parted: Optional[int],
     same_content: SameContent,
     progress: Progress,
 ) -> Iterator[FileChange]:
     """Give the differences between two trees, in the order of their paths.
 
-    `touched` are the numbers of all inodes changed in either of them since the generation `parted`,
+    `touched` are the numbers of all inodes changed in each of them since the generation `parted`,
     until which they have one history. None: they have one as far as the numbers and generations of
     their inodes agree, and `touched` are all inodes.
     """
-    sides = _Sides(old, new, parted)
-    alive = [number for number in told(touched, 0, progress) if sides.is_alive(number)]
-    lost, gained = _names(sides, alive, touched)
+    sides = _Sides(old, new, parted, touched)
+    numbers = sides.touched
+    alive = [number for number in told(numbers, 0, progress) if sides.is_alive(number)]
+    lost, gained = _names(sides, alive)
     while sides.take_apart(lost, gained):
         alive = [number for number in alive if sides.is_alive(number)]
-        lost, gained = _names(sides, alive, touched)
+        lost, gained = _names(sides, alive)
     pairs = [*_kept(sides, alive, gained), *_paired(sides, lost, gained)]
     named = [(*sides.paths(pair), pair) for pair in pairs]
     ordered = sorted(named, key=itemgetter(0, 1))
-    for path, source, pair in told(ordered, len(touched), progress):
+    for path, source, pair in told(ordered, len(numbers), progress):
         change = _change(sides, pair, path, source, same_content)
         if change is not None:
             yield change
@@ -101,9 +102,17 @@ class _Pair(NamedTuple):
 class _Sides:
     """Both trees, and what is one and the same in them."""
 
-    def __init__(self, old: Tree, new: Tree, parted: Optional[int]) -> None:
+    def __init__(
+        self,
+        old: Tree,
+        new: Tree,
+        parted: Optional[int],
+        touched: tuple[Collection[int], Collection[int]],
+    ) -> None:
         self.old, self.new = old, new
         self._parted = parted
+        in_old, in_new = map(frozenset, touched)
+        self.touched, self._touched_in_both = in_old | in_new, in_old & in_new
         self._alive: dict[int, bool] = {}
         self._directories: dict[tuple[bool, int], bytes] = {}
 
@@ -124,6 +133,13 @@ class _Sides:
                 and stat.S_IFMT(old.mode) == stat.S_IFMT(new.mode)
             )
         return known
+
+    def have_same_entries(self, number: int) -> bool:
+        """Whether a directory surely has the same entries in both, as where it was only read."""
+        old, new = self.old.inode(number), self.new.inode(number)
+        # Changed in both it may have got one name in each, and count the same.
+        is_one_history = number not in self._touched_in_both
+        return is_one_history and bool(old and new and inodes.have_same_entries(old, new))
 
     def moves_whole(self, entry: Entry) -> bool:
         """Whether what an entry leads to is in both trees, with others in it."""
@@ -200,9 +216,7 @@ class _Sides:
         return path
 
 
-def _names(
-    sides: _Sides, alive: Collection[int], touched: Collection[int]
-) -> tuple[dict[Place, Entry], dict[Place, Entry]]:
+def _names(sides: _Sides, alive: Collection[int]) -> tuple[dict[Place, Entry], dict[Place, Entry]]:
     """Return the names that are in the old tree only, and those in the new tree only.
 
     Whatever lies in a directory that is not in both has such names.
@@ -210,14 +224,12 @@ def _names(
     lost: dict[Place, Entry] = {}
     gained: dict[Place, Entry] = {}
     for number in alive:
-        before, inode = sides.old.inode(number), sides.new.inode(number)
-        if before is None or inode is None or not inode.is_directory:
-            continue
-        if not inodes.have_same_entries(before, inode):
+        inode = sides.new.inode(number)
+        if inode is not None and inode.is_directory and not sides.have_same_entries(number):
             old, new = set(sides.old.listing(number)), set(sides.new.listing(number))
             lost.update(((number, n), e) for n, e in map(inodes.entry, old - new))
             gained.update(((number, n), e) for n, e in map(inodes.entry, new - old))
-    for number in touched:
+    for number in sides.touched:
         if sides.is_alive(number):
             continue
         # One number for two inodes, made in both trees since they parted.

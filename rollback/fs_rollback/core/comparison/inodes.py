@@ -110,7 +110,7 @@ def inode(number: int, items: Iterable[Item]) -> Inode | None:
 
 
 def have_same_entries(one: Inode, other: Inode) -> bool:
-    """Whether a directory of two trees that have one history surely has the same entries in both.
+    """Whether a directory of two trees has the same entries, if it was changed in one of them only.
 
     So most have that somebody has only read, which leaves a new time of access.
     """

@@ -217,7 +217,9 @@ class _Changes:
         # One number may be two inodes, made in both trees since they parted: under one name too.
         gained = [Entry(number, is_subvolume=False) for number in changed - staying]
         for number in staying:
-            if not sides.has_same_entries(number):
+            # Changed in both it may have got one name in each, and count the same.
+            is_in_both = all(number in side for side in touched)
+            if is_in_both or not sides.has_same_entries(number):
                 gained += self._listed(number)
         self._go_down(gained)
         for number in (changed - staying - self._updated) | self._copied | self._made:

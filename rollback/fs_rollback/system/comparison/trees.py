@@ -123,7 +123,7 @@ def changed_files(
             first.share(second, numbers)
         elif not in_new:
             second.share(first, numbers)
-        changes = file_changes(first, second, numbers, since, same_content, progress)
+        changes = file_changes(first, second, (in_old, in_new), since, same_content, progress)
         if TOP_LEVEL_ID in (old.id, new.id):  # the store lies in that root, and is no part of it
             changes = (found for found in changes if not is_within(found.path, f"/{STORE}"))
         yield from changes

@@ -31,7 +31,7 @@ def copy_file(source: int, directory: int, name: str, status: os.stat_result | N
     status = status or os.lstat(name, dir_fd=source)
     try:
         if stat.S_ISREG(status.st_mode):
-            return _share(source, directory, name, _MAKE, status)
+            return _share(source, directory, name, _MAKE)
         if stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=directory)
         else:
@@ -63,18 +63,18 @@ def update_file(source: int, directory: int, name: str, *, data: bool) -> None:
     It has no other name. Raises OSError.
     """
     flags = os.O_WRONLY | os.O_TRUNC | _READ if data else _READ
-    _share(source, directory, name, flags, os.lstat(name, dir_fd=source), data=data)
+    _share(source, directory, name, flags, data=data)
 
 
-def _share(
-    source: int, directory: int, name: str, flags: int, status: os.stat_result, *, data: bool = True
-) -> int:
+def _share(source: int, directory: int, name: str, flags: int, *, data: bool = True) -> int:
     """Open a file of both directories, the copy with these flags, and give it what the other has.
 
-    `status` is that of the original. Returns its flags of chattr(1). Raises OSError.
+    Returns the flags of chattr(1) of the original. Raises OSError.
     """
     original = os.open(name, _READ, dir_fd=source)
     try:
+        # Of what is open: its owner may put another one there, in a root that was set aside.
+        status = os.fstat(original)
         copy = os.open(name, flags, status.st_mode & 0o777, dir_fd=directory)
         try:
             if data and status.st_size:

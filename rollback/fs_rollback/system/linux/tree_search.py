@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple, Optional
 
 # linux/btrfs.h: struct btrfs_ioctl_search_key and the size of the buffer, which comes behind that;
@@ -25,6 +25,7 @@ _LARGEST_ITEM = 1 << 16  # with its header: it is smaller than a node, which has
 _ITEM_HEADER = struct.Struct("=8x2Q2I")  # without the generation
 # linux/btrfs_tree.h: types of items, BTRFS_ROOT_TREE_OBJECTID, BTRFS_ROOT_SUBVOL_RDONLY.
 _INODE_ITEM_KEY, _INODE_REF_KEY, _DIR_ITEM_KEY, _DIR_INDEX_KEY = 1, 12, 84, 96
+_ENTRIES = (_DIR_ITEM_KEY, _DIR_INDEX_KEY)  # of a directory
 _ROOT_TREE, _ROOT_ITEM_KEY, _ROOT_BACKREF_KEY, _READ_ONLY = 1, 132, 144, 1
 # Of struct btrfs_inode_item transid and nlink.
 _INODE_ITEM = struct.Struct("<8xQ24xI")
@@ -160,7 +161,7 @@ class InodeReader:
         key: Optional[_Key] = (first, 0, 0)
         while key is not None:
             most = (last - key[0] + 2) * _ITEMS  # fewer of what is to be left out are read so
-            key = self._search(found, key, (last, 255), most, without=_DIR_ITEM_KEY)
+            key = self._search(found, key, (last, 255), most, without=_ENTRIES)
             # Of the last one there may be more.
             left = dict((found.popitem(),)) if key is not None and found else {}
             yield from found.items()
@@ -191,12 +192,12 @@ class InodeReader:
         key: _Key,
         last: tuple[int, int],
         most: int,
-        without: int = -1,
+        without: Container[int] = (),
     ) -> Optional[_Key]:
         """Add items from a key on, by their inodes, and return the key from which to go on.
 
         That is None where no more follow up to the inode and the type `last`. Left out are those of
-        the type `without`, and what an inode has behind them.
+        the types `without`, which an inode has nothing behind.
         """
         answer, place, (inode, kind, offset) = self._answer, _BUFFER, key
         bounds = (0, inode, last[0], offset, 2**64 - 1, 0, 2**64 - 1)
@@ -204,8 +205,9 @@ class InodeReader:
         count = _search_into(answer, self._descriptor, *bounds, kind, last[1], most)
         for _ in range(count):
             inode, offset, kind, length = header(answer, place)
-            if kind == without:
-                return (inode + 1, 0, 0) if inode < last[0] else None
+            if kind in without:
+                place += 32 + length
+                continue
             if inode != number:
                 number, rows = inode, found.setdefault(inode, [])
             start = place + 32
@@ -213,6 +215,8 @@ class InodeReader:
             rows.append((kind, offset, bytes(answer[start:place])))
         if count < most and len(answer) - place > _LARGEST_ITEM:  # the next one would have room
             return None
+        if kind in without:  # there may be many more of them
+            return (inode + 1, 0, 0) if inode < last[0] else None
         return (inode, kind, offset + 1) if offset < 2**64 - 1 else (inode, kind + 1, 0)
 
 
