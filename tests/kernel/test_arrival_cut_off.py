@@ -22,17 +22,15 @@ from fs_rollback.system.pending import settle
 from fs_rollback.system.store import store
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import Fault, Faulty, in_child, manifest
-from tests.kernel.machine import Machine, run
+from tests.kernel.machine import Machine
 from tests.kernel.reboots import (
     KEPT,
     arrive,
     journal_of,
     left_behind,
     reboot,
-    replaced,
     rolled_back,
 )
-from tests.kernel.test_store import listed
 
 
 class _Faulty(Faulty):
@@ -211,43 +209,3 @@ def test_missed_leaves_a_rollback_that_waits(named: Machine) -> None:
         assert (ended.code, ended.out, ended.err) == (0, "", "")
     assert "waits for a reboot" in done(named.root, "settle").out
     assert journal_of(named).read_text() == before
-
-
-def _leave(machine: Machine, free_bytes: int) -> None:
-    """Fill the disk until only this is free."""
-    with (machine.root / "ballast").open("wb", buffering=0) as file:
-        while True:
-            found = os.statvfs(machine.root)
-            if found.f_bavail * found.f_frsize <= free_bytes:
-                return
-            file.write(os.urandom(1 << 20))
-            os.fsync(file.fileno())
-
-
-def test_a_full_disk_says_what_was_not_brought_and_boots(named: Machine) -> None:
-    """What allows no reflink needs its size once more, where all of a path is copied."""
-    btrfsutil.create_subvolume(str(named.root / "var/log/nested"))
-    log = named.root / "var/log/journal"
-    log.touch()
-    run("chattr", "+C", str(log))
-    log.write_bytes(bytes(150 << 20))
-    rolled_back(named)
-    (named.root / "var/log/messages").write_text("last line")
-    (named.root / "root/added").write_text("new")
-    (named.root / "var/lib/machines/guest").write_text("last")
-    _leave(named, 130 << 20)
-    reboot(named)
-    ended = arrive(named)
-    assert ended.code == 1
-    assert "/var/log was not brought over" in ended.err
-    assert "No space left on device" in ended.err
-    assert f"/fs-snapshots/{replaced(named)}" in ended.err
-    # So full that not even the record can be written: then that is said.
-    pinned = "pinned" in listed(named)[replaced(named)]["marks"]
-    assert pinned or "cannot be noted in the record" in ended.out
-    assert named.read("var/log/messages") == "user's 1\n", "as at the rollback, and whole"
-    assert (named.root / "var/log/journal").stat().st_size == 150 << 20
-    assert named.read("root/added") == "new"
-    assert named.read("var/lib/machines/guest") == "last"
-    assert left_behind(named) == set()
-    assert not journal_of(named).exists()

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
 
+import btrfsutil
 import pytest
 
 from fs_rollback.core.snapshots.snapshot import STAGING
@@ -17,7 +19,7 @@ from fs_rollback.errors import KernelError, PathAwayError
 from fs_rollback.system.machine.host import Host
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import Faulty, in_child
-from tests.kernel.machine import Machine
+from tests.kernel.machine import Machine, run
 from tests.kernel.reboots import arrive, journal_of, left_behind, reboot, replaced, rolled_back
 from tests.kernel.test_arrival_cut_off import bring_with, cut_in_root, write_in_the_window
 from tests.kernel.test_store import listed
@@ -44,6 +46,69 @@ def _fill(machine: Machine) -> None:
         with pytest.raises(OSError, match="No space"):
             _repeat(write)
         os.sync()
+
+
+def _came_up_without(machine: Machine, *paths: str) -> None:
+    """Reboot: these are not brought over, and that is said; all is whole, as at the rollback."""
+    reboot(machine)
+    ended = arrive(machine)
+    assert ended.code == 1, ended
+    for path in paths:
+        assert f"{path} was not brought over" in ended.err
+    assert "No space left on device" in ended.err
+    assert f"/fs-snapshots/{replaced(machine)}" in ended.err
+    # So full that not even the record can be written: then that is said.
+    pinned = "pinned" in listed(machine)[replaced(machine)]["marks"]
+    assert pinned or "cannot be noted in the record" in ended.out
+    assert pinned != journal_of(machine).exists(), "until it is noted"
+
+
+def _ballast(machine: Machine) -> Path:
+    """Take metadata that is wanted later, while there is room."""
+    place = machine.top / "ballast"
+    place.mkdir()
+    for number in range(10_000):
+        (place / str(number)).write_bytes(b"line" * 450)
+    return place
+
+
+def test_a_full_disk_says_what_was_not_brought_and_boots(small: Machine) -> None:
+    """A copy of all of a path, as a subvolume in it asks for, takes metadata for each file."""
+    btrfsutil.create_subvolume(str(small.root / "var/log/nested"))
+    for number in range(15_000):
+        (small.root / f"var/log/{number}").write_bytes(b"line" * 450)
+    ballast = _ballast(small)  # enough for what takes less than /var/log
+    rolled_back(small)
+    (small.root / "var/log/messages").write_text("last line")
+    (small.root / "root/added").write_text("new")
+    (small.root / "var/lib/machines/guest").write_text("last")
+    _fill(small)
+    shutil.rmtree(ballast)
+    data = small.top / "fill/data"
+    os.truncate(data, data.stat().st_size - (8 << 20))
+    run("btrfs", "filesystem", "sync", str(small.top))
+    _came_up_without(small, "/var/log")
+    assert small.read("var/log/messages") == "user's 1\n"
+    assert (small.root / "var/log/14999").stat().st_size == 1800
+    assert small.read("root/added") == "new"
+    assert small.read("var/lib/machines/guest") == "last"
+    assert left_behind(small) == set()
+
+
+def test_where_data_has_no_room_at_all_everything_stays_in_its_place(small: Machine) -> None:
+    """Not even the file can be written that stands in for a path."""
+    ballast = _ballast(small)
+    rolled_back(small)
+    (small.root / "root/added").write_text("new")
+    _fill(small)
+    shutil.rmtree(ballast)
+    run("btrfs", "filesystem", "sync", str(small.top))
+    _came_up_without(small, "/root")
+    assert small.read("root/.profile") == "user's 1\n"
+    shutil.rmtree(small.top / "fill")
+    done(small.root, "create")
+    assert left_behind(small) == set()
+    assert "pinned" in listed(small)[replaced(small)]["marks"]
 
 
 def _repeat(write: Callable[[int], object]) -> None:

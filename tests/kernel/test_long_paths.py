@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import btrfsutil
 import pytest
 
-from tests.kernel.commands import fs_rollback
-from tests.kernel.machine import Machine
+from tests.kernel.commands import done, fs_rollback
+from tests.kernel.machine import Machine, run
 from tests.kernel.reboots import arrive, left_behind, reboot
+from tests.kernel.test_restore_attributes import flags
 
 _NAMES = tuple(f"{number:0200}" for number in range(50))  # 10 kB
 
@@ -118,3 +120,36 @@ def test_they_are_compared_restored_and_deleted(named: Machine, place: Path) -> 
     assert _texts(place) == before
     assert _texts(named.root / restored.json["paths"][0]["kept"].lstrip("/")) == after
     assert fs_rollback(named.root, "delete", name).code == 0
+
+
+@pytest.mark.parametrize("how", ["new", "anew"])
+def test_what_is_copied_whole(named: Machine, place: Path, how: str) -> None:
+    """A kept path that the snapshot does not have, and one that was made anew since."""
+    other = named.root / "root/other"
+    if how == "anew":
+        other.mkdir()
+    name = named.upgrade()
+    if how == "anew":
+        other.rmdir()
+    place.rename(other)
+    run("chattr", "+C", str(other))
+    wanted = _texts(other)
+    done(named.root, "rollback", name, "--yes", "--no-keep", "--keep", "/root/other")
+    copy = named.next_root() / "root/other"
+    assert _texts(copy) == wanted
+    assert "C" in flags(copy)
+
+
+def test_beside_a_nested_subvolume(named: Machine, place: Path) -> None:
+    name = named.upgrade()
+    done(named.root, "rollback", name, "--yes", "--no-keep", "--keep", "/root")
+    _change(place, "2")
+    wanted = _texts(place)
+    btrfsutil.create_subvolume(str(named.root / "root/nested"))
+    (named.root / "root/nested/file").write_text("in it")
+    reboot(named)
+    ended = arrive(named)
+    assert (ended.code, ended.err) == (0, "")
+    assert _texts(named.root / "root/deep") == wanted
+    assert named.read("root/nested/file") == "in it"
+    assert left_behind(named) == set()

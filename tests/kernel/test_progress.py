@@ -6,13 +6,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-from pathlib import Path
 
 import pytest
 
-from fs_rollback.core.progress import untold
-from fs_rollback.errors import ProcessError
-from fs_rollback.system.execute import copies
 from fs_rollback.system.machine import host
 from fs_rollback.system.space import holders
 from tests.kernel.commands import done, fs_rollback, on_terminal
@@ -162,23 +158,3 @@ def test_a_first_boot_says_it_in_lines(named: Machine) -> None:
     assert all(re.fullmatch(rf"fs-rollback: bringing over /(root|var/log): {of}", s) for s in said)
     assert re.match(r"fs-rollback: bringing over /root: 0 of \d,\d+ files, 0/s", said[0])
     assert re.search(r"/root: (\d,\d+) of \1 files, [\d,]+/s, 0 s left$", ended.err, re.MULTILINE)
-
-
-def test_whole_copies_are_counted(tmp_path: Path) -> None:
-    """Those that cp(1) makes; that fails as it does where nobody watches."""
-    many = tmp_path / "many 'x'\n"
-    many.mkdir()
-    for number in range(500):
-        (many / f"a'b\n{number}").write_text("data")
-    told: list[tuple[int, int]] = []
-    how = ("--no-target-directory", str(many))
-    copies.archive(*how, str(tmp_path / "copy"), pass_fds=[], told=lambda *now: told.append(now))
-    assert told == [(number, 0) for number in range(501)]
-    assert len(os.listdir(tmp_path / "copy")) == 500
-    (tmp_path / "file").touch()
-    failures = []
-    for watched in (untold, lambda *_: None):
-        with pytest.raises(ProcessError) as failed:
-            copies.archive(*how, str(tmp_path / "file"), pass_fds=[], told=watched)
-        failures.append(str(failed.value))
-    assert failures[0] == failures[1]

@@ -16,12 +16,13 @@ from ...core.progress import Progress, untold
 from ...core.snapshots.names import beginning
 from ...core.snapshots.snapshot import Snapshot
 from ...errors import Error, RefusedError, kernel_errors
+from ..execute import flags
+from ..execute.copying import copy_paths
 from ..execute.executor import signals_let_through
 from ..execute.trees import Operations
 from ..linux import durable, files, syscalls
 from ..machine.host import Host
-from . import flags, privileges, workplace
-from .copying import copy_paths
+from . import privileges, workplace
 from .paths import Item, status_in
 from .workplace import COPIES, Move
 

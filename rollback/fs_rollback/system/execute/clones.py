@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Copies of single files, which share their data with the original, and of all their attributes.
 
-As cp(1) makes them (copies.py), which would have to be started for each.
+As cp(1) makes them, which would have to be started for each.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import os
 import stat
 from contextlib import suppress
 
-from ..linux import btrfs, chattr
-from . import copies
+from ..linux import btrfs, chattr, process
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -40,10 +39,9 @@ def copy_file(source: int, directory: int, name: str, status: os.stat_result | N
     except OSError:  # it knows which attributes a filesystem may lack, or says what is wrong
         with suppress(FileNotFoundError):  # not even made
             os.unlink(name, dir_fd=directory)
-        copies.archive(
-            *("--no-target-directory", _path(source, name), _path(directory, name)),
-            pass_fds=(source, directory),
-        )
+        command = ("cp", "--archive", "--reflink=auto", "--no-target-directory")
+        ends = _path(source, name), _path(directory, name)
+        process.run((*command, *ends), pass_fds=(source, directory))
         if stat.S_ISREG(status.st_mode):
             return _flags(source, name)
     return 0

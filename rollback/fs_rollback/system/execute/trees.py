@@ -17,7 +17,7 @@ from ..linux import btrfs, chattr, durable, files, removal, syscalls
 from ..loader import places, settings
 from ..machine import kernels
 from ..machine.host import Host
-from . import arrivals, clones, copies, kept, swap
+from . import arrivals, clones, copying, flags, kept, swap
 
 
 class Operations:
@@ -145,23 +145,24 @@ class Operations:
     def copy(self, source: str, tree: str, path: str) -> None:
         """Replace what is at `path` in `tree` by a copy of what `source` has there.
 
-        Copies share their data with the original where the filesystem allows it (reflinks); a
-        file that does not (NOCOW) is copied plainly.
+        Copies share their data with the original where the filesystem allows it (reflinks). What
+        protects a file or a directory from changes, chattr(1), is left out: there are some to come.
         """
         self.make_room(source, tree, path)
         with self._parent(source, path) as origin, self._parent(tree, path) as place:
             if not os.path.lexists(origin):
                 return
-            descriptors = [int(p.split("/")[4]) for p in (origin, place)]
-            if not stat.S_ISDIR(os.lstat(origin).st_mode):  # cp(1) takes longer to start than that
-                with kernel_errors("copy", f"/{path}"):
-                    ends = descriptors[0], descriptors[1], os.path.basename(path)
+            there, here = (int(p.split("/")[4]) for p in (origin, place))
+            ends = there, here, os.path.basename(path)
+            with kernel_errors("copy", f"/{path}"):
+                if not stat.S_ISDIR(os.lstat(origin).st_mode):
                     if clones.copy_file(*ends):
                         clones.copy_file_flags(*ends)
-                return
-            with self._watch(f"copying /{path}", "files") as told:
-                how = ("--no-target-directory", origin, place)
-                copies.archive(*how, pass_fds=descriptors, told=told)
+                    return
+                with self._watch(f"copying /{path}", "files") as told:
+                    found = copying.copy_paths(there, here, ends[2:], told)
+                kept_flags = flags.KEPT & ~flags.PROTECTED
+                flags.put(f"/proc/self/fd/{here}", {p: f & kept_flags for p, f in found.items()})
 
     def keep(self, source: str, tree: str, paths: Sequence[str]) -> None:
         """Make each of `paths` in `tree` as `source` has it, by copies of what is different."""

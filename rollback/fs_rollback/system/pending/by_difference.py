@@ -72,7 +72,7 @@ def bring(work: Workplace, source: str, path: Path) -> bool:
         try:
             _take_away(work, path)
         except Error as error:
-            if arrivals.is_away(work.host, work.root, path):  # all the same
+            if arrivals.has_stand_in(work.host, work.root, path):  # exchanged all the same
                 _take_back(work, path, error)
             raise
         _go_on(work, source, path, wanted)

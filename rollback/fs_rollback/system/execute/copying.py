@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Copies paths of a snapshot with all that is in them, as cp(1) would.
+"""Copies paths of a tree with all that is in them, as cp(1) would, but of any length.
 
 In one thread: two would wait for each other, since what is made at one time lies in the same leaves
 of the filesystem's tree. With two 10,000 small files took a third longer, and twice the processor.
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ...core.progress import Progress, untold
-from ..execute import clones
 from ..linux import chattr
 from ..linux.files import opened_down
 from ..linux.syscalls import is_on_btrfs
+from . import clones
 
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it; what lies deeper has no flags
 Path = tuple[str, ...]
