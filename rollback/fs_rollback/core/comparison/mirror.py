@@ -141,18 +141,24 @@ class _Side:
                 found.add(number)
         return found
 
-    def path(self, number: int, detached: Mapping[int, str]) -> str:
-        """Return the path of a directory in the parts, where some are at places of their own."""
-        known = self._roots.get(number) or detached.get(number)
-        return known or self.path_of(self.names(number)[0], detached)
+    def path(self, number: int, known: dict[int, str]) -> str:
+        """Return the path of a directory in the parts.
 
-    def path_of(self, name: Name, detached: Mapping[int, str]) -> str:
-        """Return the path of a name in the parts."""
-        number, path = name[0], os.fsdecode(name[1])
-        while not (known := self._roots.get(number) or detached.get(number)):
-            number, above = self.names(number)[0]
-            path = f"{os.fsdecode(above)}/{path}"
-        return f"{known}/{path}"
+        `known` are paths of directories, of the roots at least; those on the way are added.
+        """
+        chain = list[Name]()
+        while number not in known:
+            above, name = self.names(number)[0]
+            chain.append((number, name))
+            number = above
+        path = known[number]
+        for number, name in reversed(chain):
+            path = known[number] = f"{path}/{os.fsdecode(name)}"
+        return path
+
+    def path_of(self, name: Name, known: dict[int, str]) -> str:
+        """Return the path of a name in the parts; `known` as for `path`."""
+        return f"{self.path(name[0], known)}/{os.fsdecode(name[1])}"
 
 
 class _Sides:
@@ -268,23 +274,25 @@ class _Changes:
 
     def edits(self) -> Edits:
         """Return what to do."""
-        old, new, nowhere = self._sides.old, self._sides.new, dict[int, str]()
+        old, new, roots = self._sides.old, self._sides.new, self._sides.roots
         detached = self._detached()
-        moves = [(old.path(number, nowhere), place) for number, place in detached.items()]
-        placed = [(detached.get(n, ""), new.path(n, nowhere)) for n in self._moved | self._made]
+        # The paths of directories in the old tree, there without those that move, and in the new.
+        before, left, after = dict(roots), {**detached, **roots}, dict(roots)
+        moves = [(old.path(number, before), place) for number, place in detached.items()]
+        placed = [(detached.get(n, ""), new.path(n, after)) for n in self._moved | self._made]
         files = self._copied | self._updated
-        paths = {n: tuple(sorted(new.path_of(m, nowhere) for m in new.names(n))) for n in files}
+        paths = {n: tuple(sorted(new.path_of(m, after) for m in new.names(n))) for n in files}
         data = {n for n in self._updated if self._sides.has_other_data(n)}
         return Edits(
-            changeable=tuple(sorted(old.path(n, nowhere) for n in self._changeable())),
+            changeable=tuple(sorted(old.path(n, before) for n in self._changeable())),
             detached=tuple(sorted(moves, key=lambda move: -move[0].count("/"))),
-            removed=tuple(sorted(old.path_of(name, detached) for name in self._lost)),
+            removed=tuple(sorted(old.path_of(name, left) for name in self._lost)),
             placed=tuple(sorted(placed, key=lambda move: move[1].count("/"))),
             copied=tuple(sorted(paths[n] for n in self._copied)),
             updated=tuple(sorted(paths[n][0] for n in data)),
             retouched=tuple(sorted(paths[n][0] for n in self._updated - data)),
             flagged=tuple(sorted(paths[n][0] for n in files if old.flags(n) | new.flags(n))),
-            settled=tuple(sorted(new.path(number, nowhere) for number in self._settled)),
+            settled=tuple(sorted(new.path(number, after) for number in self._settled)),
         )
 
     def _detached(self) -> dict[int, str]:
