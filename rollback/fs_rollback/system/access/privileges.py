@@ -127,28 +127,28 @@ def _regular_files(tree: int, path: str) -> Iterator[tuple[int, str, int]]:
     """Give each regular file at or below a path: its open directory, its name, its mode."""
     head, name = os.path.split(path)
     above = tuple(head.split("/")) if head else ()
-    with files.opened_down(tree, above) as directory:
+    with files.Way(tree) as way:
+        directory = way.opened(above)
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
             yield directory, name, status.st_mode
-    pending = [(*above, name)] if stat.S_ISDIR(status.st_mode) else []
-    while pending:
-        place = pending.pop()
-        with (
-            suppress(FileNotFoundError),  # deleted meanwhile
-            files.opened_down(tree, place) as directory,
-            os.scandir(directory) as entries,
-        ):
-            for entry in entries:
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:  # as above
-                    continue
-                # A subvolume is not restored, and what is mounted there is not the snapshot's.
-                if stat.S_ISDIR(found.st_mode) and found.st_dev == status.st_dev:
-                    pending.append((*place, entry.name))
-                elif stat.S_ISREG(found.st_mode):
-                    yield directory, entry.name, found.st_mode
+        pending = [(*above, name)] if stat.S_ISDIR(status.st_mode) else []
+        while pending:
+            place = pending.pop()
+            with (
+                suppress(FileNotFoundError),  # deleted meanwhile
+                os.scandir(directory := way.opened(place)) as entries,
+            ):
+                for entry in entries:
+                    try:
+                        found = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # as above
+                        continue
+                    # A subvolume is not restored, and what is mounted there is not the snapshot's.
+                    if stat.S_ISDIR(found.st_mode) and found.st_dev == status.st_dev:
+                        pending.append((*place, entry.name))
+                    elif stat.S_ISREG(found.st_mode):
+                        yield directory, entry.name, found.st_mode
 
 
 def _is_capable(place: str) -> bool:

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from ...core.progress import Progress, untold
 from ..linux import chattr
-from ..linux.files import opened_down
+from ..linux.files import Way
 from ..linux.syscalls import is_on_btrfs
 from . import clones
 
@@ -32,17 +32,20 @@ def copy_paths(
     copied, of each path that has any. `told` is told how many files are copied. Raises OSError,
     ProcessError.
     """
-    work = _Work(tree, copy)
-    for path in wanted:
-        work.begin(tuple(path.split("/")))
-    work.copy_files(told)
-    work.settle_directories()
-    return work.flags
+    with Way(tree) as source, Way(copy) as place, Way(copy) as first:
+        work = _Work(source, place, first)
+        for path in wanted:
+            work.begin(tuple(path.split("/")))
+        work.copy_files(told)
+        work.settle_directories(may_lack=not is_on_btrfs(copy))
+        return work.flags
 
 
 class _Work:
-    def __init__(self, tree: int, copy: int) -> None:
-        self._tree, self._copy = tree, copy
+    """From where to where it is copied, and the way to first names of files, which others link."""
+
+    def __init__(self, source: Way, place: Way, first: Way) -> None:
+        self._source, self._place, self._first = source, place, first
         self._directories, self._left = list[Path](), list[Path]()
         self._done = self._total = 0
         self._first_names, self.flags = dict[int, Path](), dict[str, int]()
@@ -50,70 +53,63 @@ class _Work:
     def begin(self, path: Path) -> None:
         """Copy what is at a path but the files in it if it is a directory: those are left."""
         for depth in range(1, len(path)):
-            with opened_down(self._copy, path[: depth - 1]) as above, suppress(FileExistsError):
-                os.mkdir(path[depth - 1], 0o700, dir_fd=above)  # two paths may have it above them
-        with opened_down(self._tree, path[:-1]) as source:
-            status = os.lstat(path[-1], dir_fd=source)
-            if not stat.S_ISDIR(status.st_mode):
-                with opened_down(self._copy, path[:-1]) as directory:
-                    self._copy_file(source, directory, path[:-1], path[-1])
-                return
+            with suppress(FileExistsError):  # two paths may have it above them
+                self._make(path[:depth])
+        source = self._source.opened(path[:-1])
+        status = os.lstat(path[-1], dir_fd=source)
+        if not stat.S_ISDIR(status.st_mode):
+            self._copy_file(source, self._place.opened(path[:-1]), path[:-1], path[-1])
+            return
         pending = [path]
         while pending:
             path = pending.pop()
-            with opened_down(self._copy, path[:-1]) as above:
-                os.mkdir(path[-1], 0o700, dir_fd=above)
+            self._make(path)
             self._directories.append(path)
-            with opened_down(self._tree, path) as source:
-                if os.fstat(source).st_dev == status.st_dev:
-                    self._left.append(path)
-                    self._note(path, chattr.inode_flags(source))
-                    with os.scandir(source) as found:
-                        entries = list(found)
-                        below = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
-                    self._total += len(entries) - len(below)
-                    pending += ((*path, name) for name in below)
+            source = self._source.opened(path)
+            if os.fstat(source).st_dev == status.st_dev:
+                self._left.append(path)
+                self._note(path, chattr.inode_flags(source))
+                with os.scandir(source) as found:
+                    entries = list(found)
+                    below = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+                self._total += len(entries) - len(below)
+                pending += ((*path, name) for name in below)
+
+    def _make(self, path: Path) -> None:
+        os.mkdir(path[-1], 0o700, dir_fd=self._place.opened(path[:-1]))
 
     def copy_files(self, told: Progress) -> None:
         """Copy the files that are left."""
         for path in self._left:
-            with (
-                opened_down(self._tree, path) as source,
-                opened_down(self._copy, path) as directory,
-            ):
-                with os.scandir(source) as found:
-                    names = [e.name for e in found if not e.is_dir(follow_symlinks=False)]
-                for name in names:
-                    self._copy_file(source, directory, path, name)
-                    self._done += 1
-                    told(self._done, self._total)
+            source, directory = self._source.opened(path), self._place.opened(path)
+            with os.scandir(source) as found:
+                names = [e.name for e in found if not e.is_dir(follow_symlinks=False)]
+            for name in names:
+                self._copy_file(source, directory, path, name)
+                self._done += 1
+                told(self._done, self._total)
 
     def _copy_file(self, source: int, directory: int, above: Path, name: str) -> None:
         status = os.lstat(name, dir_fd=source)
         if status.st_nlink > 1:
             first = self._first_names.setdefault(status.st_ino, (*above, name))
             if first != (*above, name):
-                with opened_down(self._copy, first[:-1]) as there:
-                    ends = {"src_dir_fd": there, "dst_dir_fd": directory}
-                    os.link(first[-1], name, **ends, follow_symlinks=False)
+                ends = {"src_dir_fd": self._first.opened(first[:-1]), "dst_dir_fd": directory}
+                os.link(first[-1], name, **ends, follow_symlinks=False)
                 return
         flags = clones.copy_file(source, directory, name, status)
         if flags:
             self._note((*above, name), flags)
 
-    def settle_directories(self) -> None:
+    def settle_directories(self, *, may_lack: bool) -> None:
         """Give all directories their attributes, which what came into them has changed.
 
-        Left out is what another filesystem than btrfs has not, as it is of files.
+        With `may_lack` without what another filesystem than btrfs has not, as it is of files.
         """
-        may_lack = not is_on_btrfs(self._copy)
         for path in reversed(self._directories):
-            with (
-                opened_down(self._tree, path) as original,
-                opened_down(self._copy, path) as directory,
-            ):
-                status = os.fstat(original)
-                clones.copy_attributes(original, directory, status, may_lack=may_lack)
+            original, directory = self._source.opened(path), self._place.opened(path)
+            status = os.fstat(original)
+            clones.copy_attributes(original, directory, status, may_lack=may_lack)
 
     def _note(self, path: Path, flags: int) -> None:
         joined = "/".join(path)

@@ -29,22 +29,51 @@ def opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-@contextmanager
-def opened_down(top: int, path: tuple[str, ...]) -> Iterator[int]:
-    """Open the directory that lies `path` below `top`, whatever its length. Raises OSError.
+class Way:
+    """Directories below an open one, however deep. The last stays open: the next is often near it.
 
     No symbolic link is followed.
     """
-    directory = os.dup(top)
-    try:
-        for name in path:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            below = os.open(name, flags, dir_fd=directory)
-            os.close(directory)
-            directory = below
-        yield directory
-    finally:
-        os.close(directory)
+
+    def __init__(self, top: int) -> None:
+        self._top, self._here = top, os.dup(top)
+        self._path: tuple[str, ...] = ()
+        self._above = list[os.stat_result]()
+
+    def __enter__(self) -> Way:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._here)
+
+    def opened(self, path: tuple[str, ...]) -> int:
+        """Return a descriptor of the directory `path` below the top, of use until the next call.
+
+        Raises OSError.
+        """
+        while self._path != path[: len(self._path)]:
+            self._go_up()
+        for depth in range(len(self._path), len(path)):
+            status = os.fstat(self._here)
+            self._go(path[depth])
+            self._path = path[: depth + 1]
+            self._above.append(status)
+        return self._here
+
+    def _go_up(self) -> None:
+        self._go("..")
+        self._path = self._path[:-1]
+        if not os.path.samestat(os.fstat(self._here), self._above.pop()):
+            # Somebody has moved it meanwhile, maybe out of the tree: once more from the top.
+            os.close(self._here)
+            self._here, self._path = os.dup(self._top), ()
+            self._above.clear()
+
+    def _go(self, name: str) -> None:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        directory = os.open(name, flags, dir_fd=self._here)
+        os.close(self._here)
+        self._here = directory
 
 
 def read_in_tree(tree: int, path: str) -> str | None:

@@ -26,19 +26,19 @@ def remove(path: str) -> bool:
 def _remove_tree(top: int, name: str) -> bool:
     found: list[tuple[str, ...]] = []
     pending: list[tuple[str, ...]] = [(name,)]
-    while pending:
-        path = pending.pop()
-        found.append(path)
-        with files.opened_down(top, path) as directory:
+    gone = True
+    with files.Way(top) as way:
+        while pending:
+            path = pending.pop()
+            found.append(path)
+            directory = way.opened(path)
             for entry in os.listdir(directory):
                 if _is_plain_directory(os.stat(entry, dir_fd=directory, follow_symlinks=False)):
                     pending.append((*path, entry))
                 else:
                     _remove_entry(directory, entry)
-    gone = True
-    for path in reversed(found):
-        with files.opened_down(top, path[:-1]) as directory:
-            gone = _remove_entry(directory, path[-1]) and gone
+        for path in reversed(found):
+            gone = _remove_entry(way.opened(path[:-1]), path[-1]) and gone
     return gone
 
 
