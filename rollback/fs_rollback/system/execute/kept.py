@@ -99,10 +99,12 @@ class _Directories:
     def opened(self, path: str) -> int:
         """Return a descriptor of a directory, of use until the next one is asked for."""
         if path != self._path or self._descriptor < 0:
+            flags, above, way = os.O_RDONLY | os.O_DIRECTORY, self.tree, path
+            if self._descriptor >= 0 and path.startswith(f"{self._path}/"):
+                above, way = self._descriptor, path[len(self._path) + 1 :]
+            descriptor = syscalls.open_in_root(above, way or ".", flags, follow=False)
             self.forget()
-            flags = os.O_RDONLY | os.O_DIRECTORY
-            self._descriptor = syscalls.open_in_root(self.tree, path or ".", flags, follow=False)
-            self._path = path
+            self._path, self._descriptor = path, descriptor
         return self._descriptor
 
     def holding(self, path: str) -> tuple[int, str]:
@@ -200,8 +202,8 @@ class _Work:
                 if place:
                     tree.rename(place, path)
                     continue
-                with tree.apart(path) as (directory, name):
-                    os.mkdir(name, 0o700, dir_fd=directory)
+                directory, name = tree.holding(path)
+                os.mkdir(name, 0o700, dir_fd=directory)
         if meanwhile:
             with self._at(meanwhile):
                 os.rmdir(meanwhile, dir_fd=tree.tree)
