@@ -120,8 +120,9 @@ def is_within(path: str, directory: str) -> bool:
 
 def is_within_any(path: str, directories: Container[str]) -> bool:
     """Whether `path` is one of the directories or lies below one: for thousands of either."""
-    while path:
-        if path in directories:
+    end = path.find("/", 1)  # from above: what is kept is near the root, however deep a path is
+    while end > 0:
+        if path[:end] in directories:
             return True
-        path = path.rpartition("/")[0]
-    return "/" in directories
+        end = path.find("/", end + 1)
+    return path in directories or "/" in directories

@@ -88,10 +88,10 @@ def _reverting(
     rows: Iterable[FileChange], since: _Since, stays: Container[str]
 ) -> Iterator[LostFile]:
     for row in rows:
-        if row.what == (_LABEL,) or is_within_any(row.path, stays):
-            continue
         # A directory that came or went is told of by what is in it.
         if row.kind == "directory" and row.action in ("added", "removed"):
+            continue
+        if row.what == (_LABEL,) or is_within_any(row.path, stays):
             continue
         is_since, status = since.look(row)
         if is_since:
