@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import btrfsutil
 import pytest
 
+from fs_rollback.system.access import privileges
+from fs_rollback.system.comparison.trees import SubvolumeTree
+from fs_rollback.system.execute import copying
+from fs_rollback.system.linux import files, syscalls
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import Machine, run
 from tests.kernel.reboots import arrive, left_behind, reboot
@@ -153,3 +158,86 @@ def test_beside_a_nested_subvolume(named: Machine, place: Path) -> None:
     assert _texts(named.root / "root/deep") == wanted
     assert named.read("root/nested/file") == "in it"
     assert left_behind(named) == set()
+
+
+Task = Callable[[], object]
+
+
+def _chain(place: Path, depth: int) -> None:
+    """Make a directory with `depth` directories in it, each in the one before."""
+    for number in range(depth + 1):
+        place.joinpath(*"d" * number).mkdir()
+
+
+def _kept(machine: Machine, place: Path, depth: int) -> Task:
+    name = machine.upgrade()
+    _chain(place, depth)
+    return lambda: machine.roll_back(name)
+
+
+def _gone(machine: Machine, place: Path, depth: int) -> Task:
+    _chain(place, depth)
+    name = machine.upgrade()
+    run("rm", "-r", str(place))
+    return lambda: machine.roll_back(name)
+
+
+def _copied(machine: Machine, place: Path, depth: int) -> Task:
+    _chain(place, depth)
+
+    def copy() -> None:
+        (machine.root / "copy").mkdir(exist_ok=True)
+        with (
+            files.opened(str(place.parent)) as tree,
+            files.opened(str(machine.root / "copy")) as to,
+        ):
+            copying.copy_paths(tree, to, [place.name])
+            privileges.take_off(to, place.name)
+
+    return copy
+
+
+@pytest.mark.parametrize("prepare", [_kept, _gone, _copied])
+def test_each_directory_is_gone_through_a_few_times_however_deep(
+    named: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    prepare: Callable[[Machine, Path, int], Task],
+) -> None:
+    steps = 0
+
+    def count(owner: object, name: str, how_many: Callable[..., int]) -> None:
+        original = getattr(owner, name)
+
+        def counted(*args: Any, **options: Any) -> object:
+            nonlocal steps
+            steps += how_many(*args)
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(os, "open", lambda *_: 1)
+    count(syscalls, "open_in_root", lambda _, path, *__: path.count("/") + 1)
+    count(SubvolumeTree, "inode", lambda *_: 1)
+    needed = []
+    for depth in (200, 400):
+        task = prepare(named, named.root / f"root/{depth}", depth)
+        steps = 0
+        task()
+        needed.append(steps)
+        if prepare is not _copied:
+            named.take_back()
+    assert needed[1] < 2.2 * needed[0]
+
+
+@pytest.mark.parametrize("moved", [("a", "b"), ("a",)])
+def test_nothing_is_entered_that_came_above_a_directory_meanwhile(
+    tmp_path: Path, moved: tuple[str, ...]
+) -> None:
+    tree, wanted = tmp_path / "tree", ("e", "f")
+    for path in (tree / "a/b", tree / "e/f", tmp_path / "away/e/f"):
+        path.mkdir(parents=True)
+    with files.opened(str(tree)) as top, files.Way(top) as way:
+        way.opened(("a", "b"))
+        tree.joinpath(*moved).rename(tmp_path / "away" / moved[-1])
+        found = os.fstat(way.opened(wanted))
+    assert os.path.samestat(found, tree.joinpath(*wanted).stat())
