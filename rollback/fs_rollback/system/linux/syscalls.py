@@ -227,28 +227,35 @@ def open_in_root(
     length; with `cross` false nothing that is mounted in it is entered (EXDEV), whose server may
     never answer.
     """
-    place = os.fsencode(path)
-    cut = -1 if follow or len(place) < _PATH_MAX else place.rfind(b"/", 1, _PATH_MAX)
-    if cut > 0:
-        way = os.O_PATH | os.O_DIRECTORY
-        above = open_in_root(root, os.fsdecode(place[:cut]), way, follow=False, cross=cross)
-        try:
-            rest = os.fsdecode(place[cut + 1 :])
-            return open_in_root(above, rest, flags, follow=False, cross=cross)
-        finally:
-            os.close(above)
     resolve = _RESOLVE_IN_ROOT | (0 if follow else _RESOLVE_NO_SYMLINKS)
     resolve |= 0 if cross else _RESOLVE_NO_XDEV
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     if flags & (os.O_WRONLY | os.O_RDWR):
         sys.audit("fs-rollback.changed", "write", path)
-    arguments = (root, place, ctypes.byref(how), ctypes.sizeof(how))
+    place, above = os.fsencode(path), -1
+    try:
+        while (
+            not follow and len(place) >= _PATH_MAX and (cut := place.rfind(b"/", 1, _PATH_MAX)) > 0
+        ):
+            way = os.O_PATH | os.O_DIRECTORY
+            below = _openat2(root if above < 0 else above, place[:cut], way, resolve)
+            if above >= 0:
+                os.close(above)
+            above, place = below, place[cut + 1 :]
+        return _openat2(root if above < 0 else above, place, flags, resolve)
+    finally:
+        if above >= 0:
+            os.close(above)
+
+
+def _openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    arguments = (directory, path, ctypes.byref(how), ctypes.sizeof(how))
     for _ in range(_RACES):
         descriptor = _libc.syscall(_SYS_OPENAT2, *arguments)
         # Something was renamed or mounted, anywhere, while ".." was resolved: to be tried again.
         if descriptor >= 0 or ctypes.get_errno() != errno.EAGAIN:
             break
-    return _check(descriptor, path)
+    return _check(descriptor, os.fsdecode(path))
 
 
 def try_lock(descriptor: int) -> bool:
