@@ -241,3 +241,15 @@ def test_nothing_is_entered_that_came_above_a_directory_meanwhile(
         tree.joinpath(*moved).rename(tmp_path / "away" / moved[-1])
         found = os.fstat(way.opened(wanted))
     assert os.path.samestat(found, tree.joinpath(*wanted).stat())
+
+
+def test_more_levels_than_python_recurses_are_restored(named: Machine) -> None:
+    place = named.root / "root/deep"
+    _chain(place, 1100)
+    bottom = place.joinpath(*["d"] * 1100, "file")
+    bottom.write_text("1")
+    name = named.upgrade()
+    bottom.write_text("2")
+    ended = fs_rollback(named.root, "restore", name, "/root/deep", "--yes")
+    assert ended.code == 0, ended
+    assert bottom.read_text() == "1"

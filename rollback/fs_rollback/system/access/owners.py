@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from ...core.packages.header import PackageFile
 from ...core.snapshots.snapshot import Snapshot
+from ...errors import kernel_errors
 from ..comparison import database
 from ..linux import files
 from ..machine.host import Host
@@ -16,6 +16,8 @@ from .paths import Item
 
 # Of a directory so many paths are looked up: a warning need not name all packages of /usr.
 _MOST_PATHS = 2000
+# linux/limits.h. No package has a file where no single call leads; paths there may be megabytes.
+_PATH_MAX = 4096
 
 
 def packages(host: Host, snapshot: Snapshot, items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
@@ -24,7 +26,10 @@ def packages(host: Host, snapshot: Snapshot, items: Sequence[Item]) -> dict[str,
     Configuration is left out: that it differs from the package's is its purpose. Raises
     DatabaseError, KernelError.
     """
-    with files.opened(host.path(snapshot.path)) as tree:
+    with (
+        files.opened(host.path(snapshot.path)) as tree,
+        kernel_errors("look for packages' files in", snapshot.name),
+    ):
         # Names of packages' files are UTF-8, and SQLite takes no others.
         wanted = {
             i.path: list(islice(filter(_is_utf8, _paths(tree, i)), _MOST_PATHS)) for i in items
@@ -55,7 +60,7 @@ def _paths(tree: int, item: Item) -> Iterator[str]:
     if item.kind != "directory":
         yield f"/{item.path}"
         return
-    top = f"/proc/self/fd/{tree}/"
-    for directory, _, names in os.walk(top + item.path):
-        for name in names:
-            yield os.path.join(directory, name)[len(top) - 1 :]
+    for _, place, entries in files.walked(tree, tuple(item.path.split("/"))):
+        directory = "/".join(("", *place, ""))
+        if len(directory) < _PATH_MAX:  # else what lies below is passed over, too
+            yield from (directory + entry.name for entry in entries)

@@ -132,23 +132,14 @@ def _regular_files(tree: int, path: str) -> Iterator[tuple[int, str, int]]:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
             yield directory, name, status.st_mode
-        pending = [(*above, name)] if stat.S_ISDIR(status.st_mode) else []
-        while pending:
-            place = pending.pop()
-            with (
-                suppress(FileNotFoundError),  # deleted meanwhile
-                os.scandir(directory := way.opened(place)) as entries,
-            ):
-                for entry in entries:
-                    try:
-                        found = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # as above
-                        continue
-                    # A subvolume is not restored, and what is mounted there is not the snapshot's.
-                    if stat.S_ISDIR(found.st_mode) and found.st_dev == status.st_dev:
-                        pending.append((*place, entry.name))
-                    elif stat.S_ISREG(found.st_mode):
-                        yield directory, entry.name, found.st_mode
+    if not stat.S_ISDIR(status.st_mode):
+        return
+    for directory, _, entries in files.walked(tree, (*above, name)):
+        for entry in entries:
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                found = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode):
+                    yield directory, entry.name, found.st_mode
 
 
 def _is_capable(place: str) -> bool:

@@ -76,6 +76,51 @@ class Way:
         self._here = directory
 
 
+def walked(
+    top: int, path: tuple[str, ...]
+) -> Iterator[tuple[int, tuple[str, ...], Iterator[os.DirEntry[str]]]]:
+    """Give each directory at and below a path: open, its path, and all in it but directories.
+
+    It is open until the next one is asked for; where not all in it was asked for, what lies below
+    is passed over. No symbolic link is followed, no depth is too much, and left out are what is
+    deleted meanwhile, other subvolumes, and what is mounted there. Raises OSError.
+    """
+    pending, device = [path], -1
+    with Way(top) as way:
+        while pending:
+            place = pending.pop()
+            try:
+                directory = way.opened(place)
+                with os.scandir(directory) as entries:
+                    device = os.fstat(directory).st_dev if device < 0 else device
+                    below: list[os.DirEntry[str]] = []
+                    yield directory, place, _others(entries, below)
+                    # By its status, without being opened: that would make autofs mount something.
+                    pending += [(*place, e.name) for e in reversed(below) if _device(e) == device]
+            except OSError as error:  # as promised; a link lies in its place
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
+
+
+def _others(
+    entries: Iterator[os.DirEntry[str]], directories: list[os.DirEntry[str]]
+) -> Iterator[os.DirEntry[str]]:
+    """Give all entries but directories, which are added to a list."""
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            directories.append(entry)
+        else:
+            yield entry
+
+
+def _device(entry: os.DirEntry[str]) -> int:
+    """Return st_dev, -1 of what was deleted meanwhile. Raises OSError."""
+    try:
+        return entry.stat(follow_symlinks=False).st_dev
+    except FileNotFoundError:  # as promised
+        return -1
+
+
 def read_in_tree(tree: int, path: str) -> str | None:
     """Return a text file of the tree, None if there is none.
 
