@@ -146,7 +146,7 @@ class Operations:
         """Replace what is at `path` in `tree` by a copy of what `source` has there.
 
         Copies share their data with the original where the filesystem allows it (reflinks). What
-        protects a file or a directory from changes, chattr(1), is left out: there are some to come.
+        protects what is in a directory from changes, chattr(1), is left out: some may come yet.
         """
         self.make_room(source, tree, path)
         with self._parent(source, path) as origin, self._parent(tree, path) as place:
@@ -161,8 +161,9 @@ class Operations:
                     return
                 with self._watch(f"copying /{path}", "files") as told:
                     found = copying.copy_paths(there, here, ends[2:], told)
-                kept_flags = flags.KEPT & ~flags.PROTECTED
-                flags.put(f"/proc/self/fd/{here}", {p: f & kept_flags for p, f in found.items()})
+                wanted = flags.KEPT & ~flags.PROTECTED
+                masked = ((name, bits & wanted) for name, bits in found.items())
+                flags.put(f"/proc/self/fd/{here}", {name: bits for name, bits in masked if bits})
 
     def keep(self, source: str, tree: str, paths: Sequence[str]) -> None:
         """Make each of `paths` in `tree` as `source` has it, by copies of what is different."""

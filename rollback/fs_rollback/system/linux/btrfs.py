@@ -28,8 +28,6 @@ _LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is 
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
 _READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
 _FICLONE = 0x40049409  # linux/fs.h
-# linux/btrfs_tree.h: types of items; of struct btrfs_dir_item the number and the type of what it
-# leads to, the length of the name behind it, and BTRFS_FT_DIR, which a subvolume has too.
 # linux/btrfs.h: BTRFS_IOC_SPACE_INFO, _DEV_INFO, _FS_INFO, and their structures; of a device its
 # bytes_used, total_bytes and the first byte of its path, which a missing one has not.
 _SPACE_INFO, _DEV_INFO, _FS_INFO = 0xC0109414, 0xD000941E, 0x8400941F
