@@ -29,7 +29,7 @@ from fs_rollback.system.space import room as rooms
 from tests.kernel.faults import Fault, Faulty
 from tests.kernel.histories import OPERATIONS, examples, play
 from tests.kernel.histories import Operations as History
-from tests.kernel.test_comparison import made_top
+from tests.kernel.test_comparison import delete, made_top
 from tests.kernel.test_kept_paths import PARTS, Filesystem, Seen, Walk, above, can_be_kept, keep
 
 Change = Callable[[Path], object]
@@ -136,9 +136,7 @@ def _rolled_back(
         keep(top, [part for part in parts if can_be_kept(old, part)])
         yield old
     finally:
-        for tree in (top / name for name in (_OLD, "target", _NEW, _IMAGE)):
-            if tree.exists():
-                btrfsutil.delete_subvolume(str(tree), recursive=True)
+        delete(top, (top / name for name in (_OLD, "target", _NEW, _IMAGE)))
 
 
 HOW = st.sampled_from(["not", "cut", "cut, old root gone", "fails", "always fails"])

@@ -177,6 +177,16 @@ def made_top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     run("umount", str(place))
 
 
+def delete(top: Path, trees: Iterable[Path]) -> None:
+    """Delete trees; with little room left wait until they are freed, which a busy disk puts off."""
+    for tree in trees:
+        if tree.exists():
+            btrfsutil.delete_subvolume(str(tree), recursive=True)
+    found = os.statvfs(top)
+    if found.f_bavail * 2 < found.f_blocks:
+        run("btrfs", "subvolume", "sync", str(top))
+
+
 def compared(top: Path, old: Path, new: Path) -> list[FileChange]:
     filesystem = Filesystem(top)
     by_path = {s.path: s for s in filesystem.subvolumes}
@@ -218,9 +228,7 @@ def test_the_comparison_tells_what_a_walk_of_both_tells(
         for old, new in itertools.permutations((root, again)):
             expect_told(walks[old], walks[new], compared(top, old, new), is_known=False)
     finally:
-        for tree in trees:
-            if tree.exists():
-                btrfsutil.delete_subvolume(str(tree), recursive=True)
+        delete(top, trees)
 
 
 def test_a_directory_made_anew_is_compared_by_path(top: Path) -> None:
@@ -322,9 +330,7 @@ def test_trees_without_a_common_history(
         for old, new in itertools.permutations(trees):
             expect_told(walks[old], walks[new], compared(top, old, new), is_known=False)
     finally:
-        for tree in trees:
-            if tree.exists():
-                btrfsutil.delete_subvolume(str(tree), recursive=True)
+        delete(top, trees)
 
 
 def test_a_directory_that_was_only_read_is_not_listed(

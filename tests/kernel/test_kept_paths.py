@@ -25,7 +25,7 @@ from fs_rollback.system.machine.host import Host
 from tests.kernel.histories import OPERATIONS, Grower, examples, is_a_subvolume, play
 from tests.kernel.histories import Operations as History
 from tests.kernel.machine import run
-from tests.kernel.test_comparison import look, made_top
+from tests.kernel.test_comparison import delete, look, made_top
 from tests.kernel.test_restore_attributes import compressed, flags
 
 Touched = dict[object, object]
@@ -219,9 +219,7 @@ def test_kept_paths_are_as_in_the_running_root(
         if wanted:
             check(top, wanted, touched, numbers)
     finally:
-        for tree in trees:
-            if tree.exists():
-                btrfsutil.delete_subvolume(str(tree), recursive=True)
+        delete(top, trees)
 
 
 @pytest.fixture
