@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.snapshots.names import label
 from ...core.snapshots.record import format_time, replaced_by_dict
 from ...core.snapshots.snapshot import origin
-from ...core.snapshots.space import size
-from ...core.space.headroom import NO_METADATA
+from ...core.space.headroom import only_free
 from ...errors import ConfigError, Error, KernelError, StoreError
 from ...system.check import conversion, health
 from ...system.machine import kernels, unprotected, usable
@@ -61,9 +60,8 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         from ...system.snapshots import make_room
 
         policy = session.usable_configuration(host).policy
-        why = f", and {NO_METADATA}" if short.is_metadata else ""
         advice = make_room.for_shortage(host, store, policy, short)
-        attention.append(f"only {size(free)} are free{why}. {advice}")
+        attention.append(f"{only_free(free, short)}. {advice}")
     return {
         "device": host.mount.source,
         "layout": layout.describe() if layout else None,

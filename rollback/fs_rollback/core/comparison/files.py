@@ -136,10 +136,9 @@ class _Sides:
 
     def have_same_entries(self, number: int) -> bool:
         """Whether a directory surely has the same entries in both, as where it was only read."""
-        old, new = self.old.inode(number), self.new.inode(number)
-        # Changed in both it may have got one name in each, and count the same.
-        is_one_history = number not in self._touched_in_both
-        return is_one_history and bool(old and new and inodes.have_same_entries(old, new))
+        if number in self._touched_in_both:
+            return False
+        return inodes.have_same_entries(self.old.inode(number), self.new.inode(number))
 
     def moves_whole(self, entry: Entry) -> bool:
         """Whether what an entry leads to is in both trees, with others in it."""

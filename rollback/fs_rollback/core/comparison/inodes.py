@@ -109,11 +109,14 @@ def inode(number: int, items: Iterable[Item]) -> Inode | None:
     )  # fmt: skip
 
 
-def have_same_entries(one: Inode, other: Inode) -> bool:
-    """Whether a directory of two trees has the same entries, if it was changed in one of them only.
+def have_same_entries(one: Inode | None, other: Inode | None) -> bool:
+    """Whether a directory of two trees surely has the same entries; False where one has it not.
 
-    So most have that somebody has only read, which leaves a new time of access.
+    To be asked where it was changed in one of them only: else each may have got one name, and count
+    the same. So most are that somebody has only read, which leaves a new time of access.
     """
+    if one is None or other is None:
+        return False
     return (one.entries, one.modified, one.size) == (other.entries, other.modified, other.size)
 
 

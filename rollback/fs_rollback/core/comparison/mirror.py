@@ -183,11 +183,6 @@ class _Sides:
             return False
         return all(self.is_alive(directory) for directory, _ in new.names)
 
-    def has_same_entries(self, number: int) -> bool:
-        """Whether a directory surely has the same entries in both trees."""
-        old, new = self.old.inode(number), self.new.inode(number)
-        return old is not None and new is not None and inodes.have_same_entries(old, new)
-
     def has_other_data(self, number: int) -> bool:
         """Whether a file may have other bytes in the new tree."""
         old, new = self.old.inode(number), self.new.inode(number)
@@ -223,9 +218,9 @@ class _Changes:
         # One number may be two inodes, made in both trees since they parted: under one name too.
         gained = [Entry(number, is_subvolume=False) for number in changed - staying]
         for number in staying:
-            # Changed in both it may have got one name in each, and count the same.
-            is_in_both = all(number in side for side in touched)
-            if is_in_both or not sides.has_same_entries(number):
+            before, after = sides.old.inode(number), sides.new.inode(number)
+            is_in_both = number in touched[0] and number in touched[1]
+            if is_in_both or not inodes.have_same_entries(before, after):
                 gained += self._listed(number)
         self._go_down(gained)
         for number in (changed - staying - self._updated) | self._copied | self._made:

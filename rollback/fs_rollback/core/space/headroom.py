@@ -76,7 +76,7 @@ class Room(NamedTuple):
         return any(g.flags & DATA and g.flags & METADATA for g in self.groups)
 
 
-NO_METADATA = "metadata (what btrfs knows of files) has no room"
+_METADATA_IS = "metadata (what btrfs knows of files)"
 
 
 class Shortage(NamedTuple):
@@ -88,11 +88,17 @@ class Shortage(NamedTuple):
 
     def sentence(self) -> str:
         """Say it."""
-        what = "metadata (what btrfs knows of files)" if self.is_metadata else "files"
+        what = _METADATA_IS if self.is_metadata else "files"
         return (
             f"the transaction needs about {size(self.needed)} of room for {what}, and"
             f" {size(self.missing)} of that are missing"
         )
+
+
+def only_free(free: int, short: Shortage) -> str:
+    """Say how much is free on a filesystem that is nearly full, and if it is none of metadata."""
+    why = f", and {_METADATA_IS} has no room" if short.is_metadata else ""
+    return f"only {size(free)} are free{why}"
 
 
 def shortage(room: Room, coming: Optional[int], *, compresses: bool) -> Optional[Shortage]:

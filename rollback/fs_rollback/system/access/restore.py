@@ -129,8 +129,7 @@ def _copy(
     """
     copy = f"/proc/self/fd/{place}/{COPIES}"
     with files.opened(copy) as directory:
-        noted = copy_paths(tree, directory, wanted, told)
-    found = {path: kept for path, all_flags in noted.items() if (kept := all_flags & flags.KEPT)}
+        found = copy_paths(tree, directory, wanted, told)
     protected = {path: found.get(path, 0) & flags.PROTECTED for path in wanted}
     for path, bits in protected.items():
         if path in found:

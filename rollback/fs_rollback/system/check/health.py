@@ -13,8 +13,7 @@ from ...core.boot.findings import Finding
 from ...core.formats import scrub_status
 from ...core.formats.scrub_status import Scrub
 from ...core.snapshots.record import format_time
-from ...core.snapshots.space import size
-from ...core.space.headroom import NO_METADATA
+from ...core.space.headroom import only_free
 from ...errors import KernelError, kernel_errors
 from ..linux import devices, files, syscalls
 from ..machine import usable
@@ -34,9 +33,8 @@ def filesystem(host: Host) -> Iterator[Finding]:
     if short is not None:
         _, free = room.total_and_free(host)
         code = "filesystem.metadata-full" if short.is_metadata else "filesystem.nearly-full"
-        why = f", and {NO_METADATA}" if short.is_metadata else ""
         hint = "'fs-rollback status' tells what to delete for how much."
-        yield findings.warning(code, "", f"only {size(free)} are free{why}", hint)
+        yield findings.warning(code, "", only_free(free, short), hint)
 
 
 def look(host: Host, now: datetime) -> Iterator[Finding]:

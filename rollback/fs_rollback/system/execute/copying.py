@@ -16,7 +16,7 @@ from ...core.progress import Progress, untold
 from ..linux import chattr
 from ..linux.files import Way
 from ..linux.syscalls import is_on_btrfs
-from . import clones
+from . import clones, flags
 
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before it; what lies deeper has no flags
 Path = tuple[str, ...]
@@ -28,8 +28,8 @@ def copy_paths(
     """Copy paths of an open tree, which nobody changes, to the same places in a directory.
 
     Hard links between them stay. A directory that another filesystem, or subvolume, is at stays
-    empty. Directories above them are only root's. Returns the flags of chattr(1), which are not
-    copied, of each path that has any. `told` is told how many files are copied. Raises OSError,
+    empty. Directories above them are only root's. Returns flags.KEPT, which are not copied, of each
+    path that has any. `told` is told how many files are copied. Raises OSError,
     ProcessError.
     """
     with Way(tree) as source, Way(copy) as place, Way(copy) as first:
@@ -97,9 +97,9 @@ class _Work:
                 ends = {"src_dir_fd": self._first.opened(first[:-1]), "dst_dir_fd": directory}
                 os.link(first[-1], name, **ends, follow_symlinks=False)
                 return
-        flags = clones.copy_file(source, directory, name, status)
-        if flags:
-            self._note((*above, name), flags)
+        all_flags = clones.copy_file(source, directory, name, status)
+        if all_flags:
+            self._note((*above, name), all_flags)
 
     def settle_directories(self, *, may_lack: bool) -> None:
         """Give all directories their attributes, which what came into them has changed.
@@ -111,7 +111,7 @@ class _Work:
             status = os.fstat(original)
             clones.copy_attributes(original, directory, status, may_lack=may_lack)
 
-    def _note(self, path: Path, flags: int) -> None:
-        joined = "/".join(path)
-        if flags and len(os.fsencode(joined)) < _LONGEST_PATH:
-            self.flags[joined] = flags
+    def _note(self, path: Path, all_flags: int) -> None:
+        joined, kept = "/".join(path), all_flags & flags.KEPT
+        if kept and len(os.fsencode(joined)) < _LONGEST_PATH:
+            self.flags[joined] = kept

@@ -161,8 +161,7 @@ class Operations:
                     return
                 with self._watch(f"copying /{path}", "files") as told:
                     found = copying.copy_paths(there, here, ends[2:], told)
-                wanted = flags.KEPT & ~flags.PROTECTED
-                masked = ((name, bits & wanted) for name, bits in found.items())
+                masked = ((name, bits & ~flags.PROTECTED) for name, bits in found.items())
                 flags.put(f"/proc/self/fd/{here}", {name: bits for name, bits in masked if bits})
 
     def keep(self, source: str, tree: str, paths: Sequence[str]) -> None:
