@@ -62,9 +62,9 @@ def test_a_filesystem_with_a_device_missing(upgraded: Machine) -> None:
     try:
         run("btrfs", "device", "add", device, str(upgraded.top))
         upgraded.destroy()
+        run("btrfs", "device", "scan", "--forget", device)
     finally:
         run("losetup", "--detach", device)
-    run("btrfs", "device", "scan", "--forget")
     run("mount", "-o", "loop,degraded,subvolid=5", str(upgraded.image), str(upgraded.top))
     run("mount", "-o", "loop,degraded,subvol=root", str(upgraded.image), str(upgraded.root))
     assert "a device missing" in _refused(upgraded, "rollback", "--yes").sentence

@@ -71,15 +71,16 @@ def test_a_filesystem_on_two_disks(named: Machine, tmp_path: Path) -> None:
         file.truncate(256 << 20)
     with attached(tmp_path / "second.img") as second:
         run("btrfs", "device", "add", second, str(named.top))
+        first = run("findmnt", "-nvo", "SOURCE", str(named.top)).strip()
         named.destroy()
-        run("btrfs", "device", "scan", "--forget")
+        run("btrfs", "device", "scan", "--forget", first, second)
         with attached(named.image) as first:
             assert "btrfs filesystem show" in refused(second, code=1), "one is not yet known"
             run("btrfs", "device", "scan", first, second)
             for device in (first, second, "LABEL=two disks"):
                 assert len(done(device, "list", "--json").json["snapshots"]) == 1
             done(second, "rollback", "--yes")
-            run("btrfs", "device", "scan", "--forget")
+            run("btrfs", "device", "scan", "--forget", first, second)
 
 
 def _move_boot(machine: Machine, boot: Path, prefix: str) -> None:

@@ -41,7 +41,7 @@ def _second_device(machine: Machine, *, size_bytes: int = 300 << 20) -> Iterator
             yield device
         finally:
             machine.destroy()
-            run("btrfs", "device", "scan", "--forget")
+            run("btrfs", "device", "scan", "--forget", device)
 
 
 @contextmanager
@@ -200,7 +200,7 @@ def test_degraded_as_an_option_is_not_a_missing_device(named: Machine) -> None:
             assert "degraded" in run("findmnt", "-no", "FS-OPTIONS", str(named.root))
             assert done_on_tree(named.root, "rollback", "--dry-run")
             named.destroy()
-            run("btrfs", "device", "scan", "--forget")
+            run("btrfs", "device", "scan", "--forget", new, device)
 
 
 @pytest.mark.parametrize("number", ["0", "0x0", "5", "0x5", "005", "id", "0xid", "0oct"])
