@@ -131,6 +131,11 @@ def _why_not_once(machine: Host, found: Sequence[Place], setting: Optional[Setti
     return ""
 
 
+def _outranking(_told: Choice, setting: Optional[Setting]) -> Optional[Setting]:
+    """Return the one place that it reads its default entry from."""
+    return setting
+
+
 def saves_choice(machine: Host, found: Sequence[Place], setting: Optional[Setting]) -> bool:
     """Whether GRUB makes an entry the default that somebody has chosen by hand (GRUB_SAVEDEFAULT).
 
@@ -143,4 +148,4 @@ def saves_choice(machine: Host, found: Sequence[Place], setting: Optional[Settin
     return told[-1:] == ["true"] or any(_SAVES.search(text) for text in texts)
 
 
-TOOLS = Tools(_find, _runs, _once, _why_not_once)
+TOOLS = Tools(_find, _runs, _once, _why_not_once, _outranking)

@@ -53,11 +53,10 @@ def set_once(
     `told` and `setting` are what `read` returned for the places `found`. Raises KernelError.
     """
     reason = why_not_once(machine, found, told, setting)
-    tools, rules = TOOLS.get(told.loader), loaders.rules(told.loader)
-    if not reason and tools is not None and rules is not None:
-        once = tools.once(told, setting)
-        assert once is not None, "why_not_once has said so"
-        write_setting(machine, once.file, once.key, rules.value(entry))
+    where, rules = once(told, setting), loaders.rules(told.loader)
+    if not reason and rules is not None:
+        assert where is not None, "why_not_once has said so"
+        write_setting(machine, where.file, where.key, rules.value(entry))
     return reason
 
 
@@ -69,11 +68,25 @@ def why_not_once(
     return UNKNOWN if tools is None else tools.why_not_once(machine, found, setting)
 
 
+def once(told: Choice, setting: Optional[Setting]) -> Optional[Setting]:
+    """Return where it is written which entry the next boot, and only that, uses, and the value.
+
+    None where no such thing is known.
+    """
+    tools = TOOLS.get(told.loader)
+    return tools.once(told, setting) if tools is not None else None
+
+
 def one_shot(told: Choice, setting: Optional[Setting]) -> Optional[Setting]:
     """Return where it is written that the next boot, and only that, uses an entry; None if not."""
+    found = once(told, setting)
+    return found if found is not None and found.value else None
+
+
+def outranking(told: Choice, setting: Optional[Setting]) -> Optional[Setting]:
+    """Return where a default entry can be set for a while; None where nothing can be told."""
     tools = TOOLS.get(told.loader)
-    once = tools.once(told, setting) if tools is not None else None
-    return once if once is not None and once.value else None
+    return tools.outranking(told, setting) if tools is not None else None
 
 
 def setting_value(machine: Host, file: str, key: str) -> str | None:

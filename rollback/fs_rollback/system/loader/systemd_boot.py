@@ -76,4 +76,11 @@ def _why_not_once(machine: Host, _found: Sequence[Place], _setting: Optional[Set
     return "" if knows else "systemd-boot can be told only by a system that it has booted"
 
 
-TOOLS = Tools(_find, _runs, _once, _why_not_once)
+def _outranking(told: Choice, _setting: Optional[Setting]) -> Setting:
+    """Return a variable of the firmware: one write, old or new, and it comes before loader.conf."""
+    if told.efi_preferred or told.preferred:
+        return Setting(NOWHERE, efi.PREFERRED, told.efi_preferred or None)
+    return Setting(NOWHERE, efi.DEFAULT, told.efi_default or None)
+
+
+TOOLS = Tools(_find, _runs, _once, _why_not_once, _outranking)

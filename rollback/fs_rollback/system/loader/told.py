@@ -56,10 +56,12 @@ class Tools(NamedTuple):
     `find` looks for it in the places of the machine, None if it is in none; `runs` is whether it
     says itself that it has booted the running system. `once` returns where it is written that the
     next boot, and only that, uses an entry, and the value that is there (None or "" if none);
-    `why_not_once` why that cannot be done on this machine, "" if it can.
+    `why_not_once` why that cannot be done on this machine, "" if it can. `outranking` returns where
+    a default entry can be set that counts more than all that was told, and leaves that as it is.
     """
 
     find: Callable[[Host, Sequence[Place]], Optional[Candidate]]
     runs: Callable[[Host], bool]
     once: Callable[[Choice, Optional[Setting]], Optional[Setting]]
     why_not_once: Callable[[Host, Sequence[Place], Optional[Setting]], str]
+    outranking: Callable[[Choice, Optional[Setting]], Optional[Setting]]
