@@ -19,6 +19,8 @@ from .errors import ConfigError
 PATH = "/etc/fs-rollback.conf"
 # What rpm and dnf allow in a name, and the patterns of a shell.
 _PACKAGE = re.compile(r"[A-Za-z0-9_.+*?\[\]!-]+")
+# systemd.unit(5); not at the beginning a dash, which would be an option.
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*")
 _SEPARATED = re.compile(r"[,;:](/|$)")
 _MOST_CHARACTERS = 60
 _MOST_PROBLEMS = 5
@@ -38,6 +40,10 @@ class Config(NamedTuple):
     keep_important: int = 5
     important_packages: tuple[str, ...] = ()
     min_free: Amount = Amount()
+    guard: str = "no"
+    guard_then: str = "rollback"
+    guard_reboot: bool = True
+    health_units: tuple[str, ...] = ()
 
     @property
     def policy(self) -> Policy:
@@ -57,10 +63,13 @@ class _Setting(NamedTuple):
     parse: Callable[[str], Any]
 
 
-def _choice(text: str) -> str:
-    if text not in ("abort", "warn"):
-        raise ValueError(text)
-    return text
+def _choice(*allowed: str) -> _Setting:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(text)
+        return text
+
+    return _Setting(" or ".join(allowed), parse)
 
 
 def _boolean(text: str) -> bool:
@@ -87,8 +96,15 @@ def _packages(text: str) -> tuple[str, ...]:
     return names
 
 
+def _units(text: str) -> tuple[str, ...]:
+    names = tuple(text.split())
+    if not all(map(_UNIT.fullmatch, names)):
+        raise ValueError(text)
+    return names
+
+
 SETTINGS = {
-    "on_failure": _Setting("abort or warn", _choice),
+    "on_failure": _choice("abort", "warn"),
     "post_snapshot": _Setting("yes or no", _boolean),
     "keep_last": _Setting("a whole number, 0 or more", _number),
     "keep_days": _Setting("a whole number of days, 0 or more", _number),
@@ -101,6 +117,10 @@ SETTINGS = {
     "keep": _Setting("absolute paths with blanks between them, or nothing", _paths),
     "boot_entries": _Setting("a whole number of snapshots, 0 or more", _number),
     "check_before": _Setting("yes or no", _boolean),
+    "guard": _choice("no", "updates", "always"),
+    "guard_then": _choice("rollback", "stay"),
+    "guard_reboot": _Setting("yes or no", _boolean),
+    "health_units": _Setting("names of units with blanks between them, or nothing", _units),
 }
 
 

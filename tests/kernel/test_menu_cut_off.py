@@ -71,7 +71,7 @@ def _expect_whole(boot: BootMachine, known: dict[str, str]) -> None:
         assert "subvol=root" not in table
 
 
-def _observed(
+def observed(
     boot: BootMachine, monkeypatch: pytest.MonkeyPatch, directory: Path, committing: Sequence[Path]
 ) -> Camera:
     """Take images from now on; each time these filesystems have just committed all there is."""
@@ -105,7 +105,7 @@ def test_every_image_of_a_transaction(
         boot.transact()
     before = _entries(boot)
     committing = (boot.root, boot.place) if committed else ()
-    camera = _observed(boot, monkeypatch, tmp_path, committing)
+    camera = observed(boot, monkeypatch, tmp_path, committing)
     taken = transaction.before(Transaction("dnf4", ("dnf", "upgrade"), "admin", ()), str(boot.root))
     assert isinstance(taken, transaction.Taken)
     monkeypatch.undo()
@@ -135,7 +135,7 @@ def test_every_image_of_a_deletion(
     boot = make_boot(kind)
     name, _ = boot.transact()
     before = _entries(boot)
-    camera = _observed(boot, monkeypatch, tmp_path, [boot.root])
+    camera = observed(boot, monkeypatch, tmp_path, [boot.root])
     with boot.machine.writing() as (host, store):
         (snapshot,) = (s for s in store.load() if s.name == name)
         take_and_delete.delete(host, store, snapshot, roots_in_use.read(host))

@@ -153,6 +153,10 @@ def test_the_menu_and_the_kernels(make_boot: MakeBoot, told: Journal) -> None:
     assert found["menu-added"]["snapshot"] == name
     assert found["menu-added"]["command"] == "dnf upgrade"
     assert found["kernels-saved"]["reason"]
+    done(boot.root, "guard", "on")
+    assert _last(told, "guarded")["snapshot"] == name
+    done(boot.root, "guard", "off")
+    assert _last(told, "unguarded")["snapshot"] == name
     done(boot.root, "try", name)
     assert _last(told, "tried")["snapshot"] == name
     done(boot.root, "delete", name)

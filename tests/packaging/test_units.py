@@ -15,7 +15,10 @@ from tests.need import need
 from tests.packaging.conftest import output
 
 # In tenths, as `systemd-analyze security` counts: what it said when this was written, no more.
-EXPOSURE = {"boot": 50, "settle": 50, "prune": 50}
+EXPOSURE = {
+    "boot": 50, "settle": 50, "prune": 50, "guard": 50, "healthy": 50, "unhealthy": 50,
+    "emergency": 50,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def tree(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree("/usr/lib/systemd", root / "usr/lib/systemd", dirs_exist_ok=True, symlinks=True)
     (root / "etc").mkdir(exist_ok=True)
     (root / "etc/os-release").touch()
-    for program in ("sh", "rm", "pk-offline-update"):
+    for program in ("sh", "rm", "echo", "sleep", "pk-offline-update"):
         shutil.copy("/bin/true", root / "usr/bin" / program)
     unit = "[Unit]\nDefaultDependencies=no\nFailureAction=reboot\n[Service]\nType=oneshot\n"
     (root / "usr/lib/systemd/system/packagekit-offline-update.service").write_text(
@@ -37,8 +40,11 @@ def tree(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_systemd_has_nothing_to_say(tree: Path, unpacked: Path) -> None:
-    units = sorted(p.name for p in (unpacked / "usr/lib/systemd/system").glob("fs-rollback-[a-z]*"))
-    assert len(units) == 4
+    units = sorted(
+        p.name for p in (unpacked / "usr/lib/systemd/system").glob("fs-rollback-[a-z]*.[st]*")
+    )
+    units = [name for name in units if not name.endswith(".d")]
+    assert len(units) == 9
     done = subprocess.run(
         ["systemd-analyze", "verify", f"--root={tree}", "--man=no", *units,
          "packagekit-offline-update.service"],
@@ -58,17 +64,35 @@ def test_exposure(name: str, tree: Path) -> None:
 
 def test_what_the_preset_enables(tree: Path) -> None:
     """What follows a rollback; the one that deletes is for the administrator to enable."""
-    names = ("boot.service", "settle.service", "prune.timer")
+    names = ("boot.service", "settle.service", "guard.service", "prune.timer")
     units = [f"fs-rollback-{name}" for name in names]
     environment = {**os.environ, "SYSTEMD_LOG_LEVEL": "err"}
     command = ["systemctl", f"--root={tree}", "--quiet"]
     subprocess.run([*command, "preset", *units], env=environment, check=True)
-    for unit, wanted in zip(units, ("enabled", "enabled", "disabled")):
+    for unit, wanted in zip(units, ("enabled", "enabled", "enabled", "disabled")):
         done = subprocess.run(
             ["systemctl", f"--root={tree}", "is-enabled", unit],
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.stdout.strip() == wanted, unit
+
+
+@pytest.mark.parametrize("line", ["ro fs_rollback.guard=1", "ro quiet", "xfs_rollback.guard"])
+def test_the_generator(line: str, unpacked: Path, tmp_path: Path) -> None:
+    """Only guarded boots are looked at: the others start nothing more."""
+    generator = unpacked / "usr/lib/systemd/system-generators/fs-rollback-guard-generator"
+    (tmp_path / "cmdline").write_text(line + "\n")
+    script = generator.read_text().replace("/proc/cmdline", str(tmp_path / "cmdline"))
+    made = tmp_path / "normal"
+    subprocess.run(["sh", "-c", script, "generator", str(made)], check=True)
+    links = {str(p.relative_to(made)): os.readlink(p) for p in made.glob("*/*")}
+    wanted = {
+        "multi-user.target.wants/fs-rollback-healthy.service",
+        "boot-complete.target.requires/fs-rollback-health.service",
+        "emergency.target.wants/fs-rollback-emergency.service",
+    }
+    assert set(links) == (wanted if line.startswith("ro fs") else set())
+    assert all((unpacked / target.lstrip("/")).is_file() for target in links.values())
 
 
 def test_a_failure_before_an_offline_update_ends_its_loop(tree: Path) -> None:

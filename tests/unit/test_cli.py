@@ -40,6 +40,7 @@ COMMANDS: dict[str, set[str]] = {
     "try": {"--json"},
     "undo": _ROLLING | {"--to-replaced"},
     "settle": {"--json", "--at-boot", "--missed"},
+    "guard": {"--json"},
 }
 
 

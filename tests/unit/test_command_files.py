@@ -17,7 +17,7 @@ from fs_rollback.cli.command import Command
 
 PACKAGE = Path(__file__).parents[2] / "rollback/fs_rollback"
 FILES = {name: PACKAGE / f"cli/{where.replace('.', '/')}.py" for name, where in COMMANDS.items()}
-ROOMS = ("cli/reading", "cli/snapshots", "cli/access", "cli/rollback")
+ROOMS = ("cli/reading", "cli/snapshots", "cli/access", "cli/rollback", "cli/guard")
 _WORDS = {
     "status": "status",
     "pin": "pin latest",

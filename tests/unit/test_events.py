@@ -66,7 +66,7 @@ def test_a_sentence_for_people() -> None:
     assert rolled_back.message == "rolled back to yum_1, the old root is replaced_1 on /mnt"
     assert "\n" not in DELETED._replace(reason="two\nlines").message
     assert {name: Event(name).priority for name in NAMES} == {  # type: ignore[arg-type]
-        **dict.fromkeys(NAMES, 6), "refused": 4, "failed": 3,
+        **dict.fromkeys(NAMES, 6), "refused": 4, "failed": 3, "unhealthy": 3, "fell-back": 3,
     }  # fmt: skip
 
 

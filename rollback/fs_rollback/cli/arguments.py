@@ -39,6 +39,7 @@ COMMANDS = {
     "try": "rollback.try_once",
     "undo": "rollback.undo",
     "settle": "rollback.settle",
+    "guard": "guard.guard",
 }
 # The wing, by name: it may not be installed.
 CONVERT = "convert"

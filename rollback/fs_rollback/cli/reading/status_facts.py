@@ -19,6 +19,7 @@ from ...system.pending import by_difference
 from ...system.root import root_lines
 from ...system.space import holders, room
 from .. import session
+from ..guard import facts as guard_facts
 from . import snapshots as found_snapshots
 from . import waiting as what_waits
 
@@ -41,6 +42,8 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         attention.insert(0, f"not at its place: {paths}. 'fs-rollback settle' puts it back")
     plugin, roads = coverage.of_dnf(host), coverage.roads(host)
     attention += _uncovered([(plugin.problem, plugin.advice), *((r.why, r.advice) for r in roads)])
+    guard, said = guard_facts.gather(host, store)
+    attention += said
     is_unfinished = False
     try:
         is_unfinished = conversion.is_unfinished(host)
@@ -82,6 +85,11 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
             "held_bytes": _held(host, snapshots),
         },
         "health": health.to_json(host),
+        "guard": {
+            "setting": guard["setting"],
+            "armed": guard["armed"],
+            "failed": guard["failure"]["snapshot"] if guard["failure"] else None,
+        },
         "unfinished_conversion": is_unfinished,
     }, attention
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # fs-rollback-settle.service is started where this is.
 _UNFINISHED = "/run/fs-rollback-unfinished"
+# fs-rollback-guard.service is started where this is (system/guard/arm.py).
+_GUARDED = "/run/fs-rollback-guard"
 _WAITS = "a rollback waits for a reboot; 'fs-rollback undo' takes it back"
 _WARNING = "<4>"  # sd-daemon(3): the priority of a line in the journal
 
@@ -77,6 +79,9 @@ def _settle(args: Namespace) -> Settled | None:
     from ...system.store import store
 
     with host.opened(args.root) as machine, store.opened(machine) as found:
+        if args.at_boot and args.root == "/" and has_work.has_guard(machine):
+            with open(_GUARDED, "w", encoding="ascii"):
+                pass
         if found is None or not has_work.has_work(machine, found):
             return None
         from ...system.execute.trees import Operations

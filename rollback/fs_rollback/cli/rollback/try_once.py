@@ -24,6 +24,7 @@ def run(args: Namespace) -> int:
     from ... import report
     from ...core.snapshots.names import label, resolve
     from ...errors import RefusedError
+    from ...system.guard import arm
     from ...system.loader import settings
     from ...system.root import root_lines
     from ...system.snapshots import menu
@@ -37,6 +38,8 @@ def run(args: Namespace) -> int:
                 f"{label(snapshot)} cannot be tried: it is no snapshot of a root",
                 hint="'fs-rollback list' shows what there is.",
             )
+        if arm.disarm(host, store) is not None:
+            session.note("no boot is guarded any more")
         layout = root_lines.read_layout(host)
         count = session.usable_configuration(host).boot_entries
         updated = menu.update(host, store, count, also=(snapshot.name,))

@@ -33,6 +33,11 @@ Name = Literal[
     "menu-added",
     "menu-removed",
     "menu-default",
+    "guarded",
+    "unguarded",
+    "unhealthy",
+    "fell-back",
+    "acknowledged",
     "kernels-saved",
     "kernels-removed",
     "conversion",
@@ -44,7 +49,8 @@ PREFIX = "FS_ROLLBACK_"
 MOMENT = "__REALTIME_TIMESTAMP"  # microseconds since 1970, systemd.journal-fields(7)
 _MOST_CHARACTERS = 500  # of one value: a datagram, and a line in the store, have their limits
 _MOST_OF_MESSAGE = 4000  # as above, for the sentence
-_PRIORITIES = {"failed": 3, "refused": 4}  # syslog(3); the others are 6, informational
+# syslog(3); the others are 6, informational.
+_PRIORITIES = {"failed": 3, "unhealthy": 3, "fell-back": 3, "refused": 4}
 _WORDS = {  # where the name alone would not lead to the snapshot
     "rolled-back": "rolled back to",
     "restored": "brought files back from",
@@ -53,6 +59,11 @@ _WORDS = {  # where the name alone would not lead to the snapshot
     "forgotten": "gave up the rollback to",
     "menu-added": "boot entry added for",
     "menu-removed": "boot entry removed of",
+    "guarded": "the next boot is guarded, with the way back to",
+    "unguarded": "the guard ended, which had the way back to",
+    "unhealthy": "the guarded boot was not healthy, the next one leads to",
+    "fell-back": "a guarded boot ended in",
+    "acknowledged": "a person knows of the guarded boot that ended in",
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 

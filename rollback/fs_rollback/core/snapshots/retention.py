@@ -77,6 +77,8 @@ def protection(snapshot: Snapshot, roots: Roots) -> str:
         return "it is the default subvolume"
     if snapshot.id == roots.waiting:
         return "the undo of a rollback that waits would go back to it"
+    if snapshot.id == roots.way_back:
+        return "it is the way back of a guarded boot"
     if snapshot.pinned:
         return "it is pinned"
     if snapshot.id in roots.mounted:

@@ -14,6 +14,8 @@ TOP_LEVEL_ID = mount_options.TOP_LEVEL_ID
 STORE = "fs-snapshots"
 # Where the first boot of a new root makes what it brings over, in that root.
 STAGING = ".fs-rollback-arrival"
+# In the store. Not .json: older programs take each such file for the record of a snapshot.
+GUARD = "guard.state"
 # systemd.offline-updates(7): with one of these the next boot makes an update. The one that was
 # scheduled when a snapshot was taken must not be made in a copy of it.
 OFFLINE_UPDATE = ("system-update", "etc/system-update")
@@ -135,7 +137,8 @@ class Roots(NamedTuple):
 
     `waiting` is the old root of a rollback that waits for its reboot, 0 without one; `named` is
     what any line names as the root where `next` is not known; `origin` is what the running root is
-    a copy of, 0 if that is gone or nothing.
+    a copy of, 0 if that is gone or nothing; `way_back` the snapshot that a guarded boot leads to if
+    it is not healthy, 0 without one.
     """
 
     running: int
@@ -145,3 +148,4 @@ class Roots(NamedTuple):
     waiting: int = 0
     named: frozenset[int] = frozenset()
     origin: int = 0
+    way_back: int = 0

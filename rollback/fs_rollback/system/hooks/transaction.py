@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from datetime import datetime
 
@@ -12,11 +13,14 @@ from ...core.snapshots.record import Kind, Outcome, Record, Transaction
 from ...core.snapshots.retention import Action
 from ...core.snapshots.snapshot import STORE, Snapshot
 from ...errors import Error, KernelError, StoreError, UnsupportedRootError
+from ..guard import around
+from ..guard.around import Around
 from ..linux.process import Say
-from ..machine import host, requester
+from ..machine import configuration, host, requester
 from ..machine.host import Host
 from ..machine.unprotected import Unprotected, unprotected
 from ..packages import interrupted, settle_records
+from ..pending import has_work
 from ..root import trial
 from ..snapshots import make_room, menu, min_free, take_and_delete
 from ..snapshots.menu import Menu
@@ -33,7 +37,8 @@ command_line, requested_by = requester.command_line, requester.requested_by
 class Taken:
     """The snapshot that protects a transaction.
 
-    `menu` is what became of its entry in the boot menu, `warnings` is what `check_before` found and
+    `menu` is what became of its entry in the boot menu, `guard` what is guarded when it has ended,
+    `warnings` is what `check_before` found and
     the administrator wants only said, and what was noticed of an earlier rollback. It holds the
     store's lock until `after` or `release`, or until nobody has it any more, at the end of the
     process at the latest: a rollback in between would leave the transaction in the root that it has
@@ -45,6 +50,7 @@ class Taken:
     def __init__(
         self, record: Record, store: Store, held: ExitStack, config: Config, menu: Menu
     ) -> None:
+        self.guard: Around | None = None
         self.record = record
         self.store = store
         self.menu = menu
@@ -119,17 +125,21 @@ def before(
             raise StoreError(f"/{STORE} vanished while it was opened")
         stack.enter_context(found.locked(said))
         warnings = _settle(machine, found)
+        warnings += around.refuse_unattended(machine, found)
         warnings += _check(machine, config) if config.check_before else ()
         with make_room.advising(machine, found, lambda: config.policy):
             warnings += _look_back(machine, found)
             warnings += _make_room(machine, found, config, coming, said)
             now = datetime.now().astimezone()
             record = take_and_delete.take(machine, found, Kind.PRE, now, transaction=transaction)
+        guard = None
         if record.trial:  # the menu is the own root's
             updated, warnings = Menu(), (trial.before_changes(machine), *warnings)
         else:
+            guard = around.before(machine, found, config, record)
             updated = menu.update(machine, found, config.boot_entries)
         taken = Taken(record, found, stack.pop_all(), config, updated)
+        taken.guard = guard
         taken.warnings = warnings
         return taken
 
@@ -206,6 +216,7 @@ def after(taken: Taken, outcome: Outcome, history_id: int | None) -> list[str]:
             if not taken.record.trial and (config.post_snapshot or not taken.menu.is_whole()):
                 machine.forget()
                 problems += menu.update(machine, taken.store, config.boot_entries).problems
+            problems += guard(taken)
         except (Error, OSError) as error:  # as promised: in words
             trace.tell(machine, trace.Event("failed", taken.record.name, reason=str(error)))
             problems.append(str(error))
@@ -226,6 +237,30 @@ def _finish(taken: Taken, outcome: Outcome, history_id: int | None, problems: li
         now = datetime.now().astimezone()
         found.write(take_and_delete.take(machine, found, Kind.POST, now, transaction=end))
     problems += prune(taken)
+
+
+def guard(taken: Taken) -> Sequence[str]:
+    """Guard the next boot, if that is wanted; returns what went wrong in words."""
+    if taken.guard is None:
+        return ()
+    return around.after(taken.machine, taken.store, taken.guard, taken.record, taken.config)
+
+
+def guard_again() -> Sequence[str]:
+    """Guard the next boot after packages were changed where nothing has come to `after`.
+
+    For who changes them in a boot of their own: what installs a kernel makes that the default.
+    Returns what went wrong in words.
+    """
+    with host.opened("/") as machine:
+        if not has_work.has_guard(machine):
+            return ()
+        config = configuration.usable()[0]
+        with store.opened(machine) as found:
+            if found is None:
+                return ()
+            with found.locked():
+                return around.again(machine, found, config)
 
 
 def prune(taken: Taken) -> list[str]:

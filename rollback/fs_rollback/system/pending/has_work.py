@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 
-from ...core.snapshots.snapshot import STAGING
+from ...core.snapshots.snapshot import GUARD, STAGING, STORE
+from ..linux import files
 from ..machine.host import Host
 from ..store.store import Store
 
@@ -16,6 +17,11 @@ def has_work(host: Host, store: Store) -> bool:
     Cheap, and needs no lock.
     """
     return store.has_journal() or has_leftovers(host)
+
+
+def has_guard(host: Host) -> bool:
+    """Whether a boot was guarded, and what became of that may have to be said."""
+    return files.status_of(host.top_fd, f"{STORE}/{GUARD}", follow=False) is not None
 
 
 def has_leftovers(host: Host) -> bool:

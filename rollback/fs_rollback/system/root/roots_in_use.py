@@ -6,6 +6,7 @@ from __future__ import annotations
 from ...core.snapshots.snapshot import Roots, origin
 from ...errors import RefusedError
 from ..machine.host import Host
+from ..store import guards
 from ..store.store import is_journal_in
 from . import root_lines
 
@@ -30,6 +31,8 @@ def read(host: Host) -> Roots:
     # In a trial what runs is another copy than the machine's own root.
     running = host.by_id(host.running_id or host.root_id)
     copied = origin(running, host.subvolumes)
+    armed = guards.glance(host.top_fd).armed
+    way_back = host.by_uuid(armed.uuid) if armed is not None else None
     return Roots(
         host.root_id,
         next_id,
@@ -38,4 +41,5 @@ def read(host: Host) -> Roots:
         waiting,
         named,
         copied.id if copied else 0,
+        way_back.id if way_back else 0,
     )

@@ -14,7 +14,7 @@ from typing import Optional
 from ...core.boot.entries import Bootable, best_fit, is_elsewhere, leads_to_trial, trial_of
 from ...core.loader.menu_names import is_snapshot_name
 from ...core.snapshots import saved_files
-from ...core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
+from ...core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment, trial_name
 from ...core.snapshots.snapshot import STORE, Snapshot, Subvolume
 from ..linux import files
 from ..loader import grub
@@ -22,6 +22,7 @@ from ..loader.entries import Boot
 from ..machine import kernels
 from ..machine.host import Host
 from ..root import target_lines
+from ..store import guards
 from ..store.store import Store
 from . import saved_kernels
 
@@ -37,8 +38,14 @@ def of_copies(host: Host, found: Boot) -> dict[str, Bootable]:
 
 
 def saved_by_grub(host: Host, found: Boot) -> Optional[Bootable]:
-    """Return the entry of a snapshot that is the default because somebody has chosen it once."""
+    """Return the entry of a snapshot that is the default because somebody has chosen it once.
+
+    None where it is the way back of a guarded boot.
+    """
     if found.default is None or found.default not in ours(host, found):
+        return None
+    armed = guards.glance(host.top_fd).armed
+    if armed is not None and trial_of(found.default.entry) == trial_name(armed.snapshot):
         return None
     saves = grub.saves_choice(host, found.places, found.setting)
     return found.default if saves else None

@@ -104,6 +104,8 @@ def _clear_the_way(
     reason = obstacle(host, snapshot, in_use)
     if reason:
         hint = "'fs-rollback unpin' first." if snapshot.pinned else ""
+        if snapshot.id == in_use.way_back:
+            hint = "'fs-rollback guard off' first, or reboot into the boot that is guarded."
         if snapshot.id == in_use.waiting:
             hint = "Boot the machine into its new root first."
         raise RefusedError(f"{label(snapshot)} is not deleted: {reason}", hint=hint)

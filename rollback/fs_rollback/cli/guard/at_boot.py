@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the units of a guarded boot call, and the one that every boot with a guard's state runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+from ...core.guard import entry as guarded_entry
+from ...errors import Error, LockedError
+from ...system.guard import arm, health, outcome
+from ...system.linux import process
+from ...system.loader import places
+from ...system.machine import host as machines
+from ...system.machine import kernels
+from ...system.pending import has_work
+from ...system.store import guards, trace
+from ...system.store import store as stores
+from .. import session
+from . import facts
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from ...core.guard.state import Failure, Guard
+    from ...system.machine.host import Host
+    from ...system.store.store import Store
+
+# What `check` found, or is at: `give-up` runs when it has failed, or was killed.
+_FOUND = "/run/fs-rollback-health"
+# motd(5) of Linux-PAM and issue(5) of util-linux 2.35 and later read these directories.
+_MESSAGES = ("/run/motd.d/fs-rollback", "/run/issue.d/fs-rollback.issue")
+_TRANSACTION_S = 3600.0  # what a large one may take
+_GOING_DOWN_S = 60.0
+
+
+def run(args: Namespace) -> int:
+    """Do what the action says; returns the exit code."""
+    actions = {"check": _check, "confirm": _confirm, "give-up": _give_up, "report": _report}
+    return actions[args.action](args)
+
+
+def _check(args: Namespace) -> int:
+    """Look whether this boot is healthy; exit code 1 if it is not."""
+    with machines.opened(args.root) as host:
+        names = session.usable_configuration(host).health_units
+
+    def begin(what: str) -> None:
+        _write(_FOUND, f"{what} did not come to an end in time")
+
+    reason = health.trouble(names, begin, lambda line: print(line, flush=True))
+    if not reason:
+        with suppress(FileNotFoundError):  # nothing was to be looked at
+            os.unlink(_FOUND)
+        session.note("this boot is healthy")
+        return 0
+    _write(_FOUND, reason)
+    session.note(f"this boot is not healthy: {reason}")
+    return 1
+
+
+def _confirm(args: Namespace) -> int:
+    """End the guard: this boot was healthy. With `guard = always` the next one is guarded again.
+
+    What a transaction of this very boot has guarded stays: that is for the next one.
+    """
+    if not guarded_entry.is_guarded(kernels.running_command_line()):
+        session.note("this is no guarded boot")
+        return 0
+    with machines.opened(args.root) as host, stores.opened(host) as store:
+        if store is None:
+            return 0
+        config = session.usable_configuration(host)
+        with store.locked(session.note, wait_s=_TRANSACTION_S):
+            guard = guards.read(store)
+            guards.write(store, guard._replace(failure=None))
+            if guard.armed is None or guard.armed.boot_id == kernels.boot_id():
+                return 0
+            arm.disarm(host, store)
+            session.note("this boot is healthy: the usual boot entry is the default again")
+            there = store.subvolumes()
+            if config.guard == "always" and guard.armed.snapshot in there:
+                back = store.snapshot_of(there[guard.armed.snapshot])
+                arm.arm(host, store, back, config.boot_entries, is_unproven=False)
+    return 0
+
+
+def _give_up(_args: Namespace) -> int:
+    """Say and write down why this boot is not healthy, and reboot, if that leads back.
+
+    No transaction is cut off: it is waited for, and the next one is kept from its beginning.
+    """
+    reason = _reason()
+    print(f"<3>fs-rollback: this boot is not healthy: {reason}", file=sys.stderr, flush=True)
+    with machines.opened("/") as host, stores.opened(host) as store, ExitStack() as held:
+        if store is None:
+            return 1
+        try:
+            held.enter_context(store.locked(session.note, wait_s=_TRANSACTION_S))
+        except LockedError as error:  # who has it hangs, as this boot may
+            session.note(error.line)
+        config = session.usable_configuration(host)
+        leads_back = _leads_back(host, store, reason)
+        if not (leads_back and config.guard_reboot):
+            why = "guard_reboot = no" if leads_back else "the next boot leads to no snapshot"
+            session.note(f"no reboot: {why}")
+            return 1
+        session.note("rebooting into the snapshot")
+        process.run(("systemctl", "reboot", "--no-block"))
+        time.sleep(_GOING_DOWN_S)
+    return 0
+
+
+def _reason() -> str:
+    # Without it `check` did not begin.
+    with suppress(OSError), open(_FOUND, encoding="utf-8", errors="replace") as file:
+        return file.read().strip()
+    return f"it was not up in time; {health.unfinished()}".rstrip("; ")
+
+
+def _leads_back(host: Host, store: Store, reason: str) -> bool:
+    """Write down the reason, and tell whether the next boot leads to the snapshot.
+
+    What cannot be written, on a full disk or one that is read-only, is in the journal. Where the
+    boot loader's files cannot be read either, it is as it was when the boot began.
+    """
+    armed = guards.glance(host.top_fd).armed
+    if armed is None:
+        return False
+    # See above.
+    with suppress(Error, OSError):
+        outcome.note_reason(store, reason)
+    trace.tell(host, trace.Event("unhealthy", armed.snapshot, reason=reason))
+    if armed.file and not os.path.exists(places.path_of(host, armed.file)):
+        return True  # it is not mounted, see above
+    return arm.is_armed(host, armed) and not arm.has_next_boot(host, armed)
+
+
+def _report(args: Namespace) -> int:
+    """Note and say what became of a guarded boot, in the boots after it."""
+    with machines.opened(args.root) as host, stores.opened(host) as store:
+        if store is None or not has_work.has_guard(host):
+            _say_at_login("")
+            return 0
+        config = session.usable_configuration(host)
+        with store.locked(session.note, wait_s=_TRANSACTION_S):
+            guard, goes_back = _look(args, host, store, guards.read(store))
+    failure = guard.failure
+    if failure is None or failure.is_acknowledged:
+        _say_at_login("")
+        return 0
+    text = facts.attention_of(failure)
+    print(f"<3>fs-rollback: {text}", file=sys.stderr, flush=True)
+    _say_at_login(text)
+    return _go_back(failure) if goes_back and config.guard_then == "rollback" else 0
+
+
+def _look(args: Namespace, host: Host, store: Store, guard: Guard) -> tuple[Guard, bool]:
+    """Note where this boot came out; returns the state, and whether to go back for it."""
+    armed = guard.armed
+    is_guarded = guarded_entry.is_guarded(kernels.running_command_line())
+    if armed is None or (is_guarded and armed.boot_id != kernels.boot_id()):
+        return guard, False  # that boot is for `confirm` and `give-up`
+    if not arm.is_armed(host, armed):
+        arm.disarm(host, store)  # somebody has told the loader something else
+        return guards.read(store), False
+    if args.trial == armed.snapshot:
+        if guard.failure is not None and guard.failure.time > armed.time:
+            return guard, False  # it is known
+        return outcome.fell_back(host, store, guard)
+    if not arm.has_next_boot(host, armed):
+        arm.set_next_boot(host, armed)
+        session.note("something else was booted: the next boot is the guarded one")
+    return guard, False
+
+
+def _go_back(failure: Failure) -> int:
+    """Make the snapshot the root, if it is healthy itself, and reboot into it."""
+    code, _ = process.watch(("systemctl", "start", "fs-rollback-health.service"), session.note)
+    if code:
+        session.note(f"no rollback: the snapshot is not healthy either: {_reason()}")
+        return 1
+    command = ("fs-rollback", "rollback", failure.snapshot, "--yes")
+    code, last = process.watch(command, session.note)
+    if code:
+        session.note(f"the snapshot runs, and could not be made the root: {last}")
+        return 1
+    process.run(("systemctl", "reboot", "--no-block"))
+    return 0
+
+
+def _say_at_login(text: str) -> None:
+    """Have a text shown where somebody logs in, "" for none; what cannot be written is passed."""
+    for path in _MESSAGES:
+        if text:
+            _write(path, f"fs-rollback: {text}")
+        else:
+            with suppress(OSError):  # there is none
+                os.unlink(path)
+
+
+def _write(path: str, text: str) -> None:
+    with suppress(OSError):  # no /run: nothing to be done about it
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text + "\n")

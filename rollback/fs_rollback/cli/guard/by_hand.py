@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`guard on`, `off`, `status` and `acknowledge`: what a person says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...core.snapshots.names import label
+from ...core.snapshots.record import Kind
+from ...errors import RefusedError
+from ...system.guard import arm, outcome
+from .. import session
+from . import facts
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from ...core.snapshots.snapshot import Snapshot
+    from ...system.store.store import Store
+
+
+def run(args: Namespace) -> int:
+    """Do what the action says; returns the exit code."""
+    return {"on": _on, "off": _off, "status": _status, "acknowledge": _acknowledge}[args.action](
+        args
+    )
+
+
+def _on(args: Namespace) -> int:
+    if args.trial:
+        raise RefusedError(
+            f"this machine runs a trial of {args.trial}: the boot of its own root is guarded there",
+            hint="'fs-rollback rollback', or reboot into the usual boot entry, first.",
+        )
+    with session.writing(args.root) as (host, store):
+        back = _newest(store)
+        count = session.usable_configuration(host).boot_entries
+        arm.arm(host, store, back, count, is_unproven=True)
+        told = facts.answer(host, store)
+    text = (
+        f"The next boot is guarded: if it is not healthy the one after it leads to {label(back)}."
+    )
+    return session.reply(args, told, text)
+
+
+def _newest(store: Store) -> Snapshot:
+    """Return the newest snapshot from before a transaction."""
+    for snapshot in store.newest_first():
+        record = snapshot.record
+        is_pre = record is not None and record.kind is Kind.PRE
+        if is_pre and snapshot.exists and not snapshot.of_trial:
+            return snapshot
+    raise RefusedError(
+        "there is no snapshot from before a transaction to lead back to",
+        hint="The next dnf transaction takes one.",
+    )
+
+
+def _off(args: Namespace) -> int:
+    with session.writing(args.root) as (host, store):
+        was = arm.disarm(host, store)
+        told = facts.answer(host, store)
+    text = "The next boot is not guarded." if was else "No boot was guarded."
+    if told["setting"] != "no":
+        text += f"\nThe next transaction sets the guard again: guard = {told['setting']}."
+    return session.reply(args, told, text)
+
+
+def _acknowledge(args: Namespace) -> int:
+    with session.writing(args.root) as (host, store):
+        found = outcome.acknowledge(host, store)
+        told = facts.answer(host, store)
+    said = "Updates may run again where nobody sits."
+    text = said if found else "There is nothing to acknowledge: no guarded boot has failed."
+    return session.reply(args, told, text)
+
+
+def _status(args: Namespace) -> int:
+    with session.reading(args.root) as (host, store):
+        told = facts.answer(host, store)
+    text = "\n".join(_lines(told))
+    return session.reply(args, told, text, code=1 if told["attention"] else 0)
+
+
+def _lines(told: dict[str, Any]) -> list[str]:
+    from ... import report
+    from ..terminal import table_width, wrapped
+
+    width = table_width()
+    if told["next_boot"] == "guarded":
+        first = f"The next boot is guarded: {told['entry']}; the way back is {told['way_back']}."
+    elif told["next_boot"] == "snapshot":
+        first = f"The next boot leads to the way back, {told['way_back']}."
+    elif told["reason"]:
+        first = f"No boot can be guarded: {told['reason']}"
+    else:
+        first = "The next boot is not guarded."
+    lines = wrapped("", report.clean(first), 2, width)
+    lines.append(f"Setting: guard = {told['setting']}")
+    for line in told["attention"]:
+        lines += wrapped("Attention: ", report.clean(line), 4, width)
+    failure = told["failure"]
+    if failure is not None and failure["log"]:
+        lines.append("The last of its journal:")
+        lines += [f"  {report.clean(line)}"[:width] for line in failure["log"]]
+    return lines

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How the guard stands, for `guard status`, for `status` and for who logs in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...core.guard.state import Guard
+from ...errors import Error, RefusedError
+from ...system.guard import arm, outcome
+from ...system.loader import entries
+from ...system.root import root_lines
+from ...system.store import guards
+from .. import session
+
+if TYPE_CHECKING:
+    from ...core.guard.state import Armed, Failure
+    from ...system.machine.host import Host
+    from ...system.store.store import Store
+
+
+def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
+    """Return how the guard stands, as JSON has it, and what somebody should act on."""
+    attention: list[str] = []
+    guard, is_armed = Guard(), False
+    try:
+        guard = guards.read(store) if store is not None else guard
+        is_armed = arm.is_armed(host, guard.armed)
+    except Error as error:  # said
+        attention.append(error.line)
+    armed = guard.armed if is_armed else None
+    if guard.failure is not None and not guard.failure.is_acknowledged:
+        attention.append(attention_of(guard.failure))
+    return {
+        "setting": session.usable_configuration(host).guard,
+        "armed": is_armed,
+        "next_boot": _next_boot(host, armed),
+        "way_back": armed.snapshot if armed is not None else None,
+        "entry": armed.title if armed is not None else None,
+        "failure": _failure(guard.failure),
+    }, attention
+
+
+def answer(host: Host, store: Store | None) -> dict[str, Any]:
+    """Return what every action answers with in JSON."""
+    told, attention = gather(host, store)
+    reason = "" if told["armed"] else _why_not(host)
+    return {**told, "possible": not reason, "reason": reason or None, "attention": attention}
+
+
+def _why_not(host: Host) -> str:
+    try:
+        return arm.why_not(host, entries.read(host, root_lines.read_layout(host)))
+    except RefusedError as error:  # no rollback is possible, and no way back
+        return error.line
+
+
+def _next_boot(host: Host, armed: Armed | None) -> str:
+    """Return which entry the next boot uses, in a word."""
+    if armed is None:
+        return "usual"
+    return "guarded" if arm.has_next_boot(host, armed) else "snapshot"
+
+
+def attention_of(failure: Failure) -> str:
+    """Return what a person has to know of a guarded boot that failed, and what to do."""
+    return (
+        f"{outcome.sentence(failure)}. 'fs-rollback guard status' tells more, 'fs-rollback guard"
+        " acknowledge' lets updates run again where nobody sits"
+    )
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {
+        "snapshot": failure.snapshot,
+        "since": failure.since or None,
+        "reason": failure.reason,
+        "log": list(failure.log),
+        "time": failure.time,
+        "acknowledged": failure.is_acknowledged,
+    }

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`guard`: a next boot that leads back to a snapshot by itself if it is not healthy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import command
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+# What people say, and what the units of the guarded boot call.
+_ACTIONS = ("on", "off", "status", "acknowledge")
+_OF_UNITS = ("check", "confirm", "give-up", "report")
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add what `guard` takes."""
+    command.json(parser)
+    parser.add_argument(
+        "action",
+        metavar="ACTION",
+        choices=(*_ACTIONS, *_OF_UNITS),
+        help="on: guard the next boot; off: do not; status: how it stands; acknowledge: a person"
+        " knows of the guarded boot that failed, and updates may run again where nobody sits;"
+        " check, confirm, give-up, report: for the units of the guarded boot",
+    )
+
+
+def run(args: Namespace) -> int:
+    """`guard`: as the action has it; of `status`, exit code 1 if something needs attention."""
+    from ...errors import UsageError
+
+    if args.action in _OF_UNITS:
+        if args.json or args.device or (args.root != "/" and not args.trial):
+            raise UsageError(
+                f"'guard {args.action}' is for the units of the machine that runs",
+                hint="Leave the options out.",
+            )
+        from . import at_boot
+
+        return at_boot.run(args)
+    from . import by_hand
+
+    return by_hand.run(args)
+
+
+_HELP = "have the machine go back by itself if its next boot is not healthy"
+COMMAND = command.Command(_HELP, arguments, run)

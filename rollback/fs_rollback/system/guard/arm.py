@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tells the boot loader of the guarded boot, and takes that back.
+
+The entry of a snapshot is the default then, and the usual one, in a copy with what it takes that
+nothing waits for a person, is for the next boot only. At every instant the next boot is one of the
+two: what the loader is to start is on the disk before it is told of it, it is told of the next boot
+before it is told of the one after that, and all is taken back in the other order.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import Optional
+
+from ...core.boot.entries import Bootable
+from ...core.boot.layout import Layout
+from ...core.guard import entry as guarded_entry
+from ...core.guard.state import Armed
+from ...core.loader import loaders
+from ...core.snapshots.names import label
+from ...core.snapshots.record import format_time
+from ...core.snapshots.snapshot import Snapshot
+from ...errors import Error, RefusedError
+from ..linux import durable, files
+from ..loader import entries, places, settings
+from ..loader.entries import Boot
+from ..machine import kernels
+from ..machine.host import Host
+from ..root import root_lines
+from ..snapshots import menu
+from ..store import guards, trace
+from ..store.store import Store
+
+# fs-rollback-guard.service is started where this is: at boot, and after hibernation.
+MARK = "/run/fs-rollback-guard"
+
+
+def why_not(host: Host, found: Boot) -> str:
+    """Return why no boot can be guarded here, and what would make it possible; "" where one can."""
+    outranking = settings.outranking(found.choice, found.setting)
+    reason = settings.why_not_once(host, found.places, found.choice, found.setting)
+    if reason or outranking is None:
+        cure = "It takes systemd-boot, or GRUB with its environment block on a plain ext4 or vfat."
+        return f"{reason or 'grub.cfg sets the default entry by itself'}. {cure}"
+    usual = found.default
+    if usual is None or not usual.usable:
+        is_other = usual is not None and usual.foreign
+        what = "is another system's" if is_other else "is no usual entry of this root"
+        return f"the entry that boots by default {what}. Make a usual one the default first."
+    return ""
+
+
+def arm(host: Host, store: Store, back: Snapshot, count: int, *, is_unproven: bool) -> None:
+    """Guard the next boot, with the way back to a snapshot; `count` as for the boot menu.
+
+    What was told before is taken back first. Needs the lock. Raises RefusedError where that cannot
+    be, with the machine as without a guard; KernelError.
+    """
+    disarm(host, store)
+    layout = root_lines.read_layout(host)
+    reason = why_not(host, entries.read(host, layout))
+    if reason:
+        raise _cannot(reason)
+    updated = menu.update(host, store, count, also=(back.name,))
+    found, way = menu.entry_of(host, layout, back)
+    if way is None:
+        raise _cannot(updated.why_none(back.name) or f"{label(back)} has no entry in the boot menu")
+    usual = found.default
+    assert usual is not None, "why_not has said so"
+    armed = _prepared(found, back, usual, way)._replace(is_unproven=is_unproven)
+    guards.write(store, guards.read(store)._replace(armed=armed))
+    try:
+        _tell_loader(host, layout, armed, _text_of(usual), like=usual)
+    except Error:
+        disarm(host, store)
+        raise
+    if host.is_running:
+        with suppress(OSError), open(MARK, "w", encoding="ascii"):  # no /run: it cannot hibernate
+            pass
+    trace.tell(host, trace.Event("guarded", back.name, back.id, reason=armed.title))
+
+
+def _prepared(found: Boot, back: Snapshot, usual: Bootable, way: Bootable) -> Armed:
+    """Return what the loader is told, and was told before."""
+    rules = loaders.rules(found.choice.loader)
+    setting = settings.outranking(found.choice, found.setting)
+    once = settings.once(found.choice, found.setting)
+    assert rules is not None, "why_not has said so"
+    assert setting is not None, "the same"
+    assert once is not None, "the same"
+    name = guarded_entry.file_name([b.entry for b in found.bootables])
+    made = usual.entry._replace(file=name)
+    assert back.subvolume is not None, "it has an entry"
+    return Armed(
+        snapshot=back.name,
+        uuid=back.subvolume.uuid,
+        file=setting.file,
+        key=setting.key,
+        value=rules.value(way.entry),
+        old=setting.value,
+        once_file=once.file,
+        once_key=once.key,
+        once_value=rules.value(made),
+        entry=found.place_of(usual).locate_entry(name),
+        title=usual.entry.title or usual.entry.id,
+        boot_id=kernels.boot_id(),
+        is_unproven=True,
+        time=format_time(datetime.now(timezone.utc)),
+    )
+
+
+def _text_of(usual: Bootable) -> str:
+    try:
+        return guarded_entry.text_of(usual.entry)
+    except ValueError as error:
+        raise _cannot(f"the entry {usual.entry.id} cannot be copied: {error}") from error
+
+
+def _tell_loader(host: Host, layout: Layout, armed: Armed, text: str, *, like: Bootable) -> None:
+    """Write the guarded entry, then the one for the next boot, then the default; see the top."""
+    path = places.path_of(host, armed.entry)
+    directory, name = os.path.split(path)
+    with files.opened(directory) as opened:
+        status = files.status_of(opened, os.path.basename(like.entry.file))
+        mode = (status.st_mode if status else 0o600) & 0o777
+        durable.write_text(opened, name, text, mode=mode, for_loader=True)
+    settings.write_setting(host, armed.once_file, armed.once_key, armed.once_value)
+    settings.write_setting(host, armed.file, armed.key, armed.value)
+    read = entries.read(host, layout)
+    once, default = read.once, read.default
+    if once is None or os.path.basename(once.entry.file) != name:
+        raise _cannot("the boot loader does not take an entry for the next boot only")
+    rules = loaders.rules(read.choice.loader)
+    if default is None or rules is None or rules.value(default.entry) != armed.value:
+        raise _cannot("the boot loader does not take the snapshot's entry as its default")
+
+
+def is_armed(host: Host, armed: Optional[Armed]) -> bool:
+    """Whether the way back is the default of the boot loader. Raises KernelError."""
+    if armed is None:
+        return False
+    return settings.setting_value(host, armed.file, armed.key) == armed.value
+
+
+def has_next_boot(host: Host, armed: Armed) -> bool:
+    """Whether the next boot, and only that, is the guarded one."""
+    return settings.setting_value(host, armed.once_file, armed.once_key) == armed.once_value
+
+
+def set_next_boot(host: Host, armed: Armed) -> None:
+    """Have the next boot be the guarded one again. Raises KernelError."""
+    settings.write_setting(host, armed.once_file, armed.once_key, armed.once_value)
+
+
+def disarm(host: Host, store: Store) -> Optional[Armed]:
+    """Take back what the boot loader was told, as far as nobody has told it something else since.
+
+    Returns what is no longer armed, None where nothing was. Needs the lock. Raises KernelError.
+    """
+    guard = guards.read(store)
+    armed = guard.armed
+    if armed is None:
+        return None
+    if not (armed.file or host.running_id):
+        raise RefusedError(
+            "its boot loader can be told only by a system that it has booted",
+            hint="Boot the machine and try again there.",
+        )
+    was_armed = is_armed(host, armed)
+    if was_armed:
+        settings.write_setting(host, armed.file, armed.key, armed.old)
+    if has_next_boot(host, armed):
+        settings.write_setting(host, armed.once_file, armed.once_key, None)
+    directory, name = os.path.split(places.path_of(host, armed.entry))
+    if os.path.isdir(directory):
+        with files.opened(directory) as opened:
+            durable.remove_durably(opened, name)
+    guards.write(store, guard._replace(armed=None))
+    if was_armed:
+        trace.tell(host, trace.Event("unguarded", armed.snapshot, reason=armed.title))
+    return armed
+
+
+def _cannot(reason: str) -> RefusedError:
+    return RefusedError(
+        f"the next boot cannot be guarded: {reason}",
+        hint="'fs-rollback check' tells how this machine boots.",
+    )

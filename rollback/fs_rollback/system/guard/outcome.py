@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What became of a guarded boot, seen from the boots after it.
+
+The guarded boot itself can say why it was not healthy only if it came that far. What else is known
+is in the journal of the root that it ran from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timezone
+from typing import Optional
+
+from ...core.guard.state import Armed, Failure, Guard
+from ...core.snapshots.names import labelled
+from ...core.snapshots.purpose import typed
+from ...core.snapshots.record import format_time, parse_time
+from ...errors import ProcessError
+from ..linux import process
+from ..loader import entries, places
+from ..machine import kernels
+from ..machine.host import Host
+from ..root import root_lines
+from ..store import guards, trace
+from ..store.store import Store
+
+JOURNAL = "var/log/journal"  # systemd-journald.service(8)
+_UNKNOWN = (
+    "the guarded boot ended before it could say why, or somebody chose the snapshot in the menu"
+)
+_BEGAN = "the guarded boot began, and ended before it was healthy"
+_OURSELVES = "fs-rollback"
+_WINDOWS = "EFI/Microsoft"
+_WARNING, _LINES, _READ, _PATIENCE_S = 4, 10, 2000, 30.0
+
+
+def sentence(failure: Failure) -> str:
+    """Return in one sentence what happened."""
+    since = f"after '{failure.since}' " if failure.since else ""
+    return f"{since}this machine came up in {failure.snapshot}, the way back: {failure.reason}"
+
+
+def fell_back(host: Host, store: Store, guard: Guard) -> tuple[Guard, bool]:
+    """Note that the guarded boot ended in the snapshot that runs now. Needs the lock.
+
+    Returns the state with that, and whether it is sure enough to go back for: not where nothing
+    tells that the guarded boot began, and another system may have been booted in its place.
+    """
+    armed = guard.armed
+    assert armed is not None, "it is the way back that runs"
+    boot, log = last_lines(host, armed)
+    known = f"the guarded boot was not healthy: {armed.reason}" if armed.reason else ""
+    reason = known or (_BEGAN if boot else _UNKNOWN)
+    failure = Failure(
+        armed.snapshot,
+        armed.uuid,
+        _since(store, armed),
+        reason,
+        log,
+        format_time(datetime.now(timezone.utc)),
+    )
+    noted = guard._replace(failure=failure)
+    guards.write(store, noted)
+    trace.tell(host, trace.Event("fell-back", armed.snapshot, reason=reason))
+    return noted, bool(armed.reason or boot) or not _has_other_systems(host)
+
+
+def _has_other_systems(host: Host) -> bool:
+    """Whether the boot loader may start something else than this machine's own root."""
+    layout = root_lines.read_layout(host)
+    found = entries.read(host, layout)
+    if any(bootable.foreign for bootable in found.bootables):
+        return True
+    for place in found.places:
+        if os.path.isdir(os.path.join(place.directory, _WINDOWS)):
+            return True
+        texts = (places.read(place, name) or "" for name in places.GRUB_CONFIGURATIONS)
+        if any("osprober-" in text for text in texts):
+            return True
+    return any(os.path.isdir(os.path.join(host.root, esp, _WINDOWS)) for esp in places.POINTS)
+
+
+def _since(store: Store, armed: Armed) -> str:
+    """Return the command line of the transaction that the snapshot was taken before."""
+    found = store.subvolumes().get(armed.snapshot)
+    record = store.snapshot_of(found).record if found is not None else None
+    if record is None or record.transaction is None:
+        return ""
+    return typed(record.transaction.command_line)
+
+
+def last_lines(host: Host, armed: Armed) -> tuple[str, tuple[str, ...]]:
+    """Return the ID of the boot that failed, as its journal has it, and what that said last.
+
+    Both are empty where no journal is kept, or that boot did not come so far as to write one.
+    Warnings and worse count more than the rest.
+    """
+    journals = (os.path.join(host.root, JOURNAL), f"/{JOURNAL}")
+    for place in dict.fromkeys(journals):
+        boot, rows = _of_journal(place, armed)
+        if boot:
+            grave = [text for priority, text in rows if priority <= _WARNING]
+            return boot, tuple((grave or [text for _, text in rows])[-_LINES:])
+    return "", ()
+
+
+def _of_journal(directory: str, armed: Armed) -> tuple[str, list[tuple[int, str]]]:
+    """Return the first boot after the one that armed, and its lines: priority and text."""
+    if not os.path.isdir(directory):
+        return "", []
+    since = f"--since=@{parse_time(armed.time).timestamp():.0f}"
+    words = ("journalctl", f"--directory={directory}", since, "--output=json", f"--lines={_READ}")
+    try:
+        with process.answering((*words, "--no-pager", "--quiet"), _PATIENCE_S) as printed:
+            lines = printed().splitlines()
+    except ProcessError:  # a damaged journal says nothing
+        return "", []
+    ours = {boot_id.replace("-", "") for boot_id in (armed.boot_id, kernels.boot_id())}
+    boot, rows = "", list[tuple[int, str]]()
+    for line in lines:
+        row = _row(line)
+        if row is None or row[0] in ours:
+            continue
+        boot = boot or row[0]
+        if row[0] == boot:
+            rows.append(row[1:])
+    return boot, rows
+
+
+def _row(line: str) -> Optional[tuple[str, int, str]]:
+    """Return boot, priority and text of a line, None for one that says nothing here."""
+    try:
+        data = json.loads(line)
+        message, name = data["MESSAGE"], data.get("SYSLOG_IDENTIFIER", "")
+        if not isinstance(message, str) or name == _OURSELVES:
+            return None  # what we have said is in the reason
+        return data["_BOOT_ID"], int(data.get("PRIORITY", 6)), f"{name}: {message}"
+    except (ValueError, LookupError, TypeError):  # as promised
+        return None
+
+
+def note_reason(store: Store, reason: str) -> None:
+    """Write down why this guarded boot is not healthy. Needs the lock. Raises Error."""
+    guard = guards.read(store)
+    if guard.armed is not None:
+        guards.write(store, guard._replace(armed=guard.armed._replace(reason=reason)))
+
+
+def acknowledge(host: Host, store: Store) -> Optional[Failure]:
+    """Note that a person knows of the failure, which is returned; None without one."""
+    guard = guards.read(store)
+    if guard.failure is None:
+        return None
+    there = labelled(guard.failure.snapshot, 0)
+    is_over = guard.armed is None
+    known = None if is_over else guard.failure._replace(is_acknowledged=True)
+    guards.write(store, guard._replace(failure=known))
+    trace.tell(host, trace.Event("acknowledged", there))
+    return guard.failure
