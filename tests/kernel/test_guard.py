@@ -72,9 +72,22 @@ def test_the_guarded_boot_and_its_end(ext4: BootMachine) -> None:
     status = fs_rollback(ext4.root, "guard", "status", "--json").json
     assert (status["armed"], status["next_boot"], status["way_back"]) == (True, "guarded", name)
     checked = fs_rollback(ext4.root, "check", "--json").json
-    assert checked["verdict"] != "would not boot"
+    codes = {link["code"]: link["grade"] for link in checked["links"]}
+    assert codes["one-shot-entry.guarded"] == "ok"
+    assert not {"default-entry.snapshot", "default-entry.way-back"} & set(codes)
     done(ext4.root, "guard", "off")
     expect_nothing_left(ext4)
+
+
+def test_a_boot_that_is_not_confirmed_yet(ext4: BootMachine) -> None:
+    """GRUB has forgotten the entry: another reboot leads back, and that is said."""
+    name, _ = ext4.transact(config=GUARDED)
+    ext4.write_grubenv({**told(ext4), "next_entry": ""})
+    assert next_boots(ext4)[0] == way_back(name)
+    checked = fs_rollback(ext4.root, "check", "--json").json
+    assert "default-entry.way-back" in {link["code"] for link in checked["links"]}
+    said = fs_rollback(ext4.root, "guard", "status").out
+    assert f"The next boot leads to the way back, {name}" in " ".join(said.split())
 
 
 def test_the_setting_decides(ext4: BootMachine) -> None:

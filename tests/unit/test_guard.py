@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from fs_rollback.core.boot.entries import is_guarded
 from fs_rollback.core.formats import bls
 from fs_rollback.core.guard import entry, state, units
 from fs_rollback.core.guard.state import Armed, Failure, Guard, GuardError
@@ -84,8 +85,8 @@ def test_the_guarded_entry(options: str, wanted: str) -> None:
     assert made["options"] == wanted
     assert made["title"] == "Linux (guarded)"
     assert not {"sort-key", "grub_hotkey"} & set(made), "it is behind the usual ones"
-    assert entry.is_guarded(made["options"])
-    assert not entry.is_guarded(options)
+    assert is_guarded(made["options"])
+    assert not is_guarded(options)
 
 
 def test_an_entry_without_options() -> None:

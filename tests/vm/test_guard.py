@@ -9,10 +9,12 @@ from typing import Callable
 
 import pytest
 
+from tests.sandbox.engine import Engine
 from tests.sandbox.rpms import Package
 from tests.vm import grub
 from tests.vm.design import MACHINE_ID, Boot, Design, Root
 from tests.vm.disk import Disks
+from tests.vm.kernels import kernel_package
 from tests.vm.loader import GrubLike, Loader
 from tests.vm.machine import Machine, repository_files
 from tests.vm.qemu import LostMachineError
@@ -108,7 +110,7 @@ def _falls_back(ruin: str, reason: str, job: str = "true") -> Callable[[Machine]
         machine.boot(_ON + ruin + "sync\n", _update())
         with pytest.raises(LostMachineError, match="without an answer"):
             machine.boot(job)
-        machine.boot(_BACK.replace("{reason}", reason), _update())
+        machine.boot(_BACK.format(reason=reason), _update())
         machine.boot(_HOME, _update())
 
     return tell
@@ -255,18 +257,63 @@ _NOT_UP = "it was not up in time"
 
 
 def _story(
-    name: str, design: Design, tell: Callable[[Machine], None], *, rare: bool = False
+    name: str,
+    design: Design,
+    tell: Callable[[Machine], None],
+    engine: Engine = Engine.DNF4,
+    *,
+    rare: bool = False,
 ) -> Story:
-    return Story(f"guard-{name}", design, tell, _APP, rare=rare)
+    return Story(f"guard-{name}", design, tell, _APP, engine, rare=rare)
+
+
+# A kernel that comes with the update, whose initramfs is cut off: it panics, there is no init.
+_NO_INITRAMFS = """
+head --bytes=100 {initramfs} >cut
+cat cut >{initramfs}
+sync
+"""
+
+
+def _panics(machine: Machine) -> None:
+    """The kernel of the update panics, long before there is anything of ours."""
+    _load(machine)
+    old, new = machine.base.kernels
+    ruin = _NO_INITRAMFS.format(initramfs=machine.design.kernel_files(new.version)[1])
+    update = repository_files([kernel_package(new), app("2")])
+    machine.boot(_ON + ruin, update)
+    with pytest.raises(LostMachineError, match="without an answer"):
+        machine.boot("true")
+    look = f'[ "$(uname -r)" = {old.version} ]\n'
+    machine.boot(look + _BACK.format(reason=_REASON_UNKNOWN), update)
+
+
+# What is left of the disk has room for no file.
+_FILL = """
+cat /dev/zero >/fill || true
+sync
+cat /dev/zero >/fill2 || true
+"""
+
+
+def _full_disk(machine: Machine) -> None:
+    """A machine that is well but for its full disk is no reason to go back."""
+    machine.boot(_ON + _FILL, _update())
+    machine.boot(_entries(_WELL, machine))
+    machine.boot(_STILL_WELL)
 
 
 STORIES = [
     _story("well-esp", _ESP, _stays, rare=True),
     _story("well-ext4", _GRUB, _stays),
     _story("init-esp", _ESP, _falls_back(_GARBAGE, _REASON_UNKNOWN)),
+    _story("panic-ext4", _GRUB, _panics, rare=True),
+    _story("panic-esp", _ESP, _panics, rare=True),
+    _story("full-disk-ext4", _EXT4, _full_disk, rare=True),
+    _story("full-disk-esp", _ESP, _full_disk, rare=True),
     _story("init-ext4", _GRUB, _falls_back(_GARBAGE, _REASON_UNKNOWN), rare=True),
     _story("script-esp", _ESP, _falls_back(_SCRIPT, _EMPTY, _FOREVER), rare=True),
-    _story("script-ext4", _EXT4, _falls_back(_SCRIPT, _EMPTY, _FOREVER)),
+    _story("script-ext4", _EXT4, _falls_back(_SCRIPT, _EMPTY, _FOREVER), Engine.DNF5),
     _story("service-esp", _ESP, _falls_back(_SERVICE, "broken.service is", _FOREVER), rare=True),
     _story("power-button-ext4", _EXT4, _falls_back(_MOUNT, "and ended before it"), rare=True),
     _story("emergency-ext4", _EXT4, _falls_back(_EMERGENCY, _NOT_UP), rare=True),

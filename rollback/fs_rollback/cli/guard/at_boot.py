@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from ...core.guard import entry as guarded_entry
+from ...core.boot.entries import is_guarded
 from ...errors import Error, LockedError
 from ...system.guard import arm, health, outcome
 from ...system.linux import process
@@ -67,7 +67,7 @@ def _confirm(args: Namespace) -> int:
 
     What a transaction of this very boot has guarded stays: that is for the next one.
     """
-    if not guarded_entry.is_guarded(kernels.running_command_line()):
+    if not is_guarded(kernels.running_command_line()):
         session.note("this is no guarded boot")
         return 0
     with machines.opened(args.root) as host, stores.opened(host) as store:
@@ -161,8 +161,8 @@ def _report(args: Namespace) -> int:
 def _look(args: Namespace, host: Host, store: Store, guard: Guard) -> tuple[Guard, bool]:
     """Note where this boot came out; returns the state, and whether to go back for it."""
     armed = guard.armed
-    is_guarded = guarded_entry.is_guarded(kernels.running_command_line())
-    if armed is None or (is_guarded and armed.boot_id != kernels.boot_id()):
+    runs_guarded = is_guarded(kernels.running_command_line())
+    if armed is None or (runs_guarded and armed.boot_id != kernels.boot_id()):
         return guard, False  # that boot is for `confirm` and `give-up`
     if not arm.is_armed(host, armed):
         arm.disarm(host, store)  # somebody has told the loader something else

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Optional
 
 from ..formats.bls import BootEntry
-from ..formats.cmdline import root_arguments
+from ..formats.cmdline import root_arguments, words
 from ..loader.choice import Choice, Loader
 from ..loader.loaders import default_entry, ordered
 from ..loader.menu_names import SNAPSHOT_ENTRY_PREFIX, is_snapshot_entry
@@ -19,6 +19,9 @@ from .layout import Statement
 # What the boot that converts finds on its command line, with the name of the root behind it:
 # packaging/dracut/90fs-rollback/convert.sh.
 CONVERT = "fs-rollback.convert="
+# What a guarded boot has on its command line. The kernel takes it for a parameter of a module that
+# there is not, and passes it to nobody. packaging/systemd/fs-rollback-guard-generator.
+GUARDED = "fs_rollback.guard"
 _IMAGE_PREFIXES = ("vmlinuz-", "vmlinux-", "linux-", "kernel-")
 _MACHINE_ID = r"([0-9a-f]{32})-"
 _IMAGE_NAMES = ("linux", "vmlinuz", "vmlinux")
@@ -53,6 +56,11 @@ class Bootable(NamedTuple):
         return any(word.startswith(CONVERT) for word in self.entry.options.split())
 
     @property
+    def is_guarded(self) -> bool:
+        """Whether it is the entry of a guarded boot, once."""
+        return is_guarded(self.entry.arguments)
+
+    @property
     def initramfs(self) -> str:
         """The file that the first program of the boot is in, as the entry names it; "" if none.
 
@@ -73,6 +81,11 @@ class Bootable(NamedTuple):
     def fits(self, modules: Collection[str]) -> bool:
         """Whether a root with these kernels' modules comes up whole with it."""
         return self.usable and self.kernel in modules
+
+
+def is_guarded(command_line: str) -> bool:
+    """Whether a boot with this command line is a guarded one."""
+    return any(word.partition("=")[0] == GUARDED for word in words(command_line))
 
 
 def kernel_version(entry: BootEntry) -> str:

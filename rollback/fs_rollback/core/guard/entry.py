@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
+from ..boot.entries import GUARDED
 from ..formats import bls, cmdline
 from ..formats.bls import BootEntry
 from ..loader.menu_names import snapshot_entry_prefix, snapshot_entry_values
 
-# The kernel takes it for a parameter of a module that there is not, and passes it to nobody.
-MARK = "fs_rollback.guard"
 _NAME = "guarded"
 # What it takes that nothing waits for a person: a panic of the kernel (kernel-parameters.txt), a
 # crash of systemd (systemd(1)), an initramfs of dracut that finds no root (dracut.cmdline(7)).
@@ -32,7 +31,7 @@ def text_of(usual: BootEntry) -> str:
     """Return the file's text. Raises ValueError where the usual one has no options to add to."""
     words = cmdline.words(usual.arguments)
     added = [f"{key}={value}" for key, value in _ENDS if not _is_given(words, key)]
-    options = " ".join(filter(None, (usual.options, *added, f"{MARK}=1")))
+    options = " ".join(filter(None, (usual.options, *added, f"{GUARDED}=1")))
     values: dict[str, Optional[str]] = {
         **snapshot_entry_values(f"{usual.title or usual.id} (guarded)"),
         "options": options,
@@ -44,8 +43,3 @@ def _is_given(words: Sequence[str], key: str) -> bool:
     """Whether a command line says it already; never to go on after a panic does not count."""
     given = [word.partition("=")[2] for word in words if word.partition("=")[0] == key]
     return bool(given) and (key != _PANIC[0] or given[-1] not in ("", "0"))
-
-
-def is_guarded(command_line: str) -> bool:
-    """Whether a boot with this command line is a guarded one."""
-    return any(word.partition("=")[0] == MARK for word in cmdline.words(command_line))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple, Optional
 
+from ..snapshots.names import trial_name
+
 VERSION = 1
 
 
@@ -68,6 +70,10 @@ class Guard(NamedTuple):
 
     armed: Optional[Armed] = None
     failure: Optional[Failure] = None
+
+    def leads_back_to(self, copy: str) -> bool:
+        """Whether the writable copy of this name is what the way back boots."""
+        return self.armed is not None and copy == trial_name(self.armed.snapshot)
 
     @property
     def stops_unattended(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from ...core.boot import findings, judge
-from ...core.boot.entries import Bootable
+from ...core.boot.entries import Bootable, trial_of
 from ...core.boot.findings import Finding
 from ...core.boot.layout import root_of
 from ...core.formats import cmdline, mountinfo
@@ -26,6 +26,7 @@ from ..machine.host import Host
 from ..pending import by_difference, state
 from ..root import root_lines, stand_ins, trial
 from ..snapshots import saved_kernels, snapshot_entries
+from ..store import guards
 from ..store.store import Store
 from . import health, next_boot, package_managers
 from .next_boot import Walk
@@ -117,7 +118,10 @@ def _loader(walk: Walk) -> Finding:
 def _once(walk: Walk) -> Iterator[Finding]:
     choice = walk.found.choice
     chosen = walk.found.once
-    if chosen is not None:
+    if chosen is not None and chosen.is_guarded:
+        text = "the next boot is guarded; the default entry of the loader is the way back"
+        yield findings.ok("one-shot-entry.guarded", chosen.entry.file, text)
+    elif chosen is not None:
         file = chosen.entry.file
         yield findings.warning(
             "one-shot-entry.set",
@@ -220,8 +224,16 @@ def _entry_of_another_root(walk: Walk, bootable: Bootable) -> Iterator[Finding]:
 
 def _kernel_updates(walk: Walk) -> Iterator[Finding]:
     """Compare what the next kernel update reads with what the default entry says."""
-    if walk.default is not None and walk.default.of_snapshot:
+    if walk.default is not None and walk.default.of_snapshot and not walk.default.is_guarded:
         file = walk.default.entry.file
+        if guards.glance(walk.host.top_fd).leads_back_to(trial_of(walk.default.entry)):
+            yield findings.warning(
+                "default-entry.way-back",
+                file,
+                f"the next boot leads to the way back of a guarded boot: {file}",
+                "'fs-rollback guard status' tells why.",
+            )
+            return
         yield findings.warning(
             "default-entry.snapshot",
             file,

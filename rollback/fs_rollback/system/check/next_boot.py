@@ -14,7 +14,6 @@ from ...core.boot.entries import Bootable
 from ...core.boot.findings import Finding
 from ...core.boot.layout import Kind, Layout, Statement, root_of
 from ...core.formats import cmdline, fstab
-from ...core.guard import entry as guarded_entry
 from ...core.snapshots.snapshot import Subvolume
 from ...errors import Error, RefusedError, kernel_errors
 from ..linux import files, syscalls
@@ -61,7 +60,7 @@ def opened(host: Host) -> Iterator[Walk]:
     found = loader_entries.read(host, layout)
     default = found.default
     # Guarded, the default is the way back, and the next boot a copy of the usual entry.
-    if found.once is not None and guarded_entry.is_guarded(found.once.entry.arguments):
+    if found.once is not None and found.once.is_guarded:
         default = found.once
     own = default if default is not None and not default.foreign else None
     said = own.said if own is not None and own.ours else None

@@ -14,7 +14,7 @@ from typing import Optional
 from ...core.boot.entries import Bootable, best_fit, is_elsewhere, leads_to_trial, trial_of
 from ...core.loader.menu_names import is_snapshot_name
 from ...core.snapshots import saved_files
-from ...core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment, trial_name
+from ...core.snapshots.names import SNAPSHOT_PREFIX, TRIAL_PREFIX, is_moment
 from ...core.snapshots.snapshot import STORE, Snapshot, Subvolume
 from ..linux import files
 from ..loader import grub
@@ -44,8 +44,7 @@ def saved_by_grub(host: Host, found: Boot) -> Optional[Bootable]:
     """
     if found.default is None or found.default not in ours(host, found):
         return None
-    armed = guards.glance(host.top_fd).armed
-    if armed is not None and trial_of(found.default.entry) == trial_name(armed.snapshot):
+    if guards.glance(host.top_fd).leads_back_to(trial_of(found.default.entry)):
         return None
     saves = grub.saves_choice(host, found.places, found.setting)
     return found.default if saves else None
