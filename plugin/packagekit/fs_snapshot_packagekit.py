@@ -42,18 +42,13 @@ _WAY_OUT = "To update without a snapshot: on_failure = warn in /etc/fs-rollback.
 
 
 def main() -> int:
-    """Take the snapshot, and say what came of it; return the exit code.
-
-    With `after`, behind the update, see to it that the next boot is guarded still.
-    """
+    """Take the snapshot, and say what came of it; return the exit code."""
     if _missing is not None:
         # The root of a btrfs subvolume has inode 256, whatever cannot be imported.
         return _stop(f"it cannot be loaded: {_missing}.") if os.stat("/").st_ino == 256 else 0
     with opened("/") as root:
         if packagekit_state.runs_actions(root):
             return 0  # dnf 5's own action takes the snapshot
-    if sys.argv[1:] == ["after"]:
-        return _after()
     found = protection.protect(_describe, _WAY_OUT, _say, reads_switch=True)
     if found.stop:
         return _stop(report.clean(found.stop))
@@ -66,17 +61,6 @@ def main() -> int:
             problems += transaction.guard(found.taken)
         except (Error, OSError) as error:  # said: the snapshot is there
             problems.append(str(error))
-    for problem in problems:
-        _say(problem)
-    return 0
-
-
-def _after() -> int:
-    """Guard the next boot again, if one is guarded: a kernel may have come with the update."""
-    try:
-        problems = transaction.guard_again()
-    except (Error, OSError) as error:  # said: the update is made
-        problems = (str(error),)
     for problem in problems:
         _say(problem)
     return 0

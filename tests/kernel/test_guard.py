@@ -197,7 +197,9 @@ def failed(ext4: BootMachine) -> BootMachine:
     """Give a machine whose guarded boot has failed, and that nobody has looked at since."""
     name, _ = ext4.transact()
     with ext4.machine.writing() as (_, store):
-        failure = Failure(name, "", "dnf upgrade", "it is so", ("a: line",), "2026-11-30T00:00:00Z")
+        failure = Failure(
+            name, "", "dnf upgrade", "it is so", ("a: line",), "2026-11-30T00:00:00Z", ""
+        )
         guards.write(store, Guard(None, failure))
     return ext4
 

@@ -34,6 +34,7 @@ FILES: dict[str, set[str]] = {
         "/usr/lib/systemd/system/fs-rollback-.service.d",
         "/usr/lib/systemd/system/fs-rollback-.service.d/hardening.conf",
         "/usr/lib/systemd/system/fs-rollback-boot.service",
+        "/usr/lib/systemd/system/fs-rollback-again.service",
         "/usr/lib/systemd/system/fs-rollback-emergency.service",
         "/usr/lib/systemd/system/fs-rollback-guard.service",
         "/usr/lib/systemd/system/fs-rollback-health.service",

@@ -17,7 +17,7 @@ from tests.packaging.conftest import output
 # In tenths, as `systemd-analyze security` counts: what it said when this was written, no more.
 EXPOSURE = {
     "boot": 50, "settle": 50, "prune": 50, "guard": 50, "healthy": 50, "unhealthy": 50,
-    "emergency": 50,
+    "emergency": 50, "again": 50,
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_systemd_has_nothing_to_say(tree: Path, unpacked: Path) -> None:
         p.name for p in (unpacked / "usr/lib/systemd/system").glob("fs-rollback-[a-z]*.[st]*")
     )
     units = [name for name in units if not name.endswith(".d")]
-    assert len(units) == 9
+    assert len(units) == 10
     done = subprocess.run(
         ["systemd-analyze", "verify", f"--root={tree}", "--man=no", *units,
          "packagekit-offline-update.service"],
@@ -77,21 +77,37 @@ def test_what_the_preset_enables(tree: Path) -> None:
         assert done.stdout.strip() == wanted, unit
 
 
-@pytest.mark.parametrize("line", ["ro fs_rollback.guard=1", "ro quiet", "xfs_rollback.guard"])
-def test_the_generator(line: str, unpacked: Path, tmp_path: Path) -> None:
+_OF_GUARDED = {
+    "multi-user.target.wants/fs-rollback-healthy.service",
+    "boot-complete.target.requires/fs-rollback-health.service",
+    "emergency.target.wants/fs-rollback-emergency.service",
+}
+_OF_UPDATE = {f"system-update{pre}.target.wants/fs-rollback-again.service" for pre in ("", "-pre")}
+
+
+@pytest.mark.parametrize(
+    ("line", "is_update", "wanted"),
+    [
+        ("ro fs_rollback.guard=1", False, _OF_GUARDED),
+        ("ro fs_rollback.guard=1", True, _OF_GUARDED | _OF_UPDATE),
+        ("ro quiet", True, set()),
+        ("xfs_rollback.guard", False, set()),
+    ],
+)
+def test_the_generator(
+    unpacked: Path, tmp_path: Path, line: str, wanted: set[str], *, is_update: bool
+) -> None:
     """Only guarded boots are looked at: the others start nothing more."""
     generator = unpacked / "usr/lib/systemd/system-generators/fs-rollback-guard-generator"
     (tmp_path / "cmdline").write_text(line + "\n")
+    if is_update:
+        (tmp_path / "system-update").symlink_to("/var/lib/update")
     script = generator.read_text().replace("/proc/cmdline", str(tmp_path / "cmdline"))
+    script = script.replace("-L /system-update", f"-L {tmp_path}/system-update")
     made = tmp_path / "normal"
     subprocess.run(["sh", "-c", script, "generator", str(made)], check=True)
     links = {str(p.relative_to(made)): os.readlink(p) for p in made.glob("*/*")}
-    wanted = {
-        "multi-user.target.wants/fs-rollback-healthy.service",
-        "boot-complete.target.requires/fs-rollback-health.service",
-        "emergency.target.wants/fs-rollback-emergency.service",
-    }
-    assert set(links) == (wanted if line.startswith("ro fs") else set())
+    assert set(links) == wanted
     assert all((unpacked / target.lstrip("/")).is_file() for target in links.values())
 
 

@@ -32,11 +32,12 @@ OVMF = Path("/usr/share/OVMF")
 PREPARE = Path(__file__).with_name("prepare.sh")
 _KERNELS = PREPARE.with_name("kernels.sh")
 
-# systemd-boot brings bootctl and the EFI program; busybox-static is for the initramfs.
+# systemd-boot brings bootctl and the EFI program; busybox-static is for the initramfs. The server
+# of ssh is started only where a test wants it.
 _PACKAGES = (
     *DEBIAN_PACKAGES,
     "systemd", "systemd-sysv", "systemd-boot", "udev", "kmod", "util-linux", "e2fsprogs",
-    "dosfstools", "busybox-static",
+    "dosfstools", "busybox-static", "openssh-server",
 )  # fmt: skip
 
 # Boot loaders that know more than those of the machines' own release.

@@ -40,6 +40,7 @@ for unit in apt-daily-upgrade.timer apt-daily.timer blk-availability.service dbu
     systemd-update-utmp.service systemd-user-sessions.service; do
     mask "$unit"
 done
+rm -f "$root"/etc/systemd/system/*.wants/ssh.service "$root"/etc/systemd/system/sshd.service
 mkdir -p "$root/etc/systemd/system-generators" "$root/etc/udev/rules.d" \
     "$root/etc/systemd/system/systemd-udev-trigger.service.d"
 for generator in "$root"/usr/lib/systemd/system-generators/*; do

@@ -75,6 +75,7 @@ fs-rollback check
 fs-rollback shell latest -- sh -c 'cat /run/host/container-manager; app; exit 7' >inside || code=$?
 [ "${code:-0}" -eq 7 ]
 [ "$(cat inside)" = "$(printf 'systemd-nspawn\\n1')" ]
+echo 'guard = updates' >>/etc/fs-rollback.conf
 dnf5 --assumeyes install --offline extra
 # Its own reboot would end this job without an answer.
 DNF_SYSTEM_UPGRADE_NO_REBOOT=1 dnf5 --assumeyes offline reboot
@@ -95,6 +96,13 @@ tail -n 1 records | grep -Ex 'done dnf5 3 dnf5 --assumeyes install --offline ext
 dnf5 history list | tee history
 grep -E '^ *3 dnf5 --assumeyes install --offline' history
 [ -z "$(systemctl --failed --plain --no-legend)" ]
+# The boot after the update is guarded, and ends the guard.
+grep fs_rollback.guard /proc/cmdline
+for second in $(seq 60); do
+    fs-rollback guard status | grep '^The next boot is not guarded' && break
+    sleep 1
+done
+sed -i '/^guard/d' /etc/fs-rollback.conf
 
 python3 files/ctrl-c.py /run/slow dnf5 --assumeyes upgrade
 [ "$(rpm --query app slow)" = "$(printf 'app-2-1.noarch\\napp-3-1.noarch\\nslow-1-1.noarch')" ]

@@ -159,6 +159,7 @@ ln -s ../hang.service /etc/systemd/system/multi-user.target.wants/
 _HANG = _SOON + _HANGING.format(lines="sleep infinity")
 # A process that leaves the only processor to nothing else: systemd cannot feed the watchdog.
 _BUSY = """modprobe i6300esb
+udevadm settle
 sleep 5
 echo -1 >/proc/sys/kernel/sched_rt_runtime_us
 exec chrt --fifo 99 sh -c 'while :; do :; done'"""
@@ -181,8 +182,13 @@ class _WithWatchdog:
 
 
 def _watched(machine: Machine) -> None:
+    """The kernel of the update hangs, and the watchdog of the hardware resets the machine."""
     machine.loader = _WithWatchdog(machine.loader)
-    _falls_back(_WATCHDOG, _REASON_UNKNOWN)(machine)
+    new = machine.base.kernels[1]
+    machine.boot(_ON + _WATCHDOG + "sync\n", repository_files([kernel_package(new), app("2")]))
+    with pytest.raises(LostMachineError, match="without an answer"):
+        machine.boot(_FOREVER)
+    machine.boot(_BACK.format(reason="the guarded boot"), _update())
 
 
 _CHOSEN = """
@@ -205,6 +211,26 @@ def _chosen(machine: Machine) -> None:
     machine.loader.at_the_menu = None
     machine.boot(_entries(_WELL, machine))
     machine.boot(_STILL_WELL)
+
+
+_OFF = """
+findmnt --noheadings --output FSROOT --mountpoint / | grep -x '/fs-snapshots/try_[0-9]*'
+systemctl start fs-rollback-guard
+fs-rollback guard off | grep '^The next boot is not guarded'
+"""
+_OLD_ROOT = """
+[ "$(app)" = 2 ]
+not grep fs_rollback.guard /proc/cmdline
+"""
+
+
+def _turned_off(machine: Machine) -> None:
+    """A person in the snapshot wants the old root again."""
+    machine.boot(_ON + _SCRIPT + "sync\n", _update())
+    with pytest.raises(LostMachineError, match="without an answer"):
+        machine.boot(_FOREVER)
+    machine.boot(_OFF)
+    machine.boot(_OLD_ROOT)
 
 
 _BECOMES_ROOT = """
@@ -320,6 +346,7 @@ STORIES = [
     _story("hang-esp", _ESP, _falls_back(_HANG, "waits for .*hang.service"), rare=True),
     _story("watchdog-ext4", _EXT4, _watched, rare=True),
     _story("chosen-ext4", _EXT4, _chosen, rare=True),
+    _story("off-esp", _ESP, _turned_off, rare=True),
     _story("rollback-esp", _ESP, _goes_back, rare=True),
     _story("always-esp", _ESP, _always, rare=True),
 ]

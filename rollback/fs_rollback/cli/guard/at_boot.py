@@ -10,8 +10,9 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from ...core.boot.entries import is_guarded
+from ...core.guard.state import Guard
 from ...errors import Error, LockedError
-from ...system.guard import arm, health, outcome
+from ...system.guard import arm, around, health, outcome
 from ...system.linux import process
 from ...system.loader import places
 from ...system.machine import host as machines
@@ -25,7 +26,7 @@ from . import facts
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from ...core.guard.state import Failure, Guard
+    from ...core.guard.state import Failure
     from ...system.machine.host import Host
     from ...system.store.store import Store
 
@@ -39,7 +40,13 @@ _GOING_DOWN_S = 60.0
 
 def run(args: Namespace) -> int:
     """Do what the action says; returns the exit code."""
-    actions = {"check": _check, "confirm": _confirm, "give-up": _give_up, "report": _report}
+    actions = {
+        "check": _check,
+        "confirm": _confirm,
+        "give-up": _give_up,
+        "again": _again,
+        "report": _report,
+    }
     return actions[args.action](args)
 
 
@@ -76,11 +83,12 @@ def _confirm(args: Namespace) -> int:
         config = session.usable_configuration(host)
         with store.locked(session.note, wait_s=_TRANSACTION_S):
             guard = guards.read(store)
-            guards.write(store, guard._replace(failure=None))
             if guard.armed is None or guard.armed.boot_id == kernels.boot_id():
+                guards.write(store, guard._replace(failure=None))
                 return 0
             arm.disarm(host, store)
             session.note("this boot is healthy: the usual boot entry is the default again")
+            guards.write(store, Guard())  # what had failed is over
             there = store.subvolumes()
             if config.guard == "always" and guard.armed.snapshot in there:
                 back = store.snapshot_of(there[guard.armed.snapshot])
@@ -139,6 +147,18 @@ def _leads_back(host: Host, store: Store, reason: str) -> bool:
     return arm.is_armed(host, armed) and not arm.has_next_boot(host, armed)
 
 
+def _again(args: Namespace) -> int:
+    """Guard the next boot again, where this one is for an update, or has made one."""
+    with machines.opened(args.root) as host, stores.opened(host) as store:
+        if store is None or not has_work.has_guard(host):
+            return 0
+        with store.locked(session.note, wait_s=_TRANSACTION_S):
+            problems = around.again(host, store, session.usable_configuration(host))
+    for problem in problems:
+        session.note(problem)
+    return 1 if problems else 0
+
+
 def _report(args: Namespace) -> int:
     """Note and say what became of a guarded boot, in the boots after it."""
     with machines.opened(args.root) as host, stores.opened(host) as store:
@@ -168,7 +188,7 @@ def _look(args: Namespace, host: Host, store: Store, guard: Guard) -> tuple[Guar
         arm.disarm(host, store)  # somebody has told the loader something else
         return guards.read(store), False
     if args.trial == armed.snapshot:
-        if guard.failure is not None and guard.failure.time > armed.time:
+        if guard.failure is not None and guard.failure.boot_id == armed.boot_id:
             return guard, False  # it is known
         return outcome.fell_back(host, store, guard)
     if not arm.has_next_boot(host, armed):

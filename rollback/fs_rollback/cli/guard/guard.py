@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # What people say, and what the units of the guarded boot call.
 _ACTIONS = ("on", "off", "status", "acknowledge")
-_OF_UNITS = ("check", "confirm", "give-up", "report")
+_OF_UNITS = ("check", "confirm", "give-up", "again", "report")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def arguments(parser: ArgumentParser) -> None:
         choices=(*_ACTIONS, *_OF_UNITS),
         help="on: guard the next boot; off: do not; status: how it stands; acknowledge: a person"
         " knows of the guarded boot that failed, and updates may run again where nobody sits;"
-        " check, confirm, give-up, report: for the units of the guarded boot",
+        " check, confirm, give-up, again, report: for the units of the guarded boot",
     )
 
 

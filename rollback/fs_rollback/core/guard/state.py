@@ -53,7 +53,7 @@ class Failure(NamedTuple):
 
     `since` is the command line of the transaction that the snapshot was taken before, "" where
     there was none; `reason` what is known of why, `log` the last lines of that boot's journal.
-    `is_acknowledged`: a person knows of it.
+    `boot_id` is that of the Armed that it is of. `is_acknowledged`: a person knows of it.
     """
 
     snapshot: str
@@ -62,6 +62,7 @@ class Failure(NamedTuple):
     reason: str
     log: tuple[str, ...]
     time: str
+    boot_id: str
     is_acknowledged: bool = False
 
 

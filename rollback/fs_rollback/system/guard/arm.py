@@ -17,7 +17,7 @@ from typing import Optional
 from ...core.boot.entries import Bootable
 from ...core.boot.layout import Layout
 from ...core.guard import entry as guarded_entry
-from ...core.guard.state import Armed
+from ...core.guard.state import Armed, Guard
 from ...core.loader import loaders
 from ...core.snapshots.names import label
 from ...core.snapshots.record import format_time
@@ -177,7 +177,8 @@ def disarm(host: Host, store: Store) -> Optional[Armed]:
     if os.path.isdir(directory):
         with files.opened(directory) as opened:
             durable.remove_durably(opened, name)
-    guards.write(store, guard._replace(armed=None))
+    failure = guard.failure if guard.stops_unattended else None
+    guards.write(store, Guard(None, failure))
     if was_armed:
         trace.tell(host, trace.Event("unguarded", armed.snapshot, reason=armed.title))
     return armed

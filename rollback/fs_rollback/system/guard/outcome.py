@@ -16,7 +16,7 @@ from ...core.guard.state import Armed, Failure, Guard
 from ...core.snapshots.names import labelled
 from ...core.snapshots.purpose import typed
 from ...core.snapshots.record import format_time, parse_time
-from ...errors import ProcessError
+from ...errors import Error, ProcessError
 from ..linux import process
 from ..loader import entries, places
 from ..machine import kernels
@@ -59,6 +59,7 @@ def fell_back(host: Host, store: Store, guard: Guard) -> tuple[Guard, bool]:
         reason,
         log,
         format_time(datetime.now(timezone.utc)),
+        armed.boot_id,
     )
     noted = guard._replace(failure=failure)
     guards.write(store, noted)
@@ -68,17 +69,16 @@ def fell_back(host: Host, store: Store, guard: Guard) -> tuple[Guard, bool]:
 
 def _has_other_systems(host: Host) -> bool:
     """Whether the boot loader may start something else than this machine's own root."""
-    layout = root_lines.read_layout(host)
-    found = entries.read(host, layout)
-    if any(bootable.foreign for bootable in found.bootables):
+    try:
+        found = entries.read(host, root_lines.read_layout(host))
+        texts = [places.read(p, name) for p in found.places for name in places.GRUB_CONFIGURATIONS]
+    except Error:  # it may
         return True
-    for place in found.places:
-        if os.path.isdir(os.path.join(place.directory, _WINDOWS)):
-            return True
-        texts = (places.read(place, name) or "" for name in places.GRUB_CONFIGURATIONS)
-        if any("osprober-" in text for text in texts):
-            return True
-    return any(os.path.isdir(os.path.join(host.root, esp, _WINDOWS)) for esp in places.POINTS)
+    return (
+        any(bootable.foreign for bootable in found.bootables)
+        or any("osprober-" in (text or "") for text in texts)
+        or any(os.path.isdir(os.path.join(host.root, p, _WINDOWS)) for p in places.POINTS)
+    )
 
 
 def _since(store: Store, armed: Armed) -> str:

@@ -16,11 +16,10 @@ from ...errors import Error, KernelError, StoreError, UnsupportedRootError
 from ..guard import around
 from ..guard.around import Around
 from ..linux.process import Say
-from ..machine import configuration, host, requester
+from ..machine import host, requester
 from ..machine.host import Host
 from ..machine.unprotected import Unprotected, unprotected
 from ..packages import interrupted, settle_records
-from ..pending import has_work
 from ..root import trial
 from ..snapshots import make_room, menu, min_free, take_and_delete
 from ..snapshots.menu import Menu
@@ -244,23 +243,6 @@ def guard(taken: Taken) -> Sequence[str]:
     if taken.guard is None:
         return ()
     return around.after(taken.machine, taken.store, taken.guard, taken.record, taken.config)
-
-
-def guard_again() -> Sequence[str]:
-    """Guard the next boot after packages were changed where nothing has come to `after`.
-
-    For who changes them in a boot of their own: what installs a kernel makes that the default.
-    Returns what went wrong in words.
-    """
-    with host.opened("/") as machine:
-        if not has_work.has_guard(machine):
-            return ()
-        config = configuration.usable()[0]
-        with store.opened(machine) as found:
-            if found is None:
-                return ()
-            with found.locked():
-                return around.again(machine, found, config)
 
 
 def prune(taken: Taken) -> list[str]:
