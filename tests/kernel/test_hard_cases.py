@@ -310,6 +310,19 @@ def test_a_link_on_the_way_to_a_nested_subvolume(named: Machine) -> None:
     assert list((named.root / "elsewhere").iterdir()) == []
 
 
+def test_a_nested_subvolume_in_a_protected_directory(named: Machine) -> None:
+    directory = named.root / "srv/nest/made"
+    directory.parent.parent.mkdir()
+    btrfsutil.create_subvolume(str(directory.parent))
+    directory.mkdir()
+    btrfsutil.create_subvolume(str(directory / "inner"))
+    (directory / "inner/file").write_text("1")
+    run("chattr", "+i", str(directory))
+    done(named.root, "rollback", named.upgrade(), "--yes")
+    assert (named.next_root() / "srv/nest/made/inner/file").read_text() == "1"
+    done(named.root, "undo", "--yes")
+
+
 def test_two_hundred_nested_subvolumes(named: Machine) -> None:
     named.upgrade()
     for number in range(200):

@@ -58,7 +58,8 @@ def _remove_entry(directory: int, name: str) -> bool:
         # Immutable or append-only, chattr(1): against changes, not against going with the tree.
         # It may be the directory that is, too.
         place = f"/proc/self/fd/{directory}"
-        if not (syscalls.unprotect(f"{place}/.") | syscalls.unprotect(f"{place}/{name}")):
+        own = status.st_ino != btrfs.STUB_INODE and syscalls.unprotect(f"{place}/{name}")
+        if not (syscalls.unprotect(f"{place}/.") or own):
             raise
         remove_it(name, dir_fd=directory)
     except OSError as error:
