@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from fs_rollback.system.comparison.trees import SubvolumeTree
 from fs_rollback.system.execute import copying
 from fs_rollback.system.linux import files, syscalls
 from tests.kernel.commands import done, fs_rollback
+from tests.kernel.faults import Fault, Faulty, in_child
 from tests.kernel.machine import Machine, run
 from tests.kernel.reboots import arrive, left_behind, reboot
+from tests.kernel.test_arrival_cut_off import bring_with
 from tests.kernel.test_restore_attributes import flags
 
 _NAMES = tuple(f"{number:0200}" for number in range(50))  # 10 kB
 
 
 @contextmanager
-def _bottom(place: Path, *, make: bool = False) -> Iterator[int]:
+def bottom(place: Path, *, make: bool = False) -> Iterator[int]:
     """Open the directory at the end of a path of 10 kB below `place`."""
     directory = os.open(place, os.O_RDONLY)
     try:
@@ -48,7 +51,7 @@ def _write(directory: int, name: str, text: str) -> None:
 
 
 @contextmanager
-def _opened(directory: int, name: str) -> Iterator[int]:
+def opened(directory: int, name: str) -> Iterator[int]:
     descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
     try:
         yield descriptor
@@ -59,16 +62,16 @@ def _opened(directory: int, name: str) -> Iterator[int]:
 def _texts(place: Path) -> dict[str, str]:
     """Return what lies at the bottom: of files their text, of directories what lies in them."""
     found = {}
-    with _bottom(place) as directory:
+    with bottom(place) as directory:
         for name in os.listdir(directory):
-            with _opened(directory, name) as below:
+            with opened(directory, name) as below:
                 is_file = stat.S_ISREG(os.fstat(below).st_mode)
                 found[name] = os.read(below, 99).decode() if is_file else str(os.listdir(below))
     return found
 
 
 def _change(place: Path, text: str) -> None:
-    with _bottom(place) as directory:
+    with bottom(place) as directory:
         _write(directory, "changed", text)
         _write(directory, "same", "1" * 5000)  # its content has to be read to know that
         _write(directory, f"added {text}", text)
@@ -82,13 +85,13 @@ def _change(place: Path, text: str) -> None:
 def _place(named: Machine) -> Path:
     place = named.root / "root/deep"
     place.mkdir()
-    with _bottom(place, make=True) as directory:
+    with bottom(place, make=True) as directory:
         for name in ("changed", "removed 2", "removed 3"):
             _write(directory, name, "1")
         _write(directory, "same", "1" * 5000)
         for name in ("moves 2", "moves 3"):
             os.mkdir(name, dir_fd=directory)
-            with _opened(directory, name) as below:
+            with opened(directory, name) as below:
                 _write(below, "file " + name, "1")
     return place
 
@@ -157,6 +160,27 @@ def test_beside_a_nested_subvolume(named: Machine, place: Path) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert _texts(named.root / "root/deep") == wanted
     assert named.read("root/nested/file") == "in it"
+    assert left_behind(named) == set()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_first_boot_that_is_cut_off_is_finished(
+    named: Machine, place: Path, *, nested: bool
+) -> None:
+    if nested:  # then all is copied
+        btrfsutil.create_subvolume(str(named.root / "root/nested"))
+    named.roll_back(named.upgrade())
+    _change(place, "2")
+    (named.root / "var/log/messages").write_text("last line")
+    wanted = _texts(place)
+    reboot(named)
+    for point in range(100):
+        cut = partial(Faulty, point=point, fault=Fault.KILL_AFTER)
+        if in_child(partial(bring_with, named, cut)) == 0:
+            assert point > 6
+            break
+    assert _texts(named.root / "root/deep") == wanted
+    assert named.read("var/log/messages") == "last line"
     assert left_behind(named) == set()
 
 

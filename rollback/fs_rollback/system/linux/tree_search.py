@@ -41,7 +41,10 @@ _CHUNK_TREE, _CHUNK_ITEM_KEY, _CHUNK, _DATA = 3, 228, struct.Struct("<Q16xQ"), 1
 # seconds of otime. struct btrfs_root_ref has the name behind it.
 _ROOT_ITEM = struct.Struct("<160xQ40xQ23xQ16s16s24xQ28xQ")
 _ROOT_REF = struct.Struct("<Q8xH")
+# struct btrfs_inode_ref likewise; BTRFS_FIRST_FREE_OBJECTID.
+_INODE_REF, _ROOT_DIRECTORY = struct.Struct("<8xH"), 256
 Item = tuple[int, int, bytes]  # type, offset and data
+Links = dict[tuple[int, int], tuple[int, bytes]]  # of directories: tree and inode, that above, name
 _Key = tuple[int, int, int]  # inode, type and offset
 _UNTOLD: list[Any] = [bytes(16), bytes(16), 0, 0]
 
@@ -252,6 +255,36 @@ def subvolume_roots(descriptor: int) -> Iterator[Root]:
             start = place + _ROOT_REF.size
             name = bytes(answer[start : start + length])
             yield Root(found, parent, directory, name, bool(flags & _READ_ONLY), *told)
+
+
+def directory_names(
+    descriptor: int, tree: int, inode: int, known: Links, most: int = 2**64
+) -> tuple[bytes, ...]:
+    """Return the way to a directory in the subvolume with the ID `tree`, however long it is.
+
+    From BTRFS_INODE_REF_KEY, of which a directory has one: its offset is the directory above, and
+    struct btrfs_inode_ref has the name behind it. `known` is what was read before. Raises OSError,
+    with ENAMETOOLONG where the names have more than `most` bytes together.
+    """
+    names, answer = list[bytes](), bytearray(_BUFFER + _LARGEST_ITEM)
+    while inode != _ROOT_DIRECTORY:
+        if (tree, inode) not in known:
+            bounds = (tree, inode, inode, 0, 2**64 - 1, 0, 2**64 - 1, *[_INODE_REF_KEY] * 2, 1)
+            if not _search_into(answer, descriptor, *bounds):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            _, above, _, _ = _ITEM_HEADER.unpack_from(answer, _BUFFER)
+            start = _BUFFER + _SEARCH_HEADER.size
+            (length,) = _INODE_REF.unpack_from(answer, start)
+            start += _INODE_REF.size
+            known[tree, inode] = above, bytes(answer[start : start + length])
+        inode, name = known[tree, inode]
+        names.append(name)
+        if len(names) > len(known):  # directories were moved into each other meanwhile
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        most -= len(name)
+        if most < 0:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    return tuple(reversed(names))
 
 
 def directory_path(descriptor: int, tree: int, inode: int) -> bytes:

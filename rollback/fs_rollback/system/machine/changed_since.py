@@ -7,17 +7,20 @@ btrfs-subvolume(8) find-new lists, they show deletions and changes of mode too.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple, Optional
 
+from ...core.comparison import inodes
 from ...core.formats.mountinfo import is_within
 from ...errors import kernel_errors
 from ..linux import files, tree_search
 from .host import Host
 
-_ROOT_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h: the subvolume's own directory
+_MOST_ITEMS = 64  # of an inode, for its names: more than any but a few files have
+_LONGEST_PATH = 1 << 16  # in bytes: any user can make longer ones, and thousands of them
 
 
 class Reads(NamedTuple):
@@ -61,12 +64,13 @@ def is_changed(
         tree = stack.enter_context(files.opened(host.path(subvolume)))
         copies = [stack.enter_context(files.opened(host.path(origin))) for origin in origins]
         stack.enter_context(kernel_errors("read the generations of", f"/{subvolume}"))
+        paths = _Paths(tree)
         for inode, changed_s in tree_search.touched_inodes(tree, since):
             if made is not None and made[0] <= changed_s <= made[1]:
                 continue
             if any(tree_search.inode_changed_s(copy, inode) == changed_s for copy in copies):
                 continue
-            places = ["."] if inode == _ROOT_INODE else tree_search.inode_paths(tree, inode)
+            places = paths.of(inode)
             if places is None:
                 return True
             counted = [p for p in places if not any(is_within(p, out) for out in left_out)]
@@ -123,13 +127,51 @@ def _newer(
         tree = stack.enter_context(files.opened(host.path(subvolume)))
         copy = stack.enter_context(files.opened(host.path(reads.copy))) if reads else None
         stack.enter_context(kernel_errors("read the generations of", f"/{subvolume}"))
+        paths = _Paths(tree)
         for inode, changed_s in tree_search.touched_inodes(tree, since):
-            is_root = inode == _ROOT_INODE
-            places = ["."] if is_root else tree_search.inode_paths(tree, inode)
+            places = paths.of(inode)
             is_old = copy is not None and reads is not None and changed_s < reads.before_s
             if is_old and places is not None and _are_alike(tree, copy, places):
                 continue
             yield places
+
+
+class _Paths:
+    """The paths of inodes in an open subvolume, longer ones than the kernel tells too."""
+
+    def __init__(self, tree: int) -> None:
+        self._tree = tree
+        self._links: tree_search.Links = {}
+        self._last = (0, "")  # what is changed often lies in one directory
+
+    def of(self, number: int) -> Optional[list[str]]:
+        """Return the paths of an inode; None where they are too many, or too long. Raises OSError.
+
+        The root directory is ".", which no other path lies in.
+        """
+        if number == inodes.ROOT_INODE:
+            return ["."]
+        found = tree_search.inode_paths(self._tree, number)
+        if found is not None:
+            return found
+        kinds = inodes.INODE_ITEM, inodes.INODE_EXTREF
+        items = tree_search.InodeReader(self._tree).items(number, *kinds, _MOST_ITEMS)
+        inode, paths = inodes.inode(number, items), list[str]()
+        for directory, name in inode.names if inode else ():
+            try:
+                paths.append(os.path.join(self._directory(directory), os.fsdecode(name)))
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:  # as promised
+                    return None
+                if error.errno != errno.ENOENT:  # it was moved meanwhile
+                    raise
+        return paths if len(items) < _MOST_ITEMS else None
+
+    def _directory(self, number: int) -> str:
+        if self._last[0] != number:
+            way = tree_search.directory_names(self._tree, 0, number, self._links, _LONGEST_PATH)
+            self._last = number, "/".join(map(os.fsdecode, way))
+        return self._last[1]
 
 
 def _are_alike(tree: int, copy: Optional[int], places: Sequence[str]) -> bool:
