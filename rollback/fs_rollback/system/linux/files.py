@@ -37,8 +37,8 @@ class Way:
 
     def __init__(self, top: int) -> None:
         self._top, self._here = top, os.dup(top)
-        self._path: tuple[str, ...] = ()
-        self._above = list[os.stat_result]()
+        self._path = list[str]()
+        self._above = list[tuple[int, int]]()  # st_dev and st_ino
 
     def __enter__(self) -> Way:
         return self
@@ -51,22 +51,26 @@ class Way:
 
         Raises OSError.
         """
-        while self._path != path[: len(self._path)]:
+        pairs = enumerate(zip(self._path, path))
+        common = next((n for n, (one, other) in pairs if one != other), len(path))
+        while len(self._path) > common:
             self._go_up()
-        for depth in range(len(self._path), len(path)):
+        for name in path[len(self._path) :]:
             status = os.fstat(self._here)
-            self._go(path[depth])
-            self._path = path[: depth + 1]
-            self._above.append(status)
+            self._go(name)
+            self._path.append(name)
+            self._above.append((status.st_dev, status.st_ino))
         return self._here
 
     def _go_up(self) -> None:
         self._go("..")
-        self._path = self._path[:-1]
-        if not os.path.samestat(os.fstat(self._here), self._above.pop()):
+        self._path.pop()
+        status = os.fstat(self._here)
+        if (status.st_dev, status.st_ino) != self._above.pop():
             # Somebody has moved it meanwhile, maybe out of the tree: once more from the top.
             os.close(self._here)
-            self._here, self._path = os.dup(self._top), ()
+            self._here = os.dup(self._top)
+            self._path.clear()
             self._above.clear()
 
     def _go(self, name: str) -> None:
