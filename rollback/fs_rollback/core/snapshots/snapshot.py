@@ -138,7 +138,8 @@ class Roots(NamedTuple):
     `waiting` is the old root of a rollback that waits for its reboot, 0 without one; `named` is
     what any line names as the root where `next` is not known; `origin` is what the running root is
     a copy of, 0 if that is gone or nothing; `way_back` the snapshot that a guarded boot leads to if
-    it is not healthy, 0 without one.
+    it is not healthy, 0 without one; `around` are those in which one lies, at any depth, that is
+    mounted or the default, and whose path is too long to be told.
     """
 
     running: int
@@ -149,3 +150,4 @@ class Roots(NamedTuple):
     named: frozenset[int] = frozenset()
     origin: int = 0
     way_back: int = 0
+    around: frozenset[int] = frozenset()

@@ -19,7 +19,7 @@ import btrfsutil
 
 from ...core.snapshots.snapshot import TOP_LEVEL_ID, Subvolume
 from ...errors import KernelError, kernel_errors
-from . import syscalls, tree_search
+from . import files, syscalls, tree_search
 
 if TYPE_CHECKING:
     from ...core.snapshots.space import BlockGroups, Device, Space
@@ -87,6 +87,12 @@ def subvolumes(top: str) -> tuple[Subvolume, ...]:
             os.close(descriptor)
     found = (_subvolume(os.fsdecode(paths[r.id]), r) for r in roots if r.id in paths)
     return (subvolume(top, ""), *found)
+
+
+def parents(top: str) -> dict[int, int]:
+    """Return the IDs of all subvolumes with those of what they lie in, the deepest included."""
+    with files.opened(top) as descriptor, kernel_errors("list the subvolumes of", top):
+        return {root.id: root.parent_id for root in tree_search.subvolume_roots(descriptor)}
 
 
 def _paths(descriptor: int, roots: Sequence[tree_search.Root]) -> dict[int, bytes]:
@@ -229,26 +235,57 @@ def delete_subvolume(path: str, *, recursive: bool) -> None:
     with kernel_errors("delete the subvolume", path):
         try:
             btrfsutil.delete_subvolume(path, recursive=recursive)
-        except OSError as error:  # two reasons can be removed
-            if not (recursive and error.errno in (errno.EROFS, errno.EPERM)):
-                raise
+        except OSError as error:
             # What is nested in a read-only subvolume cannot be taken out of it, nor one out of an
-            # immutable directory (chattr(1)), nor one whose own directory is.
-            _make_deletable(path)
-            btrfsutil.delete_subvolume(path, recursive=True)
+            # immutable directory (chattr(1)), nor one whose own directory is; and libbtrfsutil
+            # stops at one to which no path leads, which any user can make.
+            if not (recursive and error.errno in (errno.EROFS, errno.EPERM, errno.ENAMETOOLONG)):
+                raise
+            _delete_nested(path)
+            btrfsutil.delete_subvolume(path)
 
 
-def _make_deletable(path: str) -> None:
-    """Take off what protects a subvolume, and all that are nested in it. Raises OSError."""
-    with btrfsutil.SubvolumeIterator(path, btrfsutil.subvolume_id(path)) as iterator:
-        nested = [os.path.join(path, name) for name, _ in iterator]
-    for place in (path, *nested):
-        if btrfsutil.get_subvolume_read_only(place):
-            btrfsutil.set_subvolume_read_only(place, False)
-    syscalls.unprotect(path)
-    for place in nested:
-        syscalls.unprotect(os.path.dirname(place))
-        syscalls.unprotect(place)
+def _delete_nested(path: str) -> None:
+    """Delete all that is nested in a subvolume, and take off what protects it, and them.
+
+    What is nested is what the kernel has as such. Each is deleted by its name in its directory, to
+    which one name after the other leads: BTRFS_IOC_SNAP_DESTROY_V2 takes an ID, but makes a path of
+    it, and fails. Raises OSError, KernelError.
+    """
+    with files.opened(path) as top, files.Way(top) as way:
+        found = tree_search.nested_roots(top, btrfsutil.subvolume_id(top))
+        roots, links = {root.id: root for root in found}, tree_search.Links()
+        _make_deletable(way, ())
+        for root in found:
+            _make_deletable(way, _place(top, root, roots, links))
+        for root in reversed(found):
+            *above, name = _place(top, root, roots, links)
+            if btrfsutil.subvolume_id(way.opened((*above, name))) != root.id:  # moved meanwhile
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            sys.audit("fs-rollback.changed", "delete subvolume ID", root.id, "in", path)
+            btrfsutil.delete_subvolume(f"/proc/self/fd/{way.opened(tuple(above))}/{name}")
+
+
+def _place(
+    top: int, root: tree_search.Root, roots: dict[int, tree_search.Root], links: tree_search.Links
+) -> tuple[str, ...]:
+    """Return the way to one of the nested `roots`. Raises OSError."""
+    parts = list[tuple[bytes, ...]]()
+    one: tree_search.Root | None = root
+    while one is not None:
+        names = tree_search.directory_names(top, one.parent_id, one.directory, links)
+        parts.append((*names, one.name))
+        one = roots.get(one.parent_id)
+    return tuple(os.fsdecode(name) for part in reversed(parts) for name in part)
+
+
+def _make_deletable(way: files.Way, place: tuple[str, ...]) -> None:
+    """Take off what protects a subvolume on a way, and its directory. Raises OSError."""
+    own = way.opened(place)
+    if btrfsutil.get_subvolume_read_only(own):
+        btrfsutil.set_subvolume_read_only(own, False)
+    syscalls.unprotect(f"/proc/self/fd/{own}/.")
+    syscalls.unprotect(f"/proc/self/fd/{way.opened(place[:-1])}/.")
 
 
 def data_space(top: str) -> Space:

@@ -257,6 +257,17 @@ def subvolume_roots(descriptor: int) -> Iterator[Root]:
             yield Root(found, parent, directory, name, bool(flags & _READ_ONLY), *told)
 
 
+def nested_roots(descriptor: int, number: int) -> list[Root]:
+    """Return what is nested in the subvolume with an ID, at any depth, each behind its parent."""
+    children: dict[int, list[Root]] = {}
+    for root in subvolume_roots(descriptor):
+        children.setdefault(root.parent_id, []).append(root)
+    found = list(children.get(number, ()))
+    for root in found:  # it grows
+        found += children.get(root.id, ())
+    return found
+
+
 def directory_names(
     descriptor: int, tree: int, inode: int, known: Links, most: int = 2**64
 ) -> tuple[bytes, ...]:

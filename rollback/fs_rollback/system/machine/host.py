@@ -138,8 +138,8 @@ class Host:
 
     @cached_property
     def holders(self) -> frozenset[int]:
-        """The IDs of the subvolumes that have others right in them."""
-        return frozenset(subvolume.parent_id for subvolume in self.subvolumes)
+        """The IDs of the subvolumes that have others right in them, those with no path too."""
+        return frozenset(btrfs.parents(self.top).values())
 
     @property
     def root_subvolume(self) -> Subvolume:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ...core.snapshots.snapshot import Roots, origin
 from ...errors import RefusedError
+from ..linux import btrfs
 from ..machine.host import Host
 from ..store import guards
 from ..store.store import is_journal_in
@@ -42,4 +43,17 @@ def read(host: Host) -> Roots:
         named,
         copied.id if copied else 0,
         way_back.id if way_back else 0,
+        _around(host, host.mounted_ids | {host.default_id}),
     )
+
+
+def _around(host: Host, used: frozenset[int]) -> frozenset[int]:
+    """Return in which subvolumes those of `used` lie that have no path which could be told."""
+    left = used - {subvolume.id for subvolume in host.subvolumes}
+    if not left:  # nearly always
+        return left
+    parents, found = btrfs.parents(host.top), set[int]()
+    for number in left:  # one that was deleted has no parent
+        while (number := parents.get(number, 0)) and number not in found:
+            found.add(number)
+    return frozenset(found)

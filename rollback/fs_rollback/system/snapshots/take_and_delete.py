@@ -117,6 +117,8 @@ def obstacle(host: Host, snapshot: Snapshot, in_use: Roots) -> str:
     reason = protection(snapshot, in_use)
     if reason == IS_MOUNTED:
         return f"it is {_mounted_on(host, snapshot.id) or 'mounted'}"
+    if not reason and snapshot.id in in_use.around:
+        return "a subvolume in it, at a very long path, is mounted or the default"
     return reason or _in_use_inside(host, snapshot)
 
 
