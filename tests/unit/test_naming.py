@@ -189,3 +189,12 @@ def test_no_bytes_of_a_character_are_cut() -> None:
             assert text.startswith(cut)
             assert size <= most
             assert cut == text or size + len(os.fsencode(text[len(cut)])) > most
+
+
+def test_of_a_very_long_path_people_read_both_ends() -> None:
+    path = "/home/user/" + "a/" * 5000 + "last"
+    for paths in ([path], [f"{path}{number}" for number in range(20)]):
+        for row in grouped(paths):
+            assert len(row) < 400
+            assert "/home/user/a/" in row
+    assert grouped([path])[0].endswith(".../last")

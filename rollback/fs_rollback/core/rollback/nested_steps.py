@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..formats import fstab
+from ..snapshots import names
 from .operations import Operations
 from .steps import StepInNewRoot, StepUndoneInNewRoot, in_words, join, named
 
@@ -22,7 +23,8 @@ class RestoreSubvolume(StepUndoneInNewRoot):
     path: str
 
     def describe(self) -> str:
-        return f"Bring back the nested subvolume /{self.path} as it is in {named(self.target)}."
+        path = names.shown(f"/{self.path}")
+        return f"Bring back the nested subvolume {path} as it is in {named(self.target)}."
 
     def apply(self, operations: Operations) -> None:
         operations.make_room(self.target, self.spare, self.path)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from ..boot import layout as layouts
 from ..formats import mountinfo
 from ..snapshots.replaced_by import ReplacedBy
-from ..snapshots.snapshot import STAGING, STORE, TOP_LEVEL_ID, Snapshot, Subvolume
+from ..snapshots.snapshot import LONGEST_PATH, STAGING, STORE, TOP_LEVEL_ID, Snapshot, Subvolume
 from . import kernel_steps, mending_steps, nested_steps, steps
 from .kernel_steps import ForgetOneShot, PutBackKernel, SetDefaultEntry
 from .operations import Operations
@@ -273,7 +274,8 @@ def _commit(situation: Situation) -> list[steps.RootStep]:
 def nested_subvolumes(situation: Situation) -> list[Subvolume]:
     """Return the subvolumes that lie inside the root and go with it, parents first.
 
-    Not what a first boot that was cut off can be taken back to: that is of this root alone.
+    Not what a first boot that was cut off can be taken back to: that is of this root alone. Nor
+    what is too deep.
     """
     root = situation.layout.root
     staging = f"{root.path}/{STAGING}".lstrip("/")
@@ -283,6 +285,7 @@ def nested_subvolumes(situation: Situation) -> list[Subvolume]:
             for subvolume in situation.subvolumes
             if subvolume.id not in (root.id, TOP_LEVEL_ID)
             and mountinfo.is_within("/" + subvolume.path, "/" + root.path)
+            and not is_too_deep(root, subvolume)
             and not mountinfo.is_within(subvolume.path, staging)
             and not (root.id == TOP_LEVEL_ID and _stays_in_top_level(subvolume, situation))
         ),
@@ -351,3 +354,8 @@ def _mend(situation: Situation) -> list[steps.RootStep]:
 def relative(root: Subvolume, subvolume: Subvolume) -> str:
     """Return the path of a nested subvolume from its root."""
     return subvolume.path[len(root.path) :].strip("/")
+
+
+def is_too_deep(root: Subvolume, subvolume: Subvolume) -> bool:
+    """Whether the path of a nested subvolume, from its root, is too long to be dealt with."""
+    return len(os.fsencode(relative(root, subvolume))) > LONGEST_PATH

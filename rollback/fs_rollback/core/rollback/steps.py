@@ -65,7 +65,7 @@ class CarrySubvolume(StepUndoneInNewRoot):
     path: str
 
     def describe(self) -> str:
-        return f"Carry over the nested subvolume /{self.path} as it is now."
+        return f"Carry over the nested subvolume {names.shown(f'/{self.path}')} as it is now."
 
     def apply(self, operations: Operations) -> None:
         operations.make_room(self.root, self.spare, self.path)

@@ -21,6 +21,7 @@ TRIAL_PREFIX = "try_"  # a writable copy of a snapshot, for its entry in the boo
 COPY_PREFIXES = (NEW_ROOT_PREFIX, TRIAL_PREFIX, SHELL_PREFIX)
 _IN_STORE = f"/{STORE}/"
 _FORMAT = "%Y%m%d%H%M%S"
+_LONG = 300  # characters of a path, which may have thousands
 
 
 def free_name(prefix: str, now: datetime, taken: Container[str]) -> str:
@@ -76,6 +77,13 @@ def shortened(text: str, room: int) -> str:
     return text if len(text) <= room else f"{beginning(text, max(room - 3, 0))}..."
 
 
+def shown(path: str) -> str:
+    """Return a path for people to read: of a very long one its beginning and its last name."""
+    if len(path) <= _LONG:
+        return path
+    return f"{beginning(path, _LONG // 2)}.../{shortened(path.rpartition('/')[2], _LONG // 4)}"
+
+
 def _belong_together(one: str, other: str) -> bool:
     """Whether people see two characters as one: the main rules of Unicode's annex 29."""
     if one.isascii() and other.isascii():
@@ -90,10 +98,10 @@ def grouped(paths: Sequence[str], most: int = 12) -> list[str]:
     """Return paths for people to read: at most `most`, however many there are.
 
     Where there are more, what lies inside another counts with that, and what shares a directory is
-    counted; so a service's hundred subvolumes are one line.
+    counted; so a service's hundred subvolumes are one line. Very long ones are shortened.
     """
     if len(paths) <= most:
-        return list(paths)
+        return [*map(shown, paths)]
     inside: dict[str, int] = {}
     for path in sorted(paths):
         if not is_within_any(path, inside):
@@ -109,9 +117,9 @@ def grouped(paths: Sequence[str], most: int = 12) -> list[str]:
     found = []
     for directory, row in beside.items():
         if directory and len(row) > 3:
-            found.append(f"{sum(inside[p] + 1 for p in row)} in {directory}")
+            found.append(f"{sum(inside[p] + 1 for p in row)} in {shown(directory)}")
         else:
-            found += [f"{p} and {inside[p]} in it" if inside[p] else p for p in row]
+            found += [shown(p) + (f" and {inside[p]} in it" if inside[p] else "") for p in row]
     more = len(found) - most
     return found if more <= 0 else [*found[:most], f"{more} more places"]
 

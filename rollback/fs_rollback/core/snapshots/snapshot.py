@@ -12,6 +12,9 @@ from .record import Kind, Record
 
 TOP_LEVEL_ID = mount_options.TOP_LEVEL_ID
 STORE = "fs-snapshots"
+# In bytes, from the root, of a nested subvolume that a rollback carries over or brings back: any
+# user can make longer ones, and many of them.
+LONGEST_PATH = 16000
 # Where the first boot of a new root makes what it brings over, in that root.
 STAGING = ".fs-rollback-arrival"
 # In the store. Not .json: older programs take each such file for the record of a snapshot.

@@ -140,7 +140,7 @@ class Operations:
             if os.path.lexists(place) and not btrfs.is_stub(place):
                 return
         self.make_room(model, tree, path)
-        self._make_like(model, tree, path)
+        self._make_like(model, tree, path.split("/"))
 
     def copy(self, source: str, tree: str, path: str) -> None:
         """Replace what is at `path` in `tree` by a copy of what `source` has there.
@@ -276,35 +276,63 @@ class Operations:
 
     def make_parents(self, model: str, tree: str, path: str) -> None:
         """Make the directories above `path` that `tree` lacks, as they are in `model`."""
-        parts = path.split("/")[:-1]
-        for depth in range(1, len(parts) + 1):
-            self._make_like(model, tree, "/".join(parts[:depth]))
+        self._make_like(model, tree, path.split("/")[:-1])
 
-    def _make_like(self, model: str, tree: str, path: str) -> None:
-        """Make the directory `path` in `tree`, if it lacks it, as it is in `model`.
+    def _make_like(self, model: str, tree: str, names: Sequence[str]) -> None:
+        """Make the directory to which `names` lead, and those above it, if `tree` lacks them."""
+        with (
+            files.opened(self._path(tree)) as root,
+            files.opened(self._path(model)) as original,
+            files.Way(root) as way,
+            files.Way(original) as like,
+        ):
+            with kernel_errors("open", f"/{tree}"):
+                is_whole = _directory(way, tuple(names)) is not None
+            if is_whole:
+                return
+            # The last one that is there may be a stand-in.
+            for depth in range(max(way.depth, 1), len(names) + 1):
+                path = tuple(names[:depth])
+                with kernel_errors("make", f"/{tree}/{'/'.join(path)}"):
+                    _make_like(way, like, path)
 
-        Where that has no such directory it is one that the owner of the one above may use.
-        """
-        with self._parent(tree, path) as place, kernel_errors("make", f"/{tree}/{path}"):
-            is_there = os.path.lexists(place)
-            if is_there and stat.S_ISDIR(os.lstat(place).st_mode) and not btrfs.is_stub(place):
-                return
-            if is_there:  # a stand-in; or a file, or a link, where there is a directory today
-                removal.remove(place)
-            os.mkdir(place, 0o700)
-            with files.opened(self._path(model)) as root:
-                like = files.status_of(root, path, follow=False)
-            if like is None or not stat.S_ISDIR(like.st_mode) or like.st_ino == btrfs.STUB_INODE:
-                above = os.stat(os.path.dirname(place))
-                os.chown(place, above.st_uid, above.st_gid, follow_symlinks=False)
-                os.chmod(place, 0o755)  # noqa: S103 - as the stand-in showed it
-                return
-            os.chown(place, like.st_uid, like.st_gid, follow_symlinks=False)
-            os.chmod(place, stat.S_IMODE(like.st_mode))
-            with self._parent(model, path) as original:
-                for name in os.listxattr(original, follow_symlinks=False):
-                    value = os.getxattr(original, name, follow_symlinks=False)
-                    os.setxattr(place, name, value, follow_symlinks=False)
+
+def _make_like(way: files.Way, like: files.Way, path: tuple[str, ...]) -> None:
+    """Make a directory on one way, if there is none, as it is on another.
+
+    Where that has no such directory it is one that the owner of the one above may use. Raises
+    OSError.
+    """
+    directory = way.opened(path[:-1])
+    place = f"/proc/self/fd/{directory}/{path[-1]}"
+    is_there = os.path.lexists(place)
+    if is_there and stat.S_ISDIR(os.lstat(place).st_mode) and not btrfs.is_stub(place):
+        return
+    if is_there:  # a stand-in; or a file, or a link, where there is a directory today
+        removal.remove(place)
+    os.mkdir(place, 0o700)
+    original = _directory(like, path)
+    if original is None:
+        above = os.fstat(directory)
+        os.chown(place, above.st_uid, above.st_gid, follow_symlinks=False)
+        os.chmod(place, 0o755)  # noqa: S103 - as the stand-in showed it
+        return
+    status = os.fstat(original)
+    os.chown(place, status.st_uid, status.st_gid, follow_symlinks=False)
+    os.chmod(place, stat.S_IMODE(status.st_mode))
+    for name in os.listxattr(original):
+        os.setxattr(place, name, os.getxattr(original, name), follow_symlinks=False)
+
+
+def _directory(way: files.Way, path: tuple[str, ...]) -> int | None:
+    """Return a descriptor of a directory, as `way` has it; None if there is none, or a stand-in."""
+    try:
+        found = way.opened(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # as promised
+            raise
+        return None
+    return found if os.fstat(found).st_ino != btrfs.STUB_INODE else None
 
 
 def _move(how: Callable[[str, str], None], one: str, other: str) -> None:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import btrfsutil
 
-from ...core.snapshots.snapshot import TOP_LEVEL_ID, Subvolume
+from ...core.snapshots.snapshot import LONGEST_PATH, TOP_LEVEL_ID, Subvolume
 from ...errors import KernelError, kernel_errors
 from . import files, syscalls, tree_search
 
 if TYPE_CHECKING:
     from ...core.snapshots.space import BlockGroups, Device, Space
 
-_LONGEST_PATH = 3900  # PATH_MAX less what stands before it while a new root is made
+_LONGEST_PATH = LONGEST_PATH + 384  # with what may stand before it, from the top level
 SUBVOLUME_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID, linux/btrfs_tree.h
 _READ_ONLY = 1  # BTRFS_ROOT_SUBVOL_RDONLY
 _FICLONE = 0x40049409  # linux/fs.h
@@ -74,8 +74,8 @@ def subvolume_path(path: str) -> str:
 def subvolumes(top: str) -> tuple[Subvolume, ...]:
     """Return all subvolumes of the filesystem whose top level is at `top`, that one included.
 
-    Left out is what lies so deep that no path leads there (PATH_MAX): any user can make such a
-    subvolume, and nobody may be kept from a rollback by it.
+    Left out is what lies deeper than _LONGEST_PATH: any user can make such a subvolume, and nobody
+    may be kept from a rollback by it.
     """
     # Not through libbtrfsutil, which asks the kernel several times for each of them.
     with kernel_errors("list the subvolumes of", top):
@@ -99,6 +99,7 @@ def _paths(descriptor: int, roots: Sequence[tree_search.Root]) -> dict[int, byte
     """Return the paths of subvolumes from the top level, by their IDs, without the deepest."""
     found = {TOP_LEVEL_ID: b""}
     directories: dict[tuple[int, int], bytes | None] = {}
+    links: tree_search.Links = {}
     left = {root.id: root for root in roots}
     for first in roots:
         number, chain = first.id, []  # up to what has a path: a parent may be younger
@@ -108,23 +109,32 @@ def _paths(descriptor: int, roots: Sequence[tree_search.Root]) -> dict[int, byte
         for root in reversed(chain):
             place = root.parent_id, root.directory
             if place not in directories:
-                directories[place] = _directory(descriptor, found.get(root.parent_id), root)
+                directories[place] = _directory(descriptor, found.get(root.parent_id), root, links)
             directory = directories[place]
-            if directory is not None and len(directory) + len(root.name) < _LONGEST_PATH:
+            if directory is not None and len(directory) + len(root.name) <= _LONGEST_PATH:
                 found[root.id] = directory + root.name
     return found
 
 
-def _directory(descriptor: int, parent: bytes | None, root: tree_search.Root) -> bytes | None:
+def _directory(
+    descriptor: int, parent: bytes | None, root: tree_search.Root, links: tree_search.Links
+) -> bytes | None:
     """Return the path, up to its name, of a subvolume in `parent`; None where that is too long."""
     if parent is None:
         return None
     parent = parent and parent + b"/"
     if root.directory == SUBVOLUME_INODE:
         return parent
+    place = root.parent_id, root.directory
     try:
-        return parent + tree_search.directory_path(descriptor, root.parent_id, root.directory)
-    except OSError as error:  # too deep, or deleted meanwhile: no path leads there
+        try:
+            return parent + tree_search.directory_path(descriptor, *place)
+        except OSError as error:  # longer than the kernel tells at once
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+        names = tree_search.directory_names(descriptor, *place, links, _LONGEST_PATH)
+        return b"".join((parent, *(name + b"/" for name in names)))
+    except OSError as error:  # too deep, or deleted meanwhile
         if error.errno in (errno.ENAMETOOLONG, errno.ENOENT):
             return None
         raise
@@ -200,7 +210,7 @@ def _subvolume_entries(tree: int) -> Iterator[str]:
     for directory, path in pending:
         for number, is_subvolume, name in reader.directories(directory):
             below = path + name
-            if len(below) >= _LONGEST_PATH:
+            if len(below) > LONGEST_PATH:
                 continue
             if is_subvolume:
                 yield os.fsdecode(below)

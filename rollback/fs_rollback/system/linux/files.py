@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -14,6 +15,8 @@ from ...errors import KernelError, kernel_errors
 from . import syscalls
 
 _READ_LIMIT_BYTES = 16 << 20
+_LONGEST_PATH = 3900  # PATH_MAX less what stands before and behind it
+_NO_PLACE = "/proc/self/fd/-1"  # where nothing is and nothing can be made
 
 
 @contextmanager
@@ -27,6 +30,39 @@ def opened(path: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+class Places:
+    """Paths of what lies below an open directory, of any length, for calls that take a path.
+
+    Of a long one the directory is opened, and is open until `_MOST` others were asked for.
+    """
+
+    _MOST = 8
+
+    def __init__(self, top: int) -> None:
+        self._top, self._opened = top, deque[int]()
+
+    def path(self, relative: str) -> str:
+        """Return the path of something; no symbolic link is followed to it if it is a long one."""
+        if len(os.fsencode(relative)) < _LONGEST_PATH:
+            return f"/proc/self/fd/{self._top}/{relative}".rstrip("/")
+        directory, name = os.path.split(relative)
+        flags = os.O_PATH | os.O_DIRECTORY
+        try:
+            opened = syscalls.open_in_root(self._top, directory, flags, follow=False)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise KernelError("open", relative, error) from error
+            return f"{_NO_PLACE}/{name}"  # whoever uses it is told that nothing is there
+        self._opened.append(opened)
+        self.close(self._MOST)
+        return f"/proc/self/fd/{opened}/{name}"
+
+    def close(self, most: int = 0) -> None:
+        """Close what is open, but for so many that were asked for last."""
+        while len(self._opened) > most:
+            os.close(self._opened.popleft())
 
 
 class Way:
@@ -45,6 +81,11 @@ class Way:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._here)
+
+    @property
+    def depth(self) -> int:
+        """How many directories the last call has gone down, also where it has failed."""
+        return len(self._path)
 
     def opened(self, path: tuple[str, ...]) -> int:
         """Return a descriptor of the directory `path` below the top, of use until the next call.
@@ -213,10 +254,14 @@ def read_bytes(tree: int, path: str, most: int) -> bytes:
             return file.read(most)
 
 
-def list_in_tree(tree: int, path: str) -> list[str] | None:
-    """Return the names in a directory of the tree, sorted; None if there is no such directory."""
+def list_in_tree(tree: int, path: str, *, follow: bool = True) -> list[str] | None:
+    """Return the names in a directory of the tree, sorted; None if there is no such directory.
+
+    Without `follow` a symbolic link on the path leads to none, and it may be of any length.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY
     try:
-        descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = syscalls.open_in_root(tree, path, flags, follow=follow)
     except OSError as error:
         # Absent; a link in a circle leads to nothing.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):

@@ -56,7 +56,7 @@ class Host:
         self.mount = mount
         self.root_fd = root_fd
         self.top_fd = top_fd
-        self.top = f"/proc/self/fd/{top_fd}"
+        self.top, self.places = f"/proc/self/fd/{top_fd}", files.Places(top_fd)
         self.fstabs: dict[int, tuple[fstab.Entry, ...]] = {}
         self.touched: dict[tuple[int, int], tuple[int, dict[int, list[int]]]] = {}
 
@@ -128,8 +128,8 @@ class Host:
         """Return the ID of what an overlay on / was put over, 0 on another filesystem."""
         if not devices.is_btrfs(told.root, self.uuid):
             return 0
-        named = (s.id for s in self.subvolumes if is_named(told.flags, s.path, s.id))
-        return next(named, self.default_id)
+        named = [s.id for s in self.subvolumes if is_named(told.flags, s.path, s.id)]
+        return named[0] if named else self.default_id
 
     @cached_property
     def subvolumes(self) -> tuple[Subvolume, ...]:
@@ -206,8 +206,8 @@ class Host:
             return self.is_stranger(tree)
 
     def path(self, relative: str) -> str:
-        """Return the path of something given from the top level."""
-        return f"{self.top}/{relative}" if relative else self.top
+        """Return the path of something given from the top level, as files.Places does."""
+        return self.places.path(relative)
 
     def forget(self) -> None:
         """Drop what was read: something on the filesystem has changed."""
@@ -335,8 +335,7 @@ def is_btrfs_root(root: str) -> bool:
 def _refuse_boot_of_server(root: str, mounts: tuple[mountinfo.Mount, ...]) -> None:
     """Raise RefusedError where a look at the boot loader's files may wait for a server for ever."""
     for point in BOOT_POINTS:
-        place = os.path.join(root, point)
-        mount = mountinfo.containing(mounts, place)
+        mount = mountinfo.containing(mounts, os.path.join(root, point))
         if mount is not None and mount.has_server:
             raise RefusedError(
                 f"{mount.source} ({mount.fstype}) is mounted on {mount.point}, and no boot loader"
@@ -389,12 +388,13 @@ def opened(root: str = "/") -> Iterator[Host]:
         _refuse_what_is_no_system(root, mount.source, root_fd)
         try:
             # Without an initramfs the kernel names its root /dev/root, which does not exist.
-            known = os.path.exists(mount.source)
-            source = mount.source if known else _first_device(root_fd)
+            source = mount.source if os.path.exists(mount.source) else _first_device(root_fd)
             top_fd = syscalls.mount_top_level(source, read_only=mount.read_only)
         except OSError as error:
             raise KernelError("reach the top level of", mount.source, error) from error
+        found = Host(path, mounts, mount._replace(source=source), root_fd, top_fd)
         try:
-            yield Host(path, mounts, mount._replace(source=source), root_fd, top_fd)
+            yield found
         finally:
+            found.places.close()
             os.close(top_fd)

@@ -7,14 +7,24 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 from ...core.formats import fstab
 from ...core.formats.mountinfo import is_within, is_within_any
-from ...core.rollback.plan import Situation, left_stand_ins, nested_subvolumes, relative
-from ...core.snapshots.names import label
+from ...core.rollback.plan import (
+    Situation,
+    is_too_deep,
+    left_stand_ins,
+    nested_subvolumes,
+    relative,
+)
+from ...core.snapshots.names import label, shown
+from ...core.snapshots.snapshot import LONGEST_PATH
+from ...errors import kernel_errors
 from ..execute.swap import SwapFile
-from ..linux import files
+from ..linux import files, tree_search
 from ..machine.host import Host
 from ..root import root_lines, stand_ins
 
@@ -25,6 +35,7 @@ _SERVICES = (
     # Docker, Podman, containerd, LXD and Incus, wherever they were told to put them
     r"(/.+?)/(?:btrfs/subvolumes|io\.containerd\.snapshotter\.v1\.btrfs|storage-pools)/.",
 )
+_MOST_PLACES = 5  # that a warning names
 _NO_DATA = ("", "boot", "efi", "tmp", "proc", "sys", "dev", "run")
 _NO_DISK = ("swap", "tmpfs", "proc", "sysfs", "devpts", "devtmpfs", "cgroup2")
 
@@ -34,6 +45,7 @@ def warnings(
 ) -> Iterator[str]:
     """Give what to say aloud; `theirs` is the fstab of the target."""
     yield from _out_of_sight(host, situation)
+    yield from _too_deep(host, situation)
     yield from _without_index(situation)
     yield from _no_longer_mounted(host, situation, theirs)
     yield from _not_opened(host, situation)
@@ -142,7 +154,7 @@ def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
     device = os.fstat(host.root_fd).st_dev
     for path in sorted(left_stand_ins(situation) - situation.outside):
         status = files.status_of(host.root_fd, path, follow=False)
-        is_empty = files.list_in_tree(host.root_fd, path) == []
+        is_empty = files.list_in_tree(host.root_fd, path, follow=False) == []
         if status is not None and not is_empty and not stand_ins.covered(host, path):
             ours = status.st_dev == device
             (found if ours else foreign).append(shlex.quote(f"/{path}"))
@@ -157,6 +169,33 @@ def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
             f"{label(situation.target)} does not contain what was in these nested subvolumes when"
             f" it was taken: {', '.join(found)}. They will be empty directories. To keep what is"
             f" there now: {' '.join(f'--keep {path}' for path in found)}"
+        )
+
+
+def _too_deep(host: Host, situation: Situation) -> Iterator[str]:
+    """Name the subvolumes in the root that stay behind, because nobody can tell their paths."""
+    root = situation.layout.root
+    known = {s.id for s in host.subvolumes if not is_too_deep(root, s)}
+    nested = {s.id: f"/{relative(root, s)}" for s in nested_subvolumes(situation)}
+    places, found = {root.id: "", **nested}, dict[tuple[int, int], list[int]]()
+    with kernel_errors("list the subvolumes in", host.root):
+        for deep in tree_search.subvolume_roots(host.top_fd):
+            if deep.id not in known and deep.parent_id in places:
+                found.setdefault((deep.parent_id, deep.directory), []).append(deep.id)
+        rows, links = list[str](), tree_search.Links()
+        for (parent, directory), numbers in islice(found.items(), _MOST_PLACES):
+            with suppress(FileNotFoundError):  # it was deleted meanwhile
+                way = tree_search.directory_names(host.top_fd, parent, directory, links)
+                path = "/".join((places[parent], *map(os.fsdecode, way)))
+                ids = ", ".join(map(str, numbers[:_MOST_PLACES]))
+                more = f" and {len(numbers) - _MOST_PLACES} more" if numbers[_MOST_PLACES:] else ""
+                rows.append(f"ID {ids}{more} in {shown(path)}")
+    if rows:
+        places_left = len(found) - len(rows)
+        more = f"; and those in {places_left} more directories" if places_left else ""
+        yield (
+            f"subvolumes with paths longer than {LONGEST_PATH} bytes are not carried over. They"
+            f" stay in the replaced root, and are deleted with it: {'; '.join(rows)}{more}"
         )
 
 
