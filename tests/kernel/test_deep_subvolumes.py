@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -17,10 +18,10 @@ from fs_rollback.core.snapshots.snapshot import LONGEST_PATH
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.faults import Fault, Faulty, faulty, in_child
 from tests.kernel.machine import Machine, run
-from tests.kernel.reboots import arrive, left_behind, reboot, replaced
+from tests.kernel.reboots import arrive, journal_of, left_behind, reboot, replaced
 from tests.kernel.test_arrival_cut_off import bring_with
 from tests.kernel.test_long_paths import bottom, opened
-from tests.kernel.test_store import store_of
+from tests.kernel.test_store import edit_record, listed, store_of
 
 _FILES = ("file", "nest/file", "nest/made/inner/file", "nest/sealed/file", "beside/file")
 _SUBVOLUMES = ("nest", "nest/made/inner", "nest/sealed", "beside")
@@ -329,3 +330,17 @@ def test_the_longest_path_that_comes_along(named: Machine, more: int) -> None:
         done(named.root, "rollback", "--yes", "--no-keep", replaced(named))
     done(named.root, "undo", "--yes", *(["--to-replaced"] if more else []))
     assert fs_rollback(named.root, "settle").code == 0
+
+
+def test_the_journal_that_names_many_of_them_is_read(named: Machine) -> None:
+    done(named.root, "rollback", named.upgrade(), "--yes")
+    journal = json.loads(journal_of(named).read_text())
+    journal["roots"]["more"] = ["x" * 16000] * 1100
+    journal_of(named).write_text(json.dumps(journal))
+    done(named.root, "undo", "--yes")
+
+
+def test_the_record_that_names_many_is_read(named: Machine) -> None:
+    name = named.upgrade()
+    edit_record(named, name, more=["x" * 16000] * 1100)
+    assert listed(named)[name]["kind"] == "pre"

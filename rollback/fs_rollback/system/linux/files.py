@@ -166,8 +166,8 @@ def _device(entry: os.DirEntry[str]) -> int:
         return -1
 
 
-def read_in_tree(tree: int, path: str) -> str | None:
-    """Return a text file of the tree, None if there is none.
+def read_in_tree(tree: int, path: str, most: int = _READ_LIMIT_BYTES) -> str | None:
+    """Return `most` bytes of a text file of the tree, None if there is none.
 
     No symbolic link leads out of the tree: it is resolved as if the tree were /. Bytes that are
     not UTF-8 come as surrogates. Raises KernelError on anything but absence.
@@ -177,7 +177,7 @@ def read_in_tree(tree: int, path: str) -> str | None:
         if file is None:
             return None
         with file:
-            return file.read(_READ_LIMIT_BYTES).decode("utf-8", "surrogateescape")
+            return file.read(most).decode("utf-8", "surrogateescape")
     except OSError as error:
         # A link in a circle leads to nothing, as a dangling one does.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
@@ -188,7 +188,8 @@ def read_in_tree(tree: int, path: str) -> str | None:
 def read_entry(directory: int, name: str) -> str | None:
     """Return a text file of an open directory; None if there is none, or anything but a file.
 
-    Made for the store, where thousands are read. Raises UnicodeError, and KernelError.
+    Made for the store, where thousands are read, and files are root's own: of any size. Raises
+    UnicodeError, and KernelError.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -197,7 +198,7 @@ def read_entry(directory: int, name: str) -> str | None:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 return None
-            return os.read(descriptor, min(status.st_size, _READ_LIMIT_BYTES)).decode()
+            return os.read(descriptor, status.st_size).decode()
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -15,11 +15,12 @@ from ..machine.host import Host
 from .store import PENDING, Store
 
 STALE = PENDING + ".stale"
+_MOST_BYTES = 1 << 30  # users may make thousands of subvolumes, and all are named in it
 
 
 def read(store: Store) -> Pending | None:
     """Return the rollback that is under way or waits for its reboot. Raises StoreError."""
-    text = files.read_in_tree(store.directory, PENDING)
+    text = files.read_in_tree(store.directory, PENDING, _MOST_BYTES)
     if text is None:
         return None
     try:
@@ -38,7 +39,7 @@ def glance(top: int) -> Pending | None:
 
     For what does not act on it: who does, says what is wrong with it.
     """
-    text = files.read_in_tree(top, f"{STORE}/{PENDING}")
+    text = files.read_in_tree(top, f"{STORE}/{PENDING}", _MOST_BYTES)
     try:
         return journal_file.parse(text) if text is not None else None
     except journal_file.PendingError:  # see above
