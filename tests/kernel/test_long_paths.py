@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tests.kernel.machine import Machine, run
 from tests.kernel.reboots import arrive, left_behind, reboot
 from tests.kernel.test_arrival_cut_off import bring_with
 from tests.kernel.test_restore_attributes import flags
+from tests.kernel.test_store import store_of
 
 _NAMES = tuple(f"{number:0200}" for number in range(50))  # 10 kB
 
@@ -160,6 +161,57 @@ def test_beside_a_nested_subvolume(named: Machine, place: Path) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert _texts(named.root / "root/deep") == wanted
     assert named.read("root/nested/file") == "in it"
+    assert left_behind(named) == set()
+
+
+def _path_of(length: int) -> str:
+    """Return a path in /root with so many bytes."""
+    path = "/root/" + "d" * 199
+    while len(path) < length - 255:
+        path += "/" + "d" * 199
+    return path + "/" + "n" * (length - len(path) - 1)
+
+
+@pytest.mark.parametrize("length", [3901, 4085, 4095, 4096, 9000])
+@pytest.mark.parametrize("how", ["option", "configuration", "pattern"])
+def test_too_long_to_be_kept(named: Machine, length: int, how: str) -> None:
+    path, name = _path_of(length), named.upgrade()
+    directory = os.open(named.root, os.O_RDONLY)
+    for part in path[1:].split("/"):
+        with suppress(FileExistsError):
+            os.mkdir(part, dir_fd=directory)
+        below = os.open(part, os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = below
+    os.close(directory)
+    if how == "pattern":
+        path = path.replace("n", "?").replace("d", "*", 1)
+    options = ["--keep", path] if how == "option" else []
+    if how != "option":
+        named.write(named.root, "etc/fs-rollback.conf", f"keep = {path}\n")
+    before = named.subvolume_paths(), os.listdir(store_of(named))
+    for last in ("--yes", "--dry-run"):
+        ended = fs_rollback(named.root, "rollback", name, *options, last)
+        ended.expect_refusal(
+            "cannot be kept: its path has more than 3900 bytes", "Keep a directory"
+        )
+        assert len(ended.err) < 700
+    assert (named.subvolume_paths(), os.listdir(store_of(named))) == before
+
+
+def test_the_longest_path_that_is_kept(named: Machine) -> None:
+    path, name = _path_of(3900), named.upgrade()
+    place = named.root / path.lstrip("/")
+    os.makedirs(place)
+    (place / "file").write_text("1")
+    done(named.root, "rollback", name, "--yes", "--no-keep", "--keep", path)
+    (place / "file").write_text("2")
+    reboot(named)
+    for point in range(100):
+        cut = partial(Faulty, point=point, fault=Fault.KILL_AFTER)
+        if in_child(partial(bring_with, named, cut)) == 0:
+            break
+    assert (place / "file").read_text() == "2"
     assert left_behind(named) == set()
 
 

@@ -39,6 +39,7 @@ def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
         asked = [checked_path(path) for path in args.keep]
     except ValueError as error:
         raise UsageError(f"--keep takes an absolute path, not {error}") from error
+    paths_to_keep.refuse_long(asked)
     for path in asked:
         if not paths_to_keep.expand(host.root_fd, path):
             link = paths_to_keep.dangling_link(host.root_fd, path)

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from ...config import Config
 from ...core.formats.mountinfo import is_within
-from ...errors import RefusedError
+from ...core.snapshots.names import shown
+from ...errors import KernelError, RefusedError
 from ..linux import files
 from ..machine.host import Host
 from ..machine.rpmdb import rpmdb_path
@@ -17,6 +19,9 @@ from ..root import root_lines
 
 # What packages own goes back as a whole or not at all.
 _OWNED_BY_PACKAGES = ("/usr", "/etc", "/boot")
+# In bytes. It has to fit into a symbolic link (system/execute/arrivals.py), and into what /proc
+# tells of it.
+_LONGEST_PATH = 3900
 
 
 def resolve(host: Host, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -24,8 +29,9 @@ def resolve(host: Host, wanted: Sequence[str]) -> tuple[str, ...]:
 
     A pattern stands for what it matches now. Left out is what does not exist, what is mounted
     there, what lies in a nested subvolume (that is carried over) and what another path contains.
-    Raises RefusedError for what packages own.
+    Raises RefusedError for what packages own, and for a path that is too long.
     """
+    refuse_long(wanted)
     device = os.fstat(host.root_fd).st_dev
     mounted = root_lines.mount_points(host)
     found: set[str] = set()
@@ -39,11 +45,26 @@ def resolve(host: Host, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(p for p in found if not any(p != q and is_within(p, q) for q in found)))
 
 
+def refuse_long(paths: Sequence[str]) -> None:
+    """Raise RefusedError for a path that is too long to be kept."""
+    for path in paths:
+        if len(os.fsencode(path)) > _LONGEST_PATH:
+            raise _too_long(path)
+
+
+def _too_long(path: str) -> RefusedError:
+    return RefusedError(
+        f"{shown(path)} cannot be kept: its path has more than {_LONGEST_PATH} bytes",
+        hint="Keep a directory above it, and with that all that is in it.",
+    )
+
+
 def expand(tree: int, path: str) -> list[str]:
     """Return what a path to keep stands for in a tree: nothing if nothing is there.
 
     What exists under the very name is that. Else `*`, `?` and `[...]` are patterns as a shell's:
-    none matches a "/" or a dot that a name begins with. Raises KernelError.
+    none matches a "/" or a dot that a name begins with. Raises KernelError, and RefusedError where
+    they match a path that is too long.
     """
     if _is_there(tree, path):
         return [path]
@@ -53,6 +74,7 @@ def expand(tree: int, path: str) -> list[str]:
             found = [f"{base}/{name}" for base in found for name in _matching(tree, base, part)]
         else:
             found = [f"{base}/{part}" for base in found]
+    refuse_long(found)
     return [one for one in found if _is_there(tree, one)]
 
 
@@ -107,11 +129,21 @@ def _bound(host: Host, wanted: Sequence[str]) -> list[str]:
 
 
 def _real_path(host: Host, path: str) -> str | None:
-    """Return a path without symbolic links in the root; None if there is none in it."""
-    absolute = files.real_path(host.root_fd, path, cross=False)
+    """Return a path without symbolic links in the root; None if there is none in it.
+
+    Raises RefusedError where that is too long.
+    """
+    try:
+        absolute = files.real_path(host.root_fd, path, cross=False)
+    except KernelError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise _too_long(path) from error
     if absolute is None:
         return None
-    return os.path.normpath("/" + os.path.relpath(absolute, host.root))
+    real = os.path.normpath("/" + os.path.relpath(absolute, host.root))
+    refuse_long((real,))
+    return real
 
 
 def _refuse_packages(host: Host, path: str, real: str) -> None:
