@@ -20,6 +20,7 @@ from fs_rollback.system.hooks import transaction
 from fs_rollback.system.linux import btrfs
 from tests.kernel.commands import done, fs_rollback
 from tests.kernel.machine import Machine, run
+from tests.kernel.test_store import store_of
 
 _MIB = 1 << 20
 _HELD_MIB = 24  # by each snapshot alone
@@ -108,6 +109,20 @@ def test_what_never_goes(named: Machine, full: list[str]) -> None:
     plan = done(named.root, "prune", "--dry-run").err
     assert re.search(wanted + unreached + "no other snapshot may be deleted", plan)
     assert _names(named) == [full[1], full[-1], manual, old]
+
+
+def test_what_an_earlier_run_left_is_said_once(named: Machine, full: list[str]) -> None:
+    leftover = store_of(named) / "deleted_yum_20260101000000.json"
+    leftover.write_text("{}")
+    run("chattr", "+i", str(leftover))
+    named.write(named.root, "etc/fs-rollback.conf", "min_free = 99%\n")
+    try:
+        ended = done(named.root, "prune")
+    finally:
+        run("chattr", "-i", str(leftover))
+    assert ended.err.count(leftover.stem) == 1
+    assert "no other snapshot may be deleted" in ended.err
+    assert len(_names(named)) < len(full)
 
 
 def test_nothing_goes_in_vain(named: Machine, full: list[str]) -> None:

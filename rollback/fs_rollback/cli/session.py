@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import Error, KernelError, PathAwayError, UsageError
@@ -101,15 +102,15 @@ def writing(root: str, *, create: bool = False, makes_room: bool = False) -> Ite
             with found.locked(note), advising:
                 try:
                     for line in settle.settle_in_passing(machine, found)[1]:
-                        note(line)
+                        _note_once(line)
                 except PathAwayError as error:  # said; the way out may be what comes now
                     if not makes_room:
                         raise
-                    note(error.message)
+                    _note_once(error.message)
                 leftovers = [str(problem) for problem in found.tidy()]
                 _settle_access(machine, found)
                 for problem in (*leftovers, *menu.mend(machine, found)):
-                    note(problem)
+                    _note_once(problem)
                 for record in settle_records.settle(machine, found.load()):
                     # 'list' tells the same without it, and a full disk must not stop 'delete'.
                     with suppress(KernelError):
@@ -123,11 +124,11 @@ def _settle_access(machine: Host, found: Store) -> None:
 
     try:
         for line in workplace.tidy(machine):
-            note(f"a restore was cut off: {line}")
+            _note_once(f"a restore was cut off: {line}")
     except Error as error:  # a leftover is in nobody's way; the next restore refuses to go on
-        note(error.line)
+        _note_once(error.line)
     for problem in throw_away.tidy(machine, found):
-        note(problem.line)
+        _note_once(problem.line)
 
 
 def refuse_device(args: Namespace) -> None:
@@ -170,6 +171,12 @@ def note(text: str) -> None:
         sys.stdout.flush()  # what was said before comes before
     with suppress(OSError):  # a terminal that went away is no reason to stop what is being done
         print("\n".join(said("fs-rollback: ", text)), file=sys.stderr)
+
+
+@cache
+def _note_once(text: str) -> None:
+    """Say what an earlier run has left, once however often a command opens the store."""
+    note(text)
 
 
 def confirm(question: str, *, yes: bool) -> bool:
