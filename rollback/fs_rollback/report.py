@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
+from .core import columns
 from .core.packages.changes import summary
 from .core.snapshots.names import label, labelled, shortened
 from .core.snapshots.purpose import View, typed
@@ -114,7 +115,7 @@ def snapshot_table(
     """
     called = {s.name: str(s.id) for s in snapshots if s.exists}
     seen = View(called, partial(clock_time, now=now), roots.running)
-    columns = {
+    cells = {
         "ID": [str(s.id or "-") for s in snapshots],
         "Name": [clean(s.name) for s in snapshots],
         "Date": [local_time(s.created, to="seconds") for s in snapshots],
@@ -123,14 +124,14 @@ def snapshot_table(
         "Marks": [" ".join(marks(s, roots)) for s in snapshots],
     }
     purposes = [list(map(clean, seen.purpose(s))) for s in snapshots]
-    enough = min(max((len(texts[:2][-1]) for texts in purposes), default=0), _ENOUGH)
+    enough = min(max((columns.width(texts[:2][-1]) for texts in purposes), default=0), _ENOUGH)
     # A command does not tell a post from its pre.
     needed = {"Kind"} if any(s.kind is Kind.POST for s in snapshots) else set()
-    useless = {header for header in ("Packages", "Marks") if not any(columns[header])}
-    if width is not None and len({date[:_MINUTES] for date in columns["Date"]}) == len(snapshots):
+    useless = {header for header in ("Packages", "Marks") if not any(cells[header])}
+    if width is not None and len({date[:_MINUTES] for date in cells["Date"]}) == len(snapshots):
         useless.add("seconds")  # no two are of one minute
     for left_out in _LEFT_OUT:
-        shown = _without(columns, useless | set(left_out) - needed)
+        shown = _without(cells, useless | set(left_out) - needed)
         if width is None or _room(shown, width) >= enough:
             break
     room = None if width is None else max(_room(shown, width), _NARROWEST)
@@ -138,27 +139,28 @@ def snapshot_table(
     return plain_table([list(row) for row in zip(*shown.values())], list(shown))
 
 
-def _without(columns: Mapping[str, list[str]], left_out: Set[str]) -> dict[str, list[str]]:
+def _without(table: Mapping[str, list[str]], left_out: Set[str]) -> dict[str, list[str]]:
     """Return the columns that are not left out; seconds are a part of the dates."""
-    kept = {header: cells for header, cells in columns.items() if header not in left_out}
+    kept = {header: cells for header, cells in table.items() if header not in left_out}
     if "seconds" in left_out:
         kept["Date"] = [date[:_MINUTES] for date in kept["Date"]]
     return kept
 
 
-def _room(columns: Mapping[str, Sequence[str]], width: int) -> int:
+def _room(table: Mapping[str, Sequence[str]], width: int) -> int:
     """Return how wide a column can be that comes behind these."""
     # tabulate's "simple" format makes a column two wider than its header, and puts two blanks
     # between columns.
-    used = (max(len(header) + 2, *map(len, cells), 0) for header, cells in columns.items())
-    return width - sum(used) - 2 * len(columns)
+    used = (max(len(h) + 2, *map(columns.width, cells), 0) for h, cells in table.items())
+    return width - sum(used) - 2 * len(table)
 
 
 def _fitting(texts: Sequence[str], room: Optional[int]) -> str:
     """Return the first of the texts that fits, or what fits of the last one."""
     if room is None:
         return texts[0]
-    return shortened(next((text for text in texts if len(text) <= room), texts[-1]), room)
+    fits = (text for text in texts if columns.width(text) <= room)
+    return shortened(next(fits, texts[-1]), room)
 
 
 def _size(record: Optional[Record]) -> str:
@@ -172,13 +174,15 @@ def plain_table(rows: list[list[str]], headers: list[str]) -> str:
     from tabulate import tabulate
 
     alignment = ("right" if headers[0] == "ID" else "left", *["left"] * (len(headers) - 1))
+    # It counts characters, but where another package is installed.
     text = tabulate(
-        rows,
+        [columns.filled(row) for row in rows],
         headers=headers,
         tablefmt="simple",
         disable_numparse=True,
         colalign=alignment if rows else (),
     )
+    text = columns.restored(text, [cell for row in rows for cell in row])
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
@@ -274,7 +278,7 @@ def verdict_table(verdicts: Sequence[Verdict], width: Optional[int]) -> str:
         for v in verdicts
     ]
     table = plain_table(rows, headers)
-    if width is None or max(map(len, table.splitlines())) <= width:
+    if width is None or max(map(columns.width, table.splitlines())) <= width:
         return table
     return plain_table(
         [[number, *others] for number, _, *others in rows], headers[:1] + headers[2:]
@@ -363,13 +367,13 @@ def findings_text(found: Sequence[Finding], wording: Wording, wrap: Wrap) -> str
     """Return what was found: each, what to do below it, and the verdict last."""
     from .core.boot.findings import Grade, worst
 
-    width = max((len(finding.name) for finding in found), default=0)
+    width = max((columns.width(finding.name) for finding in found), default=0)
     lines = []
     for finding in found:
-        start = f"{wording.words[finding.grade]:7}  {finding.name:{width}}  "
-        lines += wrap(start, clean(finding.text), len(start))
+        start = f"{wording.words[finding.grade]:7}  {columns.padded(finding.name, width)}  "
+        lines += wrap(start, clean(finding.text), width + 11)
         if finding.grade is not Grade.OK and finding.advice:
-            lines += wrap(" " * len(start), clean(finding.advice), len(start))
+            lines += wrap(" " * (width + 11), clean(finding.advice), width + 11)
     verdict = wording.verdicts[worst(found)]
     broken = dict.fromkeys(f.name for f in found if f.grade is Grade.FATAL)
     if broken:  # what it is may have left the screen

@@ -24,6 +24,7 @@ MOST_FUNCTION_LINES = 60
 ROOMS = (
     "errors",
     "core/progress",
+    "core/columns",
     "core/formats",
     "core/snapshots",
     "core/packages",

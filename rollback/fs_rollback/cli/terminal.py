@@ -55,12 +55,17 @@ def wrapped(start: str, sentence: str, indent: int, width: Optional[int] = None)
     import re
     import textwrap
 
+    from ..core.columns import filled, restored
+
     held = re.sub(_COMMAND, lambda found: found[0].replace(" ", HARD), sentence)
+    # It counts characters.
+    begin, words = start.split(" "), re.sub(r"[\t-\r]", " ", held).split(" ")
     lines = textwrap.wrap(
-        held, max(width, 20), initial_indent=start, subsequent_indent=" " * indent,
-        break_long_words=False, break_on_hyphens=False,
+        " ".join(filled(words)), max(width, 20), initial_indent=" ".join(filled(begin)),
+        subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-    return [line.replace(HARD, " ") for line in lines] or [start]
+    text = restored("\n".join(lines), [*begin, *words])
+    return text.replace(HARD, " ").split("\n") if lines else [start]
 
 
 def said(start: str, text: str) -> list[str]:
@@ -155,6 +160,8 @@ class Bar:
     def _text(self, done: int, total: int, passed_s: float) -> str:
         from tqdm import tqdm  # only now: it takes as long as a short command
 
+        from ..core.columns import fitting
+        from ..core.columns import width as columns_of
         from ..core.snapshots.names import shortened
 
         width, what, unit = max(columns(2) - _MARGIN, 1), self._what, f" {self._unit}"
@@ -168,8 +175,9 @@ class Bar:
             tqdm.format_meter, *count, passed_s, prefix=what, unit=unit, ascii=" #", **scale
         )
         spare = 9 if total else 0  # not even with a bar of one character, instead of ten?
-        if len(meter()) - spare > width:
-            return str(meter(bar_format=_NARROW if total else _WITHOUT_END))[:width]
+        if columns_of(meter()) - spare > width:
+            text = str(meter(bar_format=_NARROW if total else _WITHOUT_END))
+            return text[: fitting(text, width)]
         return str(meter(ncols=width))
 
 

@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import NamedTuple, Optional
 
 from ... import report
+from ...core.columns import padded
+from ...core.columns import width as width_of
 from ...core.comparison.files import FileChange
 from ...core.comparison.upkeep import is_kept_by_restore
 from ...core.packages.advisories import Advisory
@@ -181,10 +183,10 @@ def _data(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
     shown = [(_hard(one.option or one.path), _datum(one)) for one in facts.data[:most]]
     column = _column(shown, width)
     for option, datum in shown:
-        is_long = len(option) > column
+        is_long = width_of(option) > column
         if is_long:
             yield f"    {option}".replace(HARD, " ")
-        start = f"    {'' if is_long else option:{column}}  ".replace(" ", HARD)
+        start = f"    {padded('' if is_long else option, column)}  ".replace(" ", HARD)
         yield from wrapped("", f"{start}{datum}", column + 6, width)
     if len(facts.data) > most:
         size = report.size(sum(one.size for one in facts.data[most:]))
@@ -193,9 +195,9 @@ def _data(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
 
 def _column(rows: Sequence[tuple[str, str]], width: Optional[int]) -> int:
     """Return how wide the options are; what is longer gets a line of its own."""
-    options = [len(option) for option, _ in rows]
+    options = [width_of(option) for option, _ in rows]
     if width is not None:
-        longest = max(len(datum) for _, datum in rows)
+        longest = max(width_of(datum) for _, datum in rows)
         room = max(width - 6 - longest, min(_OPTION, width - 6 - _WRITTEN))
         options = [length for length in options if length <= room]
     return max(options, default=0)

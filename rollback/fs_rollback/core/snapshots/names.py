@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Optional
 
 from ...errors import UsageError
+from ..columns import fitting, width
 from ..formats.mountinfo import is_within_any
 from .snapshot import STORE, Snapshot
 
@@ -73,8 +74,10 @@ def beginning(text: str, most: int, *, in_bytes: bool = False) -> str:
 
 
 def shortened(text: str, room: int) -> str:
-    """Return a text, or what fits of its beginning into so many characters, and "..."."""
-    return text if len(text) <= room else f"{beginning(text, max(room - 3, 0))}..."
+    """Return a text, or what fits of its beginning into so many columns, and "..."."""
+    if width(text) <= room:
+        return text
+    return f"{beginning(text, fitting(text, room - 3))}..."
 
 
 def shown(path: str) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Optional
 
 from ...core.boot.entries import Bootable, is_elsewhere, kernel_version, newest, trial_of
 from ...core.boot.layout import Layout
+from ...core.columns import width
 from ...core.formats import bls, cmdline, fstab
 from ...core.loader.loaders import default_entry
 from ...core.loader.menu_names import (
@@ -181,7 +182,7 @@ def title_of(snapshot: Snapshot, tree: int) -> str:
         what = record.full_description
     begin = _clean(f"{_system(tree)} snapshot {snapshot.id}, ")
     end = snapshot.created.astimezone().strftime(", %Y-%m-%d %H:%M")
-    what, room = _clean(what), max(_LONGEST_TITLE - len(begin) - len(end), _FEW)
+    what, room = _clean(what), max(_LONGEST_TITLE - width(begin + end), _FEW)
     return begin + shortened(what, room) + end
 
 

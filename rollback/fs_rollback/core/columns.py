@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How wide texts are on a terminal: of some characters two columns, of others none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+_FILLER = "\ue000"  # for private use: no text that is fit for a terminal has it
+
+
+def width(text: str) -> int:
+    """Return how many columns a text takes that is fit for a terminal."""
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _width(character: str) -> int:
+    from unicodedata import category, east_asian_width
+
+    # Marks on the character before, what only joins, and the later parts of a Korean syllable.
+    if category(character) in ("Mn", "Me", "Cf") or "\u1160" <= character <= "\u11ff":
+        return 0
+    return 2 if east_asian_width(character) in ("W", "F") else 1
+
+
+def fitting(text: str, columns: int) -> int:
+    """Return how many characters of a text, from its beginning, fit into so many columns."""
+    if text.isascii():
+        return min(len(text), max(columns, 0))
+    for count, character in enumerate(text):
+        columns -= _width(character)
+        if columns < 0:
+            return count
+    return len(text)
+
+
+def padded(text: str, columns: int) -> str:
+    """Return a text with blanks behind it, up to so many columns."""
+    return text + " " * (columns - width(text))
+
+
+def filled(texts: Iterable[str]) -> list[str]:
+    """Return stand-ins of texts for whoever takes each character for a column: see `restored`."""
+    return [text if text.isascii() else _FILLER * max(width(text), 1) for text in texts]
+
+
+def restored(text: str, texts: Sequence[str]) -> str:
+    """Return what was made of `filled` texts, with these in it again: all, in their order."""
+    import re
+
+    left = (one for one in texts if not one.isascii())
+    return re.sub(f"{_FILLER}+", lambda _: next(left), text)
