@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from fs_rollback.cli.guard import by_hand
 from fs_rollback.config import Config
 from fs_rollback.core.guard.state import Failure, Guard
 from fs_rollback.core.snapshots.record import Transaction
 from fs_rollback.errors import RefusedError
 from fs_rollback.system.guard import arm, around, outcome
 from fs_rollback.system.hooks import transaction
+from fs_rollback.system.machine import kernels
+from fs_rollback.system.machine.host import Host
 from fs_rollback.system.store import guards
 from tests.kernel import test_menu_cut_off as power_cuts
 from tests.kernel.boots import TOKEN, A, B, BootMachine, MakeBoot, make_boot
@@ -94,11 +98,27 @@ def test_the_setting_decides(ext4: BootMachine) -> None:
     ext4.transact()
     expect_nothing_left(ext4)
     done(ext4.root, "guard", "on")
-    assert next_boots(ext4)[0] == "A-fs-snapshot-guarded"
-    name, problems = ext4.transact()
+    first = next_boots(ext4)[1]
+    _, problems = ext4.transact()
     assert problems == ()
-    assert next_boots(ext4)[0] == "A-fs-snapshot-guarded", "it was on, and stays so"
-    assert way_back(name) != next_boots(ext4)[1]
+    assert next_boots(ext4) == ["A-fs-snapshot-guarded", first], "it was on, and stays so"
+
+
+def test_on_before_a_transaction(ext4: BootMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was changed before this boot has come up: the way back is to before what comes now."""
+    older, _ = ext4.transact()
+    monkeypatch.setattr(kernels, "boot_began_s", lambda: time.time() + 60)
+    monkeypatch.setattr(Host, "is_running", True)
+    with ext4.machine.writing() as (host, store):
+        assert not by_hand.is_unproven(host, by_hand.newest(store))
+    monkeypatch.undo()
+    with ext4.machine.writing() as (host, store):
+        back = by_hand.newest(store)
+        assert by_hand.is_unproven(host, back)
+        arm.arm(host, store, back, 2, is_unproven=False)
+    expect_guarded(ext4, older)
+    name, _ = ext4.transact()
+    expect_guarded(ext4, name)
 
 
 def test_the_way_back_is_from_before_all_that_was_never_booted(ext4: BootMachine) -> None:

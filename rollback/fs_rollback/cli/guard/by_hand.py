@@ -9,6 +9,7 @@ from ...core.snapshots.names import label
 from ...core.snapshots.record import Kind
 from ...errors import RefusedError
 from ...system.guard import arm, outcome
+from ...system.machine import kernels
 from .. import session
 from . import facts
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from ...core.snapshots.snapshot import Snapshot
+    from ...system.machine.host import Host
     from ...system.store.store import Store
 
 
@@ -33,9 +35,9 @@ def _on(args: Namespace) -> int:
             hint="'fs-rollback rollback', or reboot into the usual boot entry, first.",
         )
     with session.writing(args.root) as (host, store):
-        back = _newest(store)
+        back = newest(store)
         count = session.usable_configuration(host).boot_entries
-        arm.arm(host, store, back, count, is_unproven=True)
+        arm.arm(host, store, back, count, is_unproven=is_unproven(host, back))
         told = facts.answer(host, store)
     text = (
         f"The next boot is guarded: if it is not healthy the one after it leads to {label(back)}."
@@ -43,7 +45,15 @@ def _on(args: Namespace) -> int:
     return session.reply(args, told, text)
 
 
-def _newest(store: Store) -> Snapshot:
+def is_unproven(host: Host, back: Snapshot) -> bool:
+    """Whether packages were changed behind a snapshot since this boot has come up.
+
+    What was changed before has come up: then the next transaction has a better way back.
+    """
+    return not host.is_running or back.created.timestamp() > kernels.boot_began_s()
+
+
+def newest(store: Store) -> Snapshot:
     """Return the newest snapshot from before a transaction."""
     for snapshot in store.newest_first():
         record = snapshot.record

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 from ...errors import kernel_errors
 from ..linux import files
 
@@ -56,6 +58,11 @@ def boot_id() -> str:
     """Return the identity of this boot of the running kernel. Raises KernelError."""
     with kernel_errors("read", _BOOT_ID), open(_BOOT_ID, encoding="ascii") as file:
         return file.read().strip()
+
+
+def boot_began_s() -> float:
+    """Return when the running system was started, in seconds since 1970 by the clock of today."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def running_command_line() -> str:
