@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -338,6 +339,14 @@ def test_the_journal_that_names_many_of_them_is_read(named: Machine) -> None:
     journal["roots"]["more"] = ["x" * 16000] * 1100
     journal_of(named).write_text(json.dumps(journal))
     done(named.root, "undo", "--yes")
+
+
+def test_a_machine_with_little_memory(named: Machine) -> None:
+    """No room is made for a journal that there is not."""
+    name, limit = named.upgrade(), 512 << 20
+    words = ("rollback", name, "--yes", "--root", str(named.root))
+    code = "import sys; from fs_rollback.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    run("prlimit", f"--as={limit}", sys.executable, "-c", code, *words)
 
 
 def test_the_record_that_names_many_is_read(named: Machine) -> None:

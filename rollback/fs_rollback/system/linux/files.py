@@ -177,12 +177,17 @@ def read_in_tree(tree: int, path: str, most: int = _READ_LIMIT_BYTES) -> str | N
         if file is None:
             return None
         with file:
-            return file.read(most).decode("utf-8", "surrogateescape")
+            return _read(file, most).decode("utf-8", "surrogateescape")
     except OSError as error:
         # A link in a circle leads to nothing, as a dangling one does.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
         raise KernelError("read", path, error) from error
+
+
+def _read(file: BinaryIO, most: int) -> bytes:
+    """Read a file to its end, or so much; Python makes room for all that is asked for at once."""
+    return file.read(min(most, os.fstat(file.fileno()).st_size or _READ_LIMIT_BYTES))
 
 
 def read_entry(directory: int, name: str) -> str | None:
@@ -252,7 +257,7 @@ def read_bytes(tree: int, path: str, most: int) -> bytes:
         if file is None:
             return b""
         with file:
-            return file.read(most)
+            return _read(file, most)
 
 
 def list_in_tree(tree: int, path: str, *, follow: bool = True) -> list[str] | None:
