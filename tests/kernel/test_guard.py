@@ -21,6 +21,7 @@ from fs_rollback.system.store import guards
 from tests.kernel import test_menu_cut_off as power_cuts
 from tests.kernel.boots import TOKEN, A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
+from tests.unit.manual import differences
 
 __all__ = ["make_boot"]  # a fixture
 GUARDED = Config(guard="updates")
@@ -75,6 +76,7 @@ def test_the_guarded_boot_and_its_end(ext4: BootMachine) -> None:
     assert ext4.entry_of(A).read_text() == before, "the usual entry is not ours"
     status = fs_rollback(ext4.root, "guard", "status", "--json").json
     assert (status["armed"], status["next_boot"], status["way_back"]) == (True, "guarded", name)
+    assert differences("guard", status) == []
     checked = fs_rollback(ext4.root, "check", "--json").json
     codes = {link["code"]: link["grade"] for link in checked["links"]}
     assert codes["one-shot-entry.guarded"] == "ok"
@@ -238,7 +240,9 @@ def test_updates_where_nobody_sits_wait(
     taken.release()
     status = fs_rollback(failed.root, "status", "--json").json
     assert any("it is so" in line for line in status["attention"])
-    assert fs_rollback(failed.root, "guard", "status").code == 1
+    answer = fs_rollback(failed.root, "guard", "status", "--json")
+    assert answer.code == 1
+    assert differences("guard", answer.json) == []
     done(failed.root, "guard", "acknowledge")
     monkeypatch.setattr(around, "is_attended", lambda: False)
     taken = transaction.before(wanted, str(failed.root))
