@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.kernel.conftest import _private_mounts, make_machine, named  # noqa: F401
+from tests.need import withhold
+from tests.packaging.collection import Collection
 
 
 def output(*command: str) -> str:
@@ -25,3 +28,11 @@ def unpacked(product_rpms: list[Path], tmp_path_factory: pytest.TempPathFactory)
         command = ["cpio", "--extract", "--make-directories", "--quiet"]
         subprocess.run(command, input=archive, cwd=tree, check=True)
     return tree
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """The Ansible collection, with machines for it."""
+    if not (Path(sys.executable).parent / "ansible-playbook").exists():
+        withhold("ansible-core is not installed beside this Python: see tests/requirements.txt")
+    return Collection(tmp_path_factory.mktemp("ansible"))

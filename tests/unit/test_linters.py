@@ -47,7 +47,9 @@ def test_format() -> None:
 
 
 def test_types() -> None:
-    _run("mypy", "--config-file", "setup.cfg", "rollback", "plugin", "tests")
+    # Ansible itself tells no types, so its modules are left out, but not what they decide with.
+    collection = (f"packaging/ansible/plugins/{name}" for name in ("module_utils", "filter"))
+    _run("mypy", "--config-file", "setup.cfg", "rollback", "plugin", "tests", *collection)
 
 
 def test_shell() -> None:

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# It may be used under the GNU General Public License v3.0+ too, as Ansible itself.
+"""Asks a machine how its boot has ended until it knows: it reboots by itself meanwhile."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any, Optional
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+_MODULE = "fs_rollback.snapshots.fs_rollback_boot"
+_TIMEOUT_S, _DELAY_S = 2400, 10
+_display = Display()
+
+
+class ActionModule(ActionBase):
+    """Runs the module until its answer is not `undecided`, or the time is over."""
+
+    _requires_connection = True
+
+    def run(self, tmp: Any = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        """Return the answer of the last look."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        del tmp
+        arguments = self._task.args
+        end = time.monotonic() + int(arguments.get("timeout", _TIMEOUT_S))
+        while True:
+            found = self._look(task_vars)
+            # A boot that has just begun may not have the command's filesystems yet.
+            is_known = not found.get("failed") and found.get("boot") != "undecided"
+            if is_known or time.monotonic() >= end or self._is_final(found):
+                return {**result, **found}
+            _display.vvv(f"fs_rollback_boot: {found.get('msg') or 'undecided'}, asking again")
+            time.sleep(int(arguments.get("delay", _DELAY_S)))
+
+    @staticmethod
+    def _is_final(found: dict[str, Any]) -> bool:
+        """Whether asking again is of no use."""
+        return found.get("outcome") in ("not_installed", "usage", "unreadable", "refused")
+
+    def _look(self, task_vars: Optional[dict[str, Any]]) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self._execute_module(
+                module_name=_MODULE, module_args=self._task.args, task_vars=task_vars
+            )
+        except AnsibleConnectionFailure as error:  # it reboots
+            with suppress(AnsibleError, AttributeError):  # not each connection can be
+                self._connection.reset()
+            return {"failed": True, "msg": f"it cannot be reached: {error}"}
+        return found
