@@ -13,13 +13,14 @@ modules = argcomplete docutils pip setuptools tabulate wheel \
 find_missing := from importlib.util import find_spec; import sys; \
 	print(*("python3-" + name for name in sys.argv[1:] if find_spec(name) is None))
 
-.PHONY: help rpm man completion schemas clean
+.PHONY: help rpm man completion schemas collection clean
 
 help:
 	@echo 'make rpm          source and binary packages into dist/ (dnf builddep packaging/fs-rollback.spec)'
 	@echo 'make man          manual pages into build/man/ (needs docutils)'
 	@echo 'make completion   completion for bash, fish and zsh into build/completion/ (needs argcomplete)'
 	@echo 'make schemas      JSON Schemas of the answers into build/schemas/'
+	@echo 'make collection   the Ansible collection into dist/, its documentation into build/ (needs ansible-core)'
 	@echo 'make clean        remove build/ and dist/'
 	@echo 'Tests: see CONTRIBUTING.md. RPMBUILD="rpmbuild --nocheck" leaves the tests of the package out.'
 
@@ -58,6 +59,18 @@ completion:
 
 schemas:
 	/usr/bin/python3 packaging/answer_schemas.py build/schemas
+
+# Where ansible-doc looks for a collection, its files lie in folders with its name.
+collection := build/collections/ansible_collections/fs_rollback/snapshots
+collection_doc = ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/build/collections ansible-doc
+collection:
+	rm -rf build/collections build/collection.txt
+	mkdir -p $(dir $(collection)) dist
+	cp -r packaging/ansible $(collection)
+	ansible-galaxy collection build --force --output-path dist $(collection)
+	$(collection_doc) $(addprefix fs_rollback.snapshots.,$(basename $(notdir $(wildcard packaging/ansible/plugins/modules/*.py)))) >build/collection.txt
+	$(collection_doc) --type filter fs_rollback.snapshots.fleet_table >>build/collection.txt
+	$(collection_doc) --type role fs_rollback.snapshots.guarded_update >>build/collection.txt
 
 clean:
 	rm -rf build dist

@@ -15,6 +15,8 @@ from tests.sandbox.engine import Engine
 from tests.sandbox.product import CHECKOUT, copy_checkout
 
 _COMMAND, _CONVERT = "fs-rollback", "fs-rollback-convert"
+_COLLECTION = "ansible-collection-fs-rollback"
+_COLLECTIONS = "/usr/share/ansible/collections/ansible_collections"
 _PLUGINS = sorted(engine.plugin for engine in Engine)
 _SPLIT = "0.1.0-2"  # the first one without the conversion
 _DNF4, _DNF5 = Engine.DNF4.plugin, Engine.DNF5.plugin
@@ -103,6 +105,60 @@ FILES: dict[str, set[str]] = {
         "/etc/dnf/libdnf5-plugins/actions.d/fs-snapshot.actions",
         "/usr/libexec/fs-snapshot-dnf5",
     },
+    _COLLECTION: {
+        "/usr/share/ansible",
+        "/usr/share/ansible/collections",
+        _COLLECTIONS,
+        f"{_COLLECTIONS}/fs_rollback",
+        *(
+            f"{_COLLECTIONS}/fs_rollback/snapshots{name}"
+            for name in (
+                "",
+                "/README.md",
+                "/galaxy.yml",
+                "/meta",
+                "/meta/runtime.yml",
+                "/playbooks",
+                "/playbooks/fleet_table.yml",
+                "/playbooks/update_fleet.yml",
+                "/plugins",
+                "/plugins/action",
+                "/plugins/action/fs_rollback_boot.py",
+                "/plugins/filter",
+                "/plugins/filter/fleet_table.py",
+                "/plugins/module_utils",
+                "/plugins/module_utils/command.py",
+                "/plugins/module_utils/snapshots.py",
+                "/plugins/module_utils/summary.py",
+                "/plugins/modules",
+                "/plugins/modules/fs_rollback.py",
+                "/plugins/modules/fs_rollback_boot.py",
+                "/plugins/modules/fs_rollback_info.py",
+                "/roles",
+                "/roles/guarded_update",
+                "/roles/guarded_update/defaults",
+                "/roles/guarded_update/defaults/main.yml",
+                "/roles/guarded_update/meta",
+                "/roles/guarded_update/meta/argument_specs.yml",
+                "/roles/guarded_update/meta/main.yml",
+                "/roles/guarded_update/tasks",
+                "/roles/guarded_update/tasks/boot.yml",
+                "/roles/guarded_update/tasks/check.yml",
+                "/roles/guarded_update/tasks/go_back.yml",
+                "/roles/guarded_update/tasks/guard.yml",
+                "/roles/guarded_update/tasks/main.yml",
+                "/roles/guarded_update/tasks/reboot.yml",
+                "/roles/guarded_update/tasks/return.yml",
+                "/roles/guarded_update/tasks/snapshot.yml",
+                "/roles/guarded_update/tasks/transaction.yml",
+                "/roles/guarded_update/tasks/undo.yml",
+                "/roles/guarded_update/tasks/unguard.yml",
+                "/roles/guarded_update/tasks/update.yml",
+                "/roles/guarded_update/templates",
+                "/roles/guarded_update/templates/report.j2",
+            )
+        ),
+    },
 }
 REQUIRES = {
     _COMMAND: {
@@ -128,12 +184,14 @@ REQUIRES = {
         # Older ones do not know raise_error, and then every command of dnf 5 fails.
         "libdnf5-plugin-actions >= 5.2.11",
     },
+    _COLLECTION: {"ansible-core >= 2.14"},
 }
 CONFIGURATION: dict[str, set[str]] = {
     _COMMAND: {"/etc/dnf/plugins/fs-snapshot.conf", "/etc/fs-rollback.conf"},
     _CONVERT: set(),
     _DNF4: set(),
     _DNF5: {"/etc/dnf/libdnf5-plugins/actions.d/fs-snapshot.actions"},
+    _COLLECTION: set(),
 }
 
 
@@ -164,7 +222,8 @@ def test_make_rpm(tmp_path: Path) -> None:
         re.sub(r"-[0-9].*?\.(src|noarch)\.rpm$", r" \1", p.name) for p in tree.glob("dist/*")
     )
     plugins = [f"{plugin} noarch" for plugin in _PLUGINS]
-    assert kinds == [f"{_COMMAND} noarch", f"{_COMMAND} src", f"{_CONVERT} noarch", *plugins]
+    command = [f"{_COMMAND} noarch", f"{_COMMAND} src", f"{_CONVERT} noarch"]
+    assert kinds == [f"{_COLLECTION} noarch", *command, *plugins]
     source = output("rpm", "--query", "--package", "--list", *map(str, tree.glob("dist/*.src.rpm")))
     assert source.split() == ["fs-rollback-" + __version__ + ".tar.gz", "fs-rollback.spec"]
 
@@ -198,7 +257,8 @@ def test_compiled_once_for_the_place_where_it_lies(product_rpms: list[Path]) -> 
     for name in FILES:
         listed = _lines(_named(product_rpms, name), "--list")
         for path in listed:
-            if path.endswith(".py"):
+            # Those of the collection are for the Pythons of other machines.
+            if path.endswith(".py") and not path.startswith(_COLLECTIONS):
                 directory, _, module = path[: -len(".py")].rpartition("/")
                 compiled = f"{directory}/__pycache__/{module}."
                 assert any(other.startswith(compiled) for other in listed), path
@@ -211,7 +271,8 @@ def test_what_each_asks_for(product_rpms: list[Path]) -> None:
         # What rpm itself has to understand, and the package's own configuration file.
         asked = {line for line in asked if not line.startswith(("rpmlib(", "config("))}
         python = {line for line in asked if line.startswith("python") and "(abi)" in line}
-        assert len(python) == 1, "the interpreter that the files were compiled for"
+        # The interpreter that the files were compiled for.
+        assert len(python) == (0 if name == _COLLECTION else 1)
         dist = {line for line in asked if re.match(r"python3\.\d+dist\(", line)}
         assert {re.sub(r"^.*\((.*)\)$", r"\1", line) for line in dist} == (
             {"tabulate"} if name == _COMMAND else set()
