@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from tests.bench import (
     comparison,
+    fleet,
     hooks,
     keeping,
     listing,
@@ -34,10 +35,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="the same number for each part")
     parser.add_argument(
         "--only",
-        choices="ABCDEFGHKRS",
+        choices="ABCDEFGHKMRS",
         help="A: a transaction, B: list with many snapshots, C: start-up, D: the hook of dnf 5,"
         " E: a transaction and pruning with many snapshots, F: memory, G: diff,"
-        " H: the question of a rollback, K: a rollback with many kept files,"
+        " H: the question of a rollback, K: a rollback with many kept files, M: many machines,"
         " R: restore of a directory, S: what snapshots hold",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, in seconds")
@@ -85,6 +86,8 @@ def _parts(
         results["H"] = asked.seconds
     if only in (None, "K"):
         results["K"] = keeping.run(directory, installation, rounds or keeping.ROUNDS).seconds
+    if only in (None, "M"):
+        results["M"] = fleet.run(directory, rounds or fleet.ROUNDS)
     if only in (None, "R"):
         results["R"] = restoring.run(directory, installation, rounds or restoring.ROUNDS).seconds
     if only in (None, "S"):
