@@ -88,8 +88,8 @@ class Recorder:
         ANSWERS.mkdir(exist_ok=True)
         for state in states or tuple(self.states):
             rows = self.states[state]
-            text = json.dumps(rows, indent=1, ensure_ascii=False)
-            (ANSWERS / f"{state}.json").write_text(text + "\n", encoding="utf-8")
+            lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+            (ANSWERS / f"{state}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def record_failed(recorder: Recorder) -> None:
