@@ -214,6 +214,22 @@ def test_grub_that_saves_choices(ext4: BootMachine) -> None:
     expect_guarded(ext4, name)
 
 
+def test_what_is_not_mounted_is_not_taken_back(ext4: BootMachine) -> None:
+    """Nobody would know any more what the default was, and GRUB reads it all the same."""
+    name, _ = ext4.transact(config=GUARDED)
+    ext4.unmount()
+    for words in (("off",), ("on",)):
+        fs_rollback(ext4.root, "guard", *words).expect_refusal("or not mounted", "Mount it first")
+    status = fs_rollback(ext4.root, "guard", "status", "--json")
+    assert (status.code, status.json["armed"]) == (1, False)
+    assert "or not mounted" in status.json["attention"][0]
+    ext4.transact(config=GUARDED)
+    ext4.mount()
+    expect_guarded(ext4, name)
+    done(ext4.root, "guard", "off")
+    expect_nothing_left(ext4)
+
+
 @pytest.fixture
 def failed(ext4: BootMachine) -> BootMachine:
     """Give a machine whose guarded boot has failed, and that nobody has looked at since."""

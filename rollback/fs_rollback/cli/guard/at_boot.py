@@ -14,7 +14,6 @@ from ...core.guard.state import Guard
 from ...errors import Error, LockedError
 from ...system.guard import arm, around, health, outcome
 from ...system.linux import process
-from ...system.loader import places
 from ...system.machine import host as machines
 from ...system.machine import kernels
 from ...system.pending import has_work
@@ -142,7 +141,7 @@ def _leads_back(host: Host, store: Store, reason: str) -> bool:
     with suppress(Error, OSError):
         outcome.note_reason(store, reason)
     trace.tell(host, trace.Event("unhealthy", armed.snapshot, reason=reason))
-    if armed.file and not os.path.exists(places.path_of(host, armed.file)):
+    if arm.why_out_of_reach(host, armed):
         return True  # it is not mounted, see above
     return arm.is_armed(host, armed) and not arm.has_next_boot(host, armed)
 

@@ -137,10 +137,25 @@ def _tell_loader(host: Host, layout: Layout, armed: Armed, text: str, *, like: B
         raise _cannot("the boot loader does not take the snapshot's entry as its default")
 
 
+def why_out_of_reach(host: Host, armed: Armed) -> str:
+    """Return why it cannot be known what the boot loader is told now, "" if it can."""
+    found = (settings.why_out_of_reach(host, file) for file in (armed.file, armed.once_file))
+    return next(filter(None, found), "")
+
+
 def is_armed(host: Host, armed: Optional[Armed]) -> bool:
-    """Whether the way back is the default of the boot loader. Raises KernelError."""
+    """Whether the way back is the default of the boot loader.
+
+    Raises RefusedError where that cannot be known now, and KernelError.
+    """
     if armed is None:
         return False
+    reason = why_out_of_reach(host, armed)
+    if reason:
+        raise RefusedError(
+            f"what the boot loader was told of a guarded boot cannot be read: {reason}",
+            hint="Mount it first.",
+        )
     return settings.setting_value(host, armed.file, armed.key) == armed.value
 
 
@@ -157,7 +172,8 @@ def set_next_boot(host: Host, armed: Armed) -> None:
 def disarm(host: Host, store: Store) -> Optional[Armed]:
     """Take back what the boot loader was told, as far as nobody has told it something else since.
 
-    Returns what is no longer armed, None where nothing was. Needs the lock. Raises KernelError.
+    Returns what is no longer armed, None where nothing was. Needs the lock. Raises RefusedError
+    where the boot loader cannot be told now, and KernelError.
     """
     guard = guards.read(store)
     armed = guard.armed

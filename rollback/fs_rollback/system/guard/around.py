@@ -51,6 +51,8 @@ def before(host: Host, store: Store, config: Config, record: Record) -> Around |
     Needs the lock. Raises Error.
     """
     was = guards.read(store).armed if has_work.has_guard(host) else None
+    if was is not None and arm.why_out_of_reach(host, was):
+        return None  # it stays as it is, and the scripts cannot read it either
     if was is not None and not arm.is_armed(host, was):
         was = None
     arm.disarm(host, store)

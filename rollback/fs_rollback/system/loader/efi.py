@@ -33,6 +33,14 @@ def read(name: str) -> str | None:
     return data[4:].decode("utf-16-le", "replace").rstrip("\0")
 
 
+def are_there() -> bool:
+    """Whether the firmware's variables can be read: where efivarfs is mounted some are."""
+    try:
+        return bool(os.listdir(_DIRECTORY))
+    except OSError:  # as promised
+        return False
+
+
 def write(name: str, value: str | None) -> None:
     """Set a variable, or remove it where `value` is None. Raises KernelError."""
     path = _path(name)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Optional
 
@@ -87,6 +88,17 @@ def outranking(told: Choice, setting: Optional[Setting]) -> Optional[Setting]:
     """Return where a default entry can be set for a while; None where nothing can be told."""
     tools = TOOLS.get(told.loader)
     return tools.outranking(told, setting) if tools is not None else None
+
+
+def why_out_of_reach(machine: Host, file: str) -> str:
+    """Return why it cannot be known what is written down there now, "" if it can.
+
+    What is not mounted tells nothing, and the boot loader reads it all the same.
+    """
+    if not file:
+        return "" if efi.are_there() else "the firmware's variables are not mounted"
+    directory = os.path.dirname(places.path_of(machine, file))
+    return "" if os.path.isdir(directory) else f"{directory} is not there, or not mounted"
 
 
 def setting_value(machine: Host, file: str, key: str) -> str | None:
