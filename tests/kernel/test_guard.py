@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,21 @@ def test_what_is_not_mounted_is_not_taken_back(ext4: BootMachine) -> None:
     ext4.transact(config=GUARDED)
     ext4.mount()
     expect_guarded(ext4, name)
+    done(ext4.root, "guard", "off")
+    expect_nothing_left(ext4)
+
+
+def test_a_full_filesystem_of_the_loader(ext4: BootMachine) -> None:
+    """A boot that is healthy makes the usual entry the default again, room or not."""
+    ext4.transact(config=GUARDED)
+    with suppress(OSError), (ext4.place / "fill").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 20))
+    with suppress(OSError):
+        for number in range(10_000):
+            (ext4.place / f"fill-{number}").write_bytes(bytes(1))
+    with pytest.raises(OSError, match="No space left"):
+        (ext4.place / "more").write_bytes(bytes(1024))
     done(ext4.root, "guard", "off")
     expect_nothing_left(ext4)
 

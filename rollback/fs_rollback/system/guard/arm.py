@@ -189,8 +189,9 @@ def disarm(host: Host, store: Store) -> Optional[Armed]:
         settings.write_setting(host, armed.file, armed.key, armed.old)
     if has_next_boot(host, armed):
         settings.write_setting(host, armed.once_file, armed.once_key, None)
-    directory, name = os.path.split(places.path_of(host, armed.entry))
-    if os.path.isdir(directory):
+    path = places.path_of(host, armed.entry)
+    directory, name = os.path.split(path)
+    if os.path.lexists(path):
         with files.opened(directory) as opened:
             durable.remove_durably(opened, name)
     failure = guard.failure if guard.stops_unattended else None

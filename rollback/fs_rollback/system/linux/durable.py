@@ -186,6 +186,28 @@ def write_file(full: str, text: str, mode: int) -> None:
         write_text(opened, name, text, mode=mode, for_loader=True)
 
 
+def overwrite(full: str, text: str) -> bool:
+    """Write a text file durably in its place, where it is as long; whether it is.
+
+    It takes no room on a filesystem that does not copy on write. A power cut may leave it in parts:
+    only for what its boot loader writes so too. Raises KernelError.
+    """
+    directory, name = os.path.split(full)
+    (data,) = _encoded(text)
+    with files.opened(directory) as opened, kernel_errors("write", name):
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=opened)
+        try:
+            if os.fstat(descriptor).st_size != len(data):
+                return False
+            os.pwrite(descriptor, data, 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        syscalls.sync_for_loader(opened)
+    return True
+
+
 def remove_file(full: str, *endings: str) -> None:
     """Remove the files whose names end so, durably, where they are there. Raises KernelError."""
     directory, name = os.path.split(full)

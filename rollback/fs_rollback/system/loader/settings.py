@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import Optional
@@ -10,7 +11,7 @@ from typing import Optional
 from ...core.formats import bls
 from ...core.loader import loaders
 from ...core.loader.choice import Choice, Loader
-from ...errors import StoreError
+from ...errors import KernelError, StoreError
 from ..linux import durable, files
 from ..machine.host import Host
 from . import efi, grub, places, systemd_boot
@@ -119,4 +120,10 @@ def write_setting(machine: Host, file: str, key: str, value: str | None) -> None
         changed = loaders.written(file, key).changed(text, key, value)
     except ValueError as error:  # GrubenvError too
         raise StoreError(f"the boot loader's {key} cannot be set: {error}") from error
-    durable.write_file(places.path_of(machine, file), changed, 0o600)
+    path = places.path_of(machine, file)
+    try:
+        durable.write_file(path, changed, 0o600)
+    except KernelError as error:
+        # What was set must be taken back on a full filesystem too: as grub2-editenv(1) does it.
+        if error.errno != errno.ENOSPC or not durable.overwrite(path, changed):
+            raise
