@@ -26,6 +26,8 @@ from tests.kernel.machine import GRUB_CFG, KERNEL, Machine, run
 A = KERNEL
 B = "6.2.0-1"
 TOKEN = "abc"
+# A boot of this root can tell that it is healthy.
+GENERATOR = "usr/lib/systemd/system-generators/fs-rollback-guard-generator"
 _HEAD = b"# GRUB Environment Block\n"
 
 
@@ -82,6 +84,7 @@ class BootMachine:
         else:
             self.write("grub2/grub.cfg", GRUB_CFG)
             self.write("grub2/grubenv", (_HEAD + b"#" * (1024 - len(_HEAD))).decode())
+        self.machine.write(self.root, GENERATOR, "#!/bin/sh\n")
         self.add_kernel(A)
         self.choose(A)
 

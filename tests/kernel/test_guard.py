@@ -20,7 +20,7 @@ from fs_rollback.system.machine import kernels
 from fs_rollback.system.machine.host import Host
 from fs_rollback.system.store import guards
 from tests.kernel import test_menu_cut_off as power_cuts
-from tests.kernel.boots import TOKEN, A, B, BootMachine, MakeBoot, make_boot
+from tests.kernel.boots import GENERATOR, TOKEN, A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 from tests.unit.manual import differences
 
@@ -244,6 +244,16 @@ def test_a_full_filesystem_of_the_loader(ext4: BootMachine) -> None:
         (ext4.place / "more").write_bytes(bytes(1024))
     done(ext4.root, "guard", "off")
     expect_nothing_left(ext4)
+
+
+def test_a_root_that_could_not_end_it(ext4: BootMachine) -> None:
+    """Nobody makes the usual entry the default again where fs-rollback is removed."""
+    before = ext4.setting.read_bytes()
+    _, problems = ext4.transact((ext4.root / GENERATOR).unlink, GUARDED)
+    (problem,) = problems
+    assert "cannot be guarded: its root would not tell that it is healthy" in problem
+    assert ext4.setting.read_bytes() == before
+    fs_rollback(ext4.root, "guard", "on").expect_refusal("Install fs-rollback in it")
 
 
 @pytest.fixture

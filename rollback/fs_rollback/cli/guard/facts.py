@@ -50,7 +50,8 @@ def answer(host: Host, store: Store | None) -> dict[str, Any]:
 
 def _why_not(host: Host) -> str:
     try:
-        return arm.why_not(host, entries.read(host, root_lines.read_layout(host)))
+        layout = root_lines.read_layout(host)
+        return arm.why_not(host, layout, entries.read(host, layout))
     except RefusedError as error:  # no rollback is possible, and no way back
         return error.line
 

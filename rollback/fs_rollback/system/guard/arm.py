@@ -35,10 +35,15 @@ from ..store.store import Store
 
 # fs-rollback-guard.service is started where this is: at boot, and after hibernation.
 MARK = "/run/fs-rollback-guard"
+# What has a boot end the guard: packaging/systemd.
+_GENERATOR = "usr/lib/systemd/system-generators/fs-rollback-guard-generator"
 
 
-def why_not(host: Host, found: Boot) -> str:
+def why_not(host: Host, layout: Layout, found: Boot) -> str:
     """Return why no boot can be guarded here, and what would make it possible; "" where one can."""
+    with files.opened(host.path(layout.root.path)) as tree:
+        if files.status_of(tree, _GENERATOR) is None:
+            return "its root would not tell that it is healthy. Install fs-rollback in it."
     outranking = settings.outranking(found.choice, found.setting)
     reason = settings.why_not_once(host, found.places, found.choice, found.setting)
     if reason or outranking is None:
@@ -60,7 +65,7 @@ def arm(host: Host, store: Store, back: Snapshot, count: int, *, is_unproven: bo
     """
     disarm(host, store)
     layout = root_lines.read_layout(host)
-    reason = why_not(host, entries.read(host, layout))
+    reason = why_not(host, layout, entries.read(host, layout))
     if reason:
         raise _cannot(reason)
     updated = menu.update(host, store, count, also=(back.name,))
@@ -203,6 +208,6 @@ def disarm(host: Host, store: Store) -> Optional[Armed]:
 
 def _cannot(reason: str) -> RefusedError:
     return RefusedError(
-        f"the next boot cannot be guarded: {reason}",
+        f"the next boot cannot be guarded: {reason.rstrip('.')}",
         hint="'fs-rollback check' tells how this machine boots.",
     )
