@@ -23,6 +23,7 @@ _GREENBOOT = ("/etc/greenboot/check", "/usr/lib/greenboot/check")
 _REQUIRED, _WANTED = "required.d", "wanted.d"
 _LEFT_BEHIND = ("~", ".rpmnew", ".rpmsave", ".rpmorig", ".bak", ".swp")
 _NAMED = 5
+_MOST_CHARACTERS = 200
 _ON_THE_WAY_S, _AGAIN_S, _ASKED_S = 60.0, 5.0, 30.0
 
 
@@ -82,7 +83,7 @@ def trouble(names: Sequence[str], begin: Say, said: Say) -> str:
         except ProcessError as error:  # said, as if it had failed
             code, last = 1, [error.message]
         if code and check.is_required:
-            return f"{check.path} failed: {(last or [f'exit code {code}'])[0]}"
+            return f"{check.path} failed: {(last or [f'exit code {code}'])[0][:_MOST_CHARACTERS]}"
         if code:
             said(f"{check.path} failed, and need not succeed")
     return ""

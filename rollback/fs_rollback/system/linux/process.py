@@ -20,6 +20,8 @@ Say = Callable[[str], object]
 # What dnf 5 runs before a transaction, with its own PID: plugin/dnf5.
 HOOK = "/usr/libexec/fs-snapshot-dnf5"
 _MOST_CHARACTERS = 100
+_LONGEST = 1 << 16  # of a line: what runs wild may print no end of one
+_LOOKED_AT_MS = 1000
 _KILLED_S = 1.0  # SIGKILL takes no time, unless it waits for a disk
 
 
@@ -178,7 +180,8 @@ def watch(
     Standard error is among them; a line ends where a terminal would begin anew, with a carriage
     return too. In a session of its own: what is typed at a terminal does not reach it. Signals that
     are held back here (execute) are so there too: what must be finished is not ended by the
-    SIGTERM that everything gets at shutdown, only by SIGKILL. Returns the exit code (negative: the
+    SIGTERM that everything gets at shutdown, only by SIGKILL. Of a line without an end the last
+    part is given. What it leaves behind is not waited for. Returns the exit code (negative: the
     signal that ended it) and why it failed: the last line that speaks of an error, or the last one.
     What `heard` raises ends the program, SIGKILL, and is raised. Raises ProcessError where it
     cannot be started.
@@ -201,17 +204,35 @@ def watch(
         raise ProcessError(f"cannot start {arguments[0]}: {error.strerror}") from error
     last, rest, failure = "", "", ""
     with running, _killed_with_us(running):
-        assert running.stdout is not None, "it is a pipe"
-        while data := os.read(running.stdout.fileno(), 1 << 16):
+        while data := _printed(running):
             *lines, rest = re.split(r"[\r\n]+", rest + data.decode("utf-8", "replace"))
             for line in filter(None, map(str.strip, lines)):
                 last = line
                 failure = line if "ERROR" in line else failure
                 heard(line)
+            rest = rest[-_LONGEST:]
         if rest.strip():
             last = rest.strip()
             heard(last)
     return running.returncode, failure or last
+
+
+def _printed(running: subprocess.Popen[bytes]) -> bytes:
+    """Return what a program prints next, nothing at its end.
+
+    What it has left behind, a daemon, may hold its pipe for ever.
+    """
+    import select
+
+    assert running.stdout is not None, "it is a pipe"
+    waits = select.poll()
+    waits.register(running.stdout, select.POLLIN)
+    while True:
+        has_ended = running.poll() is not None
+        if waits.poll(0 if has_ended else _LOOKED_AT_MS):
+            return os.read(running.stdout.fileno(), 1 << 16)
+        if has_ended:
+            return b""
 
 
 @contextmanager

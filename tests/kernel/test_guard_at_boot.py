@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the units of a guarded boot look at and say, without a boot."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from fs_rollback.cli.guard import at_boot
+from fs_rollback.system.guard import health
+
+
+def _run(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
+    """Return why a boot is not healthy of which a program is looked at."""
+    program = directory / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    found = health.checks(str(directory), ())
+    monkeypatch.setattr(health, "checks", lambda: found)
+    return health.trouble((), str, str)
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["sleep 30 &", "(for each in $(seq 300); do sleep 0.1; echo on; done) &"],
+    ids=["silent", "talking"],
+)
+def test_a_program_that_leaves_a_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    """It has succeeded, whoever holds its output."""
+    began = time.monotonic()
+    assert not _run(tmp_path, monkeypatch, script)
+    assert time.monotonic() - began < 10
+
+
+def test_a_program_that_never_ends_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = _run(tmp_path, monkeypatch, "head --bytes=30M /dev/zero | tr '\\0' x; exit 1")
+    assert len(reason) < 1000
+
+
+def test_what_is_shown_at_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that a program has printed reaches a terminal as more than text."""
+    files = [tmp_path / "motd.d/fs-rollback", tmp_path / "issue.d/fs-rollback.issue"]
+    monkeypatch.setattr(at_boot, "_MESSAGES", tuple(map(str, files)))
+    at_boot._say_at_login("\x1b[31mred\\n\nmore")
+    motd, issue = (file.read_text() for file in files)
+    assert motd == "fs-rollback: \\x1b[31mred\\n\\nmore\n"
+    assert issue == motd.replace("\\", "\\\\"), "agetty(8) takes it for an escape"
+    at_boot._say_at_login("")
+    assert not any(file.exists() for file in files)
