@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from ... import report
 from ...core.boot.entries import is_guarded
 from ...core.guard.state import Guard
 from ...errors import Error, LockedError
@@ -57,7 +58,7 @@ def _check(args: Namespace) -> int:
     def begin(what: str) -> None:
         _write(_FOUND, f"{what} did not come to an end in time")
 
-    reason = health.trouble(names, begin, lambda line: print(line, flush=True))
+    reason = health.trouble(names, begin, lambda line: print(report.clean(line), flush=True))
     if not reason:
         with suppress(FileNotFoundError):  # nothing was to be looked at
             os.unlink(_FOUND)
@@ -101,7 +102,7 @@ def _give_up(_args: Namespace) -> int:
     No transaction is cut off: it is waited for, and the next one is kept from its beginning.
     """
     reason = _reason()
-    print(f"<3>fs-rollback: this boot is not healthy: {reason}", file=sys.stderr, flush=True)
+    _complain(f"this boot is not healthy: {reason}")
     with machines.opened("/") as host, stores.opened(host) as store, ExitStack() as held:
         if store is None:
             return 1
@@ -172,7 +173,7 @@ def _report(args: Namespace) -> int:
         _say_at_login("")
         return 0
     text = facts.attention_of(failure)
-    print(f"<3>fs-rollback: {text}", file=sys.stderr, flush=True)
+    _complain(text)
     _say_at_login(text)
     return _go_back(failure) if goes_back and config.guard_then == "rollback" else 0
 
@@ -211,11 +212,19 @@ def _go_back(failure: Failure) -> int:
     return 0
 
 
+def _complain(text: str) -> None:
+    """Say an error to the journal, sd-daemon(3), and on the console."""
+    print(f"<3>fs-rollback: {report.clean(text)}", file=sys.stderr, flush=True)
+
+
 def _say_at_login(text: str) -> None:
     """Have a text shown where somebody logs in, "" for none; what cannot be written is passed."""
     for path in _MESSAGES:
         if text:
-            _write(path, f"fs-rollback: {text}")
+            # agetty(8) takes a backslash for one of its escapes.
+            shown = report.clean(text)
+            shown = shown.replace("\\", "\\\\") if path.endswith(".issue") else shown
+            _write(path, f"fs-rollback: {shown}")
         else:
             with suppress(OSError):  # there is none
                 os.unlink(path)
