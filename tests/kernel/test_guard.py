@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import re
 import time
+from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from fs_rollback.cli.guard import by_hand
+from fs_rollback.cli.guard import at_boot, by_hand
 from fs_rollback.config import Config
 from fs_rollback.core.guard.state import Failure, Guard
 from fs_rollback.core.snapshots.record import Transaction
@@ -308,6 +310,43 @@ def test_what_the_journal_says_of_a_boot_that_failed() -> None:
     assert outcome._row('{"MESSAGE": [1, 2], "_BOOT_ID": "b"}') is None
     row = outcome._row('{"MESSAGE": "m", "_BOOT_ID": "b", "PRIORITY": "3"}')
     assert row == ("b", 3, ": m")
+
+
+def test_something_else_was_booted(ext4: BootMachine) -> None:
+    """The next boot is guarded in its place, and this one is not what has failed."""
+    name, _ = ext4.transact(config=GUARDED)
+    ext4.write_grubenv({**told(ext4), "next_entry": ""})
+    with ext4.machine.writing() as (host, store):
+        guard = guards.read(store)
+        assert guard.armed is not None
+        before = guard.armed._replace(boot_id="before", time="2026-01-01T00:00:00Z", reason="old")
+        guards.write(store, guard._replace(armed=before))
+        _, goes_back = at_boot._look(Namespace(trial=""), host, store, guards.read(store))
+        armed = guards.read(store).armed
+    assert not goes_back
+    assert armed is not None
+    assert armed == before._replace(boot_id=kernels.boot_id(), time=armed.time, reason="")
+    assert armed.time > before.time
+    expect_guarded(ext4, name)
+
+
+def test_the_journal_of_the_boot_that_runs_is_not_read(
+    ext4: BootMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be longer than what is read, where /var/log is one for all roots."""
+    ext4.transact(config=GUARDED)
+    program = tmp_path / "journalctl"
+    program.write_text('#!/bin/sh\necho "{\\"MESSAGE\\": \\"$*\\", \\"_BOOT_ID\\": \\"b\\"}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with ext4.machine.writing() as (_, store):
+        armed = guards.read(store).armed
+    assert armed is not None
+    boot, rows = outcome._of_journal(str(tmp_path), armed)
+    assert boot == "b"
+    (until,) = re.findall(r"--until=@(\d+)", rows[0][1])
+    assert int(until) < time.time()
+    assert outcome._of_journal(str(tmp_path), armed._replace(time="no time")) == ("", [])
 
 
 @pytest.mark.parametrize("is_armed", [False, True], ids=["arming", "disarming"])

@@ -192,7 +192,7 @@ def _look(args: Namespace, host: Host, store: Store, guard: Guard) -> tuple[Guar
             return guard, False  # it is known
         return outcome.fell_back(host, store, guard)
     if not arm.has_next_boot(host, armed):
-        arm.set_next_boot(host, armed)
+        arm.set_next_boot(host, store, armed)
         session.note("something else was booted: the next boot is the guarded one")
     return guard, False
 

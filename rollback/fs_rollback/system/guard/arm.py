@@ -169,8 +169,14 @@ def has_next_boot(host: Host, armed: Armed) -> bool:
     return settings.setting_value(host, armed.once_file, armed.once_key) == armed.once_value
 
 
-def set_next_boot(host: Host, armed: Armed) -> None:
-    """Have the next boot be the guarded one again. Raises KernelError."""
+def set_next_boot(host: Host, store: Store, armed: Armed) -> None:
+    """Have the next boot be the guarded one again. Needs the lock. Raises KernelError.
+
+    What becomes of it is looked for from here on: this boot is none that has failed.
+    """
+    now = format_time(datetime.now(timezone.utc))
+    again = armed._replace(boot_id=kernels.boot_id(), time=now, reason="")
+    guards.write(store, guards.read(store)._replace(armed=again))
     settings.write_setting(host, armed.once_file, armed.once_key, armed.once_value)
 
 

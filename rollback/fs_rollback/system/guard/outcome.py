@@ -109,12 +109,14 @@ def _of_journal(directory: str, armed: Armed) -> tuple[str, list[tuple[int, str]
     """Return the first boot after the one that armed, and its lines: priority and text."""
     if not os.path.isdir(directory):
         return "", []
-    since = f"--since=@{parse_time(armed.time).timestamp():.0f}"
-    words = ("journalctl", f"--directory={directory}", since, "--output=json", f"--lines={_READ}")
+    words = ["journalctl", f"--directory={directory}", "--output=json", f"--lines={_READ}"]
     try:
-        with process.answering((*words, "--no-pager", "--quiet"), _PATIENCE_S) as printed:
+        # Where /var/log is kept the boot that runs now writes there too, and more than is read.
+        since, until = parse_time(armed.time).timestamp(), kernels.boot_began_s()
+        words += [f"--since=@{since:.0f}", f"--until=@{until:.0f}", "--no-pager", "--quiet"]
+        with process.answering(words, _PATIENCE_S) as printed:
             lines = printed().splitlines()
-    except ProcessError:  # a damaged journal says nothing
+    except (ProcessError, ValueError):  # a damaged journal says nothing
         return "", []
     ours = {boot_id.replace("-", "") for boot_id in (armed.boot_id, kernels.boot_id())}
     boot, rows = "", list[tuple[int, str]]()
