@@ -81,6 +81,7 @@ _OF_GUARDED = {
     "multi-user.target.wants/fs-rollback-healthy.service",
     "boot-complete.target.requires/fs-rollback-health.service",
     "emergency.target.wants/fs-rollback-emergency.service",
+    "selinux-autorelabel.target.wants/fs-rollback-again.service",
 }
 _OF_UPDATE = {f"system-update{pre}.target.wants/fs-rollback-again.service" for pre in ("", "-pre")}
 
