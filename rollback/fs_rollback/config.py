@@ -19,8 +19,8 @@ from .errors import ConfigError
 PATH = "/etc/fs-rollback.conf"
 # What rpm and dnf allow in a name, and the patterns of a shell.
 _PACKAGE = re.compile(r"[A-Za-z0-9_.+*?\[\]!-]+")
-# systemd.unit(5); not at the beginning a dash, which would be an option.
-_UNIT = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*")
+# systemd.unit(5); not at the beginning a dash, which would be an option, and no template.
+_UNIT = re.compile(r"(?!.*@(\.|$))[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*")
 _SEPARATED = re.compile(r"[,;:](/|$)")
 _MOST_CHARACTERS = 60
 _MOST_PROBLEMS = 5

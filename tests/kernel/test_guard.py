@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import re
 import time
-from argparse import Namespace
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from fs_rollback.cli.guard import at_boot, by_hand
+from fs_rollback.cli.guard import by_hand
 from fs_rollback.config import Config
 from fs_rollback.core.guard.state import Failure, Guard
 from fs_rollback.core.snapshots.record import Transaction
@@ -22,7 +19,7 @@ from fs_rollback.system.machine import kernels
 from fs_rollback.system.machine.host import Host
 from fs_rollback.system.store import guards
 from tests.kernel import test_menu_cut_off as power_cuts
-from tests.kernel.boots import GENERATOR, TOKEN, A, B, BootMachine, MakeBoot, make_boot
+from tests.kernel.boots import TOKEN, A, B, BootMachine, MakeBoot, make_boot
 from tests.kernel.commands import done, fs_rollback
 from tests.unit.manual import differences
 
@@ -217,47 +214,6 @@ def test_grub_that_saves_choices(ext4: BootMachine) -> None:
     expect_guarded(ext4, name)
 
 
-def test_what_is_not_mounted_is_not_taken_back(ext4: BootMachine) -> None:
-    """Nobody would know any more what the default was, and GRUB reads it all the same."""
-    name, _ = ext4.transact(config=GUARDED)
-    ext4.unmount()
-    for words in (("off",), ("on",)):
-        fs_rollback(ext4.root, "guard", *words).expect_refusal("or not mounted", "Mount it first")
-    status = fs_rollback(ext4.root, "guard", "status", "--json")
-    assert (status.code, status.json["armed"]) == (1, False)
-    assert "or not mounted" in status.json["attention"][0]
-    ext4.transact(config=GUARDED)
-    ext4.mount()
-    expect_guarded(ext4, name)
-    done(ext4.root, "guard", "off")
-    expect_nothing_left(ext4)
-
-
-def test_a_full_filesystem_of_the_loader(ext4: BootMachine) -> None:
-    """A boot that is healthy makes the usual entry the default again, room or not."""
-    ext4.transact(config=GUARDED)
-    with suppress(OSError), (ext4.place / "fill").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(1 << 20))
-    with suppress(OSError):
-        for number in range(10_000):
-            (ext4.place / f"fill-{number}").write_bytes(bytes(1))
-    with pytest.raises(OSError, match="No space left"):
-        (ext4.place / "more").write_bytes(bytes(1024))
-    done(ext4.root, "guard", "off")
-    expect_nothing_left(ext4)
-
-
-def test_a_root_that_could_not_end_it(ext4: BootMachine) -> None:
-    """Nobody makes the usual entry the default again where fs-rollback is removed."""
-    before = ext4.setting.read_bytes()
-    _, problems = ext4.transact((ext4.root / GENERATOR).unlink, GUARDED)
-    (problem,) = problems
-    assert "cannot be guarded: its root would not tell that it is healthy" in problem
-    assert ext4.setting.read_bytes() == before
-    fs_rollback(ext4.root, "guard", "on").expect_refusal("Install fs-rollback in it")
-
-
 @pytest.fixture
 def failed(ext4: BootMachine) -> BootMachine:
     """Give a machine whose guarded boot has failed, and that nobody has looked at since."""
@@ -310,43 +266,6 @@ def test_what_the_journal_says_of_a_boot_that_failed() -> None:
     assert outcome._row('{"MESSAGE": [1, 2], "_BOOT_ID": "b"}') is None
     row = outcome._row('{"MESSAGE": "m", "_BOOT_ID": "b", "PRIORITY": "3"}')
     assert row == ("b", 3, ": m")
-
-
-def test_something_else_was_booted(ext4: BootMachine) -> None:
-    """The next boot is guarded in its place, and this one is not what has failed."""
-    name, _ = ext4.transact(config=GUARDED)
-    ext4.write_grubenv({**told(ext4), "next_entry": ""})
-    with ext4.machine.writing() as (host, store):
-        guard = guards.read(store)
-        assert guard.armed is not None
-        before = guard.armed._replace(boot_id="before", time="2026-01-01T00:00:00Z", reason="old")
-        guards.write(store, guard._replace(armed=before))
-        _, goes_back = at_boot._look(Namespace(trial=""), host, store, guards.read(store))
-        armed = guards.read(store).armed
-    assert not goes_back
-    assert armed is not None
-    assert armed == before._replace(boot_id=kernels.boot_id(), time=armed.time, reason="")
-    assert armed.time > before.time
-    expect_guarded(ext4, name)
-
-
-def test_the_journal_of_the_boot_that_runs_is_not_read(
-    ext4: BootMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may be longer than what is read, where /var/log is one for all roots."""
-    ext4.transact(config=GUARDED)
-    program = tmp_path / "journalctl"
-    program.write_text('#!/bin/sh\necho "{\\"MESSAGE\\": \\"$*\\", \\"_BOOT_ID\\": \\"b\\"}"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with ext4.machine.writing() as (_, store):
-        armed = guards.read(store).armed
-    assert armed is not None
-    boot, rows = outcome._of_journal(str(tmp_path), armed)
-    assert boot == "b"
-    (until,) = re.findall(r"--until=@(\d+)", rows[0][1])
-    assert int(until) < time.time()
-    assert outcome._of_journal(str(tmp_path), armed._replace(time="no time")) == ("", [])
 
 
 @pytest.mark.parametrize("is_armed", [False, True], ids=["arming", "disarming"])

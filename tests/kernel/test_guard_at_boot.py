@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fs_rollback.cli.guard import at_boot
+from fs_rollback.cli.guard import facts
 from fs_rollback.system.guard import health
 
 
@@ -46,10 +46,10 @@ def test_a_program_that_never_ends_its_line(
 def test_what_is_shown_at_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that a program has printed reaches a terminal as more than text."""
     files = [tmp_path / "motd.d/fs-rollback", tmp_path / "issue.d/fs-rollback.issue"]
-    monkeypatch.setattr(at_boot, "_MESSAGES", tuple(map(str, files)))
-    at_boot._say_at_login("\x1b[31mred\\n\nmore")
+    monkeypatch.setattr(facts, "_MESSAGES", tuple(map(str, files)))
+    facts.say_at_login("\x1b[31mred\\n\nmore")
     motd, issue = (file.read_text() for file in files)
     assert motd == "fs-rollback: \\x1b[31mred\\n\\nmore\n"
     assert issue == motd.replace("\\", "\\\\"), "agetty(8) takes it for an escape"
-    at_boot._say_at_login("")
+    facts.say_at_login("")
     assert not any(file.exists() for file in files)

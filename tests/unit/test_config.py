@@ -57,6 +57,8 @@ def test_what_keeps_more_and_less() -> None:
     assert policy.keep_important == 2
     assert policy.important_packages == ("postgresql*", "lib[ab]c++")
     assert policy.min_free == Amount(10, "%")
+    units = ("getty@tty1.service", "dev-sda1.device")
+    assert parse(f"health_units = {' '.join(units)}\n", "x").health_units == units
     assert parse("important_packages =\nmin_free = 0G\n", "x") == Config()
 
 
@@ -80,6 +82,10 @@ def test_keep_may_be_empty() -> None:
         ("keep_replaced_days = 14d", "days, 0 or more"),
         ("keep_important = -5", "0 or more"),
         ("keep_important = all", "0 or more"),
+        ("health_units = sshd.service getty@.service", "names of units with blanks"),
+        ("health_units = getty@", "names of units"),
+        ("health_units = --all", "names of units"),
+        ("health_units = ssh*", "names of units"),
         ("important_packages = kernel, glibc", "names of packages or patterns with blanks"),
         ("important_packages = kernel;glibc", "names of packages"),
         ("important_packages = /usr/bin/x", "names of packages"),

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 # What `check` found, or is at: `give-up` runs when it has failed, or was killed.
 _FOUND = "/run/fs-rollback-health"
-# motd(5) of Linux-PAM and issue(5) of util-linux 2.35 and later read these directories.
-_MESSAGES = ("/run/motd.d/fs-rollback", "/run/issue.d/fs-rollback.issue")
 _TRANSACTION_S = 3600.0  # what a large one may take
 _GOING_DOWN_S = 60.0
 
@@ -56,7 +54,7 @@ def _check(args: Namespace) -> int:
         names = session.usable_configuration(host).health_units
 
     def begin(what: str) -> None:
-        _write(_FOUND, f"{what} did not come to an end in time")
+        facts.write(_FOUND, f"{what} did not come to an end in time")
 
     reason = health.trouble(names, begin, lambda line: print(report.clean(line), flush=True))
     if not reason:
@@ -64,7 +62,7 @@ def _check(args: Namespace) -> int:
             os.unlink(_FOUND)
         session.note("this boot is healthy")
         return 0
-    _write(_FOUND, reason)
+    facts.write(_FOUND, reason)
     session.note(f"this boot is not healthy: {reason}")
     return 1
 
@@ -83,6 +81,7 @@ def _confirm(args: Namespace) -> int:
         config = session.usable_configuration(host)
         with store.locked(session.note, wait_s=_TRANSACTION_S):
             guard = guards.read(store)
+            facts.say_at_login("")
             if guard.armed is None or guard.armed.boot_id == kernels.boot_id():
                 guards.write(store, guard._replace(failure=None))
                 return 0
@@ -101,6 +100,9 @@ def _give_up(_args: Namespace) -> int:
 
     No transaction is cut off: it is waited for, and the next one is kept from its beginning.
     """
+    if not is_guarded(kernels.running_command_line()):
+        session.note("this is no guarded boot")
+        return 0
     reason = _reason()
     _complain(f"this boot is not healthy: {reason}")
     with machines.opened("/") as host, stores.opened(host) as store, ExitStack() as held:
@@ -163,18 +165,18 @@ def _report(args: Namespace) -> int:
     """Note and say what became of a guarded boot, in the boots after it."""
     with machines.opened(args.root) as host, stores.opened(host) as store:
         if store is None or not has_work.has_guard(host):
-            _say_at_login("")
+            facts.say_at_login("")
             return 0
         config = session.usable_configuration(host)
         with store.locked(session.note, wait_s=_TRANSACTION_S):
             guard, goes_back = _look(args, host, store, guards.read(store))
     failure = guard.failure
     if failure is None or failure.is_acknowledged:
-        _say_at_login("")
+        facts.say_at_login("")
         return 0
     text = facts.attention_of(failure)
     _complain(text)
-    _say_at_login(text)
+    facts.say_at_login(text)
     return _go_back(failure) if goes_back and config.guard_then == "rollback" else 0
 
 
@@ -215,23 +217,3 @@ def _go_back(failure: Failure) -> int:
 def _complain(text: str) -> None:
     """Say an error to the journal, sd-daemon(3), and on the console."""
     print(f"<3>fs-rollback: {report.clean(text)}", file=sys.stderr, flush=True)
-
-
-def _say_at_login(text: str) -> None:
-    """Have a text shown where somebody logs in, "" for none; what cannot be written is passed."""
-    for path in _MESSAGES:
-        if text:
-            # agetty(8) takes a backslash for one of its escapes.
-            shown = report.clean(text)
-            shown = shown.replace("\\", "\\\\") if path.endswith(".issue") else shown
-            _write(path, f"fs-rollback: {shown}")
-        else:
-            with suppress(OSError):  # there is none
-                os.unlink(path)
-
-
-def _write(path: str, text: str) -> None:
-    with suppress(OSError):  # no /run: nothing to be done about it
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text + "\n")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ...core.snapshots.names import label
 from ...core.snapshots.record import Kind
 from ...errors import RefusedError
-from ...system.guard import arm, outcome
+from ...system.guard import arm, health, outcome
 from ...system.machine import kernels
+from ...system.store import guards
 from .. import session
 from . import facts
 
@@ -35,14 +36,35 @@ def _on(args: Namespace) -> int:
             hint="'fs-rollback rollback', or reboot into the usual boot entry, first.",
         )
     with session.writing(args.root) as (host, store):
-        back = newest(store)
-        count = session.usable_configuration(host).boot_entries
-        arm.arm(host, store, back, count, is_unproven=is_unproven(host, back))
+        config = session.usable_configuration(host)
+        never = health.never(host, config.health_units)
+        if never:
+            raise RefusedError(
+                f"the next boot would not be healthy: {never}",
+                hint="health_units in /etc/fs-rollback.conf names it.",
+            )
+        back = unproven(host, store)
+        is_new = back is None
+        back = back or newest(store)
+        proof = is_new and not is_unproven(host, back)
+        arm.arm(host, store, back, config.boot_entries, is_unproven=not proof)
         told = facts.answer(host, store)
     text = (
         f"The next boot is guarded: if it is not healthy the one after it leads to {label(back)}."
     )
     return session.reply(args, told, text)
+
+
+def unproven(host: Host, store: Store) -> Snapshot | None:
+    """Return the way back as it is now, where packages were changed since that no boot has proven.
+
+    A newer snapshot has some of them.
+    """
+    armed = guards.read(store).armed
+    if armed is None or not (armed.is_unproven and arm.is_armed(host, armed)):
+        return None
+    found = store.subvolumes().get(armed.snapshot)
+    return store.snapshot_of(found) if found is not None else None
 
 
 def is_unproven(host: Host, back: Snapshot) -> bool:
@@ -79,6 +101,8 @@ def _off(args: Namespace) -> int:
 def _acknowledge(args: Namespace) -> int:
     with session.writing(args.root) as (host, store):
         found = outcome.acknowledge(host, store)
+        if args.root == "/" or args.trial:
+            facts.say_at_login("")
         told = facts.answer(host, store)
     said = "Updates may run again where nobody sits."
     text = said if found else "There is nothing to acknowledge: no guarded boot has failed."

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ... import report
 from ...core.guard.state import Guard
 from ...errors import Error, RefusedError
 from ...system.guard import arm, outcome
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from ...system.machine.host import Host
     from ...system.store.store import Store
 
+# motd(5) of Linux-PAM and issue(5) of util-linux 2.35 and later read these directories.
+_MESSAGES = ("/run/motd.d/fs-rollback", "/run/issue.d/fs-rollback.issue")
+
 
 def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     """Return how the guard stands, as JSON has it, and what somebody should act on."""
@@ -26,6 +32,7 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     try:
         guard = guards.read(store) if store is not None else guard
         is_armed = arm.is_armed(host, guard.armed)
+        attention += _trouble(host, guard.armed) if is_armed and guard.armed else []
     except Error as error:  # said
         attention.append(error.line)
     armed = guard.armed if is_armed else None
@@ -39,6 +46,14 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "entry": armed.title if armed is not None else None,
         "failure": _failure(guard.failure),
     }, attention
+
+
+def _trouble(host: Host, armed: Armed) -> list[str]:
+    try:
+        trouble = arm.trouble(host, armed)
+    except RefusedError:  # in the snapshot, which has booted
+        return []
+    return [f"{trouble}: 'fs-rollback guard on' sets all of it anew"] if trouble else []
 
 
 def answer(host: Host, store: Store | None) -> dict[str, Any]:
@@ -82,3 +97,25 @@ def _failure(failure: Failure | None) -> dict[str, Any] | None:
         "time": failure.time,
         "acknowledged": failure.is_acknowledged,
     }
+
+
+def say_at_login(text: str) -> None:
+    """Have a text shown where somebody logs in, "" for none; what cannot be written is passed."""
+    for path in _MESSAGES:
+        if text:
+            # agetty(8) takes a backslash for one of its escapes.
+            shown = report.clean(text)
+            shown = shown.replace("\\", "\\\\") if path.endswith(".issue") else shown
+            write(path, f"fs-rollback: {shown}")
+        else:
+            with suppress(OSError):  # there is none
+                os.unlink(path)
+
+
+def write(path: str, text: str) -> None:
+    """Write a file in /run, readable for all; what cannot be written is passed."""
+    with suppress(OSError):  # no /run: nothing to be done about it
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8", errors="replace") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text + "\n")

@@ -51,7 +51,7 @@ class Armed(NamedTuple):
 class Failure(NamedTuple):
     """A guarded boot that ended in the snapshot.
 
-    `since` is the command line of the transaction that the snapshot was taken before, "" where
+    `since` is what matters of the command line that the snapshot was taken before, "" where
     there was none; `reason` what is known of why, `log` the last lines of that boot's journal.
     `boot_id` is that of the Armed that it is of. `is_acknowledged`: a person knows of it.
     """

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Optional
 
-from ...core.boot.entries import Bootable
+from ...core.boot.entries import GUARDED, Bootable
 from ...core.boot.layout import Layout
 from ...core.guard import entry as guarded_entry
 from ...core.guard.state import Armed, Guard
@@ -29,7 +29,7 @@ from ..loader.entries import Boot
 from ..machine import kernels
 from ..machine.host import Host
 from ..root import root_lines
-from ..snapshots import menu
+from ..snapshots import menu, snapshot_entries
 from ..store import guards, trace
 from ..store.store import Store
 
@@ -54,6 +54,11 @@ def why_not(host: Host, layout: Layout, found: Boot) -> str:
         is_other = usual is not None and usual.foreign
         what = "is another system's" if is_other else "is no usual entry of this root"
         return f"the entry that boots by default {what}. Make a usual one the default first."
+    if usual.is_guarded:
+        return f"{usual.entry.file} has {GUARDED} from a guarded boot. Take that from its options."
+    once = settings.one_shot(found.choice, found.setting)
+    if once is not None:
+        return f"the next boot is set to use {once.value}. Unset that, or reboot, first."
     return ""
 
 
@@ -162,6 +167,31 @@ def is_armed(host: Host, armed: Optional[Armed]) -> bool:
             hint="Mount it first.",
         )
     return settings.setting_value(host, armed.file, armed.key) == armed.value
+
+
+def trouble(host: Host, armed: Armed) -> str:
+    """Return why what the loader is told of would not boot, "" where it would. Raises Error.
+
+    People remove entries and kernels, and subvolumes, and grub2-mkconfig(8) rewrites options.
+    """
+    read = entries.read(host, root_lines.read_layout(host))
+    rules = loaders.rules(read.choice.loader)
+    if rules is None:
+        return ""
+    there = {rules.value(bootable.entry): bootable for bootable in read.bootables}
+    way, once = there.get(armed.value), there.get(armed.once_value)
+    if way is None:
+        return "the entry of the way back is gone"
+    reason = snapshot_entries.trouble(host, way)
+    if reason:
+        return f"the way back would not boot: {reason}"
+    if not has_next_boot(host, armed):
+        return ""
+    if once is None:
+        return "the entry of the guarded boot is gone"
+    if once.missing:
+        return f"files of the guarded boot are missing or empty, {', '.join(once.missing)}"
+    return "" if once.is_guarded else f"the entry of the guarded boot has no {GUARDED} any more"
 
 
 def has_next_boot(host: Host, armed: Armed) -> bool:

@@ -18,15 +18,19 @@ from ..machine.host import Host
 from ..pending import has_work
 from ..store import guards
 from ..store.store import Store
-from . import arm, outcome
+from . import arm, health, outcome
 
 _HINT = "'fs-rollback guard acknowledge' lets updates run again where nobody sits."
 
 
 class Around(NamedTuple):
-    """What is to be guarded after a transaction: the snapshot that the way leads back to."""
+    """What is to be guarded after a transaction: the snapshot that the way leads back to.
+
+    `was_armed`: the boot was guarded before it too.
+    """
 
     back: str
+    was_armed: bool
 
 
 def refuse_unattended(host: Host, store: Store) -> tuple[str, ...]:
@@ -60,7 +64,8 @@ def before(host: Host, store: Store, config: Config, record: Record) -> Around |
         return None
     # Packages were changed since a boot was healthy: what runs now may not boot either.
     is_older = was is not None and was.is_unproven and was.snapshot in store.subvolumes()
-    return Around(was.snapshot if was is not None and is_older else record.name)
+    back = was.snapshot if was is not None and is_older else record.name
+    return Around(back, was is not None)
 
 
 def after(
@@ -68,6 +73,9 @@ def after(
 ) -> Sequence[str]:
     """Guard the next boot; returns what went wrong in words. Needs the lock."""
     host.forget()
+    never = health.never(host, config.health_units)
+    if never:
+        return (f"the next boot is not guarded, it would not be healthy: {never} (health_units)",)
     try:
         return _armed(host, store, config, (around.back, record.name))
     except Error as error:  # as promised: in words
@@ -91,6 +99,7 @@ def _armed(host: Host, store: Store, config: Config, names: Sequence[str]) -> Se
     there = store.subvolumes()
     found = next((there[name] for name in names if name in there), None)
     if found is None:
+        arm.disarm(host, store)
         return (f"the next boot is not guarded: {names[0]} is gone",)
     arm.arm(host, store, store.snapshot_of(found), config.boot_entries, is_unproven=True)
     return ()

@@ -17,9 +17,11 @@ from ...core.guard.units import Unit
 from ...errors import ProcessError
 from ..linux import process
 from ..linux.process import Say
+from ..machine.host import Host
 
 _OURS = "/etc/fs-rollback/health.d"
 _GREENBOOT = ("/etc/greenboot/check", "/usr/lib/greenboot/check")
+_NEVER = ("not-found", "masked")  # org.freedesktop.systemd1(5), LoadState
 _REQUIRED, _WANTED = "required.d", "wanted.d"
 _LEFT_BEHIND = ("~", ".rpmnew", ".rpmsave", ".rpmorig", ".bak", ".swp")
 _NAMED = 5
@@ -102,6 +104,20 @@ def _of_units(names: Sequence[str]) -> str:
         return units.trouble(before, _look(names))
     except (ProcessError, ValueError) as error:  # what is unknown is not healthy
         return f"the services cannot be looked at: {error}"
+
+
+def never(host: Host, names: Sequence[str]) -> str:
+    """Return which service can be active in no boot of the system that runs, "" if none is known.
+
+    A name that is misspelled, or the unit of a package that is gone, is no reason to go back.
+    """
+    if not (names and host.is_running):
+        return ""
+    try:
+        found = [unit for unit in _look(names) if unit.load in _NEVER]
+    except (ProcessError, ValueError):  # as promised
+        return ""
+    return f"{found[0].name} is {found[0].load}" if found else ""
 
 
 def _look(names: Sequence[str]) -> tuple[Unit, ...]:

@@ -14,7 +14,7 @@ from typing import Optional
 
 from ...core.guard.state import Armed, Failure, Guard
 from ...core.snapshots.names import labelled
-from ...core.snapshots.purpose import typed
+from ...core.snapshots.purpose import typed_in_short
 from ...core.snapshots.record import format_time, parse_time
 from ...errors import Error, ProcessError
 from ..linux import process
@@ -82,12 +82,12 @@ def _has_other_systems(host: Host) -> bool:
 
 
 def _since(store: Store, armed: Armed) -> str:
-    """Return the command line of the transaction that the snapshot was taken before."""
+    """Return what matters of the command line that the snapshot was taken before."""
     found = store.subvolumes().get(armed.snapshot)
     record = store.snapshot_of(found).record if found is not None else None
     if record is None or record.transaction is None:
         return ""
-    return typed(record.transaction.command_line)
+    return typed_in_short(record.transaction.command_line)  # all read it who see the machine
 
 
 def last_lines(host: Host, armed: Armed) -> tuple[str, tuple[str, ...]]:

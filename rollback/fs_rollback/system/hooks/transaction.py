@@ -79,8 +79,13 @@ class Taken:
         _left.append(self)
 
     def release(self) -> None:
-        """Give the lock back where `after` is never called; its end is settled by the next run."""
+        """Give the lock back where `after` is never called; its end is settled by the next run.
+
+        A boot that was guarded before is guarded again.
+        """
         with suppress(Error, OSError):  # the end of the process gives it back
+            if self.guard is not None and self.guard.was_armed:
+                guard(self)
             self.held.close()
 
 
@@ -240,9 +245,10 @@ def _finish(taken: Taken, outcome: Outcome, history_id: int | None, problems: li
 
 def guard(taken: Taken) -> Sequence[str]:
     """Guard the next boot, if that is wanted; returns what went wrong in words."""
-    if taken.guard is None:
+    wanted, taken.guard = taken.guard, None
+    if wanted is None:
         return ()
-    return around.after(taken.machine, taken.store, taken.guard, taken.record, taken.config)
+    return around.after(taken.machine, taken.store, wanted, taken.record, taken.config)
 
 
 def prune(taken: Taken) -> list[str]:
