@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any, Optional
 
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -47,8 +47,11 @@ class ActionModule(ActionBase):
             found: dict[str, Any] = self._execute_module(
                 module_name=_MODULE, module_args=self._task.args, task_vars=task_vars
             )
-        except AnsibleConnectionFailure as error:  # it reboots
+        except AnsibleError as error:
+            # It reboots: it cannot be reached, or has lost the folder that the module was to be put
+            # into. The next look makes another one.
             with suppress(AnsibleError, AttributeError):  # not each connection can be
                 self._connection.reset()
+            self._connection._shell.tmpdir = None  # noqa: SLF001 - as ActionBase removes it
             return {"failed": True, "msg": f"it cannot be reached: {error}"}
         return found

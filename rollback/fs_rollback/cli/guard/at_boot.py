@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _FOUND = "/run/fs-rollback-health"
 _TRANSACTION_S = 3600.0  # what a large one may take
 _GOING_DOWN_S = 60.0
+# Nobody is there whom an inhibitor would help.
+_REBOOT = ("systemctl", "reboot", "--no-block", "--check-inhibitors=no")
 
 
 def run(args: Namespace) -> int:
@@ -119,7 +121,7 @@ def _give_up(_args: Namespace) -> int:
             session.note(f"no reboot: {why}")
             return 1
         session.note("rebooting into the snapshot")
-        process.run(("systemctl", "reboot", "--no-block"))
+        process.run(_REBOOT)
         time.sleep(_GOING_DOWN_S)
     return 0
 
@@ -210,7 +212,7 @@ def _go_back(failure: Failure) -> int:
     if code:
         session.note(f"the snapshot runs, and could not be made the root: {last}")
         return 1
-    process.run(("systemctl", "reboot", "--no-block"))
+    process.run(_REBOOT)
     return 0
 
 
