@@ -98,9 +98,15 @@ def _build(tree: Path, home: Path) -> None:
         raise RuntimeError(f"make rpm failed:\n{done.stdout}{done.stderr}")
 
 
+_OF_ANSIBLE = "ansible-collection-fs-rollback"
+
+
 def rpms_for(engine: Engine, rpms: Iterable[Path]) -> list[Path]:
-    """Return what a machine with this dnf gets of the packages: all but the plugins for others."""
-    others = {other.plugin for other in Engine if other is not engine}
+    """Return what a machine with this dnf gets of the packages.
+
+    All but the plugins for others, and the collection, which is for a machine with Ansible.
+    """
+    others = {other.plugin for other in Engine if other is not engine} | {_OF_ANSIBLE}
     return [rpm for rpm in rpms if rpm.name.rsplit("-", 2)[0] not in others]
 
 
