@@ -314,6 +314,16 @@ def _panics(machine: Machine) -> None:
     machine.boot(look + _BACK.format(reason=_REASON_UNKNOWN), update)
 
 
+def _lacks_modules(machine: Machine) -> None:
+    """The kernel of the update has no modules: nothing mounts /boot."""
+    new = machine.base.kernels[1]
+    update = repository_files([kernel_package(new), app("2")])
+    machine.boot(f"{_ON}rm -r /usr/lib/modules/{new.version}\nsync\n", update)
+    with pytest.raises(LostMachineError, match="without an answer"):
+        machine.boot("true")
+    machine.boot(_BACK.format(reason="the guarded boot"), update)
+
+
 # What is left of the disk has room for no file.
 _FILL = """
 cat /dev/zero >/fill || true
@@ -341,6 +351,7 @@ STORIES = [
     _story("script-esp", _ESP, _falls_back(_SCRIPT, _EMPTY, _FOREVER), rare=True),
     _story("script-ext4", _EXT4, _falls_back(_SCRIPT, _EMPTY, _FOREVER), Engine.DNF5),
     _story("service-esp", _ESP, _falls_back(_SERVICE, "broken.service is", _FOREVER), rare=True),
+    _story("modules-ext4", _EXT4, _lacks_modules, rare=True),
     _story("power-button-ext4", _EXT4, _falls_back(_MOUNT, "and ended before it"), rare=True),
     _story("emergency-ext4", _EXT4, _falls_back(_EMERGENCY, _NOT_UP), rare=True),
     _story("hang-esp", _ESP, _falls_back(_HANG, "waits for .*hang.service"), rare=True),
