@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +15,7 @@ import btrfsutil
 import pytest
 
 from fs_rollback.core.snapshots.snapshot import LONGEST_PATH
-from tests.kernel.commands import done, fs_rollback
+from tests.kernel.commands import arguments, done, environment, fs_rollback
 from tests.kernel.faults import Fault, Faulty, faulty, in_child
 from tests.kernel.machine import Machine, run
 from tests.kernel.reboots import arrive, journal_of, left_behind, reboot, replaced
@@ -344,9 +343,8 @@ def test_the_journal_that_names_many_of_them_is_read(named: Machine) -> None:
 def test_a_machine_with_little_memory(named: Machine) -> None:
     """No room is made for a journal that there is not."""
     name, limit = named.upgrade(), 512 << 20
-    words = ("rollback", name, "--yes", "--root", str(named.root))
-    code = "import sys; from fs_rollback.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    run("prlimit", f"--as={limit}", sys.executable, "-c", code, *words)
+    command = ["prlimit", f"--as={limit}", *arguments(named.root, ["rollback", name, "--yes"])]
+    subprocess.run(command, check=True, capture_output=True, env=environment(), cwd="/")
 
 
 def test_the_record_that_names_many_is_read(named: Machine) -> None:

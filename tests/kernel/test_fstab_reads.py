@@ -24,10 +24,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     found: Counter[int] = Counter()
     read = files.read_in_tree
 
-    def counted(tree: int, path: str) -> str | None:
+    def counted(tree: int, path: str, *most: int) -> str | None:
         if path.strip("/") == "etc/fstab":
             found[os.fstat(tree).st_dev] += 1
-        return read(tree, path)
+        return read(tree, path, *most)
 
     monkeypatch.setattr(files, "read_in_tree", counted)
     return found

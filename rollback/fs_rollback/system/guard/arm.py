@@ -207,7 +207,7 @@ def set_next_boot(host: Host, store: Store, armed: Armed) -> None:
     now = format_time(datetime.now(timezone.utc))
     again = armed._replace(boot_id=kernels.boot_id(), time=now, reason="")
     guards.write(store, guards.read(store)._replace(armed=again))
-    settings.write_setting(host, armed.once_file, armed.once_key, armed.once_value)
+    settings.write_setting(host, armed.once_file, armed.once_key, armed.once_value, in_place=True)
 
 
 def disarm(host: Host, store: Store) -> Optional[Armed]:
@@ -227,9 +227,10 @@ def disarm(host: Host, store: Store) -> Optional[Armed]:
         )
     was_armed = is_armed(host, armed)
     if was_armed:
-        settings.write_setting(host, armed.file, armed.key, armed.old)
+        # Room or not: else a boot that was healthy would lead back.
+        settings.write_setting(host, armed.file, armed.key, armed.old, in_place=True)
     if has_next_boot(host, armed):
-        settings.write_setting(host, armed.once_file, armed.once_key, None)
+        settings.write_setting(host, armed.once_file, armed.once_key, None, in_place=True)
     path = places.path_of(host, armed.entry)
     directory, name = os.path.split(path)
     if os.path.lexists(path):

@@ -110,8 +110,14 @@ def setting_value(machine: Host, file: str, key: str) -> str | None:
     return None if text is None else loaders.written(file, key).value(text, key)
 
 
-def write_setting(machine: Host, file: str, key: str, value: str | None) -> None:
-    """Write down the default entry, None for nothing; durable. Raises KernelError."""
+def write_setting(
+    machine: Host, file: str, key: str, value: str | None, *, in_place: bool = False
+) -> None:
+    """Write down the default entry, None for nothing; durable. Raises KernelError.
+
+    On a full filesystem a file is written `in_place`, where that is given, as grub2-editenv(1) does
+    it: a power cut may leave it in parts, and GRUB takes no such block for one.
+    """
     if not file:
         efi.write(key, value)
         return
@@ -124,6 +130,6 @@ def write_setting(machine: Host, file: str, key: str, value: str | None) -> None
     try:
         durable.write_file(path, changed, 0o600)
     except KernelError as error:
-        # What was set must be taken back on a full filesystem too: as grub2-editenv(1) does it.
-        if error.errno != errno.ENOSPC or not durable.overwrite(path, changed):
+        is_full = error.errno == errno.ENOSPC  # then it is in its place, see above
+        if not (in_place and is_full and durable.overwrite(path, changed)):
             raise
