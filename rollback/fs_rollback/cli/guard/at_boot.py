@@ -172,8 +172,8 @@ def _report(args: Namespace) -> int:
         config = session.usable_configuration(host)
         with store.locked(session.note, wait_s=_TRANSACTION_S):
             guard, goes_back = _look(args, host, store, guards.read(store))
-    failure = guard.failure
-    if failure is None or failure.is_acknowledged:
+    failure = guard.unacknowledged
+    if failure is None:
         facts.say_at_login("")
         return 0
     text = facts.attention_of(failure)

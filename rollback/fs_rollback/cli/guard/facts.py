@@ -36,8 +36,8 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     except Error as error:  # said
         attention.append(error.line)
     armed = guard.armed if is_armed else None
-    if guard.failure is not None and not guard.failure.is_acknowledged:
-        attention.append(attention_of(guard.failure))
+    if guard.unacknowledged is not None:
+        attention.append(attention_of(guard.unacknowledged))
     return {
         "setting": session.usable_configuration(host).guard,
         "armed": is_armed,

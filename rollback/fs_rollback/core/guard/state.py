@@ -77,9 +77,10 @@ class Guard(NamedTuple):
         return self.armed is not None and copy == trial_name(self.armed.snapshot)
 
     @property
-    def stops_unattended(self) -> bool:
-        """Whether packages are not to be changed where nobody sits."""
-        return self.failure is not None and not self.failure.is_acknowledged
+    def unacknowledged(self) -> Optional[Failure]:
+        """The failure that no person knows of: packages are not to be changed where nobody sits."""
+        is_known = self.failure is None or self.failure.is_acknowledged
+        return None if is_known else self.failure
 
 
 def dump(guard: Guard) -> str:

@@ -79,7 +79,7 @@ def arm(host: Host, store: Store, back: Snapshot, count: int, *, is_unproven: bo
         raise _cannot(updated.why_none(back.name) or f"{label(back)} has no entry in the boot menu")
     usual = found.default
     assert usual is not None, "why_not has said so"
-    armed = _prepared(found, back, usual, way)._replace(is_unproven=is_unproven)
+    armed = _prepared(found, back, usual, way, is_unproven=is_unproven)
     guards.write(store, guards.read(store)._replace(armed=armed))
     try:
         _tell_loader(host, layout, armed, _text_of(usual), like=usual)
@@ -92,7 +92,9 @@ def arm(host: Host, store: Store, back: Snapshot, count: int, *, is_unproven: bo
     trace.tell(host, trace.Event("guarded", back.name, back.id, reason=armed.title))
 
 
-def _prepared(found: Boot, back: Snapshot, usual: Bootable, way: Bootable) -> Armed:
+def _prepared(
+    found: Boot, back: Snapshot, usual: Bootable, way: Bootable, *, is_unproven: bool
+) -> Armed:
     """Return what the loader is told, and was told before."""
     rules = loaders.rules(found.choice.loader)
     setting = settings.outranking(found.choice, found.setting)
@@ -116,7 +118,7 @@ def _prepared(found: Boot, back: Snapshot, usual: Bootable, way: Bootable) -> Ar
         entry=found.place_of(usual).locate_entry(name),
         title=usual.entry.title or usual.entry.id,
         boot_id=kernels.boot_id(),
-        is_unproven=True,
+        is_unproven=is_unproven,
         time=format_time(datetime.now(timezone.utc)),
     )
 
@@ -236,8 +238,7 @@ def disarm(host: Host, store: Store) -> Optional[Armed]:
     if os.path.lexists(path):
         with files.opened(directory) as opened:
             durable.remove_durably(opened, name)
-    failure = guard.failure if guard.stops_unattended else None
-    guards.write(store, Guard(None, failure))
+    guards.write(store, Guard(None, guard.unacknowledged))
     if was_armed:
         trace.tell(host, trace.Event("unguarded", armed.snapshot, reason=armed.title))
     return armed

@@ -40,10 +40,10 @@ def refuse_unattended(host: Host, store: Store) -> tuple[str, ...]:
     """
     if not has_work.has_guard(host):
         return ()
-    guard = guards.read(store)
-    if guard.failure is None or guard.failure.is_acknowledged:
+    failure = guards.read(store).unacknowledged
+    if failure is None:
         return ()
-    said = outcome.sentence(guard.failure)
+    said = outcome.sentence(failure)
     if not is_attended():
         raise RefusedError(said, hint=_HINT)
     return (f"{said}. {_HINT}",)

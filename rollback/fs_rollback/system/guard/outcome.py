@@ -13,7 +13,6 @@ from datetime import datetime, timezone
 from typing import Optional
 
 from ...core.guard.state import Armed, Failure, Guard
-from ...core.snapshots.names import labelled
 from ...core.snapshots.purpose import typed_in_short
 from ...core.snapshots.record import format_time, parse_time
 from ...errors import Error, ProcessError
@@ -154,9 +153,8 @@ def acknowledge(host: Host, store: Store) -> Optional[Failure]:
     guard = guards.read(store)
     if guard.failure is None:
         return None
-    there = labelled(guard.failure.snapshot, 0)
     is_over = guard.armed is None
     known = None if is_over else guard.failure._replace(is_acknowledged=True)
     guards.write(store, guard._replace(failure=known))
-    trace.tell(host, trace.Event("acknowledged", there))
+    trace.tell(host, trace.Event("acknowledged", guard.failure.snapshot))
     return guard.failure
