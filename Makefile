@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 version := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' rollback/fs_rollback/__init__.py)
 source := fs-rollback-$(version)
-pages := fs-rollback.8 fs-rollback-convert.8 fs-rollback.conf.5 fs-snapshot.8
+pages := fs-rollback.8 fs-rollback-convert.8 fs-rollback-json.7 fs-rollback.conf.5 fs-snapshot.8
 sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md docs etc packaging plugin \
 	pyproject.toml rollback setup.cfg tests
 
@@ -49,6 +49,11 @@ man: $(pages:%=build/man/%)
 build/man/%: packaging/man/%.rst
 	mkdir -p build/man
 	rst2man --strict $< $@
+
+build/man/fs-rollback-json.7: packaging/man/fs-rollback-json.7.rst packaging/schemas/*.json
+	mkdir -p build/man
+	/usr/bin/python3 packaging/answer_schemas.py --page >build/fs-rollback-json.7.rst
+	rst2man --strict build/fs-rollback-json.7.rst $@
 
 completion:
 	mkdir -p build/completion

@@ -1,8 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Makes the JSON Schemas of all answers from the chapters JSON OUTPUT of the manual pages.
+"""Makes the JSON Schemas of all answers, and fs-rollback-json(7), from packaging/schemas.
 
-Usage: answer_schemas.py DIRECTORY. One file a command, such as list.schema.json.
+Usage: answer_schemas.py DIRECTORY
+       answer_schemas.py --page >PAGE.rst
+
+The sources are JSON Schemas themselves, with one addition: what is beside "$ref" replaces what the
+other schema has there. The installed ones have no "$ref", so each can be used by itself. In a
+"description", `code` and **bold** are as in Markdown.
 """
 
 from __future__ import annotations
@@ -10,164 +15,175 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PAGES = Path(__file__).parent / "man"
-CONVERSION = "fs-rollback-convert.8"
+SOURCES = Path(__file__).parent / "schemas"
+_PAGE = Path(__file__).parent / "man" / "fs-rollback-json.7.rst"
 DIALECT = "http://json-schema.org/draft-07/schema#"  # which all tools know
 VERSION = 1  # of all answers: their key "version"
-# What the manual calls a type, and what JSON Schema has for it.
-_TYPES: dict[str, dict[str, Any]] = {
-    "string": {"type": "string"},
-    "integer": {"type": "integer"},
-    "boolean": {"type": "boolean"},
-    "object": {"type": "object"},
-    "array of strings": {"type": "array", "items": {"type": "string"}},
-    "array of objects": {"type": "array"},
-}
-_TYPE = re.compile(rf"\(({'|'.join(_TYPES)})( or null)?(, not always there)?\) ")
+_VERSION_KEY = {"const": VERSION, "description": "The version of this format."}
+# Where the page has the answers: a line of its own.
+_MARK = ".. answers\n"
+_COLUMNS = 78
+
+Schema = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """What the manual says of one key of an answer."""
+    """What a schema says of one key of an answer."""
 
     type: str
     nullable: bool
     always: bool
     text: str
-
-
-def read(page: str) -> str:
-    """Return the text of a page."""
-    return (PAGES / f"{page}.rst").read_text(encoding="utf-8")
-
-
-def parts(text: str, underline: str) -> dict[str, str]:
-    """Return what is below each title with this underline, by the title as it was written."""
-    lines = text.splitlines()
-    starts = [
-        number
-        for number, (title, line) in enumerate(zip(lines, lines[1:]))
-        if title and not set(title) <= set("=-") and line and set(line) == {underline}
-    ]
-    ends = [*starts[1:], len(lines)]
-    return {lines[a]: "\n".join(lines[a + 2 : b]) for a, b in zip(starts, ends)}
-
-
-def chapter(page: str, name: str) -> str:
-    """Return a chapter of a page."""
-    return parts(read(page), "=")[name]
-
-
-def definitions(text: str) -> list[tuple[str, str]]:
-    """Return each term of the definition lists with its definition, a line a paragraph."""
-    lines = text.splitlines()
-    found: list[tuple[str, str]] = []
-    for number, (term, line) in enumerate(zip(lines, lines[1:])):
-        if term and not term.startswith(" ") and line.startswith("    "):
-            body: list[str] = []
-            for following in lines[number + 1 :]:
-                if following and not following.startswith("    "):
-                    break
-                body.append(following.strip())
-            paragraphs = "\n".join(body).strip().split("\n\n")
-            found.append((term, "\n".join(" ".join(p.split("\n")) for p in paragraphs)))
-    return found
-
-
-def answers(page: str = "fs-rollback.8") -> dict[str, str]:
-    """Return what the chapter says of each command, in the order of the page."""
-    found = parts(chapter(page, "JSON OUTPUT"), "-")
-    assert all(title.endswith(" --json") for title in found)
-    return {title.partition(" ")[0]: text for title, text in found.items()}
+    values: tuple[str, ...] = ()
 
 
 def commands() -> list[str]:
-    """Return every command that has an answer: "convert check" is an action of `convert`."""
-    return [*answers(), *(f"convert {action}" for action in answers(CONVERSION))]
+    """Return every command that has an answer, by name: "convert check" is an action of convert."""
+    return sorted(path.name.partition(".")[0].replace("-", " ") for path in SOURCES.iterdir())
 
 
-def documented_keys(command: str) -> dict[str, Key]:
-    """Return what the manual says of the answer of a command, by path ("snapshots[].id")."""
-    text = chapter("fs-rollback.8", "JSON OUTPUT")
-    found = _keys(text.partition("\nstatus --json")[0])
-    _, _, action = command.rpartition("convert ")
-    said = (answers(CONVERSION) if action != command else answers())[action]
-    own = _keys(said)
-    for other in re.findall(r"has\s+the keys\s+of \*\*([\w ]+)\*\*", said):
-        inherited = documented_keys(other).items()
-        found.update((path, key._replace(always=False)) for path, key in inherited)
-    for path, key in own.items():
-        found[path] = key
-        for inside, other in re.findall(r"The keys of ``([^`]+)`` of \*\*(\w+)\*\*", key.text):
-            for longer, its in documented_keys(other).items():
-                if longer.startswith(inside + "."):
-                    found[path + longer[len(inside) :]] = its
-    found["version"] = found["version"]._replace(always=True)
+def source(command: str) -> Schema:
+    """Return the schema of the answer of a command as it is written."""
+    path = SOURCES / f"{command.replace(' ', '-')}.schema.json"
+    found: Schema = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
-def _keys(text: str) -> dict[str, Key]:
-    found: dict[str, Key] = {}
-    for term, body in definitions(text):
-        path, match = term.strip("`"), _TYPE.match(body)
-        assert term == f"``{path}``", term
-        assert match, f"no type: {term}: {body}"
-        assert path not in found, f"twice: {path}"
-        kind, nullable, optional = match.groups()
-        found[path] = Key(kind, bool(nullable), not optional, body[match.end() :])
-    return found
-
-
-def values(key: Key) -> set[str]:
-    """Return the values that the manual names."""
-    return set(re.findall("``(.+?)``", key.text))
-
-
-def schema(command: str, *, strict: bool = False) -> dict[str, Any]:
-    """Return the schema of what a command answers with.
+def schema(command: str, *, strict: bool = False) -> Schema:
+    """Return the schema of the answer of a command as it is installed.
 
     Keys may be added without another version of the answers: a `strict` one, for tests, does not
     allow that.
     """
-    keys = documented_keys(command)
-    found = _object(keys, "", strict=strict)
-    found["properties"]["version"] = {"const": VERSION}
+    found = _whole(source(command), strict=strict)
+    found["properties"] = {"version": _VERSION_KEY, **found["properties"]}
+    found["required"] = ["version", *found["required"]]
     title = f"fs-rollback {command} --json"
-    name = command.replace(" ", "-")
-    return {"$schema": DIALECT, "$id": f"urn:fs-rollback:{VERSION}:{name}", "title": title, **found}
+    name = f"urn:fs-rollback:{VERSION}:{command.replace(' ', '-')}"
+    return {"$schema": DIALECT, "$id": name, "title": title, **found}
 
 
-def _object(keys: dict[str, Key], prefix: str, *, strict: bool) -> dict[str, Any]:
-    own = {
-        path[len(prefix) :]: key
-        for path, key in keys.items()
-        if path.startswith(prefix) and "." not in path[len(prefix) :]
-    }
-    found: dict[str, Any] = {
-        "type": "object",
-        "properties": {n: _value(keys, prefix + n, k, strict=strict) for n, k in own.items()},
-        "required": [name for name, key in own.items() if key.always],
-    }
-    return {**found, "additionalProperties": False} if strict else found
+def _whole(part: Schema, *, strict: bool) -> Schema:
+    """Return a part of a schema with what its "$ref" leads to in it."""
+    if "$ref" in part:
+        beside = {key: value for key, value in part.items() if key != "$ref"}
+        other = _referred(part["$ref"])
+        properties = {**other.get("properties", {}), **beside.get("properties", {})}
+        part = {**other, **beside, **({"properties": properties} if properties else {})}
+        return _whole(part, strict=strict)
+    found = dict(part)
+    if "properties" in part:
+        inside = part["properties"].items()
+        found["properties"] = {name: _whole(value, strict=strict) for name, value in inside}
+        if strict:
+            found["additionalProperties"] = False
+    if "items" in part:
+        found["items"] = _whole(part["items"], strict=strict)
+    return found
 
 
-def _value(keys: dict[str, Key], path: str, key: Key, *, strict: bool) -> dict[str, Any]:
-    found = dict(_TYPES[key.type])
-    if key.type == "object":
-        found = _object(keys, path + ".", strict=strict)
-    elif key.type == "array of objects":
-        found["items"] = _object(keys, path + "[].", strict=strict)
-    elif path.endswith("].code"):
-        found["enum"] = sorted(values(key))
-    if key.nullable:
-        found["type"] = [found["type"], "null"]
-    return {**found, "description": re.sub(r"[*`\\]", "", key.text)}
+def _referred(reference: str) -> Schema:
+    file, _, pointer = reference.partition("#/")
+    found = source(file.partition(".")[0].replace("-", " "))
+    for name in pointer.split("/") if pointer else ():
+        found = found[name]
+    return found
+
+
+def documented_keys(command: str) -> dict[str, Key]:
+    """Return what the schema says of an answer, by the path of the key ("snapshots[].id")."""
+    return dict(_keys(schema(command), ""))
+
+
+def _keys(part: Schema, prefix: str) -> Iterator[tuple[str, Key]]:
+    """Yield the keys of an object, and those of the objects in it, in the order of the schema."""
+    for name, value in part.get("properties", {}).items():
+        types = value.get("type", "integer")
+        types = types if isinstance(types, list) else [types]
+        items = value.get("items", {})
+        kind = types[0] if types[0] != "array" else f"array of {items['type']}s"
+        always = name in part["required"]
+        text, allowed = value.get("description", ""), tuple(value.get("enum", ()))
+        yield prefix + name, Key(kind, "null" in types, always, text, allowed)
+        yield from _keys(value, f"{prefix}{name}.")
+        yield from _keys(items, f"{prefix}{name}[].")
+
+
+def page() -> str:
+    """Return the source of fs-rollback-json(7), with the answers in it."""
+    text = _PAGE.read_text(encoding="utf-8")
+    before, mark, after = text.partition(_MARK)
+    assert mark, _MARK
+    return before + "\n".join(_section(command) for command in commands()) + after
+
+
+def _section(command: str) -> str:
+    """Return what the page says of one answer. What another answer has as well is there only."""
+    found = source(command)
+    title = f"{command} --json"
+    lines = [title, "-" * len(title), ""]
+    if "$ref" in found:
+        lines += [f"The keys of {_place(found['$ref'])}.", ""]
+    if "description" in found:
+        lines += [*_wrapped(found["description"]), ""]
+    for path, key in _keys(_named(found), ""):
+        what = key.type + " or null" * key.nullable + ", not always there" * (not key.always)
+        lines += [f"``{path}``", *_wrapped(f"({what}) {key.text}", "    ")]
+        for _, group in groupby(key.values, lambda value: value.partition(".")[0]):
+            lines += ["", *_wrapped(", ".join(f"`{value}`" for value in group), "    ")]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _named(part: Schema) -> Schema:
+    """Return a part of a schema in which a "$ref" is no more than a sentence."""
+    if "$ref" in part:
+        whole, properties = _whole(part, strict=False), part.get("properties", {})
+        text = f"{part.get('description', '')} The keys of {_place(part['$ref'])}."
+        kept = {key: value for key, value in whole.items() if key not in ("properties", "items")}
+        part = {**kept, "description": text.strip(), "properties": properties}
+    found = dict(part)
+    if "properties" in part:
+        found["properties"] = {name: _named(value) for name, value in part["properties"].items()}
+    if "items" in part:
+        found["items"] = _named(part["items"])
+    return found
+
+
+def _place(reference: str) -> str:
+    """Return where a "$ref" leads, in words."""
+    file, _, pointer = reference.partition(".schema.json#/")
+    command = f"**{file.partition('.')[0].replace('-', ' ')}**"
+    path = pointer.replace("properties/", "").replace("/items", "[]").replace("/", ".")
+    return f"`{path}` of {command}" if path else command
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    """Return lines of reStructuredText. A literal is not broken."""
+    literal = re.sub("`(.+?)`", lambda found: f"``{found[1].replace(' ', chr(0))}``", text)
+    literal = literal.replace("**(", "**\\(")  # as in **fs-rollback**\(8)
+    lines = textwrap.wrap(
+        literal,
+        _COLUMNS,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return [line.replace("\0", " ") for line in lines]
 
 
 def main() -> None:
-    """Write them all."""
+    """Write what was asked for."""
+    if sys.argv[1] == "--page":
+        sys.stdout.write(page())
+        return
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
     for command in commands():

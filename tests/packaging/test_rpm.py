@@ -77,6 +77,7 @@ FILES: dict[str, set[str]] = {
         "/usr/share/fs-rollback/schemas/1/umount.schema.json",
         "/usr/share/fs-rollback/schemas/1/undo.schema.json",
         "/usr/share/man/man5/fs-rollback.conf.5.gz",
+        "/usr/share/man/man7/fs-rollback-json.7.gz",
         "/usr/share/man/man8/fs-rollback.8.gz",
         "/usr/share/man/man8/fs-snapshot.8.gz",
         "/usr/share/zsh",

@@ -18,36 +18,69 @@ from fs_rollback.report import Wording, findings_json
 
 sys.path.append(str(Path(__file__).parents[2] / "packaging"))
 from answer_schemas import (  # the build makes the installed schemas with it
-    CONVERSION,
     DIALECT,
-    PAGES,
     Key,
-    answers,
-    chapter,
     commands,
-    definitions,
     documented_keys,
-    parts,
+    page,
     schema,
-    values,
 )
 
 __all__ = (
-    "CONVERSION",
     "DIALECT",
-    "PAGES",
     "Key",
-    "answers",
-    "chapter",
     "commands",
-    "definitions",
     "documented_keys",
-    "parts",
+    "page",
     "schema",
-    "values",
 )
 
+PAGES = Path(__file__).parents[2] / "packaging" / "man"
+CONVERSION = "fs-rollback-convert.8"
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+
+
+def read(name: str) -> str:
+    """Return the text of a page."""
+    return (PAGES / f"{name}.rst").read_text(encoding="utf-8")
+
+
+def parts(text: str, underline: str) -> dict[str, str]:
+    """Return what is below each title with this underline, by the title as it was written."""
+    lines = text.splitlines()
+    starts = [
+        number
+        for number, (title, line) in enumerate(zip(lines, lines[1:]))
+        if title and not set(title) <= set("=-") and line and set(line) == {underline}
+    ]
+    ends = [*starts[1:], len(lines)]
+    return {lines[a]: "\n".join(lines[a + 2 : b]) for a, b in zip(starts, ends)}
+
+
+def chapter(name: str, title: str) -> str:
+    """Return a chapter of a page."""
+    return parts(read(name), "=")[title]
+
+
+def definitions(text: str) -> list[tuple[str, str]]:
+    """Return each term of the definition lists with its definition, a line a paragraph."""
+    lines = text.splitlines()
+    found: list[tuple[str, str]] = []
+    for number, (term, line) in enumerate(zip(lines, lines[1:])):
+        if term and not term.startswith(" ") and line.startswith("    "):
+            body: list[str] = []
+            for following in lines[number + 1 :]:
+                if following and not following.startswith("    "):
+                    break
+                body.append(following.strip())
+            paragraphs = "\n".join(body).strip().split("\n\n")
+            found.append((term, "\n".join(" ".join(p.split("\n")) for p in paragraphs)))
+    return found
+
+
+def values(key: Key) -> set[str]:
+    """Return the values that the schema names."""
+    return set(key.values) or set(re.findall("`(.+?)`", key.text))
 
 
 def plain(text: str) -> str:

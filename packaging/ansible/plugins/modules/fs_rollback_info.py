@@ -56,7 +56,7 @@ seealso:
   - module: fs_rollback.snapshots.fs_rollback
   - module: fs_rollback.snapshots.fs_rollback_boot
 notes:
-  - The keys of the answers are those of C(man fs-rollback), section JSON OUTPUT.
+  - The keys of the answers are those of C(man fs-rollback-json).
   - It must be run as root.
 author:
   - The fs-rollback authors (@fs-rollback)
