@@ -5,7 +5,7 @@
 #
 # A machine that has everything is not asked for the network.
 
-debian_packages='btrfs-progs createrepo-c dnf e2fsprogs fdisk gcc libc6-dev mmdebstrap mount
+debian_packages='btrfs-progs createrepo-c dnf e2fsprogs fdisk gcc jq libc6-dev mmdebstrap mount
     python3-btrfsutil python3-dnf python3-tabulate python3-venv rpm shellcheck systemd util-linux xfsprogs'
 # What the packages are built with.
 debian_packages="$debian_packages make python3-argcomplete python3-docutils python3-pip
@@ -17,7 +17,7 @@ debian_packaging_packages='cpio fish python3-build python3-jsonschema python3-py
 # shellcheck disable=SC2034
 debian_vm_packages='dosfstools mtools openssh-client ovmf qemu-system-x86'
 # On Fedora 41 and later the package dnf is dnf 5; dnf 4 is python3-dnf there as everywhere.
-fedora_packages='btrfs-progs cpio createrepo_c e2fsprogs fish gcc make pyproject-rpm-macros
+fedora_packages='btrfs-progs cpio createrepo_c e2fsprogs fish gcc jq make pyproject-rpm-macros
     python3-argcomplete python3-btrfsutil python3-build python3-devel python3-dnf python3-docutils
     python3-jsonschema python3-pip python3-pytest python3-setuptools python3-tabulate python3-tqdm
     python3-wheel rpm-build rpmlint ShellCheck systemd systemd-rpm-macros tar util-linux xfsprogs zsh'

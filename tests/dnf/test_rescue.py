@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The README's way out of a root whose own programs are broken: a snapshot's roll it back."""
+"""What docs/rescue.md says to type if the root's own programs are broken is typed."""
 
 from __future__ import annotations
 
@@ -9,27 +9,31 @@ from pathlib import Path
 import pytest
 
 from tests.dnf.scenes import app, dnf, installed, offer, snapshots
+from tests.pages import TOP, commands
 from tests.sandbox.layout import Layout
 from tests.sandbox.machine import Sandbox
 from tests.sandbox.namespace import Namespace
 
-# As a person types it; $root is how mount finds the root subvolume.
-_RESCUE = """
-set -eux
-image=$1 top=$2 good=$3 snapshot=$4 root=$5
-mount -o loop,subvolid=5 "$image" "$top"
-device=$(findmnt --noheadings --nofsroot --output SOURCE --mountpoint "$top")
-ls "$top" "$top/fs-snapshots"
-mount -o "subvol=fs-snapshots/$snapshot" "$device" "$good"
-umount "$top"
-for d in proc dev sys; do mount --rbind --make-rslave "/$d" "$good/$d"; done
-mount -t tmpfs tmpfs "$good/run"
-mount ${root:+-o "$root"} "$device" "$good/mnt"
-chroot "$good" fs-rollback list --root /mnt
-chroot "$good" fs-rollback rollback "$snapshot" --root /mnt --yes
-chroot "$good" fs-rollback status --root /mnt || [ $? -eq 1 ]
-umount --recursive "$good"
-"""
+_SECTION = "Without it: run the copy inside a snapshot"
+
+
+def _typed(snapshot: str, top: Path, good: Path, *, named: bool) -> str:
+    """Return what the page says to type, on a machine whose /boot is in its root."""
+    lines = commands(TOP / "docs" / "rescue.md", _SECTION)
+    other_mounts = [line for line in lines if line.startswith(("mount BOOT ", "mount /dev/"))]
+    assert len(other_mounts) == 2
+    script = "\n".join(line for line in lines if line not in (*other_mounts, "reboot"))
+    for old, new in (
+        ("DEV", '"$device"'),
+        ("yum_20261123132957", snapshot),
+        ("rollback ID", f"rollback {snapshot} --yes"),
+        ("-o subvol=root ", "-o subvol=root " if named else ""),
+        ("/mnt/top", os.fspath(top)),
+        ("/mnt/good", os.fspath(good)),
+    ):
+        assert old in script
+        script = script.replace(old, new)
+    return f'set -eux\ndevice=$(losetup --find --show "$1")\n{script}\nlosetup --detach $device\n'
 
 
 def test_the_programs_of_a_snapshot(any_sandbox: Sandbox, tmp_path: Path) -> None:
@@ -39,14 +43,10 @@ def test_the_programs_of_a_snapshot(any_sandbox: Sandbox, tmp_path: Path) -> Non
     any_sandbox.run(["sh", "-c", "rm -r /usr/lib/python3*"])
     assert any_sandbox.run(["fs-rollback", "list"], check=False).returncode != 0
     any_sandbox.shutdown()
-    root = "subvol=root" if any_sandbox.layout is Layout.NAMED else ""
-    places = [tmp_path / "top", tmp_path / "good"]
-    for place in places:
-        place.mkdir()
-    arguments = [any_sandbox.image, *places, snapshot["name"], root]
+    named = any_sandbox.layout is Layout.NAMED
+    script = _typed(snapshot["name"], tmp_path / "top", tmp_path / "good", named=named)
     with Namespace() as namespace:
-        script = ["sh", "-c", _RESCUE, "rescue", *map(os.fspath, arguments)]
-        said = namespace.run(script)
+        said = namespace.run(["sh", "-c", script, "rescue", os.fspath(any_sandbox.image)])
     assert "Rolled back" in said.stdout, said.stderr
     any_sandbox.boot()
     assert installed(any_sandbox) == ""
