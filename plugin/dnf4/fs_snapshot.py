@@ -35,9 +35,9 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
         base.do_transaction = self._ending(base.do_transaction)
 
     def _ending(self, do_transaction: Callable[..., Any]) -> Callable[..., Any]:
-        """Have the store's lock end with dnf's transaction: no hook is called where that fails.
+        """Release the store's lock when dnf's transaction ends: if it fails, dnf calls no hook.
 
-        A command ends then, but a program that uses dnf as a library goes on.
+        A command would end then, but a program that uses dnf as a library continues.
         """
         release = weakref.WeakMethod(self._release)  # or a closed Base would keep the plugin alive
 
@@ -57,7 +57,7 @@ class FsSnapshot(dnf.Plugin):  # type: ignore[misc]
             taken.release()
 
     def pre_transaction(self) -> None:
-        """Take the snapshot, or stop dnf: only its own errors do that."""
+        """Take the snapshot, or stop dnf: only dnf's own error class does that."""
         self._release()  # of an earlier transaction that never reached its end
         # `group mark` runs the hooks with an empty transaction.
         if not self._base.transaction or self._base.conf.installroot != "/":

@@ -31,9 +31,9 @@ _ACTIONS = {
 
 
 def before(base: dnf.Base, without: str) -> protection.Protection:
-    """Take the snapshot, and say what is to be said; the caller stops dnf where that has to be.
+    """Take the snapshot and log what there is to say; the caller stops dnf if `stop` is set.
 
-    `without` says how to do without a snapshot where this program is what fails.
+    `without` is the advice on how to continue without a snapshot.
     """
     way_out = f"{without}, or on_failure = warn in /etc/fs-rollback.conf."
     found = protection.protect(lambda: _describe(base), way_out, _warn, reads_switch=False)

@@ -15,8 +15,8 @@ _PACKAGES = (
     b'{"output":["name","arch","evr","action","install_size"]}}\n'
 )
 _WITHOUT = (
-    "Nothing was changed. To go on without a snapshot: --disable-plugin=actions, which switches the"
-    " actions of all packages off."
+    "Nothing was changed. To go on without a snapshot: --disable-plugin=actions (turns off the"
+    " actions of all packages)."
 )
 # As in fs_rollback.system.hooks.transaction, which may be what cannot be loaded.
 _NOT_OURS = ("/run/ostree-booted", "/run/systemd/container", "/run/.containerenv")

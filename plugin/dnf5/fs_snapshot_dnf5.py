@@ -21,8 +21,8 @@ from fs_rollback.system.hooks import keeper, protection, transaction
 from fs_rollback.system.store import trace
 
 _WAY_OUT = (
-    "Nothing was changed. To go on without a snapshot: --disable-plugin=actions, which switches the"
-    " actions of all packages off, or on_failure = warn in /etc/fs-rollback.conf."
+    "Nothing was changed. To go on without a snapshot: --disable-plugin=actions (turns off the"
+    " actions of all packages), or on_failure = warn in /etc/fs-rollback.conf."
 )
 # libdnf5/transaction/transaction_item_action.hpp; O is what each of U, D and R replaces.
 _COMING = {"I": "install", "U": "upgrade", "D": "downgrade", "R": "reinstall"}
@@ -59,7 +59,7 @@ def _protect(pid: int, answer: str) -> None:
         try:
             _leave_child(pid, found.taken)
         except (Error, OSError) as error:  # on_failure decides
-            sentence = f"nobody can watch the transaction: {error}"
+            sentence = f"cannot watch the transaction: {error}"
             event = trace.Event("failed", found.taken.record.name, reason=sentence)
             trace.tell(found.taken.machine, event)
             if found.taken.config.on_failure == "abort":
@@ -84,9 +84,9 @@ def _leave_child(pid: int, taken: transaction.Taken) -> None:
 
 def _packages(answer: str) -> list[dict[str, str]]:
     """Read what dnf 5 answers to the request for its packages. Raises OSError."""
-    found = json.loads(answer) if answer else {"message": "it is gone"}
+    found = json.loads(answer) if answer else {"message": "dnf 5 has ended"}
     if found.get("status") != "OK":
-        raise OSError(f"dnf 5 does not say what it is about to do: {found.get('message')}")
+        raise OSError(f"dnf 5 did not say which packages it will change: {found.get('message')}")
     packages: list[dict[str, str]] = found["return"]["trans_packages"]
     return packages
 

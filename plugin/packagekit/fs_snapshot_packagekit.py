@@ -45,7 +45,8 @@ def main() -> int:
     """Take the snapshot, and say what came of it; return the exit code."""
     if _missing is not None:
         # The root of a btrfs subvolume has inode 256, whatever cannot be imported.
-        return _stop(f"it cannot be loaded: {_missing}.") if os.stat("/").st_ino == 256 else 0
+        sentence = f"the plugin cannot be loaded: {_missing}."
+        return _stop(sentence) if os.stat("/").st_ino == 256 else 0
     with opened("/") as root:
         if packagekit_state.runs_actions(root):
             return 0  # dnf 5's own action takes the snapshot
@@ -107,7 +108,7 @@ def _prepared() -> Sequence[tuple[str, str, str]]:
 
 def _stop(sentence: str) -> int:
     """Say why the update is not made, to PackageKit too: a desktop shows it after the reboot."""
-    _say(f"{sentence} The update is not made.")
+    _say(f"{sentence} The update was not installed.")
     # GLib, "Key-value file parser": a backslash is written twice.
     details = sentence.replace("\\", "\\\\")
     # The exit code stops the update all the same.

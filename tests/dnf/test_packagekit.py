@@ -137,7 +137,7 @@ def test_a_failing_snapshot_stops_the_update_and_the_desktop_says_so(upgradable:
         (top / "fs-snapshots").write_text("in the way")
     said = _run(upgradable, 1).stdout
     assert "not a directory" in said
-    assert "The update is not made." in said
+    assert "The update was not installed." in said
     results = upgradable.path(_RESULTS).read_text()
     assert results.startswith("[PackageKit Offline Update Results]\nSuccess=false\n")
     assert "ErrorDetails=fs-snapshot: " in results
@@ -156,7 +156,9 @@ def test_what_is_only_told_to_people_stops_nothing(upgradable: Sandbox) -> None:
 def test_a_library_that_cannot_be_loaded_stops_it(upgradable: Sandbox) -> None:
     _prepare(upgradable)
     upgradable.run(["rm", "-r", "/usr/lib/python3/dist-packages/fs_rollback"])
-    assert "it cannot be loaded: No module named 'fs_rollback'" in _run(upgradable, 1).stdout
+    assert (
+        "the plugin cannot be loaded: No module named 'fs_rollback'" in _run(upgradable, 1).stdout
+    )
     assert "No module named" in upgradable.path(_RESULTS).read_text()
 
 
