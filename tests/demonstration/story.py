@@ -130,7 +130,7 @@ class Story:
         said = self._console.root("fs-rollback rollback --dry-run")
         self._proof.says(
             "packages and files that go back are named, and what stays",
-            said, "hello 2.0-1 to 1.0-1", "libgreeting 2.0-1 goes",
+            said, "hello 2.0-1 to 1.0-1", "libgreeting 2.0-1 is removed",
             "changed by hand: /etc/hello.conf", "What stays as it is", "nothing was changed",
         )  # fmt: skip
         self._proof.equal("subvolumes, store and next boot are as before", self._state(), before)
@@ -218,7 +218,7 @@ class Story:
         self._console.root("fs-rollback rollback --yes")
         self._proof.equal("something has changed now", self._state() != before, True)
         said = self._console.root("fs-rollback undo --yes")
-        self._proof.says("it says that it is taken back", said, "Taken back")
+        self._proof.says("it says that it is canceled", said, "Rollback canceled")
         self._proof.equal("subvolumes, store and next boot are as before", self._state(), before)
         self._console.reboot()
         self._console.root("hello", code=127)

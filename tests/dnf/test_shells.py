@@ -33,8 +33,8 @@ def test_what_a_transaction_has_changed_comes_back(sandbox: Sandbox) -> None:
     name = upgraded(sandbox)
     shown = sandbox.output("fs-rollback", "restore", name, "/usr/bin/app", "/etc/fstab", "--yes")
     assert shown.count("Warning") == 2
-    assert "Warning: it has files of the package app\n" in shown
-    assert "Warning: the next boot needs what is in /etc/fstab." in shown
+    assert "Warning: this includes files of the package app\n" in shown
+    assert "Warning: the next boot depends on /etc/fstab." in shown
     assert sandbox.output("app") == "1\n"
     assert "/usr/bin/app" in sandbox.run(["rpm", "-V", "app"], check=False).stdout
     listed = sandbox.output("fs-rollback", "restore", name, "/usr/bin", "--dry-run", "--json")

@@ -179,7 +179,7 @@ def test_whatever_command_comes_first_puts_a_path_back(named: Machine, word: str
     reboot(named)
     cut_in_root(named)
     journal_of(named).unlink()
-    assert "not at its place: /root. " in fs_rollback(named.root, "status").out
+    assert "still moved aside: /root. " in fs_rollback(named.root, "status").out
     assert "rollback.path-away" in fs_rollback(named.root, "check", "--json").out
     ended = done(named.root, word)
     assert "/root is again what it was" in ended.out + ended.err

@@ -183,7 +183,7 @@ def test_two_renames_do_what_one_exchange_does(named: Machine, kind: type[_NoExc
     assert (named.root / "root").exists() == (kind.kill != "before")
     if killed:
         said = fs_rollback(named.root, "status").out
-        assert ("not at its place: /root" in said) == (kind.kill == "before")
+        assert ("still moved aside: /root" in said) == (kind.kill == "before")
         assert (arrive(named).code, arrive(named).code) == (0, 0)
     assert named.read("root/added") == "new"
     assert not (named.root / "root/.profile").exists()

@@ -193,7 +193,7 @@ def test_the_free_space_tree(converted: Converted) -> None:
 def test_what_is_on_a_device_did_not_come_up() -> None:
     done = command("finish", "--device", "/dev/null", "--remove-ext4")
     assert done.code == 2, done
-    assert "this works on the machine that runs, or on --root" in done.err
+    assert "this command works only on the running machine, or on --root" in done.err
 
 
 def test_each_is_asked_for(converted: Converted) -> None:

@@ -163,14 +163,14 @@ Files in /etc: 5
   changed  /etc/tool.conf  (content, edited, of package tool)
   changed  /etc/tool.d/extra  (content, by package tool)
 
-Other files (--all or --path PATH names them)
+Other files (--all or --path PATH lists them)
   2  /srv
   3  /usr/bin
   1  /var
   6  /var/lib/mysql
   {rpm}  /var/lib/rpm
 
-Files that came and went with packages: 1 (--all names them)
+Files that packages added, changed or removed: 1 (--all lists them)
 """
 
 

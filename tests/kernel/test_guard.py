@@ -93,7 +93,7 @@ def test_a_boot_that_is_not_confirmed_yet(ext4: BootMachine) -> None:
     checked = fs_rollback(ext4.root, "check", "--json").json
     assert "default-entry.way-back" in {link["code"] for link in checked["links"]}
     said = fs_rollback(ext4.root, "guard", "status").out
-    assert f"The next boot leads to the way back, {name}" in " ".join(said.split())
+    assert f"The next boot goes back to {name}" in " ".join(said.split())
 
 
 def test_the_setting_decides(ext4: BootMachine) -> None:

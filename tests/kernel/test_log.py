@@ -57,11 +57,11 @@ def test_why_is_this_snapshot_gone(named: Machine) -> None:
     named.write(named.root, "etc/fs-rollback.conf", _KEEP_ONE)
     for words in ([], ["--json"]):
         ended = fs_rollback(named.root, "log", *words)
-        said = "there is no journal here to read, and the store has noted no deletion"
+        said = "no systemd journal was found, and the store has no record of a deletion"
         assert (ended.code, said in ended.err) == (1, True)
     assert ended.json["problems"] == [said]
     (named.root / "var/log/journal").mkdir()
-    assert done(named.root, "log").err == "fs-rollback: nothing was noted so far\n"
+    assert done(named.root, "log").err == "fs-rollback: nothing is recorded yet\n"
     (named.root / "var/log/journal").rmdir()
     first, second, third = (named.take(word) for word in "abc")
     numbers = {s.name: s.id for s in named.snapshots()}
@@ -81,7 +81,7 @@ def test_why_is_this_snapshot_gone(named: Machine) -> None:
     assert _log(named, "latest") == []
     assert fs_rollback(named.root, "log", "yum_19").code == 2
     _, table, said = done(named.root, "log")
-    assert "there is no journal here to read: only deletions are known" in said
+    assert "no systemd journal was found: only deletions are shown" in said
     assert pruned["reason"] in table
     assert first in table
     assert list(listed(named)) == [third]
@@ -128,7 +128,7 @@ def test_a_journal_that_cannot_be_read(named: Machine, tmp_path: Path) -> None:
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     ended = fs_rollback(named.root, "log", env=path)
     assert ended.code == 1
-    assert "the journal cannot be read: journalctl failed: no such thing" in ended.err
+    assert "cannot read the systemd journal: journalctl failed: no such thing" in ended.err
     assert name in ended.out, "what the store has is shown"
     ended = fs_rollback(named.root, "log", "--json", env=path)
     assert (ended.code, len(ended.json["problems"]), len(ended.json["events"])) == (1, 1, 1)

@@ -54,7 +54,7 @@ def test_a_look_at_the_default_place(named: Machine) -> None:
     assert _nobody("cat", f"{point}/etc/app.conf") != 0
     again = done(named.root, "mount", name)
     assert again.out == f"{point}\n"
-    assert "was mounted already" in again.err
+    assert "was already mounted" in again.err
     ended = done(named.root, "umount", "--json")
     assert differences("umount", ended.json) == []
     assert ended.json["unmounted"] == [{"snapshot": name, "directory": str(point)}]

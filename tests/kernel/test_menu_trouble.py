@@ -190,7 +190,7 @@ def test_try_sets_the_next_boot_only(ext4: BootMachine) -> None:
     answer = done(ext4.root, "try", name, "--json").json
     assert differences("try", answer) == []
     assert (answer["name"], answer["chosen"], answer["reason"]) == (name, True, None)
-    assert f"The next boot, and only that, uses: {answer['entry']}\n" in ended.out
+    assert f"The next boot, and only that one, uses: {answer['entry']}\n" in ended.out
 
 
 def test_try_of_one_that_has_no_entry_yet(ext4: BootMachine) -> None:

@@ -75,7 +75,10 @@ def test_the_oldest_go_until_enough_is_free(named: Machine, full: list[str]) -> 
     before = _names(named)
     plan = fs_rollback(named.root, "prune", "--dry-run")
     number = named.snapshots()[1].id
-    assert f"({line}): the oldest that may go would follow, {number} ({full[1]}) first" in plan.err
+    assert (
+        f"({line}): the oldest that may go would be deleted too, {number} ({full[1]}) first"
+        in plan.err
+    )
     assert "0 of 6 snapshots would be deleted, 6 stay." in plan.out
     assert _names(named) == before
 
@@ -102,8 +105,8 @@ def test_what_never_goes(named: Machine, full: list[str]) -> None:
     named.write(named.root, "etc/fs-rollback.conf", "min_free = 99%\n")
     wanted = r": \S+ MiB free, 5\d\d\.\d MiB wanted \(min_free = 99%\): "
     plan = done(named.root, "prune", "--dry-run").err
-    unreached = "it cannot be reached, "
-    assert re.search(wanted + unreached + r"all that may be deleted gives back \S+ MiB", plan)
+    unreached = "that cannot be reached: "
+    assert re.search(wanted + unreached + r"all that may be deleted frees \S+ MiB", plan)
     ended = done(named.root, "prune")
     assert re.search(wanted + "no other snapshot may be deleted", ended.err)
     plan = done(named.root, "prune", "--dry-run").err

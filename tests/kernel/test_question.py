@@ -119,9 +119,9 @@ def test_in_a_pipe_nothing_is_cut_or_broken(upgraded: tuple[Machine, str]) -> No
 
 def test_steps_are_shown_on_request(upgraded: tuple[Machine, str]) -> None:
     machine, _ = upgraded
-    assert "What is done" in _screen(machine, "rollback", "--plan")
-    assert "What is done" in done(machine.root, "rollback", "--dry-run").out
-    assert "What is done" not in _screen(machine, "rollback")
+    assert "Steps\n" in _screen(machine, "rollback", "--plan")
+    assert "Steps\n" in done(machine.root, "rollback", "--dry-run").out
+    assert "Steps\n" not in _screen(machine, "rollback")
 
 
 def test_all_is_all(upgraded: tuple[Machine, str]) -> None:
@@ -226,12 +226,14 @@ def test_undo_says_first_which_of_the_two_it_is(upgraded: tuple[Machine, str]) -
     ended.expect_refusal("no rollback waits for a reboot", "--to-replaced")
     lines = _screen(machine, "undo")
     text = _joined(lines)
-    assert text.startswith("The rollback was booted already; this goes back to the root before it.")
+    assert text.startswith(
+        "The rollback was already booted, so this goes back to the root from before it."
+    )
     replaced = next(n for n, row in listed(machine).items() if row["kind"] == "replaced")
     assert f"({replaced}), the system until " in text
     assert f", set aside by the rollback to {label}" in text
     assert "1 restored" in text
-    assert "nothing that somebody changed by hand" in text, "the rollback did that"
+    assert "nothing that was changed by hand" in text, "the rollback did that"
     assert len(lines) <= _ROWS
     assert machine.subvolume_paths() == before
     done(machine.root, "undo", "--yes", "--to-replaced")
@@ -246,12 +248,12 @@ def test_a_copy_of_the_target_runs_already(upgraded: tuple[Machine, str], tmp_pa
     machine.reboot()
     text = _joined(_screen(machine, "rollback"))
     already = f"runs a copy of {ids[second]} ({second})"
-    assert text.startswith(f"This machine already {already}: this is the next older one.")
+    assert text.startswith(f"This machine already {already}, so this goes back to the next older")
     assert text.endswith(f"Roll back to {ids[first]} ({first})? [y/N]")
     ended = fs_rollback(machine.root, "rollback", "--yes")
     ended.expect_refusal(already, f"--yes {ids[first]}", f"--yes {ids[second]}")
     text = _joined(_screen(machine, "rollback", second))
-    assert f"This machine already {already}: only what changed since reverts." in text
+    assert f"This machine already {already}: only changes made since then revert." in text
     assert "Packages none" in " ".join(text.split())
     done(machine.root, "rollback", "--yes", second)
 
@@ -275,7 +277,7 @@ def test_what_takes_long_is_shown_and_may_be_left_out(upgraded: tuple[Machine, s
     for number in range(80_000):
         os.mknod(many / str(number))
     terminal = on_terminal(machine.root, "rollback")
-    terminal.read_until(r"comparing files: \d+ %, \d s; Ctrl-C goes on without")
+    terminal.read_until(r"comparing files: \d+ %, \d s; Ctrl-C skips it")
     # It does not come to its end while the key is on its way.
     os.kill(terminal.process, signal.SIGSTOP)
     terminal.type("\x03")

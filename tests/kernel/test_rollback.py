@@ -103,7 +103,7 @@ def test_a_snapshot_before_the_reboot_is_said_to_be_of_the_old_root(machine: Mac
     replaced = done(machine.root, "rollback", "--yes", "--json").json["replaced"]
     ended = done(machine.root, "create")
     label = f"{listed(machine)[target]['id']} ({target})"
-    said = "this snapshot is of the root that is being replaced: the rollback to "
+    said = "this is a snapshot of the root that is about to be replaced: the rollback to "
     assert ended.sentence.startswith(f"{said}{label} waits for a reboot; 'fs-rollback undo")
     taken = ended.out.strip().rpartition("/")[2]
     for _ in range(2):
@@ -183,7 +183,7 @@ def test_no_is_no(named: Machine, typed: str, code: int, said: str) -> None:
 def test_yes_is_yes(named: Machine, typed: str) -> None:
     name = named.upgrade()
     before = state(named)
-    for command, said in (("rollback", "Rolled back"), ("undo", "Taken back")):
+    for command, said in (("rollback", "Rolled back"), ("undo", "Rollback canceled")):
         terminal = on_terminal(named.root, command)
         terminal.read_until(r"\[y/N\] $")
         terminal.type(typed)

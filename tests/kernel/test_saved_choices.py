@@ -35,7 +35,7 @@ def choose_snapshot(boot: BootMachine) -> str:
 
 def attention(boot: BootMachine) -> list[str]:
     lines = fs_rollback(boot.root, "status", "--json").json["attention"]
-    return [line for line in lines if "a reboot leads to the copy of a snapshot again" in line]
+    return [line for line in lines if "the next boot uses the copy of a snapshot again" in line]
 
 
 @pytest.mark.parametrize("how", _HOW)

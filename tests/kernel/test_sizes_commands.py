@@ -72,7 +72,7 @@ def test_what_deletion_would_give_back(named: Machine) -> None:
     assert told.code == 3
     assert f"({names[1]}): it is pinned" in told.err
     assert names[1] not in told.out
-    assert told.out.endswith("This would give back 400.0 KiB.\n")
+    assert told.out.endswith("This would free 400.0 KiB.\n")
     assert [s.name for s in named.snapshots()] == names
     assert _freed(named, "delete", names[0], names[2]) == 400 * KIB
 

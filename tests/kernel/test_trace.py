@@ -128,7 +128,7 @@ def test_an_interrupted_rollback_and_a_failure(named: Machine, told: Journal) ->
     assert fs_rollback(named.root, "pin", name).code == 1
     failed = told.events()[-1]
     assert (failed["event"], failed["exit_code"]) == ("failed", "1")
-    assert "no readable record" in failed["reason"]
+    assert "its record is not readable" in failed["reason"]
     assert told.lines()[-1]["PRIORITY"] == "3"
 
 

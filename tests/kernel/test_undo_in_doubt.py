@@ -48,5 +48,5 @@ def test_a_rescue_system_that_only_reads_the_new_root(named: Machine) -> None:
     finally:
         run("umount", str(place))
     assert (named.next_root() / "etc/fstab").stat().st_ctime_ns == before
-    assert "Taken back" in done(named.root, "undo", "--yes").out
+    assert "Rollback canceled" in done(named.root, "undo", "--yes").out
     assert [row["kind"] for row in listed(named).values()] == ["pre"]

@@ -74,7 +74,7 @@ def test_nothing_is_asked_about_what_nobody_could_read(named: Machine) -> None:
     os.close(terminal)
     os.close(slave)
     assert code == 1
-    assert "cannot show what is asked about: No space left on device" in said
+    assert "cannot show what the question is about: No space left on device" in said
     assert "[y/N]" not in said
     assert fs_rollback(named.root, "status", "--json").json["waiting"] == "nothing"
 

@@ -96,7 +96,7 @@ grep 'came up in the new root' journal
 grep 'the boot loader started kernel {new} instead of its default entry' journal
 grep 'Reboot and choose kernel {old} in the boot menu' journal
 fs-rollback status >status || [ $? -eq 1 ]
-grep 'no modules for the kernel that runs, {new}' status
+grep 'no modules for the running kernel, {new}' status
 fs-rollback check >check || [ $? -eq 1 ]
 grep -A3 'no modules for the kernel that runs now: {new}' check
 """

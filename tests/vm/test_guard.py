@@ -57,7 +57,7 @@ for second in $(seq 60); do
 done
 cat /run/motd.d/fs-rollback
 fs-rollback guard status | tee said || [ $? -eq 1 ]
-grep 'The next boot leads to the way back' said
+grep 'The next boot goes back to' said
 tr '\\n' ' ' <said | grep "{reason}"
 fs-rollback status >status || [ $? -eq 1 ]
 grep '^Attention: after' status
@@ -198,7 +198,7 @@ for second in $(seq 60); do
     fs-rollback guard status | grep '^The next boot is guarded: ' && break
     sleep 1
 done
-journalctl -b -u fs-rollback-guard --no-pager | grep 'something else was booted'
+journalctl -b -u fs-rollback-guard --no-pager | grep 'another boot entry was used'
 """
 
 
@@ -279,7 +279,7 @@ _APP: tuple[Package, ...] = (app("1"),)
 _ESP = Design(Root.NAMED, Boot.ESP)
 _EXT4 = Design(Root.NAMED, Boot.EXT4)
 _GRUB = replace(_EXT4, machine_id="e" + MACHINE_ID[1:])
-_NOT_UP = "it was not up in time"
+_NOT_UP = "it did not finish booting in time"
 
 
 def _story(

@@ -65,7 +65,7 @@ end
 fs-rollback rollback --yes --device "$device"
 end
 # Second thoughts: it was not booted since, and is taken back, not rolled back once more.
-fs-rollback undo --yes --device "$device" | grep 'Taken back'
+fs-rollback undo --yes --device "$device" | grep 'Rollback canceled'
 end
 fs-rollback rollback --yes --device "$device"
 code=0
@@ -86,7 +86,7 @@ _UNDO_ON_DEVICE = f"""{_ON_DEVICE}
 begin
 fs-rollback undo --yes --to-replaced --device "$device"
 end
-fs-rollback undo --yes --device "$device" | grep 'Taken back'
+fs-rollback undo --yes --device "$device" | grep 'Rollback canceled'
 end
 """
 
@@ -101,7 +101,7 @@ mount /dev/disk/by-id/virtio-attached-boot /mnt/boot
 grep 'exit 1' /mnt/usr/lib/systemd/systemd
 fs-rollback list --root /mnt
 umount --recursive /mnt
-fs-rollback undo --yes --device "$device" | grep 'Taken back'
+fs-rollback undo --yes --device "$device" | grep 'Rollback canceled'
 end
 """
 

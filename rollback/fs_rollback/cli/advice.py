@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Commands in what people read, made to work where they are: with the same --device or --root."""
+"""Adds --device or --root, as the user gave it, to the commands that messages advise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def remember(args: Namespace) -> None:
-    """Keep, as `args.where`, which system was asked for: the mount of a device replaces `root`."""
+    """Keep in `args.where` which system was asked for: mounting a device changes `args.root`."""
     args.where = ()
     if args.device is not None:
         args.where = ("--device", args.device)
@@ -19,7 +19,7 @@ def remember(args: Namespace) -> None:
 
 
 def addressed(text: str, args: Namespace) -> str:
-    """Return a text whose commands of this program are about the same system as this one."""
+    """Return the text with the --device or --root of `args` added to each fs-rollback command."""
     where: tuple[str, ...] = getattr(args, "where", ())
     if not (where and text):
         return text

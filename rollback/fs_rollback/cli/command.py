@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a file that holds a command defines, and the options that several commands take alike.
+"""What each command's file defines, and the options that several commands share.
 
-Such a file has a function `arguments`, a function `run` and, last, the `COMMAND` made of them. Help
-imports all of these files: what a command works with is imported only when it runs.
+Such a file has a function `arguments`, a function `run` and, last, the `COMMAND` made of them. The
+help imports all of these files, so a command imports what it works with only when it runs.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ class Command(NamedTuple):
     help: str
     arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int]
-    # It changes nothing: where nobody could read the answer, it has failed.
+    # It changes nothing, so it has failed if its answer could not be written.
     reads: bool = False
-    # It has taken back what it did when Ctrl-C ends it.
+    # Ctrl-C undoes what it did so far.
     is_undone: bool = False
-    # The system that --device names is mounted for it.
+    # --device works: that system is mounted for it.
     on_device: bool = True
-    # On a machine that runs a trial it works on the machine's own root.
+    # On a machine that runs a trial, it works on the machine's own root.
     on_own_root: bool = True
 
 
 def snapshot(
     parser: ArgumentParser, nargs: Optional[str] = None, more: str = "", first: str = ""
 ) -> None:
-    """Add which snapshot, or snapshots, the command is about; the help says more, and first."""
+    """Add the SNAPSHOT argument; its help is `first`, then what one may write, then `more`."""
     parser.add_argument("snapshot", metavar="SNAPSHOT", nargs=nargs, help=first + _WHICH + more)
 
 
@@ -51,4 +51,4 @@ def dry_run(parser: ArgumentParser, text: str = "show the plan, change nothing")
 
 def yes(parser: ArgumentParser) -> None:
     """Add --yes."""
-    parser.add_argument("-y", "--yes", action="store_true", help="do it without asking")
+    parser.add_argument("-y", "--yes", action="store_true", help="proceed without asking")

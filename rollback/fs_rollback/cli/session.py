@@ -35,10 +35,10 @@ class Writing(NamedTuple):
 
 @contextmanager
 def reading(root: str) -> Iterator[tuple[Host, Store | None]]:
-    """Open a machine to look at; there may be no store yet.
+    """Open a machine to read; the store is None if there is none yet.
 
-    Where btrfs has made itself read-only after an error, much cannot even be read: then that is
-    what is raised.
+    After an error btrfs makes itself read-only, and some reads fail too: then the Error raised says
+    that it is read-only.
     """
     with host.opened(root) as machine:
         try:
@@ -61,14 +61,14 @@ def configuration(machine: Host) -> config.Config:
 
 
 def usable_configuration(machine: Host) -> config.Config:
-    """Return what can be used of a configuration, for what must not fail over a typing error."""
+    """Return the valid lines of the configuration, for what must not fail over a typing error."""
     from ..system.machine import configuration as settings
 
     return settings.usable(machine.root)[0]
 
 
 def no_store(machine: Host) -> Error:
-    """Return what to say where nothing was ever taken."""
+    """Return the error for a machine that has no store yet."""
     from ..system.machine import usable
 
     return usable.unsupported(machine) or UsageError(
@@ -79,11 +79,11 @@ def no_store(machine: Host) -> Error:
 
 @contextmanager
 def writing(root: str, *, create: bool = False, makes_room: bool = False) -> Iterator[Writing]:
-    """Open a machine to change its store; what an earlier run left is settled first.
+    """Open a machine to change its store; settles first what an earlier run left.
 
-    Whoever `makes_room` goes on where a path cannot be put back, mostly for want of room. Raises
-    UsageError where there is no store and `create` is false, RefusedError where nothing can be
-    written.
+    A command that `makes_room` continues where a path cannot be put back, as lack of room is the
+    usual reason. Raises UsageError if there is no store and `create` is false, RefusedError if the
+    filesystem is read-only.
     """
     from ..system.machine import usable
     from ..system.packages import settle_records
@@ -124,7 +124,7 @@ def _settle_access(machine: Host, found: Store) -> None:
 
     try:
         for line in workplace.tidy(machine):
-            _note_once(f"a restore was cut off: {line}")
+            _note_once(f"an earlier restore was interrupted: {line}")
     except Error as error:  # a leftover is in nobody's way; the next restore refuses to go on
         _note_once(error.line)
     for problem in throw_away.tidy(machine, found):
@@ -132,10 +132,11 @@ def _settle_access(machine: Host, found: Store) -> None:
 
 
 def refuse_device(args: Namespace) -> None:
-    """Raise UsageError where a device is named for what works on a mounted machine."""
+    """Raise UsageError if --device is given for a command that needs a mounted system."""
     if args.device is not None:
         raise UsageError(
-            "this works on the machine that runs, or on --root", hint="Leave --device out."
+            "this command works only on the running machine, or on --root",
+            hint="Leave out --device.",
         )
 
 
@@ -148,7 +149,7 @@ def print_json(data: dict[str, Any]) -> None:
 
 
 def reply(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) -> int:
-    """Say how a change ended, in JSON or in words, if there are any; returns the exit code."""
+    """Print how a change ended, as JSON or as text ("" for none); returns the exit code."""
     # Whether or not anybody reads it, the code says what became of the machine.
     with suppress(OSError):
         if args.json:
@@ -159,7 +160,7 @@ def reply(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) 
 
 
 def unchanged(args: Namespace, answer: dict[str, Any]) -> int:
-    """Say that nothing was changed: this was a dry run, or no was the answer."""
+    """Say that nothing was changed: it was a dry run, or the answer was no."""
     if args.dry_run:
         return reply(args, answer, "This was a dry run: nothing was changed.")
     return reply(args, answer, "Nothing was changed.", code=1)
@@ -180,11 +181,16 @@ def _note_once(text: str) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> bool:
-    """Ask; True without asking if `yes`. Raises UsageError where nobody can answer."""
+    """Ask, and return whether the answer is yes. Does not ask if `yes`.
+
+    Raises UsageError without a terminal, and Error where the question could not be shown.
+    """
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise UsageError("nobody is there to answer the question", hint="Use --yes in scripts.")
+        raise UsageError("no terminal to ask on", hint="Use --yes to proceed without asking.")
     if problem := streams.problem():
-        raise Error(f"cannot show what is asked about: {problem}", hint="Nothing was changed.")
+        raise Error(
+            f"cannot show what the question is about: {problem}", hint="Nothing was changed."
+        )
     return ask(f"{question} [y/N] ").lower() in ("y", "yes")

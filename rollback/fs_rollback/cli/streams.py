@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Standard output and standard error: what becomes of them decides nothing that is being done."""
+"""Standard output and standard error, made so that a failed write stops no change halfway."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Descriptor(io.RawIOBase):
 
 
 def prepare() -> None:
-    """Give this process streams that can be written to, whatever it was started with."""
+    """Replace streams that are closed or may fail with ones that can be written to."""
     for number, name in enumerate(_NAMES):
         if getattr(sys, name) is None:  # it was closed
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
@@ -65,14 +65,14 @@ def prepare() -> None:
 
 
 def problem() -> str:
-    """Return why what was printed so far could not be written, "" if it could."""
+    """Return why the output so far could not be written, "" if it was."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.problem if isinstance(raw, _Descriptor) else ""
 
 
 def finish() -> str:
-    """Write out what is left, and return why it could not be written."""
+    """Write out the rest of the output, and return why it could not be written, "" if it was."""
     found = ""
     try:
         found = problem()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the terminal is: how wide, without what shutil imports for it; questions; progress."""
+"""The terminal: its width (without importing shutil), questions, progress."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NARROW, _WITHOUT_END = "{desc}: {percentage:.0f}% {remaining} {rate_fmt}", "{de
 
 
 def table_width() -> Optional[int]:
-    """Return how wide a table may be; None where it goes to no terminal: nothing is cut there."""
+    """Return how wide a table may be; None (no limit) where stdout is no terminal."""
     return columns() if os.isatty(1) else None
 
 
@@ -45,10 +45,10 @@ def columns(descriptor: int = 1) -> int:
 
 
 def wrapped(start: str, sentence: str, indent: int, width: Optional[int] = None) -> list[str]:
-    """Return a sentence behind `start`, in lines of at most `width` columns; None is one line.
+    """Return `start` and a sentence, in lines of at most `width` columns; None means one line.
 
-    Further lines are indented. No word is broken, nor what hangs together by HARD, nor a command in
-    quotation marks or at the end: a part of it that is pasted would do something else.
+    Further lines are indented. Words are not broken, nor text joined by HARD, nor a command in
+    quotation marks or at the end: pasting a part of it would do something else.
     """
     if width is None:
         return [f"{start}{sentence}".replace(HARD, " ")]
@@ -69,7 +69,7 @@ def wrapped(start: str, sentence: str, indent: int, width: Optional[int] = None)
 
 
 def said(start: str, text: str) -> list[str]:
-    """Return the lines of what is said on standard error: on a terminal they fit it."""
+    """Return the lines of a message for standard error, wrapped if that is a terminal."""
     width = columns(2) if sys.stderr.isatty() else None
     first, *others = text.split("\n")
     lines = wrapped(start, first, 2, width)
@@ -77,7 +77,7 @@ def said(start: str, text: str) -> list[str]:
 
 
 def ask(question: str) -> str:
-    """Ask on the terminal, and return what is typed; the line is ended whatever that is."""
+    """Ask on the terminal, and return the answer; the line is always ended."""
     print(question, end="", file=sys.stderr, flush=True)
     answer = ""
     try:
@@ -90,9 +90,9 @@ def ask(question: str) -> str:
 
 @contextmanager
 def now_doing() -> Iterator[Callable[[str], None]]:
-    """Give what tells a person what is being done: each text takes the place of the one before.
+    """Give a function that shows what is being done: each text replaces the one before.
 
-    At the end nothing of it is left. Only where nothing can be erased has each a line of its own.
+    At the end the line is cleared. On a terminal that cannot erase, each text gets its own line.
     """
     from ..core.snapshots.names import shortened
 
@@ -116,10 +116,10 @@ def now_doing() -> Iterator[Callable[[str], None]]:
 
 
 class Bar:
-    """How far something is, on the terminal on stderr: with a rate, and an end where it is known.
+    """A progress bar on the terminal on stderr, with the rate, and the time left where known.
 
-    After a second, if tqdm is installed. It is a Progress; `unit` is what is counted: "B" is bytes.
-    At the end nothing of it is left.
+    It appears after a second, if tqdm is installed. It is a Progress; `unit` is what is counted:
+    "B" is bytes. At the end the line is cleared.
     """
 
     def __init__(self, what: str, unit: str) -> None:
@@ -134,11 +134,11 @@ class Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End, however that is."""
+        """End, also after an error."""
         self.clear()
 
     def __call__(self, done: int, total: int) -> None:
-        """Show how much is done, and of how much; 0: nobody knows."""
+        """Show how much is done of `total`, 0 if that is unknown."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -151,7 +151,7 @@ class Bar:
             self._next = float("inf")
 
     def clear(self) -> None:
-        """Leave nothing on the line: something else is said there."""
+        """Clear the line, for another message."""
         if self._is_shown:
             self._is_shown = False
             with suppress(OSError):  # it went away
@@ -182,7 +182,7 @@ class Bar:
 
 
 def progress(what: str, unit: str) -> AbstractContextManager[Progress]:
-    """Show with a Bar how far the work inside is, where somebody watches: a Watch."""
+    """Show a Bar for the work inside, if stderr is a terminal: a Watch."""
     from ..core.progress import unwatched
 
     bar = Bar(what, unit)
@@ -191,9 +191,9 @@ def progress(what: str, unit: str) -> AbstractContextManager[Progress]:
 
 @contextmanager
 def lines(what: str, unit: str) -> Iterator[Progress]:
-    """Say every few seconds how far the work inside is, in lines: a Watch for a console at boot.
+    """Print a line of progress every few seconds: a Watch for the console at boot.
 
-    The journal gets them too. A bar, which is written over and over, could not be read there.
+    The journal gets these lines too, and a bar would be unreadable there.
     """
     begin = time.monotonic()
     soon = begin + _DELAY_S

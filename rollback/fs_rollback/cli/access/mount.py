@@ -21,7 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """`mount`: mount a snapshot read-only, or say where that was done already."""
+    """`mount`: mount a snapshot read-only, or say where it is already mounted."""
     import os
 
     from ...core.snapshots.names import label, resolve
@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
             if not snapshot.exists or snapshot.is_top_level:
                 raise RefusedError(
                     f"{snapshot.name} has no subvolume of its own to mount",
-                    hint="'fs-rollback list' shows what there is.",
+                    hint="'fs-rollback list' shows all snapshots.",
                 )
             present = [look for look in looks.find(host) if look.snapshot == snapshot.name]
             look = present[0] if present else looks.mount(host, snapshot, args.directory)
@@ -50,13 +50,13 @@ def run(args: Namespace) -> int:
     if present:
         if args.directory is not None and os.path.realpath(args.directory) != look.point:
             raise RefusedError(
-                f"{label(snapshot)} is mounted on {look.point} already",
+                f"{label(snapshot)} is already mounted on {look.point}",
                 hint=f"Look there, or unmount it first: fs-rollback umount {snapshot.name}",
             )
-        session.note(f"{label(snapshot)} was mounted already")
+        session.note(f"{label(snapshot)} was already mounted")
     answer = {"snapshot": look.snapshot, "directory": look.point, "mounted": not present}
     return session.reply(args, answer, look.point)
 
 
-_HELP = "mount a snapshot to look into, read-only and for root only; prints where"
+_HELP = "mount a snapshot read-only, for root only, and print where"
 COMMAND = command.Command(_HELP, arguments, run, on_device=False, on_own_root=False)

@@ -27,7 +27,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--aside",
         metavar="DIR",
-        help="put it into this directory, and leave what is there now as it is",
+        help="restore into this directory and leave the current files alone",
     )
     command.snapshot(parser)
     parser.add_argument("path", metavar="PATH", nargs="+", help="a file or a directory")
@@ -56,7 +56,7 @@ class _Known(NamedTuple):
 
 
 def run(args: Namespace) -> int:
-    """`restore`: bring paths of a snapshot back, or put them aside."""
+    """`restore`: restore paths from a snapshot, in place or into another directory."""
     from datetime import datetime
 
     from ...errors import RefusedError
@@ -78,18 +78,18 @@ def run(args: Namespace) -> int:
     answer = _answer(args, proposal, known)
     if not args.json:
         print(_text(args, proposal, known))
-    # Nothing is replaced by what is put aside: that needs no answer.
+    # --aside replaces nothing, so it needs no answer.
     if args.dry_run or not session.confirm("Restore?", yes=args.yes or args.aside is not None):
         return session.unchanged(args, answer)
     with session.writing(args.root) as (host, store):
         for line in restore.settle(host, args.aside):
-            session.note(f"a restore was cut off: {line}")
+            session.note(f"an earlier restore was interrupted: {line}")
         again = _propose(args, host, store, now)
         # The record may have changed, which the next command completes after a transaction.
         if again._replace(snapshot=proposal.snapshot) != proposal:
             raise RefusedError(
-                "what would be restored, or replaced, has changed since it was shown",
-                hint="Nothing was changed. Give the command again.",
+                "the files to restore or replace have changed since they were shown",
+                hint="Nothing was changed. Run the command again.",
             )
         with executor.finishing():
             with progress("copying", "files") as told:
@@ -111,8 +111,8 @@ def _propose(args: Namespace, host: Host, store: Store, now: datetime) -> _Propo
     snapshot = resolve(args.snapshot, store.load())
     if not snapshot.exists:
         raise RefusedError(
-            f"{snapshot.name} is gone: only its record is left",
-            hint="'fs-rollback list' shows what there is.",
+            f"{snapshot.name} was deleted: only its record is left",
+            hint="'fs-rollback list' shows all snapshots.",
         )
     is_aside = args.aside is not None
     if not is_aside:
@@ -124,7 +124,8 @@ def _propose(args: Namespace, host: Host, store: Store, now: datetime) -> _Propo
     import os
 
     if not os.path.isdir(args.aside):
-        raise UsageError(f"{args.aside} is no directory", hint=f"Make it: mkdir {args.aside}")
+        hint = f"Create it: mkdir {args.aside}"
+        raise UsageError(f"{args.aside} is not a directory", hint=hint)
     moves = tuple(restore.plan_aside(items, args.aside))
     is_private = privileges.are_kept(args.aside)
     return _Proposal(snapshot, items, moves, keeps_privileges=is_private)
@@ -140,8 +141,8 @@ def _packages(args: Namespace, host: Host, proposal: _Proposal) -> dict[str, tup
         return {}
     try:
         return owners.packages(host, proposal.snapshot, proposal.items)
-    except DatabaseError as error:  # a warning is missing then, and that is said
-        session.note(f"whether these are files of packages is not known: {error}")
+    except DatabaseError as error:  # only a warning is missing, and the note says so
+        session.note(f"cannot tell whether these files belong to packages: {error}")
         return {}
 
 
@@ -188,20 +189,22 @@ def _text(args: Namespace, proposal: _Proposal, known: _Known) -> str:
         place = _place(args, move)
         lines.append(f"  {item.kind} /{item.path}" + (f" as {place}" if args.aside else ""))
         if move.kept:
-            lines.append(f"    what is there now is kept as /{move.kept}")
+            lines.append(f"    the current one is kept as /{move.kept}")
         lines += [f"    without the subvolume /{path} in it" for path in item.left_out]
         if owners := known.packages.get(item.path):
             some = ", ".join(owners[:_MOST_NAMES])
             more = f" and {len(owners) - _MOST_NAMES} more" if len(owners) > _MOST_NAMES else ""
             of = "package" if len(owners) == 1 else "packages"
-            lines.append(f"    Warning: it has files of the {of} {some}{more}")
+            lines.append(f"    Warning: this includes files of the {of} {some}{more}")
     if known.packages:
-        lines.append("rpm -V will report files of packages. 'dnf reinstall PACKAGE' undoes that.")
+        lines.append(
+            "'rpm -V' will report these files as changed. 'dnf reinstall PACKAGE' undoes that."
+        )
     lines += _privileges(args, proposal, known)
     if boot := [f"/{item.path}" for item in proposal.items if _is_for_boot(args, item)]:
         lines.append(
-            f"Warning: the next boot needs what is in {', '.join(boot)}. Afterwards 'fs-rollback"
-            " check' tells whether this machine still boots."
+            f"Warning: the next boot depends on {', '.join(boot)}. Run 'fs-rollback check'"
+            " afterwards to see whether this machine still boots."
         )
     text, width = addressed("\n".join(clean(line) for line in lines), args), table_width()
     return "\n".join(part for line in text.split("\n") for part in wrapped("", line, 4, width))
@@ -220,21 +223,21 @@ def _privileges(args: Namespace, proposal: _Proposal, known: _Known) -> list[str
     lines = []
     if come and not proposal.keeps_privileges:
         lines.append(
-            "Files that lose setuid, setgid or capabilities, because other users can reach"
-            f" {args.aside}: {come}"
+            "Restored files that lose setuid, setgid or capabilities, because other users can"
+            f" reach {args.aside}: {come}"
         )
     if come and args.aside is None:
         lines.append(
-            "Warning: files that come back with setuid, setgid or capabilities, and with the"
-            f" security holes of their version: {come}"
+            "Warning: restored files with setuid, setgid or capabilities, and with the security"
+            f" holes of their old version: {come}"
         )
     if stay:
         lines.append(
-            "Warning: files with setuid, setgid or capabilities in what is kept, where no update"
-            f" replaces them: {stay}. Delete them when they are no longer needed."
+            "Warning: files with setuid, setgid or capabilities that are kept beside the restored"
+            f" ones, where no update replaces them: {stay}. Delete those that you do not need."
         )
     return lines
 
 
-_HELP = "bring files or directories back from a snapshot; what is there now is kept beside"
+_HELP = "restore files or directories from a snapshot; keeps the current ones beside them"
 COMMAND = command.Command(_HELP, arguments, run, is_undone=True)

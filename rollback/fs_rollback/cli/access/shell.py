@@ -19,7 +19,7 @@ def arguments(parser: ArgumentParser) -> None:
         metavar="-- COMMAND",
         nargs="*",
         default=[],  # else argparse calls it required
-        help="what to run there; default: a shell",
+        help="the command to run; default: a shell",
     )
 
 
@@ -39,8 +39,8 @@ def run(args: Namespace) -> int:
             snapshot = resolve(args.snapshot, store.load())
             if not snapshot.exists:
                 raise RefusedError(
-                    f"{snapshot.name} is gone: only its record is left",
-                    hint="'fs-rollback list' shows what there is.",
+                    f"{snapshot.name} was deleted: only its record is left",
+                    hint="'fs-rollback list' shows all snapshots.",
                 )
             stack.callback(_delete_copy, args)
             name = throw_away.make(host, store, snapshot, datetime.now().astimezone())
@@ -49,9 +49,9 @@ def run(args: Namespace) -> int:
             trace.tell(host, event)
             directory = stack.enter_context(throw_away.mounted(host, name))
         session.note(
-            f"in a copy of {label(snapshot)}, which is deleted at the end. It shares this"
-            " machine's network, kernel and clock; its files, processes and devices are its"
-            " own, and no services run."
+            f"running in a copy of {label(snapshot)}, which is deleted afterwards. The copy shares"
+            " this machine's network, kernel and clock. Its files, processes and devices are its"
+            " own. No services run in it."
         )
         return inside.run(directory, name, args.words)
 
@@ -65,7 +65,9 @@ def _delete_copy(args: Namespace) -> None:
         with session.writing(args.root):
             pass
     except Error as error:  # the exit code is the command's
-        session.note(f"the copy is deleted by the next command that changes snapshots: {error}")
+        session.note(
+            f"cannot delete the copy: {error}; the next command that changes snapshots deletes it"
+        )
 
 
 _HELP = "run a shell, or a command, in a throw-away copy of a snapshot"

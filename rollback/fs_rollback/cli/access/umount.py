@@ -18,7 +18,10 @@ def arguments(parser: ArgumentParser) -> None:
     """Add what `umount` takes."""
     command.json(parser)
     parser.add_argument(
-        "look", metavar="SNAPSHOT|DIR", nargs="?", help="which one; default: all that are mounted"
+        "look",
+        metavar="SNAPSHOT|DIR",
+        nargs="?",
+        help="the snapshot, or where it is mounted; default: all that are mounted",
     )
 
 
@@ -63,8 +66,8 @@ def _chosen(text: str, found: list[Look], snapshots: list[Snapshot]) -> Look:
         return fitting[0]
     what = f"on {text}" if is_path else f"of {text}"
     raise UsageError(
-        f"there is no mount {what} that 'fs-rollback mount' has made",
-        hint="'findmnt --types btrfs' shows all; umount(8) unmounts what others have mounted.",
+        f"'fs-rollback mount' made no mount {what}",
+        hint="'findmnt --types btrfs' shows all btrfs mounts; use umount(8) for any other.",
     )
 
 

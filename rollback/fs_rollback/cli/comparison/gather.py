@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Everything that is asked for about two roots, with what could not be found out."""
+"""Gathers what `diff` shows about two roots, and why parts of it are unknown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Found = TypeVar("Found")
 
 
 class Wanted(NamedTuple):
-    """What is asked for: only files within `places`, if there are any, and what of the rest."""
+    """What to compare: only files within `places` if there are any, and which extras."""
 
     places: tuple[str, ...] = ()
     patch: bool = False
@@ -27,10 +27,10 @@ class Wanted(NamedTuple):
 
 
 class Differences(NamedTuple):
-    """What differs; None for what could not be found out, of which `problems` speak.
+    """What differs; None for what could not be compared: `problems` say why.
 
     Advisories are those that came into force, and those that apply again. `changelogs` and
-    `patches` (unified diffs) are by the names of packages and the paths of files.
+    `patches` (unified diffs) are keyed by package name and by path.
     """
 
     packages: Optional[tuple[PackageChange, ...]]
@@ -42,7 +42,7 @@ class Differences(NamedTuple):
 
 
 def gather(comparison: Comparison, wanted: Wanted) -> Differences:
-    """Find out what is wanted; what cannot be known is no reason to fail."""
+    """Compare what is wanted. What cannot be compared is in `problems`; nothing is raised."""
     from ...errors import Error
     from ..terminal import progress
 

@@ -24,8 +24,8 @@ def text(
 ) -> str:
     """Return what differs from `old` to `new` (None: the running system) for people.
 
-    Without `every` file named, only those in /etc and those of no package are shown, the latter
-    counted by directory.
+    Unless `every` file is wanted, the text lists edited files and those in /etc, and counts those
+    of no package by directory.
     """
     from ..pager import coloured
 
@@ -74,15 +74,15 @@ def _summed_up(files: Sequence[OwnedChange]) -> Iterator[tuple[str, list[str]]]:
     rest = [row for row in files if not row.change.path.startswith("/etc/")]
     yield from _listed("Files in /etc", in_etc)
     edited = [row for row in rest if row.package and row.is_edited]
-    yield from _listed("Files of packages, changed by something else", edited)
+    yield from _listed("Files of packages that were edited", edited)
     places = by_place(row.change for row in rest if not row.package)
     if places:
         width = len(str(max(places.values())))
         rows = [f"  {count:{width}}  {report.clean(path)}" for path, count in places.items()]
-        yield "Other files (--all or --path PATH names them)", rows
+        yield "Other files (--all or --path PATH lists them)", rows
     count = sum(1 for row in rest if row.package and not row.is_edited)
     if count:
-        yield f"Files that came and went with packages: {count} (--all names them)", []
+        yield f"Files that packages added, changed or removed: {count} (--all lists them)", []
 
 
 def _listed(heading: str, rows: Sequence[OwnedChange]) -> Iterator[tuple[str, list[str]]]:

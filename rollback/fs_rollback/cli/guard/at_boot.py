@@ -56,7 +56,7 @@ def _check(args: Namespace) -> int:
         names = session.usable_configuration(host).health_units
 
     def begin(what: str) -> None:
-        facts.write(_FOUND, f"{what} did not come to an end in time")
+        facts.write(_FOUND, f"{what} did not finish in time")
 
     reason = health.trouble(names, begin, lambda line: print(report.clean(line), flush=True))
     if not reason:
@@ -75,7 +75,7 @@ def _confirm(args: Namespace) -> int:
     What a transaction of this very boot has guarded stays: that is for the next one.
     """
     if not is_guarded(kernels.running_command_line()):
-        session.note("this is no guarded boot")
+        session.note("this boot is not guarded")
         return 0
     with machines.opened(args.root) as host, stores.opened(host) as store:
         if store is None:
@@ -103,7 +103,7 @@ def _give_up(_args: Namespace) -> int:
     No transaction is cut off: it is waited for, and the next one is kept from its beginning.
     """
     if not is_guarded(kernels.running_command_line()):
-        session.note("this is no guarded boot")
+        session.note("this boot is not guarded")
         return 0
     reason = _reason()
     _complain(f"this boot is not healthy: {reason}")
@@ -117,8 +117,8 @@ def _give_up(_args: Namespace) -> int:
         config = session.usable_configuration(host)
         leads_back = _leads_back(host, store, reason)
         if not (leads_back and config.guard_reboot):
-            why = "guard_reboot = no" if leads_back else "the next boot leads to no snapshot"
-            session.note(f"no reboot: {why}")
+            why = "guard_reboot = no" if leads_back else "the next boot would not use the snapshot"
+            session.note(f"not rebooting: {why}")
             return 1
         session.note("rebooting into the snapshot")
         process.run(_REBOOT)
@@ -130,7 +130,7 @@ def _reason() -> str:
     # Without it `check` did not begin.
     with suppress(OSError), open(_FOUND, encoding="utf-8", errors="replace") as file:
         return file.read().strip()
-    return f"it was not up in time; {health.unfinished()}".rstrip("; ")
+    return f"it did not finish booting in time; {health.unfinished()}".rstrip("; ")
 
 
 def _leads_back(host: Host, store: Store, reason: str) -> bool:
@@ -197,7 +197,7 @@ def _look(args: Namespace, host: Host, store: Store, guard: Guard) -> tuple[Guar
         return outcome.fell_back(host, store, guard)
     if not arm.has_next_boot(host, armed):
         arm.set_next_boot(host, store, armed)
-        session.note("something else was booted: the next boot is the guarded one")
+        session.note("another boot entry was used: the next boot is guarded instead")
     return guard, False
 
 
@@ -205,12 +205,12 @@ def _go_back(failure: Failure) -> int:
     """Make the snapshot the root, if it is healthy itself, and reboot into it."""
     code, _ = process.watch(("systemctl", "start", "fs-rollback-health.service"), session.note)
     if code:
-        session.note(f"no rollback: the snapshot is not healthy either: {_reason()}")
+        session.note(f"not rolling back: the snapshot is not healthy either: {_reason()}")
         return 1
     command = ("fs-rollback", "rollback", failure.snapshot, "--yes")
     code, last = process.watch(command, session.note)
     if code:
-        session.note(f"the snapshot runs, and could not be made the root: {last}")
+        session.note(f"the machine runs the snapshot, but cannot make it the root: {last}")
         return 1
     process.run(_REBOOT)
     return 0

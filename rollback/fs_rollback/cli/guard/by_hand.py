@@ -32,8 +32,8 @@ def run(args: Namespace) -> int:
 def _on(args: Namespace) -> int:
     if args.trial:
         raise RefusedError(
-            f"this machine runs a trial of {args.trial}: the boot of its own root is guarded there",
-            hint="'fs-rollback rollback', or reboot into the usual boot entry, first.",
+            f"cannot guard the next boot while this machine runs a trial of {args.trial}",
+            hint="First run 'fs-rollback rollback', or reboot into the usual boot entry.",
         )
     with session.writing(args.root) as (host, store):
         config = session.usable_configuration(host)
@@ -41,7 +41,7 @@ def _on(args: Namespace) -> int:
         if never:
             raise RefusedError(
                 f"the next boot would not be healthy: {never}",
-                hint="health_units in /etc/fs-rollback.conf names it.",
+                hint="Correct health_units in /etc/fs-rollback.conf.",
             )
         back = unproven(host, store)
         is_new = back is None
@@ -49,9 +49,7 @@ def _on(args: Namespace) -> int:
         proof = is_new and not is_unproven(host, back)
         arm.arm(host, store, back, config.boot_entries, is_unproven=not proof)
         told = facts.answer(host, store)
-    text = (
-        f"The next boot is guarded: if it is not healthy the one after it leads to {label(back)}."
-    )
+    text = f"The next boot is guarded: if it is not healthy, the boot after it uses {label(back)}."
     return session.reply(args, told, text)
 
 
@@ -83,7 +81,7 @@ def newest(store: Store) -> Snapshot:
         if is_pre and snapshot.exists and not snapshot.of_trial:
             return snapshot
     raise RefusedError(
-        "there is no snapshot from before a transaction to lead back to",
+        "there is no snapshot from before a transaction to go back to",
         hint="The next dnf transaction takes one.",
     )
 
@@ -92,9 +90,9 @@ def _off(args: Namespace) -> int:
     with session.writing(args.root) as (host, store):
         was = arm.disarm(host, store)
         told = facts.answer(host, store)
-    text = "The next boot is not guarded." if was else "No boot was guarded."
+    text = "The next boot is no longer guarded." if was else "No boot was guarded."
     if told["setting"] != "no":
-        text += f"\nThe next transaction sets the guard again: guard = {told['setting']}."
+        text += f"\nThe next transaction guards it again: guard = {told['setting']}."
     return session.reply(args, told, text)
 
 
@@ -104,7 +102,7 @@ def _acknowledge(args: Namespace) -> int:
         if args.root == "/" or args.trial:
             facts.say_at_login("")
         told = facts.answer(host, store)
-    said = "Updates may run again where nobody sits."
+    said = "Unattended updates may run again."
     text = said if found else "There is nothing to acknowledge: no guarded boot has failed."
     return session.reply(args, told, text)
 
@@ -122,11 +120,11 @@ def _lines(told: dict[str, Any]) -> list[str]:
 
     width = table_width()
     if told["next_boot"] == "guarded":
-        first = f"The next boot is guarded: {told['entry']}; the way back is {told['way_back']}."
+        first = f"The next boot is guarded: {told['entry']}; if it fails: {told['way_back']}."
     elif told["next_boot"] == "snapshot":
-        first = f"The next boot leads to the way back, {told['way_back']}."
+        first = f"The next boot goes back to {told['way_back']}."
     elif told["reason"]:
-        first = f"No boot can be guarded: {told['reason']}"
+        first = f"The next boot cannot be guarded: {told['reason']}"
     else:
         first = "The next boot is not guarded."
     lines = wrapped("", report.clean(first), 2, width)
@@ -135,6 +133,6 @@ def _lines(told: dict[str, Any]) -> list[str]:
         lines += wrapped("Attention: ", report.clean(line), 4, width)
     failure = told["failure"]
     if failure is not None and failure["log"]:
-        lines.append("The last of its journal:")
+        lines.append("The last lines of its journal:")
         lines += [f"  {report.clean(line)}"[:width] for line in failure["log"]]
     return lines

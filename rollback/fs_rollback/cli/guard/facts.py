@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How the guard stands, for `guard status`, for `status` and for who logs in."""
+"""How the guard stands, for `guard status`, `status` and the message at login."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _trouble(host: Host, armed: Armed) -> list[str]:
         trouble = arm.trouble(host, armed)
     except RefusedError:  # in the snapshot, which has booted
         return []
-    return [f"{trouble}: 'fs-rollback guard on' sets all of it anew"] if trouble else []
+    return [f"{trouble}: 'fs-rollback guard on' sets it up again"] if trouble else []
 
 
 def answer(host: Host, store: Store | None) -> dict[str, Any]:
@@ -79,10 +79,10 @@ def _next_boot(host: Host, armed: Armed | None) -> str:
 
 
 def attention_of(failure: Failure) -> str:
-    """Return what a person has to know of a guarded boot that failed, and what to do."""
+    """Return what a person must know about a guarded boot that failed, and what to do."""
     return (
-        f"{outcome.sentence(failure)}. 'fs-rollback guard status' tells more, 'fs-rollback guard"
-        " acknowledge' lets updates run again where nobody sits"
+        f"{outcome.sentence(failure)}. 'fs-rollback guard status' shows details; 'fs-rollback guard"
+        " acknowledge' lets unattended updates run again"
     )
 
 
@@ -100,7 +100,7 @@ def _failure(failure: Failure | None) -> dict[str, Any] | None:
 
 
 def say_at_login(text: str) -> None:
-    """Have a text shown where somebody logs in, "" for none; what cannot be written is passed."""
+    """Show a text at login, or none if it is ""; errors are ignored."""
     for path in _MESSAGES:
         if text:
             # agetty(8) takes a backslash for one of its escapes.
@@ -113,7 +113,7 @@ def say_at_login(text: str) -> None:
 
 
 def write(path: str, text: str) -> None:
-    """Write a file in /run, readable for all; what cannot be written is passed."""
+    """Write a file in /run that all users can read; errors are ignored."""
     with suppress(OSError):  # no /run: nothing to be done about it
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8", errors="replace") as file:

@@ -22,9 +22,9 @@ def arguments(parser: ArgumentParser) -> None:
         "action",
         metavar="ACTION",
         choices=(*_ACTIONS, *_OF_UNITS),
-        help="on: guard the next boot; off: do not; status: how it stands; acknowledge: a person"
-        " knows of the guarded boot that failed, and updates may run again where nobody sits;"
-        " check, confirm, give-up, again, report: for the units of the guarded boot",
+        help="on: guard the next boot; off: do not; status: show whether it is guarded;"
+        " acknowledge: you know of the guarded boot that failed, and unattended updates may run"
+        " again; check, confirm, give-up, again, report: for the systemd units of a guarded boot",
     )
 
 
@@ -35,8 +35,8 @@ def run(args: Namespace) -> int:
     if args.action in _OF_UNITS:
         if args.json or args.device or (args.root != "/" and not args.trial):
             raise UsageError(
-                f"'guard {args.action}' is for the units of the machine that runs",
-                hint="Leave the options out.",
+                f"'guard {args.action}' is only for systemd units of the running machine",
+                hint="Leave out --json, --device and --root.",
             )
         from . import at_boot
 
@@ -46,5 +46,5 @@ def run(args: Namespace) -> int:
     return by_hand.run(args)
 
 
-_HELP = "have the machine go back by itself if its next boot is not healthy"
+_HELP = "go back to a snapshot automatically if the next boot is not healthy"
 COMMAND = command.Command(_HELP, arguments, run)

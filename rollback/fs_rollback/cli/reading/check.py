@@ -17,7 +17,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """`check`: a line a link; exit code 0, 1 with warnings, 3 if the machine would not boot."""
+    """`check`: a line for each link; exit code 0, 1 with warnings, 3 if it would not boot."""
     from datetime import datetime
     from functools import partial
 
@@ -39,5 +39,5 @@ def run(args: Namespace) -> int:
     return findings.exit_code(links)
 
 
-_HELP = "whether the next boot finds all it needs; exit code 3: no"
+_HELP = "check everything that the next boot depends on; exit code 3: it would fail"
 COMMAND = command.Command(_HELP, arguments, run, reads=True)

@@ -22,7 +22,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "other", metavar="OTHER", nargs="?", help="to this one; default: the running system"
     )
-    parser.add_argument("--etc", action="store_true", help="only files in /etc, as --path /etc")
+    parser.add_argument("--etc", action="store_true", help="the same as --path /etc")
     parser.add_argument(
         "--path",
         metavar="PATH",
@@ -71,7 +71,7 @@ def _places(args: Namespace) -> tuple[str, ...]:
     try:
         return tuple(checked_path(path) for path in (*args.path, *["/etc"] * args.etc))
     except ValueError as error:
-        hint = "Write it from the root of the system, such as /etc/ssh."
+        hint = "Give the full path, such as /etc/ssh."
         raise UsageError(f"--path takes an absolute path, not {error}", hint=hint) from error
 
 
@@ -87,11 +87,11 @@ def _side(
     found = resolve(reference, snapshots)
     if found.subvolume is None:
         raise UsageError(
-            f"the subvolume of {label(found)} is gone: there is nothing to compare",
-            hint="'fs-rollback list' shows which snapshots there are.",
+            f"{label(found)} was deleted: there is nothing to compare",
+            hint="'fs-rollback list' shows all snapshots.",
         )
     return found.subvolume, found
 
 
-_HELP = "what differs between two snapshots, or a snapshot and the running system"
+_HELP = "show what differs between two snapshots, or a snapshot and the running system"
 COMMAND = command.Command(_HELP, arguments, run, reads=True)

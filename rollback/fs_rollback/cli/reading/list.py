@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def arguments(parser: ArgumentParser) -> None:
     """Add what `list` takes."""
     command.json(parser)
-    text = "show what each snapshot holds alone: so much comes free if it is deleted"
+    text = "show how much space deleting each snapshot would free"
     parser.add_argument("--size", action="store_true", help=text)
 
 
@@ -57,4 +57,4 @@ def run(args: Namespace) -> int:
     return 0
 
 
-COMMAND = command.Command("all snapshots, the newest last", arguments, run, reads=True)
+COMMAND = command.Command("list all snapshots, the newest last", arguments, run, reads=True)

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from ...system.machine.host import Host
     from ...system.store.store import Store
 
-_NO_JOURNAL = "there is no journal here to read"
+_NO_JOURNAL = "no systemd journal was found"
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add what `log` takes."""
     command.json(parser)
-    command.snapshot(parser, "?", "; gone or not", "only of this one: ")
+    command.snapshot(parser, "?", ", deleted or not", "show only this one: ")
 
 
 def run(args: Namespace) -> int:
-    """`log`: a row an event, the newest last; exit code 1 where not all could be read."""
+    """`log`: a row for each event, the newest last; exit code 1 if some could not be read."""
     from ... import report
     from ...system.store import trace
     from .. import session
@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
         has_journal = trace.has_journal(host)
         events, problems = _events(host, store)
         if not (events or problems or has_journal):
-            problems.append(f"{_NO_JOURNAL}, and the store has noted no deletion")
+            problems.append(f"{_NO_JOURNAL}, and the store has no record of a deletion")
         if args.snapshot is not None:
             name = _named(args.snapshot, events, store.load() if store else [])
             events = [event for event in events if event.concerns(name)]
@@ -52,9 +52,11 @@ def run(args: Namespace) -> int:
         session.note(problem)
     if not (args.json or problems):
         if events and not has_journal:
-            session.note(f"{_NO_JOURNAL}: only deletions are known, which the store notes itself")
+            session.note(
+                f"{_NO_JOURNAL}: this shows only deletions, which the store records itself"
+            )
         elif not events:
-            session.note(addressed("nothing was noted so far", args))
+            session.note(addressed("nothing is recorded yet", args))
     return 1 if problems else 0
 
 
@@ -69,12 +71,12 @@ def _events(host: Host, store: Store | None) -> tuple[list[Event], list[str]]:
     problems = []
     try:
         told = trace.told(host)
-    except Error as error:  # said, and the exit code has it
-        problems.append(f"the journal cannot be read: {error}")
+    except Error as error:  # reported, and the exit code shows it
+        problems.append(f"cannot read the systemd journal: {error}")
     try:
         kept = store.deletions() if store else []
     except KernelError as error:  # as above
-        problems.append(f"what the store has noted cannot be read: {error}")
+        problems.append(f"cannot read the store's record of deletions: {error}")
     return merged(told, kept), problems
 
 
@@ -94,5 +96,5 @@ def _named(reference: str, events: Sequence[Event], present: Sequence[Snapshot])
     return resolve(reference, [*present, *gone]).name
 
 
-_HELP = "what was changed, deleted or refused, when, why and by whom"
+_HELP = "show what was changed, deleted or refused: when, why and by whom"
 COMMAND = command.Command(_HELP, arguments, run, reads=True)

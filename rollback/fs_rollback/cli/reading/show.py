@@ -39,4 +39,4 @@ def run(args: Namespace) -> int:
     return 0
 
 
-COMMAND = command.Command("everything about one snapshot", arguments, run, reads=True)
+COMMAND = command.Command("show everything about one snapshot", arguments, run, reads=True)

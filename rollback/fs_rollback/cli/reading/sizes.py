@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def held(host: Host, snapshots: Sequence[Snapshot]) -> Held | None:
-    """Return what the snapshots hold; a terminal shows how far that is."""
+    """Return what the snapshots hold; shows progress on a terminal."""
     from ...system.space import holders
     from ..terminal import progress
 
@@ -41,7 +41,7 @@ def _sizes(snapshots: Sequence[Snapshot], held: Held) -> dict[str, _Size]:
 
 
 def table(snapshots: Sequence[Snapshot], held: Held) -> str:
-    """Return a row a snapshot, newest last, and what all of them give back; nothing is cut."""
+    """Return a table with a row for each snapshot, the newest last; no column is shortened."""
     from ... import report
 
     sizes = _sizes(snapshots, held)

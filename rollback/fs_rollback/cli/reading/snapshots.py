@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def load(host: Host, store: Store | None) -> list[Snapshot]:
-    """Return the snapshots with the truth about their transactions, even if nobody wrote it yet."""
+    """Return the snapshots; shows how a transaction ended even if its record lacks that so far."""
     if store is None:
         return []
     snapshots = store.load()

@@ -43,9 +43,9 @@ def _print_status(facts: dict[str, Any]) -> None:
 
     width, lines = table_width(), list[str]()
     if facts["trial"]:
-        of_trial = f"This machine runs a trial of {facts['trial']}: 'fs-rollback rollback' makes"
-        lines += wrapped("", f"{of_trial} that the root.", 2, width)
-        lines.append("What is written to the trial goes with it.")
+        of_trial = f"This machine runs a trial of {facts['trial']}. To make that snapshot the root:"
+        lines += wrapped("", f"{of_trial} fs-rollback rollback", 2, width)
+        lines.append("What is written during the trial is lost when it ends.")
     following, copied = facts["next"], facts["copy_of"]
     space = facts["space"]
     newest = labelled(facts["newest"], facts["newest_id"]) if facts["newest"] else "-"
@@ -130,5 +130,5 @@ def _root(place: dict[str, Any]) -> str:
     return f"{path} (ID {place['id']})"
 
 
-_HELP = "what runs, what boots next, what waits; exit code 1: look at it"
+_HELP = "show what runs, what boots next and what waits; exit code 1: needs attention"
 COMMAND = command.Command(_HELP, arguments, run, reads=True)

@@ -39,7 +39,7 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     attention += said
     if away := by_difference.away(host, host.root_subvolume.path):
         paths = ", ".join(f"/{path}" for path in away)
-        attention.insert(0, f"not at its place: {paths}. 'fs-rollback settle' puts it back")
+        attention.insert(0, f"still moved aside: {paths}. 'fs-rollback settle' puts it back")
     plugin, roads = coverage.of_dnf(host), coverage.roads(host)
     attention += _uncovered([(plugin.problem, plugin.advice), *((r.why, r.advice) for r in roads)])
     guard, said = guard_facts.gather(host, store)
@@ -110,8 +110,8 @@ def _layout(host: Host) -> tuple[Layout | None, list[str]]:
         attention.append(f"{without.reason}: transactions take no snapshot")
     if host.is_running and (running := kernels.running_without_modules(host.root_fd)):
         attention.append(
-            f"the root has no modules for the kernel that runs, {running}; 'fs-rollback check'"
-            " tells which boot entry fits"
+            f"the root has no modules for the running kernel, {running}; 'fs-rollback check' says"
+            " which boot entry fits"
         )
     found = (usable.not_writable(host), usable.devices_missing(host))
     attention += [refusal.line for refusal in found if refusal is not None]
@@ -173,8 +173,8 @@ def _menu(host: Host, layout: Layout) -> list[str]:
     said = []
     if saved is not None:
         said = [
-            f"a reboot leads to the copy of a snapshot again: {saved.entry.title}. GRUB saves what"
-            " is chosen in its menu (GRUB_SAVEDEFAULT=true); the next transaction, or"
+            f"the next boot uses the copy of a snapshot again: {saved.entry.title}. GRUB saved that"
+            " choice from its menu (GRUB_SAVEDEFAULT=true). The next transaction, or"
             " 'fs-rollback create', makes the usual entry the default again"
         ]
     return said + [

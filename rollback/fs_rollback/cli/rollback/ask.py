@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Asks before a command changes what boots next, and holds no lock while a person thinks.
 
-What is done is decided twice: before the question, and under the store's lock after the answer. If
-the two differ, the person is told in what, and asked again.
+The command decides twice: before the question, and under the store's lock after the answer. If the
+decisions differ, it says how, and asks again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .. import session
 
 
 class Intent(Protocol):
-    """What a command is about to do. It keeps nothing of the machine open."""
+    """What a command is about to do. It holds no lock and no open file."""
 
     @property
     def question(self) -> str:
@@ -31,19 +31,19 @@ class Intent(Protocol):
         """Print what a person has to know before the answer."""
 
     def differences(self, shown: Any) -> list[str]:
-        """Return what is other than in the intent that was `shown`, if it matters."""
+        """Return what differs from the intent that was `shown`, as far as it matters."""
 
     def carry_out(self, args: Namespace, host: Host, store: Store) -> int:
         """Do it under the lock, say how it ended, and return the exit code."""
 
 
-# Reads the machine; what was decided and shown before comes with it, if anything was. Raises Error
-# where there is nothing to do, or nothing that is safe.
+# Reads the machine and decides; the third argument is what was shown before, if anything. Raises
+# Error where there is nothing to do, or no safe way.
 Decide = Callable[[Host, Store, Optional[Any]], Intent]
 
 
 def ask_and_do(args: Namespace, decide: Decide) -> int:
-    """Show what is decided, ask, and do it; returns the exit code. Raises Error."""
+    """Decide, show it, ask, and do it; returns the exit code. Raises Error."""
     if args.yes and not args.dry_run:
         with session.writing(args.root) as (host, store):
             intent = decide(host, store, None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a rollback changes for people, gathered before the question, and as JSON has it."""
+"""What a rollback changes for people, gathered before the question, also as JSON."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Facts(NamedTuple):
         }
 
     def differences(self, shown: Facts) -> list[str]:
-        """Return in what this is other than what was `shown`, if it matters."""
+        """Return what differs from what was `shown`, as far as it matters."""
         sides = [
             {
                 "packages": {f"{p.name} {p.old or p.new}" for p in facts.packages or ()},
@@ -85,7 +85,7 @@ class Facts(NamedTuple):
 
 
 def advisory_line(advisory: Advisory) -> str:
-    """Return an advisory in a line: its name, how bad it is, and what it is about."""
+    """Return an advisory in a line: its ID, its severity, its packages."""
     return " ".join(filter(None, (advisory.id, advisory.severity, *advisory.packages)))
 
 
@@ -108,10 +108,10 @@ def _data_dict(one: Data) -> dict[str, Any]:
 
 
 def gather(args: Namespace, host: Host, proposal: Proposal, before: Optional[Facts]) -> Facts:
-    """Return what a rollback changes; what cannot be known is no reason to refuse it.
+    """Return what a rollback changes. What cannot be compared is in `missing`; nothing is raised.
 
-    `before` is what was known when this was asked for the first time: nobody waits again for what
-    took too long then.
+    `before` are the facts of the first question, if this is not it: a comparison that took too long
+    then is not repeated.
     """
     missing: list[str] = []
     left_out = before.missing if before is not None else ()

@@ -23,10 +23,10 @@ class CutShortError(Exception):
 
 @contextmanager
 def limited(what: str, *, may_skip: bool) -> Iterator[Progress]:
-    """End what is done inside after a time; after a second a terminal shows what it is.
+    """End the work inside after 30 seconds; after a second, show on a terminal what it is.
 
-    What is given is told how far it is. Where the person `may_skip` it, Ctrl-C ends it too, once
-    it is shown: a bar of tqdm, as others have, could not say so. Raises CutShortError.
+    Gives a Progress to report to. If the person `may_skip` the work, Ctrl-C ends it too, once it is
+    shown: tqdm's bar, which others have, could not say that. Raises CutShortError.
     """
     begin, is_shown, part = time.monotonic(), False, ""
     is_terminal = sys.stderr.isatty()
@@ -42,7 +42,7 @@ def limited(what: str, *, may_skip: bool) -> Iterator[Progress]:
             raise CutShortError(f"that took more than {_LIMIT_S:.0f} seconds")
         if is_terminal:
             is_shown = True
-            way_out = "; Ctrl-C goes on without" if may_skip else ""
+            way_out = "; Ctrl-C skips it" if may_skip else ""
             print(f"\r{what}: {part}{passed:.0f} s{way_out}", end="", file=sys.stderr, flush=True)
 
     before = signal.signal(signal.SIGALRM, look)

@@ -46,17 +46,17 @@ def _keep_paths(args: Namespace, host: Host) -> tuple[str, ...]:
             if link is not None:
                 place, target = link
                 raise UsageError(
-                    f"--keep: {place} is a symbolic link to {target}, and that is not there",
-                    hint="Nothing was changed. Give what it should lead to.",
+                    f"--keep: {place} is a symbolic link to {target}, which does not exist",
+                    hint="Nothing was changed. Give the path of the files themselves.",
                 )
-            raise UsageError(f"--keep: there is no {path}", hint="Nothing was changed.")
+            raise UsageError(f"--keep: {path} does not exist", hint="Nothing was changed.")
     return (*configured, *asked)
 
 
 class GoBack(NamedTuple):
-    """A snapshot, or an older root, becomes the root of the next boot: an Intent of ask.py.
+    """Makes a snapshot, or an older root, the root of the next boot: an Intent of ask.py.
 
-    A rollback that waits, if there is one, is `found` and ends with this one.
+    `found` says which rollback waits, if any: this one replaces it.
     """
 
     wish: Wish
@@ -86,7 +86,7 @@ class GoBack(NamedTuple):
         }
 
     def show(self, args: Namespace) -> None:
-        """Print what reverts and what stays; the steps and all files only if they are wanted."""
+        """Print what reverts and what stays; the steps and all files only on request."""
         head = (
             *self.wish.notes,
             question.target_line(self.wish.verb, self.proposal.target, self.purpose),
@@ -98,12 +98,12 @@ class GoBack(NamedTuple):
         print(question.text(head, self.proposal, self.facts, addressed(_BACK, args)))
 
     def differences(self, shown: Any) -> list[str]:
-        """Return what is other than in what was `shown`: the target, the steps, what reverts."""
+        """Return what differs from what was `shown`: the target, the steps, what reverts."""
         if not isinstance(shown, GoBack):
             return ["no rollback waits for a reboot any more"]
         found = []
         if self.proposal.target.subvolume != shown.proposal.target.subvolume:
-            found.append(f"{label(self.proposal.target)} is not what it was")
+            found.append(f"{label(self.proposal.target)} has changed")
         if self.ends_another != shown.ends_another:
             found.append("a rollback waits" if self.ends_another else "no rollback waits any more")
         steps, before = map(proposals.steps_alone, (self.proposal, shown.proposal))
@@ -117,7 +117,7 @@ class GoBack(NamedTuple):
 
     @property
     def ends_another(self) -> bool:
-        """Whether a rollback waits that ends with this one."""
+        """Whether this rollback replaces one that waits."""
         return self.found.waiting is not state.Waiting.NOTHING
 
     def carry_out(self, args: Namespace, host: Host, store: Store) -> int:
@@ -149,14 +149,14 @@ class GoBack(NamedTuple):
                 answer,
                 f"Rolled back: the next boot uses a copy of {label(proposal.target)}.\n"
                 f"The old root is kept, whole, as {replaced}.\n"
-                "Now: reboot   (or take it back: fs-rollback undo)",
+                "Now: reboot   (or cancel it: fs-rollback undo)",
             )
 
 
 def go_back(
     args: Namespace, host: Host, store: Store, wish: Wish, found: state.Window, shown: Any
 ) -> GoBack:
-    """Decide on a rollback; `found` is what waits, `shown` what was decided before, if anything.
+    """Decide on a rollback. `found` says what waits, `shown` what was shown before, if anything.
 
     Raises Error, see propose().
     """

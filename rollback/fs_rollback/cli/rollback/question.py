@@ -57,7 +57,7 @@ def screen() -> Screen:
 
 
 def target_line(verb: str, target: Snapshot, purpose: str) -> str:
-    """Return what is gone back to, and from before what; `purpose` is what report.what() says."""
+    """Return the line that names the target, and what it is from before (`purpose`)."""
     if target.is_replaced:
         return f"{verb} to {label(target)}, {purpose}"
     is_before = target.record is not None and target.record.transaction is not None
@@ -66,9 +66,9 @@ def target_line(verb: str, target: Snapshot, purpose: str) -> str:
 
 
 def text(head: Sequence[str], proposal: Proposal, facts: Facts, back: str) -> str:
-    """Return the screen; where it is too long for one, the longest lists are cut shorter.
+    """Return what to show before the question, with lists that are cut until it fits the screen.
 
-    `head` comes first, `back` is the way back.
+    `head` comes first; `back` says how to undo the rollback.
     """
     shown = screen()
     most = _MOST
@@ -100,7 +100,7 @@ def _lines(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
         yield from _row("Security", _advisories(facts.advisories, most), width)
     in_usr = [row for row in facts.edits or () if row.path.startswith("/usr/")]
     in_etc = [row for row in facts.edits or () if row not in in_usr]
-    nothing = "not known" if facts.edits is None else "nothing that somebody changed by hand"
+    nothing = "not known" if facts.edits is None else "nothing that was changed by hand"
     yield from _row("/etc", _by_hand(in_etc, most) if in_etc else nothing, width)
     if in_usr:
         yield from _row("/usr", _by_hand(in_usr, most), width)
@@ -148,7 +148,7 @@ def _packages(facts: Facts, width: Optional[int], most: int) -> list[str]:
 def _package(change: PackageChange) -> str:
     name, (old, new) = report.clean(change.name), change.versions
     if new is None:
-        return f"{name} {report.clean(old or '')} goes"
+        return f"{name} {report.clean(old or '')} is removed"
     if old is None:
         return f"{name} {report.clean(new)} returns"
     return f"{name} {report.clean(old)} to {report.clean(new)}"
@@ -156,7 +156,7 @@ def _package(change: PackageChange) -> str:
 
 def _advisories(found: Sequence[Advisory], most: int) -> str:
     word = "advisory applies" if len(found) == 1 else "advisories apply"
-    counts = Counter(advisory.severity or "without a grade" for advisory in found)
+    counts = Counter(advisory.severity or "of unknown severity" for advisory in found)
     how_bad = ", ".join(f"{count} {severity}" for severity, count in counts.items())
     most = min(most, _WORST)
     worst = [report.clean(" ".join((advisory.id, *advisory.cves[:1]))) for advisory in found[:most]]
@@ -177,9 +177,11 @@ def _data(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
         yield from _row("Data", "not known", width)
         return
     if not facts.data:
-        yield from _row("Data", "none was written since, outside of what stays", width)
+        yield from _row("Data", "none written since, except to what stays as it is", width)
         return
-    yield from wrapped("  ", "Data that goes back; the option keeps it as it is now:", 4, width)
+    yield from wrapped(
+        "  ", "Data that reverts; to keep it as it is now, add the option:", 4, width
+    )
     shown = [(_hard(one.option or one.path), _datum(one)) for one in facts.data[:most]]
     column = _column(shown, width)
     for option, datum in shown:
@@ -234,8 +236,8 @@ def _what_stays(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def steps(found: Sequence[RootStep]) -> Iterator[str]:
-    """Give the plan as lines; many nested subvolumes are one of them."""
-    yield "What is done"
+    """Give the lines of the plan; many nested subvolumes share one."""
+    yield "Steps"
     carried = [n for n, step in enumerate(found, start=1) if isinstance(step, CarrySubvolume)]
     for number, step in enumerate(found, start=1):
         if len(carried) <= _MOST or not isinstance(step, CarrySubvolume):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .proposal import GoBack
 
 _DEFAULT = (
-    "; default: the one that this machine runs a trial of, else the newest from before a"
+    "; default: the snapshot that this machine runs a trial of, otherwise the newest from before a"
     " transaction"
 )
 
@@ -31,7 +31,7 @@ def plan_options(parser: ArgumentParser) -> None:
     command.json(parser)
     command.dry_run(parser)
     command.yes(parser)
-    parser.add_argument("--plan", action="store_true", help="show the steps, too")
+    parser.add_argument("--plan", action="store_true", help="also show the steps")
     parser.add_argument(
         "--all", action="store_true", help="list every package and file that reverts"
     )
@@ -40,13 +40,13 @@ def plan_options(parser: ArgumentParser) -> None:
         metavar="PATH",
         action="append",
         default=[],
-        help="take this along from the present root, beside what the configuration keeps",
+        help="also keep this path: copy it from the current root, as those in the configuration",
     )
     parser.add_argument(
         "--no-keep",
         action="store_true",
-        help="do not take along what the configuration keeps: it goes back too, and what is newer"
-        " stays in the old root",
+        help="revert the paths that the configuration keeps, too; what is newer stays in the old"
+        " root",
     )
 
 
@@ -70,5 +70,5 @@ def run(args: Namespace) -> int:
     return ask_and_do(args, decide)
 
 
-_HELP = "go back to a snapshot with the next reboot"
+_HELP = "go back to a snapshot at the next reboot"
 COMMAND = command.Command(_HELP, arguments, run, is_undone=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _UNFINISHED = "/run/fs-rollback-unfinished"
 # fs-rollback-guard.service is started where this is (system/guard/arm.py).
 _GUARDED = "/run/fs-rollback-guard"
-_WAITS = "a rollback waits for a reboot; 'fs-rollback undo' takes it back"
+_WAITS = "a rollback waits for a reboot; 'fs-rollback undo' cancels it"
 _WARNING = "<4>"  # sd-daemon(3): the priority of a line in the journal
 
 
@@ -36,8 +36,8 @@ def arguments(parser: ArgumentParser) -> None:
     moment.add_argument(
         "--at-boot",
         action="store_true",
-        help="for fs-rollback-boot.service: bring over what the old root wrote to the kept paths"
-        " between the rollback and this boot",
+        help="for fs-rollback-boot.service: bring over what was written to the kept paths between"
+        " the rollback and this boot",
     )
     moment.add_argument(
         "--forget",
@@ -48,14 +48,14 @@ def arguments(parser: ArgumentParser) -> None:
     moment.add_argument(
         "--missed",
         action="store_true",
-        help="for fs-rollback-boot.service: say what --at-boot did not come to when it was stopped",
+        help="for fs-rollback-boot.service: say what --at-boot had not done when it was stopped",
     )
 
 
 def run(args: Namespace) -> int:
-    """`settle`: finish, take back or confirm a rollback; exit code 1 if something needs attention.
+    """`settle`: finish, undo or confirm a rollback; exit code 1 if something needs attention.
 
-    Nothing to do, no store and no btrfs are all in order, and at boot not worth a word.
+    Nothing to do, no store and no btrfs are no errors, and at boot it says nothing of them.
     """
     quiet = args.at_boot or args.missed
     # systemd.exec(5): what ended in order has said all there was to say.
@@ -130,7 +130,7 @@ def _forget(machine: Host, found: Store) -> Settled:
     if not state.has_another_root(machine, waiting):
         state.refuse_while_waiting(machine, waiting)
         raise RefusedError(
-            "there is nothing to give up: the next boot uses a root of the rollback",
+            "there is nothing to forget: the next boot still uses a root of the rollback",
             hint="'fs-rollback settle' confirms it.",
         )
     done = pending_settle.forget(machine, found, waiting, operations)
@@ -204,5 +204,5 @@ def _print_json(done: Settled) -> None:
 
 
 # It is early at boot, and about the boot that this is.
-_HELP = "after a power cut or exit code 4: finish what was begun or take it back, and say which"
+_HELP = "after a power cut or exit code 4: finish or undo the rollback, and say which"
 COMMAND = command.Command(_HELP, arguments, run, on_own_root=False)

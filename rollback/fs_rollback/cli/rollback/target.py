@@ -15,7 +15,7 @@ from ...system.packages import interrupted
 
 
 class Wish(NamedTuple):
-    """What is to become the root; `notes` are what to say of that before anything else."""
+    """What is to become the root; `notes` are shown before anything else."""
 
     verb: str
     target: Snapshot
@@ -37,7 +37,7 @@ def wished(args: Namespace, host: Host, snapshots: Sequence[Snapshot]) -> Wish:
     if usual is None:
         raise UsageError(
             "there is no snapshot from before a transaction",
-            hint="'fs-rollback list' shows what there is; name one.",
+            hint="'fs-rollback list' shows all snapshots; name one of them.",
         )
     older = _older(host, snapshots, usual) if _runs_copy_of(host, usual) else None
     if older is None:
@@ -45,13 +45,13 @@ def wished(args: Namespace, host: Host, snapshots: Sequence[Snapshot]) -> Wish:
     already = f"this machine already runs a copy of {label(usual)}"
     if args.yes and not args.dry_run:
         raise RefusedError(
-            f"{already}, the newest from before a transaction",
+            f"{already}, the newest snapshot from before a transaction",
             hint=f"To go back to {label(older)}, the next older one: fs-rollback rollback --yes"
             f" {older.id}; to {usual.id} again: fs-rollback rollback --yes {usual.id}",
         )
     note = (
-        f"{already[0].upper()}{already[1:]}: this is the next older one. To go back to {usual.id}"
-        f" again: fs-rollback rollback {usual.id}"
+        f"{already[0].upper()}{already[1:]}, so this goes back to the next older snapshot. To go"
+        f" back to {usual.id} again: fs-rollback rollback {usual.id}"
     )
     return Wish("Roll back", older, (note,))
 
@@ -67,19 +67,19 @@ def _notes(
         older = _older(host, snapshots, target)
         other = f" The next older snapshot is {label(older)}." if older else ""
         yield (
-            f"This machine already runs a copy of {label(target)}: only what changed since"
-            f" reverts.{other}"
+            f"This machine already runs a copy of {label(target)}: only changes made since then"
+            f" revert.{other}"
         )
     if reference == "latest" and usual is not None and usual != target:
         yield (
-            f"'latest' is {label(target)}, the newest of any kind; the newest from before a"
-            f" transaction is {label(usual)}."
+            f"'latest' is {label(target)}, the newest snapshot of any kind; the newest from before"
+            f" a transaction is {label(usual)}."
         )
     if not reference:
         taken = [s for s in snapshots if s.exists and not (s.is_replaced or s.of_trial)]
         if taken and taken[-1] != target:
             yield (
-                f"A newer snapshot, 'latest', is not from before a transaction: {label(taken[-1])}."
+                f"There is a newer snapshot, but not from before a transaction: {label(taken[-1])}."
             )
 
 

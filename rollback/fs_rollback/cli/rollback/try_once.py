@@ -35,11 +35,11 @@ def run(args: Namespace) -> int:
         snapshot = resolve(args.snapshot, store.load())
         if not snapshot.exists or snapshot.is_replaced:
             raise RefusedError(
-                f"{label(snapshot)} cannot be tried: it is no snapshot of a root",
-                hint="'fs-rollback list' shows what there is.",
+                f"{label(snapshot)} cannot be tried: it is not a snapshot",
+                hint="'fs-rollback list' shows all snapshots.",
             )
         if arm.disarm(host, store) is not None:
-            session.note("no boot is guarded any more")
+            session.note("the next boot is no longer guarded")
         layout = root_lines.read_layout(host)
         count = session.usable_configuration(host).boot_entries
         updated = menu.update(host, store, count, also=(snapshot.name,))
@@ -48,7 +48,7 @@ def run(args: Namespace) -> int:
             why = updated.why_none(snapshot.name) or _NO_LOADER
             raise RefusedError(
                 f"{label(snapshot)} cannot be tried: {why}",
-                hint="'fs-rollback check' tells how this machine boots.",
+                hint="'fs-rollback check' shows how this machine boots.",
             )
         reason = settings.set_once(host, found.places, found.choice, found.setting, entry.entry)
         why = reason or entry.entry.title
@@ -62,10 +62,12 @@ def run(args: Namespace) -> int:
         "reason": reason or None,
     }
     if reason:
-        session.note(f"the next boot cannot be set: {reason}")
+        session.note(f"cannot set the next boot: {reason}")
         return session.reply(args, answer, f"Choose this in the boot menu: {title}", code=1)
-    return session.reply(args, answer, f"The next boot, and only that, uses: {title}\nNow: reboot")
+    return session.reply(
+        args, answer, f"The next boot, and only that one, uses: {title}\nNow: reboot"
+    )
 
 
-_HELP = "have the next boot use a writable copy of a snapshot, once; it does not reboot"
+_HELP = "boot a writable copy of a snapshot, only at the next boot; does not reboot itself"
 COMMAND = command.Command(_HELP, arguments, run)

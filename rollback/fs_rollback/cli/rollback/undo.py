@@ -26,13 +26,13 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--to-replaced",
         action="store_true",
-        help="where no rollback waits: go back to the root before the last one; --yes needs it for"
-        " that",
+        help="go back to the root before the last rollback, if none waits; with --yes, that needs"
+        " this option",
     )
 
 
 def run(args: Namespace) -> int:
-    """`undo`: take back a rollback that waits for its reboot, or go back to the replaced root."""
+    """`undo`: cancel a rollback that waits for its reboot, or go back to the replaced root."""
     from .ask import ask_and_do
 
     return ask_and_do(args, partial(_decide, args))
@@ -55,9 +55,9 @@ def _decide(args: Namespace, host: Host, store: Store, shown: Optional[Intent]) 
             return cancel
     target = _replaced(host, store, found.old_root.id if used and found.old_root else 0)
     by = target.record.replaced_by if target.record else None
-    ended = "was given up" if by is not None and by.given_up else "was booted already"
+    ended = "was given up" if by is not None and by.given_up else "was already booted"
     why = "root that the waiting rollback made has been used" if used else f"rollback {ended}"
-    note = f"The {why}; this goes back to the root before it."
+    note = f"The {why}, so this goes back to the root from before it."
     wish = Wish("Undo the rollback: go back", target, (note,))
     intent = go_back(args, host, store, wish, found, shown)
     _refuse_to_guess(args, target, found)  # last: it must not hide why this cannot be done at all
@@ -77,7 +77,7 @@ def _replaced(host: Host, store: Store, number: int) -> Snapshot:
     ]
     if not replaced:
         raise RefusedError(
-            "there is no rollback to undo", hint="'fs-rollback list' shows what there is."
+            "there is no rollback to undo", hint="'fs-rollback list' shows all snapshots."
         )
     if number:
         return next(s for s in replaced if s.id == number)
@@ -99,8 +99,8 @@ def _refuse_another_meaning(args: Namespace, cancel: _Cancel) -> None:
 
     if args.to_replaced:
         raise RefusedError(
-            f"the rollback to {cancel.target} waits for its reboot: --to-replaced is for when none"
-            " waits",
+            f"the rollback to {cancel.target} waits for its reboot; --to-replaced works only when"
+            " none waits",
             hint="To cancel that rollback: fs-rollback undo",
         )
 
@@ -115,16 +115,16 @@ def _refuse_to_guess(args: Namespace, target: Snapshot, found: Window) -> None:
         waits = found.waiting is not Waiting.NOTHING
         why = "the new root has been used" if waits else "no rollback waits for a reboot"
         raise RefusedError(
-            f"{why}, so there is nothing to cancel; to go back to the replaced root {label(target)}"
-            " without a question, --yes needs --to-replaced",
+            f"{why}, so there is nothing to cancel; with --yes, going back to the replaced root"
+            f" {label(target)} needs --to-replaced",
             hint="fs-rollback undo --yes --to-replaced",
         )
 
 
 class _Cancel(NamedTuple):
-    """A rollback that waits for its reboot is taken back: an Intent of ask.py.
+    """Cancels a rollback that waits for its reboot: an Intent of ask.py.
 
-    `used`: the new root has something of its own, and is kept. `target` is what messages call the
+    `used`: the new root has changes of its own, and is kept. `target` is what messages call the
     snapshot that it is a copy of.
     """
 
@@ -162,7 +162,7 @@ class _Cancel(NamedTuple):
         )
 
     def differences(self, shown: Any) -> list[str]:
-        """Return what is other than in what was `shown`: which rollback, and what came of it."""
+        """Return what differs from what was `shown`: which rollback, and whether it was used."""
         if not isinstance(shown, _Cancel):
             return ["a rollback waits for a reboot"]
         if self.journal.new_uuid != shown.journal.new_uuid:
@@ -172,7 +172,7 @@ class _Cancel(NamedTuple):
         return []
 
     def carry_out(self, args: Namespace, host: Host, store: Store) -> int:
-        """Take the rollback back; a new root that was used is kept."""
+        """Undo the rollback; a new root that was used is kept."""
         from ...system.execute import executor
         from ...system.execute.trees import Operations
         from ...system.pending import state
@@ -188,8 +188,10 @@ class _Cancel(NamedTuple):
             answer["done"] = True
             is_gone = found.new_root is not None and found.new_root.id == host.root_id
             if is_gone and not host.is_temporary:
-                session.note(f"what is mounted on {host.root} was the new root: unmount it")
-            return session.reply(args, answer, "Taken back: the machine is as before the rollback.")
+                session.note(f"the new root is gone, but still mounted on {host.root}: unmount it")
+            return session.reply(
+                args, answer, "Rollback canceled: the machine is as it was before."
+            )
 
     def _keeping_new_root(self, store: Store) -> Pending:
         from datetime import datetime

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def arguments(parser: ArgumentParser) -> None:
     """Add what `create` takes."""
     command.json(parser)
-    parser.add_argument("-m", "--message", metavar="TEXT", help="what it is for")
+    parser.add_argument("-m", "--message", metavar="TEXT", help="what the snapshot is for")
 
 
 def run(args: Namespace) -> int:
@@ -36,7 +36,7 @@ def run(args: Namespace) -> int:
         store.write(record)
         waits, lines = waiting.waiting(host, store)
         if waits == "reboot":
-            why = "this snapshot is of the root that is being replaced"
+            why = "this is a snapshot of the root that is about to be replaced"
             session.note(addressed(f"{why}: {lines[0]}", args))
         entries = session.usable_configuration(host).boot_entries
         for problem in menu.update(host, store, entries).problems:
@@ -44,8 +44,8 @@ def run(args: Namespace) -> int:
         made = host.by_path(f"{STORE}/{record.name}")
     if record.trial:
         session.note(
-            "it holds what runs, and not the machine's own root: neither 'latest' nor a plain"
-            " 'fs-rollback rollback' means it"
+            "this is a snapshot of the running trial, not of the machine's own root: neither"
+            " 'latest' nor 'fs-rollback rollback' without an ID selects it"
         )
     path = f"/{STORE}/{record.name}"
     if args.json:

@@ -17,11 +17,11 @@ def arguments(parser: ArgumentParser) -> None:
     """Add what `delete` takes."""
     command.json(parser)
     command.snapshot(parser, "+")
-    command.dry_run(parser, "only say how much this would give back")
+    command.dry_run(parser, "only show how much space this would free")
 
 
 def run(args: Namespace) -> int:
-    """`delete`: delete snapshots; goes on after a failure and says which failed."""
+    """`delete`: delete snapshots; continues after a failure and says which failed."""
     from ...core.snapshots.names import label, resolve
     from ...errors import Error, UsageError
     from ...system.root import roots_in_use
@@ -94,10 +94,10 @@ def _dry_run(args: Namespace) -> int:
     given = None if held is None else held.together(chosen)
     lines = [f"would delete {label(snapshot)}" for snapshot in chosen.values()]
     if chosen and given is not None:
-        lines.append(f"This would give back {size(given)}.")
+        lines.append(f"This would free {size(given)}.")
     answer = {"snapshots": rows, "gives_back_bytes": given}
     return session.reply(args, answer, "\n".join(lines), code=code)
 
 
-_HELP = "delete snapshots or old roots without asking, but none that is in use or pinned"
+_HELP = "delete snapshots or old roots without asking; refuses those in use or pinned"
 COMMAND = command.Command(_HELP, arguments, run)

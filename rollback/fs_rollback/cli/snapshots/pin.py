@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`pin`: snapshots that retention leaves alone; `unpin` undoes it."""
+"""`pin`: keep snapshots until `unpin`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """`pin`: keep a snapshot whatever retention says."""
+    """`pin`: keep snapshots whatever retention says."""
     return set_pinned(args, pinned=True)
 
 
 def set_pinned(args: Namespace, *, pinned: bool) -> int:
-    """Keep snapshots whatever retention says, or no longer."""
+    """Pin or unpin the snapshots of the command line."""
     from ...core.snapshots.names import label, resolve
     from ...errors import StoreError
     from ...system.store import trace
@@ -35,7 +35,7 @@ def set_pinned(args: Namespace, *, pinned: bool) -> int:
         for snapshot in [resolve(reference, snapshots) for reference in args.snapshot]:
             if snapshot.record is None:
                 raise StoreError(
-                    f"{label(snapshot)} has no readable record to note that in"
+                    f"cannot pin or unpin {label(snapshot)}: its record is not readable"
                     f" ({snapshot.problem})",
                     hint="An incomplete snapshot is never pruned.",
                 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`prune`: what retention lets go."""
+"""`prune`: delete what retention no longer keeps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """`prune`: delete what retention says, or show its verdicts; no snapshots yet is in order."""
+    """`prune`: delete what retention says, or show its verdicts; no snapshots are no error."""
     from ... import report
     from .. import session
     from ..terminal import table_width
@@ -58,7 +58,7 @@ def run(args: Namespace) -> int:
         going, staying = totals["delete"], totals["keep"]
         print(f"\n{going} of {len(verdicts)} snapshots would be deleted, {staying} stay.")
         if going and given is not None:
-            print(f"This would give back {report.size(given)}.")
+            print(f"This would free {report.size(given)}.")
     else:
         deleted = totals["delete"] - len(failures)
         session.note(f"deleted {deleted} of {len(verdicts)} snapshots")
@@ -70,9 +70,9 @@ def run(args: Namespace) -> int:
 
 
 class Pruned(NamedTuple):
-    """The verdicts, what of them failed, and why less than `min_free` is free, "" if it is not.
+    """The verdicts, which deletions failed, and why less than `min_free` is free ("" if it is not).
 
-    `given` is what deletion would give back, None where it is done.
+    `given` is how many bytes the deletions would free, None once they are done.
     """
 
     verdicts: tuple[Verdict, ...] = ()
@@ -115,14 +115,14 @@ def _way_there(
     from ...core.snapshots.space import size
 
     if held is not None and doomed and held.together(doomed) >= missing:
-        return "what is deleted makes enough room"
+        return "these deletions make enough room"
     may_go = all_for_room(verdicts)
     if not may_go:
-        return "it cannot be reached, no other snapshot may be deleted"
+        return "that cannot be reached: no other snapshot may be deleted"
     given = None if held is None else held.together([*doomed, *(s.name for s in may_go)])
     if given is not None and given < missing:
-        return f"it cannot be reached, all that may be deleted gives back {size(given)}"
-    return f"the oldest that may go would follow, {label(may_go[0])} first"
+        return f"that cannot be reached: all that may be deleted frees {size(given)}"
+    return f"the oldest that may go would be deleted too, {label(may_go[0])} first"
 
 
 def _prune(root: str, host: Host, policy: Policy) -> Pruned:
@@ -154,4 +154,4 @@ def _tell(bar: Bar, done: int, total: int, snapshot: Snapshot) -> None:
         bar(done, total)
 
 
-COMMAND = command.Command("delete the snapshots that are no longer kept", arguments, run)
+COMMAND = command.Command("delete the snapshots that retention no longer keeps", arguments, run)

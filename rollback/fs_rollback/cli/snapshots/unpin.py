@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`unpin`: the way back from `pin`."""
+"""`unpin`: end what `pin` began."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """`unpin`: leave a snapshot to retention again."""
+    """`unpin`: let retention delete snapshots again."""
     return set_pinned(args, pinned=False)
 
 
-COMMAND = command.Command("leave snapshots to retention again", arguments, run)
+COMMAND = command.Command("let retention delete snapshots again", arguments, run)
