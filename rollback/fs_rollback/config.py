@@ -110,17 +110,17 @@ SETTINGS = {
     "keep_days": _Setting("a whole number of days, 0 or more", _number),
     "keep_important": _Setting("a whole number, 0 or more", _number),
     "important_packages": _Setting(
-        "names of packages or patterns with blanks between them, or nothing", _packages
+        "package names or patterns separated by blanks, or nothing", _packages
     ),
     "min_free": _Setting("a share like 10%, a size like 5G, or 0", amount),
     "keep_replaced_days": _Setting("a whole number of days, 0 or more", _number),
-    "keep": _Setting("absolute paths with blanks between them, or nothing", _paths),
+    "keep": _Setting("absolute paths separated by blanks, or nothing", _paths),
     "boot_entries": _Setting("a whole number of snapshots, 0 or more", _number),
     "check_before": _Setting("yes or no", _boolean),
     "guard": _choice("no", "updates", "always"),
     "guard_then": _choice("rollback", "stay"),
     "guard_reboot": _Setting("yes or no", _boolean),
-    "health_units": _Setting("names of units with blanks between them, or nothing", _units),
+    "health_units": _Setting("unit names separated by blanks, or nothing", _units),
 }
 
 
@@ -154,7 +154,12 @@ def parse(text: str, path: str) -> Config:
         key, equals, value = (part.strip() for part in stripped.partition("="))
         where = f"{path} line {number}"
         if not equals:
-            problems.append((f"{where} is not 'key = value': {_quoted(line)}", "Correct the line."))
+            problems.append(
+                (
+                    f"{where} is not 'key = value': {_quoted(line)}",
+                    "Correct the line.",
+                )
+            )
         elif key not in SETTINGS:
             known = f"Keys are: {', '.join(SETTINGS)}."
             problems.append((f"{where}: unknown key {_quoted(key)}", known))

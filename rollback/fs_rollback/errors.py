@@ -19,8 +19,8 @@ _HINTS = {
     errno.ENOSPC: "A filesystem is full: 'df -h' shows which one.",  # make_room.py says more
     errno.EDQUOT: "A quota group limit is reached: see 'btrfs qgroup show -re /'.",
     errno.EROFS: "The filesystem is read-only; 'dmesg' may say why.",
-    errno.EPERM: "This needs root, and root's full capabilities.",
-    errno.EACCES: "This needs root: try again with sudo.",
+    errno.EPERM: "Run this as root, with root's full capabilities.",
+    errno.EACCES: "Run this as root: try again with sudo.",
     errno.ETXTBSY: "An active swap file lies in the subvolume: 'swapon --show' names it.",
     errno.EIO: "The device has errors: see 'dmesg' and 'btrfs device stats /'.",
 }
@@ -44,7 +44,7 @@ class Error(Exception):
 
     @property
     def line(self) -> str:
-        """The message and the hint, for where there is one line."""
+        """The message and the hint in one line."""
         return f"{self}. {_one_line(self.hint)}".rstrip()
 
 
@@ -54,7 +54,7 @@ def _one_line(text: str) -> str:
 
 
 class UsageError(Error):
-    """The command line asks for something that does not exist or cannot be meant."""
+    """The command line asks for something that does not exist or makes no sense."""
 
     exit_code = 2
 
@@ -66,13 +66,13 @@ class ConfigError(Error):
 
 
 class RefusedError(Error):
-    """What was asked cannot be made safe; nothing was touched."""
+    """The request cannot be carried out safely; nothing was changed."""
 
     exit_code = 3
 
 
 class UnsupportedRootError(RefusedError):
-    """The root is none that snapshots can be taken of: not btrfs, not a subvolume, not mounted."""
+    """No snapshots can be taken of this root: it is not btrfs, not a subvolume, or not mounted."""
 
 
 class StoreError(Error):
@@ -84,10 +84,10 @@ class LockedError(Error):
 
 
 class KernelError(Error):
-    """The kernel said no. `errno` is the reason in numbers.
+    """A system call failed. `errno` is the reason.
 
-    Of a file that could not be written, `directory` is where, and `filesystem` the UUID of the
-    btrfs which that is on, "" on another one.
+    If a file could not be written, `directory` is where it is, and `filesystem` is the UUID of the
+    btrfs that has this directory, "" for another filesystem.
     """
 
     directory = ""
@@ -100,14 +100,14 @@ class KernelError(Error):
 
 
 def require_root() -> None:
-    """Raise Error without root's rights."""
+    """Raise Error unless the program runs as root."""
     if os.geteuid() != 0:
-        raise Error("this needs root's rights", hint="Try again with sudo.")
+        raise Error("must be run as root", hint="Try again with sudo.")
 
 
 @contextmanager
 def kernel_errors(doing: str, path: str) -> Iterator[None]:
-    """Turn an OSError of what is done inside into a KernelError."""
+    """Turn an OSError that is raised inside into a KernelError."""
     try:
         yield
     except OSError as error:
@@ -119,7 +119,7 @@ class ProcessError(Error):
 
 
 class VerificationError(Error):
-    """The machine, read again, does not say what it should."""
+    """The machine was read again, and is not as it should be."""
 
 
 class InterruptedRunError(Error):
@@ -129,7 +129,7 @@ class InterruptedRunError(Error):
 
 
 class UndoFailedError(Error):
-    """A step failed and so did taking it back: somebody has to finish by hand."""
+    """A step failed, and so did its undo: a person has to finish by hand."""
 
     exit_code = 4
 
@@ -143,4 +143,4 @@ class UndoFailedError(Error):
 
 
 class PathAwayError(UndoFailedError):
-    """A path to keep is not at its place. What only makes room may go on: it is the remedy."""
+    """A kept path was not put back. Commands that free space may continue: that is the cure."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Turns what the program knows into text and JSON data; prints nothing, alone uses tabulate."""
+"""Turns data into text and JSON; prints nothing, and is the only user of tabulate."""
 
 from __future__ import annotations
 
@@ -84,19 +84,19 @@ def _ended(snapshot: Snapshot, outcome: Outcome) -> bool:
 
 
 def clock_time(moment: datetime, now: datetime) -> str:
-    """Return a time in the local time zone, to the minute; without the date where that is today."""
+    """Return a time in the local time zone, to the minute; without the date if that is today."""
     said, today = local_time(moment), local_time(now)[:11]
     return said[len(today) :] if said.startswith(today) else said
 
 
 def view(snapshots: Sequence[Snapshot], now: datetime, running: int = 0) -> View:
-    """Return what it takes to tell of these snapshots in messages: each is called by its label."""
+    """Return the View for messages about these snapshots: each is called by its label."""
     called = {s.name: label(s) for s in snapshots if s.exists}
     return View(called, partial(clock_time, now=now), running)
 
 
 def what(snapshot: Snapshot, seen: Optional[View] = None) -> str:
-    """Return what a snapshot was taken for: description, or the command line."""
+    """Return what a snapshot was taken for: its description, or the command line."""
     return clean((seen or View({}, local_time)).purpose(snapshot)[0])
 
 
@@ -110,8 +110,8 @@ def snapshot_table(
 ) -> str:
     """Return the table of `list`, newest last, at most `width` columns wide; None cuts nothing.
 
-    Where it is narrow names, kinds and what happens to packages are left out before the last column
-    is cut; IDs, dates and marks always stay.
+    If that is narrow, names, kinds and packages are left out before the last column is cut; IDs,
+    dates and marks always stay.
     """
     called = {s.name: str(s.id) for s in snapshots if s.exists}
     seen = View(called, partial(clock_time, now=now), roots.running)
@@ -334,7 +334,7 @@ def steps_json(steps: Sequence[Step[Any]]) -> list[dict[str, Any]]:
 
 
 class Wording(NamedTuple):
-    """How a command tells what it found: its keys in JSON, its words, what they all come to."""
+    """How a command reports findings: its keys in JSON, a word and a verdict for each grade."""
 
     rows: str
     grade: str
@@ -343,7 +343,7 @@ class Wording(NamedTuple):
 
 
 def boot_wording() -> Wording:
-    """Return how `check` tells what it found."""
+    """Return how `check` reports findings."""
     from .core.boot.findings import Grade
 
     return Wording(
@@ -352,8 +352,7 @@ def boot_wording() -> Wording:
         words={Grade.OK: "ok", Grade.WARNING: "warning", Grade.FATAL: "broken"},
         verdicts={
             Grade.OK: "The next boot finds everything it needs.",
-            Grade.WARNING: "The next boot finds what it needs as far as can be known; see the"
-            " warnings.",
+            Grade.WARNING: "Nothing was found that would stop the next boot; see the warnings.",
             Grade.FATAL: "This machine would not boot as it should.",
         },
     )
@@ -364,7 +363,7 @@ Wrap = Callable[[str, str, int], list[str]]
 
 
 def findings_text(found: Sequence[Finding], wording: Wording, wrap: Wrap) -> str:
-    """Return what was found: each, what to do below it, and the verdict last."""
+    """Return findings as text: each with its advice below it, and the verdict last."""
     from .core.boot.findings import Grade, worst
 
     width = max((columns.width(finding.name) for finding in found), default=0)
@@ -382,7 +381,7 @@ def findings_text(found: Sequence[Finding], wording: Wording, wrap: Wrap) -> str
 
 
 def findings_json(found: Sequence[Finding], wording: Wording) -> dict[str, Any]:
-    """Return what was found as JSON data; no advice and no subject are null."""
+    """Return findings as JSON data; a missing advice or subject is null."""
     from .core.boot.findings import worst
 
     rows = [

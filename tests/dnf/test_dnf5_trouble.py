@@ -155,7 +155,7 @@ def test_a_full_disk(sandbox: Sandbox) -> None:
     sandbox.run(["fallocate", f"--length={most}", "/most"])
     done = dnf(sandbox, "upgrade", code=1)
     sandbox.run(["rm", "/most", "/ballast"])
-    assert "of room for files, and" in done.stderr, "dnf 5 tells the size of what comes"
+    assert "of space for files, and" in done.stderr, "dnf 5 tells the size of what comes"
     assert "Nothing was changed" in done.stderr
     assert installed(sandbox) == "1"
     remove_action(sandbox, name="aa-other")

@@ -79,7 +79,7 @@ def test_the_way_out_that_is_said_works(sandbox: Sandbox, tmp_path: Path) -> Non
     before = snapshots(sandbox)
     _leave(sandbox, 16 * MIB)
     text = said(dnf(sandbox, _NO_CHECK, "install", _rpm("3"), code=1))
-    assert re.search(r"needs about 32\.0 MiB of room for files, and 1\d\.\d MiB of that", text)
+    assert re.search(r"needs about 32\.0 MiB of space for files, and 1\d\.\d MiB of that", text)
     found = re.search(
         r"'fs-rollback (delete [\d ]+)' deletes 2 snapshots and gives back 64\.", text
     )
@@ -121,7 +121,7 @@ def test_a_warning_where_that_is_wanted(sandbox: Sandbox, tmp_path: Path) -> Non
     command = ["dnf", "--assumeyes", *options, "install", _rpm("1")]
     done = sandbox.run(command, check=False)
     wait_for_keepers(sandbox)
-    assert "of room for files" in said(done)
+    assert "of space for files" in said(done)
     assert len(records(sandbox)) == 1
 
 

@@ -107,7 +107,7 @@ def test_one_transaction_while_the_clock_is_years_ahead(named: Machine) -> None:
     _dated(named, **dict.fromkeys((*names, old), _now() - DAY), **{ahead: _now() + 2000 * DAY})
     later = [named.upgrade(number) for number in range(8, 10)]
     assert _listed(named) == [*names, old, ahead, *later]
-    assert "later than now" in _verdicts(named, policy)[ahead].reason
+    assert "in the future" in _verdicts(named, policy)[ahead].reason
     assert _goes(named, policy) == []
 
     # It ages as the next one does, and goes.

@@ -65,7 +65,7 @@ def _newer(converted: Converted) -> None:
         (_lose_the_kernel, 3, f"vmlinuz-{A}"),
         (_not_converted, 3, "no conversion is behind this root"),
         (_never_prepared, 3, "no conversion is behind this root"),
-        (_newer, 1, "version 2 is of a newer program"),
+        (_newer, 1, "format version 2 is newer"),
     ],
 )
 def test_what_is_wrong_is_refused(

@@ -315,7 +315,7 @@ def test_a_kernel_that_is_there_gets_its_initramfs_again(ext4_root: Ext4Root) ->
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        ({"version": 2}, ["version 2 is of a newer program", "update"]),
+        ({"version": 2}, ["format version 2 is newer", "update"]),
         ({"steps": [{"step": "Explode"}]}, ["unknown step Explode", "It is damaged", "remove /fs"]),
         ({"steps": [{"step": "WriteFile", "path": "../x", "before": None, "after": "", "why": ""}]},
          ["ValueError: path is '../x'"]),

@@ -267,7 +267,7 @@ def test_mistakes(machine: Machine) -> None:
     fs_rollback(machine.root, "diff", "nothing").expect_refusal("nothing", code=2)
     fs_rollback(machine.root, "diff", name, "--path", "etc").expect_refusal("etc", code=2)
     run("btrfs", "subvolume", "delete", str(machine.top / "fs-snapshots" / name))
-    fs_rollback(machine.root, "diff", name).expect_refusal("gone", code=2)
+    fs_rollback(machine.root, "diff", name).expect_refusal("was deleted", code=2)
 
 
 def test_what_cannot_be_compared_is_said(machine: Machine) -> None:

@@ -93,7 +93,7 @@ def test_an_important_transaction_outlasts_the_others(named: Machine) -> None:
     assert kept == {
         names[0]: "2nd newest important: its transaction changed kernel-core (keep_important = 5)",
         names[2]: "1st newest important: its transaction changed nginx (keep_important = 5)",
-        names[4]: "it is the newest",
+        names[4]: "it is the newest snapshot",
     }
     assert [s.name for s in named.snapshots()] == list(kept)
     named.write(named.root, "etc/fs-rollback.conf", f"{text}keep_important = 1\n")

@@ -82,7 +82,7 @@ def test_show_and_status_say_what_an_old_root_is(story: Story) -> None:
     root, target = story.machine.root, story.label(story.first)
     shown = done(root, "show", story.old).out
     assert f", set aside by the rollback to {target}\n" in shown
-    assert "New root:    the machine came up in it, " in shown
+    assert "New root:    first booted " in shown
     status = fs_rollback(root, "status").out
     assert f"a copy of {target}\n" in status
     assert f"Last rollback: to {target}, " in status
@@ -113,7 +113,7 @@ def test_until_the_reboot_the_old_root_is_the_running_system(story: Story) -> No
     target = story.label(story.manual)
     said = done(root, "show", replaced).out
     assert f"the running system, set aside by the rollback to {target}" in said
-    assert "New root:    the machine has not come up in it yet" in said
+    assert "New root:    not booted yet" in said
     assert (
         f"old root: {story.label(replaced)}, the running system\n"
         in fs_rollback(root, "status").out

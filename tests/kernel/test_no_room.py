@@ -127,7 +127,7 @@ def test_metadata_is_full_and_data_has_half_of_the_disk(tmp_path: Path) -> None:
         (line,) = (line for line in _attention(machine) if "are free" in line)
         for said in (line, ended.err):
             assert "A balance needs some room for metadata itself" in said
-        assert "metadata (what btrfs knows of files) has no room" in line
+        assert "there is no space for metadata (what btrfs stores about files)" in line
         assert "filesystem.metadata-full" in _warnings(machine)
         balance = re.findall(r"'(btrfs balance [^']+)'", line)[0].split()
         with pytest.raises(subprocess.CalledProcessError):

@@ -103,7 +103,7 @@ def test_not_root() -> None:
             cwd="/",
         )
         assert ended.returncode == 1
-        assert ended.stderr == ("fs-rollback: this needs root's rights\n  Try again with sudo.\n")
+        assert ended.stderr == ("fs-rollback: must be run as root\n  Try again with sudo.\n")
 
 
 def test_no_store_yet(named: Machine) -> None:
@@ -129,7 +129,7 @@ def test_a_root_pinned_by_its_id(upgraded: Machine, path: str) -> None:
     _replace(upgraded, path, "subvol=root", f"subvolid={number}")
     ended = _refused(upgraded, "rollback", "--yes")
     assert f"/{path}" in ended.sentence
-    assert f"In /{path}, replace 'subvolid={number}' by 'subvol=root'" in ended.err
+    assert f"In /{path}, replace 'subvolid={number}' with 'subvol=root'" in ended.err
     attention = fs_rollback(upgraded.root, "status", "--json").json["attention"]
     assert any(f"subvolid={number}" in line for line in attention)
     # The edit that the hint names makes a machine that can be rolled back.

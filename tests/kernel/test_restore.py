@@ -268,7 +268,7 @@ def test_what_the_next_boot_needs_is_warned_of_and_check_sees_it(named: Machine)
     for path in (entry, "/boot", f"/boot/vmlinuz-{KERNEL}", modules, "/etc/fstab", "/etc",
                  "/etc/kernel/cmdline", "/sbin/init", "/usr/lib/systemd"):  # fmt: skip
         shown = done(named.root, "restore", name, path, "--dry-run")
-        assert f"'fs-rollback check --root {named.root}' tells whether" in shown.out, path
+        assert f"Run 'fs-rollback check --root {named.root}' afterwards" in shown.out, path
         assert shown.out.count("the next boot depends on") == 1
     words = "restore", name, "/etc/fstab", "--dry-run"
     terminal = on_terminal(named.root, *words, env={"COLUMNS": "60"})

@@ -98,7 +98,7 @@ def test_aside_where_only_root_can_come_and_in_place_they_stay(named: Machine, t
     asked = done(named.root, *words, "--dry-run")
     assert "Warning: restored files with setuid, setgid or capabilities" in asked.out
     assert "security holes of their old version: 8\n" in asked.out
-    assert "no update replaces them: 7. Delete them" in asked.out
+    assert "no update replaces them: 7. Delete those" in asked.out
     row = done(named.root, *words, "--yes", "--json").json
     assert (row["paths"][0]["privileged"], row["paths"][0]["privileged_kept"]) == (8, 7)
     assert row["keeps_privileges"]

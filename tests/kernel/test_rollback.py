@@ -197,7 +197,7 @@ def test_without_a_terminal_nobody_answers(named: Machine) -> None:
     before = state(named)
     for words in (("rollback",), ("rollback", "--json")):
         ended = fs_rollback(named.root, *words)
-        assert (ended.code, ended.sentence) == (2, "nobody is there to answer the question")
+        assert (ended.code, ended.sentence) == (2, "no terminal to ask on")
     assert state(named) == before
     done(named.root, "rollback", "--yes")
     before = state(named)

@@ -36,7 +36,7 @@ ANSWERS: dict[str, tuple[Answer, str, str]] = {
     "passed, with a past": (
         (32 | 64 | 128, {"smart_status": {"passed": True}}), "disk.ok", "reports no failure",
     ),
-    "ATA": ((8 | 16, {"smart_status": {"passed": False}}), "disk.failing", "expects to fail soon"),
+    "ATA": ((8 | 16, {"smart_status": {"passed": False}}), "disk.failing", "health test failed"),
     "NVMe": (
         (8, {"smart_status": {"passed": False, "nvme": {
             "value": 9, "spare_below_threshold": True,
@@ -44,13 +44,13 @@ ANSWERS: dict[str, tuple[Answer, str, str]] = {
             "media_read_only": True, "volatile_memory_backup_failed": False, "other": 0,
         }}}),
         "disk.failing",
-        "its spare blocks are nearly used up, it takes no more writes",
+        "its spare blocks are nearly used up, it no longer accepts writes",
     ),
     "asleep": (_said(3, "information", "Device is in STANDBY mode, exit(3)"),
-               "disk.unknown", "asleep and was not woken"),
+               "disk.unknown", "in standby"),
     "virtual": (_said(1, "error", "/dev/vda: Unable to detect device type"),
                 "disk.unknown", "/dev/vda: Unable to detect device type"),
-    "no SMART": ((4, {"smartctl": {"exit_status": 4}}), "disk.unknown", "does not report it"),
+    "no SMART": ((4, {"smartctl": {"exit_status": 4}}), "disk.unknown", "reports no SMART"),
     "cannot be opened": (_said(2, "error", "Smartctl open device: /dev/sda failed: No such device"),
                          "disk.unknown", "failed: No such device"),
 }  # fmt: skip

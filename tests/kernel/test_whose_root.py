@@ -251,7 +251,7 @@ def test_from_a_rescue_system_a_rollback_waits(machine: Machine) -> None:
         assert command(device, "delete", manual).code == 0
         replaced_root = next(row["name"] for row in rows if row["kind"] == "replaced")
         ended = command(device, "delete", replaced_root)
-        assert (ended.code, "the undo of a rollback that waits" in ended.err) == (3, True), ended
+        assert (ended.code, "undoing the waiting rollback" in ended.err) == (3, True), ended
         assert "Rollback canceled" in command(device, "undo", "--yes").out
     assert state(machine) == before
 

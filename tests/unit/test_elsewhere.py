@@ -46,17 +46,17 @@ def _says(
             "Correct /etc/fstab,",
         ),
         # What runs names the right root: the names were exchanged again behind its back.
-        ([_says("/proc/cmdline", "root")], 5, "nothing that can be read", "/proc/cmdline"),
+        ([_says("/proc/cmdline", "root")], 5, "the reason cannot be read", "/proc/cmdline"),
         # A default that nothing asks for is no reason.
-        ([_says("/proc/cmdline", "root")], 256, "nothing that can be read", "/proc/cmdline"),
-        ([_says("/etc/fstab line 1", decides=False)], 256, "nothing that can be", "/proc/cmdline"),
+        ([_says("/proc/cmdline", "root")], 256, "the reason cannot be read", "/proc/cmdline"),
+        ([_says("/etc/fstab line 1", decides=False)], 256, "the reason cannot be", "/proc/cmdline"),
     ],
 )
 def test_the_reason_and_what_to_do(
     statements: list[Statement], default_id: int, why: str, hint: str
 ) -> None:
     found = explain(OLD, WANTED, default_id, statements)
-    assert f"/{OLD.path} (ID 256) runs, where /root (ID 300) should" in found.sentence
+    assert f"/{OLD.path} (ID 256) is running instead of /root (ID 300)" in found.sentence
     assert why in found.sentence
     assert hint in found.hint
 
@@ -69,7 +69,7 @@ def test_the_command_line_is_the_first_to_blame() -> None:
 
 def test_a_new_root_that_is_gone() -> None:
     found = explain(_subvolume(5, ""), None, 5, [])
-    assert "the top level (ID 5) runs" in found.sentence
+    assert "the top level (ID 5) is running" in found.sentence
     assert "is gone" in found.sentence
     assert "fs-rollback list" in found.hint
 

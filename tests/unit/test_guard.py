@@ -121,7 +121,7 @@ WELL = ("loaded", "active", "0")
     ("before", "after", "wanted"),
     [
         (WELL, WELL, ""),
-        (WELL, ("loaded", "active", "1"), "b.service is started again and again"),
+        (WELL, ("loaded", "active", "1"), "b.service keeps restarting"),
         (WELL, ("loaded", "failed", "0"), "b.service is failed"),
         (WELL, ("not-found", "inactive", "0"), "there is no unit b.service"),
         (("loaded", "activating", "0"), ("loaded", "activating", "0"), "b.service is activating"),

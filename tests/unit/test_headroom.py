@@ -91,7 +91,7 @@ def test_compressed_files_take_half_of_the_room() -> None:
 
 def test_a_shortage_in_words() -> None:
     assert Shortage(False, 3 * GIB, GIB).sentence() == (
-        "the transaction needs about 3.0 GiB of room for files, and 1.0 GiB of that are missing"
+        "the transaction needs about 3.0 GiB of space for files, and 1.0 GiB of that is missing"
     )
     assert "metadata" in Shortage(True, 3 * GIB, GIB).sentence()
 

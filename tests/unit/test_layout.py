@@ -140,7 +140,7 @@ def test_a_pin_is_refused_with_the_edit(statement: Statement) -> None:
     error = _refusal(statement)
     assert statement.where in str(error)
     assert "subvolid=256" in str(error)
-    assert "replace 'subvolid=256' by 'subvol=root'" in error.hint
+    assert "replace 'subvolid=256' with 'subvol=root'" in error.hint
 
 
 def test_nobody_is_told_to_edit_the_running_kernels_command_line() -> None:
@@ -150,7 +150,7 @@ def test_nobody_is_told_to_edit_the_running_kernels_command_line() -> None:
 def test_a_pin_in_fstab_names_file_and_line() -> None:
     error = _refusal(_command_line("rootflags=subvol=root"), _fstab("noatime,subvolid=256"))
     assert "/etc/fstab line 3" in str(error)
-    assert "In /etc/fstab, replace 'subvolid=256' by 'subvol=root'" in error.hint
+    assert "In /etc/fstab, replace 'subvolid=256' with 'subvol=root'" in error.hint
 
 
 @pytest.mark.parametrize("options", ["subvolid=256,subvol=/root", "subvol=root,subvolid=256"])
@@ -167,15 +167,17 @@ def test_a_pin_of_the_top_level_or_of_nothing() -> None:
     assert "remove 'subvolid=0x0'" in _refusal(_fstab("subvolid=0x0"), root_id=5).hint
     # Without the pin the default subvolume would boot, which is another one here.
     other = _refusal(_fstab("subvolid=0"), default_id=256, root_id=5)
-    assert other.hint.startswith("'btrfs subvolume set-default 5 /', then in /etc/fstab, remove")
+    assert other.hint.startswith(
+        "Run 'btrfs subvolume set-default 5 /'. Then, in /etc/fstab, remove"
+    )
     assert "remove 'subvolid=999'" in _refusal(_fstab("subvolid=999")).hint
 
 
 @pytest.mark.parametrize("number", ["", "x", "256a", "0258", "1.0", "0x", " 256", "-1", "\u0662"])
 def test_a_pin_that_is_no_number(number: str) -> None:
-    with pytest.raises(RefusedError, match="no subvolume ID"):
+    with pytest.raises(RefusedError, match="not a subvolume ID"):
         _fstab(f"subvolid={number}")
-    with pytest.raises(RefusedError, match="no subvolume ID"):
+    with pytest.raises(RefusedError, match="not a subvolume ID"):
         _command_line(f"rootflags=subvolid={number}")
 
 

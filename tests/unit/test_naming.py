@@ -90,7 +90,7 @@ def test_messages_give_the_id_and_the_name() -> None:
 )
 def test_what_a_user_may_write(reference: str, expected: Snapshot | None) -> None:
     if expected is None:
-        with pytest.raises(UsageError, match="fits 2 snapshots"):
+        with pytest.raises(UsageError, match="matches 2 snapshots"):
             resolve(reference, ALL)
     else:
         assert resolve(reference, ALL) is expected
@@ -118,7 +118,7 @@ def test_ambiguity_names_all_or_says_how_many_more() -> None:
         resolve("yum_20261121", ALL)
     assert "300 (yum_20261121080000), 301 (yum_20261121090000)" in str(caught.value)
     many = [snapshot(300 + n, f"yum_2026112108{n:04}") for n in range(12)]
-    with pytest.raises(UsageError, match=r"fits 12 snapshots.* and 7 more"):
+    with pytest.raises(UsageError, match=r"matches 12 snapshots.* and 7 more"):
         resolve("yum_", many)
 
 

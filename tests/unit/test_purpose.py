@@ -201,10 +201,10 @@ def test_details_say_what_became_of_the_new_root() -> None:
         return line.partition(":")[2].strip()
 
     by = ReplacedBy(INSTALL.name, 261)
-    assert shown(by) == "the machine has not come up in it yet"
-    assert shown(by._replace(confirmed=NOON)) == "the machine came up in it, 12:00"
+    assert shown(by) == "not booted yet"
+    assert shown(by._replace(confirmed=NOON)) == "first booted 12:00"
     earlier = NOON - timedelta(days=1)
-    assert shown(by._replace(confirmed=earlier)).endswith("came up in it, 2026-11-27 12:00")
+    assert shown(by._replace(confirmed=earlier)).endswith("first booted 2026-11-27 12:00")
     assert "given up" in shown(by._replace(given_up=True))
     assert "New root:" not in snapshot_details(INSTALL, ROOTS, seen)
 

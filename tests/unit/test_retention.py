@@ -102,7 +102,7 @@ def test_the_bounds_of_both_rules() -> None:
         (snapshot(300, age=900 * DAY), Roots(256, 256, 300), "default"),
         (snapshot(300, age=900 * DAY), Roots(256, 256, 5, frozenset({300})), "mounted"),
         (snapshot(300, age=900 * DAY, version=2), ROOTS, "newer version"),
-        (snapshot(300, age=900 * DAY, outcome=Outcome.PENDING), ROOTS, "no known end"),
+        (snapshot(300, age=900 * DAY, outcome=Outcome.PENDING), ROOTS, "is not known"),
         (incomplete(300, "yum_20200101000000", age=900 * DAY), ROOTS, "incomplete"),
         (incomplete(300, "replaced_20200101000000", age=900 * DAY), ROOTS, "incomplete"),
         (
@@ -167,7 +167,7 @@ def test_verdicts_say_why() -> None:
     present = [snapshot(300 + n, age=(42 - n) * DAY) for n in range(3)]
     verdicts = retention(present, Policy(0, 0, 0), ROOTS, NOW)
     assert verdicts[0].reason == "3rd newest (keep_last = 0), 42 days old"
-    assert verdicts[2].reason == "it is the newest"
+    assert verdicts[2].reason == "it is the newest snapshot"
     assert retention([], Policy(0, 0, 0), ROOTS, NOW) == ()
 
 
@@ -214,11 +214,11 @@ def test_reasons_name_the_key_that_decides() -> None:
     assert [v.reason for v in found] == [
         "3rd newest (keep_last = 2), 5 days old", "3rd newest manual (keep_last = 2), 4 days old",
         "2nd newest (keep_last = 2)", "2nd newest manual (keep_last = 2)",
-        "it is the newest", "it is the newest manual",
+        "it is the newest snapshot", "it is the newest manual snapshot",
     ]  # fmt: skip
     assert _reasons(_taken("ppp"), Policy(1, 2, 0)) == {
         301: "1 days old (keep_days = 2)",
-        302: "it is the newest",
+        302: "it is the newest snapshot",
     }
 
 
@@ -260,7 +260,7 @@ def test_the_newest_important_ones_stay(
 def test_an_important_one_counts_for_the_others_too() -> None:
     policy = Policy(keep_last=2, keep_days=0, keep_replaced_days=0, keep_important=1)
     found = _reasons(_taken("ppppp"), policy, {303})
-    assert found == {303: "2nd newest (keep_last = 2)", 304: "it is the newest"}
+    assert found == {303: "2nd newest (keep_last = 2)", 304: "it is the newest snapshot"}
 
 
 def test_an_old_root_and_a_trial_are_never_important() -> None:

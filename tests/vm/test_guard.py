@@ -27,7 +27,7 @@ dnf --assumeyes upgrade
 [ "$(app)" = 2 ]
 fs-rollback guard status | tee said
 grep '^The next boot is guarded: ' said
-grep 'the way back is yum_' said
+grep 'the machine goes back to yum_' said
 fs-rollback check >said || [ $? -eq 1 ]
 grep -c 'guarded' said
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How wide texts are on a terminal: of some characters two columns, of others none."""
+"""How wide texts are on a terminal: some characters take two columns, others none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FILLER = "\ue000"  # for private use: no text that is fit for a terminal has it
 
 
 def width(text: str) -> int:
-    """Return how many columns a text takes that is fit for a terminal."""
+    """Return how many columns a text takes; it must be fit for a terminal (report.clean)."""
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
@@ -23,7 +23,7 @@ def _width(character: str) -> int:
 
 
 def fitting(text: str, columns: int) -> int:
-    """Return how many characters of a text, from its beginning, fit into so many columns."""
+    """Return how many characters from the beginning of a text fit into so many columns."""
     if text.isascii():
         return min(len(text), max(columns, 0))
     for count, character in enumerate(text):
@@ -34,17 +34,17 @@ def fitting(text: str, columns: int) -> int:
 
 
 def padded(text: str, columns: int) -> str:
-    """Return a text with blanks behind it, up to so many columns."""
+    """Return a text with blanks added, up to so many columns."""
     return text + " " * (columns - width(text))
 
 
 def filled(texts: Iterable[str]) -> list[str]:
-    """Return stand-ins of texts for whoever takes each character for a column: see `restored`."""
+    """Return placeholders with one character for each column of a text, for `restored`."""
     return [text if text.isascii() else _FILLER * max(width(text), 1) for text in texts]
 
 
 def restored(text: str, texts: Sequence[str]) -> str:
-    """Return what was made of `filled` texts, with these in it again: all, in their order."""
+    """Return a text that has placeholders of `filled`, with all `texts` put back in their order."""
     import re
 
     left = (one for one in texts if not one.isascii())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How far something is: what takes its time tells it, and its caller may show it."""
+"""How far a long task is: the task reports it, and its caller may show it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def unwatched(_what: str, _unit: str) -> AbstractContextManager[Progress]:
 
 
 def told(things: Collection[_T], before: int, progress: Progress) -> Iterator[_T]:
-    """Give the things, and tell now and then how many there were, `before` these too."""
+    """Give the things, and report progress now and then; `before` things were done already."""
     total = before + len(things)
     for number, thing in enumerate(things):
         if number % _EVERY == 0:

@@ -120,7 +120,8 @@ def _lines(told: dict[str, Any]) -> list[str]:
 
     width = table_width()
     if told["next_boot"] == "guarded":
-        first = f"The next boot is guarded: {told['entry']}; if it fails: {told['way_back']}."
+        back = f"If it fails, the machine goes back to {told['way_back']}."
+        first = f"The next boot is guarded: {told['entry']}. {back}"
     elif told["next_boot"] == "snapshot":
         first = f"The next boot goes back to {told['way_back']}."
     elif told["reason"]:

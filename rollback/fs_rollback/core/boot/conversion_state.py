@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How far a root is on its way from ext4: what the file says from which the wing goes on.
+"""How far a conversion from ext4 is: the state file from which `convert` continues.
 
-Here is what the rest has to know of a conversion, where the wing is not installed too.
+This is what other rooms need to know about a conversion, also where the wing is not installed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NEW_FSTAB = f"{DIRECTORY}/fstab"
 
 
 class Stage(enum.Enum):
-    """How far a machine is on its way."""
+    """How far the conversion of a machine is."""
 
     PREPARING = "preparing"
     PREPARED = "prepared"
@@ -28,7 +28,7 @@ class Stage(enum.Enum):
 
 
 class ConversionStateError(ValueError):
-    """The text says nothing that this program can act on."""
+    """The text is not a state that this program can act on."""
 
 
 class NewerConversionStateError(ConversionStateError):
@@ -40,7 +40,9 @@ def parse(text: str) -> tuple[Stage, dict[str, Any]]:
     try:
         data: Any = json.loads(text)
         if data["version"] > VERSION:
-            raise NewerConversionStateError(f"version {data['version']} is of a newer program")
+            raise NewerConversionStateError(
+                f"format version {data['version']} is newer than this program supports"
+            )
         return Stage(data["stage"]), dict(data)
     except ConversionStateError:
         raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which boot entry fits which root: an entry fits where its kernel has its modules."""
+"""Which boot entry fits which root: an entry fits a root that has its kernel's modules."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _IMAGE_NAMES = ("linux", "vmlinuz", "vmlinux")
 
 
 class Bootable(NamedTuple):
-    """A boot entry with what the machine says of it.
+    """A boot entry, and what the machine says about it.
 
-    `kernel` is the version whose modules it needs, "" for rescue images and where nothing tells.
-    `missing` are the files it names that are not there. `follows`: it goes back with the root.
-    `ours`: it boots the filesystem of the root, as far as can be told. `leads`: it boots the root
-    itself. `foreign`: it is another system's. `said` is what it says of a root that is ours.
+    `kernel` is the version whose modules it needs, "" for rescue images and if unknown. `missing`
+    are files that it names but that do not exist. `follows`: it reverts with the root. `ours`: it
+    boots the filesystem of the root, as far as known. `leads`: it boots the root itself. `foreign`:
+    it belongs to another system. `said` is what it says about the root, if that is ours.
     """
 
     entry: BootEntry
@@ -79,7 +79,7 @@ class Bootable(NamedTuple):
         return self.leads and self.ours and bool(self.kernel) and not self.missing and not special
 
     def fits(self, modules: Collection[str]) -> bool:
-        """Whether a root with these kernels' modules comes up whole with it."""
+        """Whether it can boot a root that has modules for these kernels."""
         return self.usable and self.kernel in modules
 
 
@@ -89,7 +89,7 @@ def is_guarded(command_line: str) -> bool:
 
 
 def kernel_version(entry: BootEntry) -> str:
-    """Return the version of the kernel that an entry starts, "" where nothing tells.
+    """Return the version of the kernel that an entry starts, "" if unknown.
 
     The name of the image counts (vmlinuz-VERSION, or VERSION/linux as kernel-install(8) lays it
     out), then what the entry says itself.
@@ -106,13 +106,13 @@ def kernel_version(entry: BootEntry) -> str:
 
 
 def machine_of(entry: BootEntry) -> str:
-    """Return the machine-id(5) that an entry is of, by what it says or by its name; "" if none."""
+    """Return the machine-id(5) of an entry, from its key or its name; "" if it has none."""
     match = re.match(_MACHINE_ID, entry.name)
     return entry.machine_id or (match[1] if match else "")
 
 
 def trial_of(entry: BootEntry) -> str:
-    """Return the name in the store of the copy that a snapshot's entry is for, "" for any other.
+    """Return the name, in the store, of the copy that a snapshot's entry boots; "" for others.
 
     The file name says it: grub2-mkconfig(8) and grubby(8) rewrite the options of every entry.
     """
@@ -130,15 +130,15 @@ def leads_to_trial(entry: BootEntry) -> bool:
 
 
 def is_elsewhere(bootable: Bootable) -> bool:
-    """Whether an entry boots another filesystem than the root's: it is another system's.
+    """Whether an entry boots another filesystem than the root's: it belongs to another system.
 
-    What names no root at all may be of either.
+    An entry that names no root may belong to either system.
     """
     return not bootable.ours and bool(root_arguments(bootable.entry.arguments).root)
 
 
 def default_of(choice: Choice, bootables: Sequence[Bootable]) -> Optional[Bootable]:
-    """Return what boots if nobody touches a key; None where that cannot be known."""
+    """Return the default entry; None if that cannot be determined."""
     found = default_entry(choice, [bootable.entry for bootable in bootables])
     return next((b for b in bootables if found is not None and b.entry == found), None)
 
@@ -146,10 +146,10 @@ def default_of(choice: Choice, bootables: Sequence[Bootable]) -> Optional[Bootab
 def best_fit(
     choice: Choice, bootables: Sequence[Bootable], modules: Collection[str], former: str
 ) -> Optional[Bootable]:
-    """Return the entry to boot a root with, that has these kernels' modules; None if none fits.
+    """Return the entry to boot a root that has modules for these kernels; None if none fits.
 
-    The one that was the default when the root was last in use (`former`, an ID, "" if unknown),
-    else the one that is it now, else the newest.
+    That is the one that was the default when the root was last in use (`former`, an ID, "" if
+    unknown), otherwise the current default, otherwise the newest.
     """
     fitting = [bootable for bootable in bootables if bootable.fits(modules)]
     once_default = next((b for b in fitting if b.entry.id == former), None)

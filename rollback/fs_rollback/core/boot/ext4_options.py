@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Mount options of ext4 with which a btrfs is not mounted: ext4(5)."""
+"""Mount options of ext4(5) that keep a btrfs from being mounted."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ _WELL_KNOWN = frozenset((
 
 
 def keeps_btrfs_off(option: str) -> bool:
-    """Whether a btrfs is not mounted with this mount option, for it is well known to be ext4's."""
+    """Whether this well-known option of ext4 keeps a btrfs from being mounted."""
     return not _WELL_KNOWN.isdisjoint((option, option.partition("=")[0]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a check found: of the next boot, or of a root that may be converted."""
+"""What a check found, about the next boot or about a root that may be converted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Grade(enum.Enum):
-    """How good it is; what cannot be known is a warning. `FATAL` ends a boot, or a conversion."""
+    """How good a finding is. Unknown is a warning; `FATAL` stops a boot or a conversion."""
 
     OK = "ok"
     WARNING = "warning"
@@ -26,12 +26,12 @@ _NAMES = {
 
 
 class Finding(NamedTuple):
-    """One finding: its code, what it is about, its grade, what is so, what to do ("" if nothing).
+    """One finding: its code, subject and grade, a sentence, and what to do ("" for nothing).
 
-    A code is an area, a dot, and what was found there. It stays when words change: scripts compare
-    it, and this program does. `subject` is the one thing that it is about, such as a path in the
-    root, or "" where there is only one, as of what the default entry starts. It is the same before
-    and after a rollback, so neither a line's number nor the root's own path or ID is in it.
+    A code is an area, a dot, and what was found there. It stays the same when the words change,
+    because scripts compare it, as this program does. `subject` tells findings of one code apart,
+    for instance by a path in the root; it is "" where a code can occur only once. It is the same
+    before and after a rollback, so it contains no line number, nor the root's own path or ID.
     """
 
     code: str
@@ -42,28 +42,28 @@ class Finding(NamedTuple):
 
     @property
     def area(self) -> str:
-        """What was looked at, a word of the code."""
+        """What was checked: the first part of the code."""
         return self.code.partition(".")[0]
 
     @property
     def name(self) -> str:
-        """What was looked at, in words for people."""
+        """What was checked, in words for people."""
         name = _NAMES.get(self.area, self.area.replace("-", " "))
         return name.format(subject=self.subject)
 
 
 def ok(code: str, subject: str, text: str) -> Finding:
-    """Return one of what is good."""
+    """Return a finding that is good."""
     return Finding(code, subject, Grade.OK, text)
 
 
 def warning(code: str, subject: str, text: str, advice: str) -> Finding:
-    """Return one of what needs attention, or cannot be known."""
+    """Return a finding that needs attention, or is unknown."""
     return Finding(code, subject, Grade.WARNING, text, advice)
 
 
 def fatal(code: str, subject: str, text: str, advice: str) -> Finding:
-    """Return one of what ends it all."""
+    """Return a finding that stops a boot or a conversion."""
     return Finding(code, subject, Grade.FATAL, text, advice)
 
 

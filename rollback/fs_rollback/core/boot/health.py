@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the numbers that the kernel, btrfs-scrub(8) and smartctl(8) give of disks mean."""
+"""Grades what the kernel, btrfs-scrub(8) and smartctl(8) report about disks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .findings import Finding
 
 
 class Errors(NamedTuple):
-    """What btrfs has counted on one device since somebody set that to 0; it survives reboots.
+    """The errors that btrfs has counted on one device since its counters were reset.
 
-    In the order and with the names of devinfo/ID/error_stats in sysfs, each without "_errs".
+    The counters survive reboots. Names and order are those of devinfo/ID/error_stats in sysfs,
+    without "_errs".
     """
 
     write: int
@@ -28,7 +29,7 @@ class Errors(NamedTuple):
 _ERRORS_IN_WORDS = {
     "write": ("failed write", "failed writes"),
     "read": ("failed read", "failed reads"),
-    "flush": ("failed flush of its cache", "failed flushes of its cache"),
+    "flush": ("failed cache flush", "failed cache flushes"),
     "corruption": ("corrupt block", "corrupt blocks"),
     "generation": ("outdated block (a lost write)", "outdated blocks (lost writes)"),
 }
@@ -44,7 +45,7 @@ class Device(NamedTuple):
 
 
 class Disk(NamedTuple):
-    """A whole disk, and what it says of itself (SMART): None where it does not, and `why`."""
+    """A whole disk, and whether it is failing by SMART: None if unknown. `why` is the reason."""
 
     path: str
     is_failing: Optional[bool]
@@ -60,7 +61,7 @@ _OF_NVME = {
     "spare_below_threshold": "its spare blocks are nearly used up",
     "temperature_above_or_below_threshold": "it is too hot or too cold",
     "reliability_degraded": "it has become unreliable",
-    "media_read_only": "it takes no more writes",
+    "media_read_only": "it no longer accepts writes",
     "volatile_memory_backup_failed": "the backup of its memory has failed",
     "persistent_memory_region_unreliable": "its persistent memory has become unreliable",
 }
@@ -75,12 +76,12 @@ def of_smartctl(path: str, status: int, answer: object) -> Disk:
         bits = smart.get("nvme")
         bits = bits if isinstance(bits, dict) else {}
         said = [text for key, text in _OF_NVME.items() if bits.get(key)]
-        return Disk(path, True, ", ".join(said) or "it expects to fail soon")
+        return Disk(path, True, ", ".join(said) or "its SMART health test failed")
     if smart.get("passed") is True:
         return Disk(path, False, "")
     if status == ASLEEP:
-        return Disk(path, None, "it is asleep and was not woken")
-    return Disk(path, None, _message(answer) or "it does not report it (no SMART)")
+        return Disk(path, None, "it is in standby, and this check does not wake it")
+    return Disk(path, None, _message(answer) or "it reports no SMART health status")
 
 
 def _message(answer: object) -> str:
@@ -94,7 +95,7 @@ def _message(answer: object) -> str:
 
 
 def missing(devices: Sequence[Device]) -> int:
-    """Return how many devices of the filesystem are not there."""
+    """Return how many devices of the filesystem are missing."""
     return sum(device.is_missing for device in devices)
 
 
@@ -105,37 +106,37 @@ def error_words(errors: Errors) -> str:
 
 
 def of_devices(devices: Sequence[Device], place: str) -> tuple[Finding, ...]:
-    """Return what the error counters mean; `place` is where the filesystem is mounted."""
+    """Grade the error counters; `place` is where the filesystem is mounted."""
     found = []
     for device in devices:
         name = device.path or f"the missing device {device.id}"
         if device.errors is None:
             text = f"the error counters of {name} cannot be read"
-            advice = f"'btrfs device stats {place}' shows them."
+            advice = f"Try 'btrfs device stats {place}'."
             found.append(findings.warning("devices.unknown", device.path, text, advice))
         elif said := error_words(device.errors):
             advice = (
-                f"'dmesg' tells when: the disk, its cable or the memory is to blame. 'btrfs scrub"
-                f" start -B {place}' reads all data and repairs what has a second, good copy; then"
-                f" 'btrfs device stats -z {place}' sets the counters to 0."
+                "The disk, its cable or the memory is faulty; 'dmesg' shows when the errors"
+                f" occurred. 'btrfs scrub start -B {place}' reads all data and repairs what has a"
+                f" second, good copy. Then reset the counters: btrfs device stats -z {place}"
             )
             text = f"btrfs has counted errors on {name}: {said}"
             found.append(findings.warning("devices.errors", device.path, text, advice))
     if not found and not missing(devices):
-        count = f"all {len(devices)} devices are there" if len(devices) > 1 else "1 device"
+        count = f"all {len(devices)} devices are present" if len(devices) > 1 else "1 device"
         found.append(findings.ok("devices.ok", "", f"{count}, no errors counted"))
     return tuple(found)
 
 
 def of_scrub(scrub: Optional[Scrub], place: str, now: datetime, *, is_running: bool) -> Finding:
-    """Return what is known of the last scrub, which reads all data and checks it; `now` is aware.
+    """Grade the last scrub, which reads and checks all data; `now` is an aware time.
 
-    That none was ever done, or not to its end, is a remark: nobody has to scrub.
+    A scrub that was never done, or not finished, is no warning: scrubbing is optional.
     """
     if is_running:
-        return findings.ok("scrub.running", "", f"one runs now; 'btrfs scrub status {place}'")
+        return findings.ok("scrub.running", "", f"running now; see 'btrfs scrub status {place}'")
     if scrub is None:
-        text = f"none is recorded; 'btrfs scrub start {place}' checks all data"
+        text = f"no scrub is recorded; 'btrfs scrub start {place}' checks all data"
         return findings.ok("scrub.none", "", text)
     when = f"the last scrub began {_ago(scrub.began_s, now)}"
     if scrub.uncorrectable:
@@ -144,31 +145,31 @@ def of_scrub(scrub: Optional[Scrub], place: str, now: datetime, *, is_running: b
             "",
             f"{when} and found damage that it could not repair:"
             f" {_counted(scrub.uncorrectable, 'error')}",
-            "'dmesg' names the files (path: ...). Restore them from a backup, those of packages"
-            f" with 'dnf reinstall'. Then scrub again: btrfs scrub start -B {place}",
+            "'dmesg' names the damaged files (path: ...). Restore them from a backup, or with 'dnf"
+            f" reinstall' if a package has them. Then scrub again: btrfs scrub start -B {place}",
         )
     result = f", {_counted(scrub.corrected, 'error')} repaired" if scrub.corrected else ""
     if not scrub.is_finished:
-        text = f"{when} and was {scrub.state}{result}; 'btrfs scrub resume {place}' goes on"
+        text = f"{when} and was {scrub.state}{result}; 'btrfs scrub resume {place}' continues it"
         return findings.ok("scrub.unfinished", "", text)
     return findings.ok("scrub.ok", "", f"{when}{result or ', no errors'}")
 
 
 def unreadable_scrub(error: object) -> Finding:
-    """Return what to say where the record of the last scrub cannot be read."""
-    text = f"the last scrub is not known: {error}"
+    """Return the finding for a record of the last scrub that cannot be read."""
+    text = f"cannot read the record of the last scrub: {error}"
     return findings.warning("scrub.unknown", "", text, "'btrfs scrub status' may say why.")
 
 
 def of_disk(disk: Disk) -> Finding:
-    """Return what a disk says of itself. Only one that fails is a warning: many say nothing."""
+    """Grade a disk by SMART. Only a failing one is a warning: many disks report nothing."""
     if disk.is_failing:
         return findings.warning(
             "disk.failing",
             disk.path,
             f"the disk {disk.path} reports that it is failing (SMART): {disk.why}",
-            f"Copy what matters off it first, then replace it. 'smartctl --all {disk.path}' tells"
-            " more; btrfs-replace(8) moves a filesystem to another disk.",
+            "First copy your data to another disk, then replace this one (btrfs-replace(8))."
+            f" 'smartctl --all {disk.path}' shows details.",
         )
     if disk.is_failing is False:
         return findings.ok("disk.ok", disk.path, f"{disk.path} reports no failure (SMART)")
@@ -177,10 +178,10 @@ def of_disk(disk: Disk) -> Finding:
 
 
 def trouble(found: Sequence[Finding]) -> tuple[str, ...]:
-    """Return what is to be said before anything is written to such disks, a sentence each."""
+    """Return a sentence for each problem to mention before anything is written to these disks."""
     unknown = ("devices.unknown", "scrub.unknown")
     bad = (f for f in found if f.grade is not findings.Grade.OK and f.code not in unknown)
-    return tuple(f"{finding.text}; 'fs-rollback check' tells what to do" for finding in bad)
+    return tuple(f"{finding.text}; 'fs-rollback check' says what to do" for finding in bad)
 
 
 def _counted(count: int, word: str) -> str:
@@ -192,5 +193,5 @@ def _ago(moment_s: int, now: datetime) -> str:
     date = moment.strftime("%Y-%m-%d %H:%M")
     days = (now - moment).days
     if days < 0:
-        return f"at {date}, which the clock has not reached"
+        return f"at {date}, which is in the future"
     return f"{_counted(days, 'day')} ago ({date})" if days else f"today ({date})"

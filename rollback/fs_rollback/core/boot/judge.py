@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The chain of a boot, from the loader to fstab: what is found at each link of it."""
+"""Grades each link in the chain of a boot, from the boot loader to fstab."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DECIDING = (
 
 
 def newly_broken(before: Sequence[Finding], after: Sequence[Finding]) -> list[Finding]:
-    """Return what ends a boot after, and did not before: each fault by its code and subject."""
+    """Return the faults that stop a boot and are new in `after`, by their code and subject."""
     known = {(f.code, f.subject) for f in before if f.grade is Grade.FATAL}
     return [
         finding
@@ -44,7 +44,7 @@ def newly_broken(before: Sequence[Finding], after: Sequence[Finding]) -> list[Fi
 def kernel_image(path: str, head: Optional[bytes], *, x86: bool) -> Finding:
     """Grade the kernel image of the default entry by its first HEAD_BYTES; None if it is absent.
 
-    On x86 it has the signature of a bzImage, elsewhere nothing but its presence is judged.
+    On x86 it must have the signature of a bzImage; elsewhere only its presence is checked.
     """
     advice = "Reinstall the kernel package, or choose another default entry."
     if head is None:
@@ -52,21 +52,24 @@ def kernel_image(path: str, head: Optional[bytes], *, x86: bool) -> Finding:
     if not head:
         return fatal("kernel.empty", "", f"the kernel image is empty: {path}", advice)
     if x86 and head[_BZIMAGE_OFFSET:HEAD_BYTES] != _BZIMAGE_MAGIC:
-        return fatal("kernel.not-an-image", "", f"the file is no x86 kernel image: {path}", advice)
+        return fatal(
+            "kernel.not-an-image", "", f"the file is not an x86 kernel image: {path}", advice
+        )
     return ok("kernel.ok", "", path)
 
 
 def command_line(
     statement: Statement, root: Optional[Subvolume], arguments: RootArguments
 ) -> Finding:
-    """Grade what the default entry says of the root; `root` is what root_of() found for it."""
+    """Grade what the default entry says about the root; `root` is what root_of() found for it."""
     said = says(statement)
     if root is None:
         return fatal(
             "command-line.subvolume",
             "",
             f"it names a subvolume that does not exist: {said}",
-            f"'btrfs subvolume list /' shows all; correct the options of {statement.where}.",
+            f"Correct the options in {statement.where}; 'btrfs subvolume list /' shows all"
+            " subvolumes.",
         )
     word = next(filter(keeps_btrfs_off, arguments.flags), "")
     if arguments.fstypes and not {"btrfs", "auto"} & {*arguments.fstypes}:
@@ -75,15 +78,15 @@ def command_line(
         return fatal(
             "command-line.root-option",
             word,
-            f"the root is btrfs and is not mounted with what is for another filesystem: {word}",
+            f"the root is btrfs and cannot be mounted with an option of another filesystem: {word}",
             f"In {statement.where}, remove '{word}'.",
         )
     if statement.subvolume_id is not None:
-        edit = f"replace it by 'subvol={root.path}'" if root.path else "remove it"
+        edit = f"replace it with 'subvol={root.path}'" if root.path else "remove it"
         return warning(
             "command-line.pinned",
             "",
-            f"it pins the root by its ID, so that no rollback is possible: {said}",
+            f"it pins the root by its subvolume ID, so no rollback is possible: {said}",
             f"In {statement.where}, {edit}.",
         )
     return ok("command-line.ok", "", said)
@@ -99,18 +102,18 @@ def kernel_settings(
     if statement.subvolume_id is None and led is not None and led.id == layout.root.id:
         return ok("kernel-updates.ok", where, f"{where} leads to the root of the next boot")
     named = layout.kind is Kind.NAMED
-    edit = f"'rootflags=subvol={layout.root.path}'" if named else "no 'rootflags=subvol='"
+    edit = f"write 'rootflags=subvol={layout.root.path}'" if named else "remove 'rootflags=subvol='"
     return warning(
         "kernel-updates.other-root",
         where,
-        f"the next kernel update would boot another root than the default entry:"
+        "kernels from the next update on would boot another root than the default entry:"
         f" {where} says {says(statement)}",
-        f"In {where}, write {edit}.",
+        f"In {where}, {edit}.",
     )
 
 
 def says(statement: Statement) -> str:
-    """Return what a line says of the root, in the words of mount options."""
+    """Return what a line says about the root, as mount options."""
     options = []
     if statement.subvolume is not None:
         options.append(f"subvol={statement.subvolume or '/'}")
@@ -120,16 +123,16 @@ def says(statement: Statement) -> str:
 
 
 def fstab_root(entry: Optional[Entry]) -> Optional[Finding]:
-    """Grade what fstab says of the root, a btrfs, beside its subvolume; None if it is all right.
+    """Grade the fstab entry of the btrfs root, apart from its subvolume; None if it is right.
 
-    systemd-remount-fs.service(8) remounts it with the options; the type is not asked for then.
+    systemd-remount-fs.service(8) remounts the root with these options, and ignores the type.
     """
     if entry is None:
         return warning(
             "fstab.no-root",
             "/",
             "/etc/fstab has no entry for /: the root may stay read-only",
-            "Add one, or make sure that the kernel's command line says 'rw'.",
+            "Add one, or make sure that the kernel command line has 'rw'.",
         )
     where = f"/etc/fstab line {entry.line}, {entry.text!r}"
     option = next(filter(keeps_btrfs_off, entry.options), "")
@@ -137,15 +140,15 @@ def fstab_root(entry: Optional[Entry]) -> Optional[Finding]:
         return fatal(
             "fstab.root-option",
             "/",
-            f"the root is btrfs and stays read-only with an option of ext4: {where}",
+            f"the root is btrfs, and an option of ext4 keeps it read-only: {where}",
             f"Remove '{option}' from /etc/fstab line {entry.line}.",
         )
     if entry.fstype not in ("btrfs", "auto"):
         return warning(
             "fstab.root-type",
             "/",
-            f"the root is btrfs and its entry says something else: {where}",
-            f"Write 'btrfs' instead of '{entry.fstype}' into /etc/fstab line {entry.line}.",
+            f"the root is btrfs, but its entry says something else: {where}",
+            f"In /etc/fstab line {entry.line}, replace '{entry.fstype}' with 'btrfs'.",
         )
     return None
 
@@ -158,8 +161,8 @@ def subject(entry: Entry) -> str:
 def fstab_entry(entry: Entry, facts: Mounting) -> Finding:
     """Grade one entry of fstab.
 
-    systemd makes a missing mount point, waits 90 s for a missing device and then stops the boot,
-    unless the entry says noauto or nofail (systemd.mount(5)); swap it can do without.
+    systemd creates a missing mount point. It waits 90 s for a missing device and then stops the
+    boot, unless the entry says noauto or nofail (systemd.mount(5)) or is for swap.
     """
     where = f"/etc/fstab line {entry.line}, {entry.text!r}"
     spared = {"noauto", "nofail"} & set(entry.options) or entry.fstype == "swap"
@@ -174,13 +177,13 @@ def fstab_entry(entry: Entry, facts: Mounting) -> Finding:
         )
     if facts.has_device is None or facts.has_subvolume is None:
         return warning(
-            "fstab.unknown", what, f"an entry cannot be looked at from here: {where}", cure
+            "fstab.unknown", what, f"an entry cannot be checked from here: {where}", cure
         )
     if not facts.has_point:
         return warning(
             "fstab.mount-point",
             what,
             f"the mount point of an entry does not exist: {where}",
-            f"Make the directory {entry.point}; systemd would make it at boot.",
+            f"Create the directory {entry.point}; otherwise systemd does so at boot.",
         )
     return ok("fstab.ok", what, f"{entry.point} can be mounted")

@@ -13,7 +13,7 @@ from ..formats import bls, cmdline, fstab
 from ..formats.mount_options import subvolume_number, subvolume_path
 from ..snapshots.snapshot import TOP_LEVEL_ID, Subvolume
 
-_SET_TOP_LEVEL = "'btrfs subvolume set-default 5 /', then "
+_SET_TOP_LEVEL = "Run 'btrfs subvolume set-default 5 /'. Then, "
 _PIN = r"subvolid=[^\s,\"]*"
 # Whether a device that a line names is the filesystem of the root; None: that cannot be told.
 IsOurs = Callable[[str], Optional[bool]]
@@ -27,10 +27,11 @@ class Kind(enum.Enum):
 
 
 class Statement(NamedTuple):
-    """What one line of one file says about the root subvolume; both None: the default one.
+    """What one line of one file says about the root subvolume.
 
-    `decides` is false where silence says nothing, as in fstab. `is_ours` is None where it cannot be
-    told from here whether the device is that of the root.
+    If the line names none (`subvolume` and `subvolume_id` are None), it means the default subvolume
+    if it `decides`, and nothing otherwise, as in fstab. `is_ours` is None where it is unknown
+    whether the line names the filesystem of the root.
     """
 
     where: str
@@ -59,13 +60,13 @@ class Layout(NamedTuple):
         return self.root.id == TOP_LEVEL_ID
 
     def silent_id(self, default_id: int) -> int:
-        """Return the ID of the root that a line leads to which names none."""
+        """Return the ID of the root for a line that names no subvolume."""
         named = [statement for statement in self.statements if statement.subvolume is not None]
         by_fstab = bool(named) and not any(statement.decides for statement in named)
         return self.root.id if by_fstab or self.kind is Kind.DEFAULT else default_id
 
     def describe(self) -> str:
-        """Say it in a few words."""
+        """Return the layout in a few words."""
         if self.kind is Kind.NAMED:
             return f"named: subvol={self.root.path}"
         where = "the top level" if self.in_top_level else self.root.path
@@ -95,12 +96,12 @@ def from_fstab(where: str, entries: Sequence[fstab.Entry]) -> Optional[Statement
 
 
 def from_boot_entry(entry: bls.BootEntry, is_ours: IsOurs) -> Optional[Statement]:
-    """Read one boot entry; None if it boots another filesystem or says nothing of a root."""
+    """Read one boot entry; None if it boots another filesystem or says nothing about a root."""
     return from_file(entry.file, entry.arguments, is_ours)
 
 
 def from_file(where: str, line: str, is_ours: IsOurs) -> Optional[Statement]:
-    """Read a command line that a file has; None as above, and where it says nothing of a root."""
+    """Read a command line in a file; None as above, and if it says nothing about a root."""
     if not cmdline.root_arguments(line).root:
         return None
     return from_command_line(where, line, is_ours)
@@ -113,16 +114,16 @@ def _subvolume(where: str, options: Sequence[str]) -> tuple[Optional[str], Optio
     except ValueError as error:
         raise RefusedError(
             f"{where}: {error}",
-            hint=f"'btrfs subvolume list /' shows all; correct {where}.",
+            hint=f"Correct {where}; 'btrfs subvolume list /' shows all subvolumes.",
         ) from error
 
 
 def root_of(
     statement: Statement, subvolumes: Sequence[Subvolume], silent_id: int
 ) -> Optional[Subvolume]:
-    """Return the subvolume that a line makes the root; None if there is none like that.
+    """Return the subvolume that a line makes the root; None if it does not exist.
 
-    `silent_id` is the root where the line names none.
+    `silent_id` is the ID of the root for a line that names none.
     """
     for subvolume in subvolumes:
         if statement.silent:
@@ -139,10 +140,10 @@ def root_of(
 def expected_root(
     lines: Sequence[Statement], subvolumes: Sequence[Subvolume], default_id: int, root_id: int
 ) -> Subvolume:
-    """Return the root that lines lead to which decide whatever the loader does.
+    """Return the root for lines that count whatever the boot loader does.
 
-    The first that names one, or the default subvolume if one of them leaves the choice to that;
-    else what has `root_id`.
+    That is what the first line that names a root says, or the default subvolume if a line leaves
+    the choice to it, otherwise the subvolume with `root_id`.
     """
     said = [line for line in lines if not line.silent] or [line for line in lines if line.decides]
     found = root_of(said[0], subvolumes, default_id) if said else None
@@ -183,14 +184,14 @@ def _refuse_pins(
         pin = written[-1] if written else f"subvolid={number}"
         first = ""
         if pinned is not None and pinned.path and not statement.subvolume:
-            edit = f"replace '{pin}' by 'subvol={pinned.path}'"
+            edit = f"replace '{pin}' with 'subvol={pinned.path}'"
         else:
             edit = f"remove '{pin}'"
             if number == TOP_LEVEL_ID != default_id:
                 first = _SET_TOP_LEVEL
         raise RefusedError(
-            f"{statement.where} pins the root to a subvolume by its ID, which no rollback can"
-            f" follow: {statement.text}",
+            f"{statement.where} pins the root to a subvolume ID, so no rollback is possible:"
+            f" {statement.text}",
             hint=_edit(statement, edit, first),
         )
 
@@ -234,7 +235,8 @@ def _refuse_disagreement(
             if target is None:
                 raise RefusedError(
                     f"{statement.where} names a subvolume that does not exist: {statement.text}",
-                    hint=f"'btrfs subvolume list /' shows all; correct {statement.where}.",
+                    hint=f"Correct {statement.where}; 'btrfs subvolume list /' shows all"
+                    " subvolumes.",
                 )
             found.append((statement, target.id))
         elif statement.decides and not (fstab_decides and default_id != root_id):

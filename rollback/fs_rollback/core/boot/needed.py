@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which files of a root its next boot depends on: those that `check` follows, by their places."""
+"""Where the files lie that a root's next boot depends on: those that `check` follows."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ _PLACES = (
 
 
 def by_next_boot(path: str) -> bool:
-    """Whether a path of a root (without a slash in front) is, or holds, something of these."""
+    """Whether a path of a root (without a leading slash) is, or contains, such a file."""
     return any(is_within(path, place) or is_within(place, path) for place in _PLACES)

@@ -13,12 +13,12 @@ _NO_UUID = "0" * 32
 
 
 def parted(first: Subvolume, second: Subvolume, all_: Iterable[Subvolume]) -> Optional[int]:
-    """Return the generation until which two subvolumes have one history; None if none is known.
+    """Return the last generation of the common history of two subvolumes; None if unknown.
 
-    A snapshot has what its source had at the end of the transaction it was made in, and is like
-    it in all that is no newer. The two need not be made of each other: both may come from a third
-    one, which may be deleted. What lies between them and a common one must not be, because only
-    it tells what it was made of. `all_` are the subvolumes of the filesystem.
+    A snapshot equals its source up to the end of the transaction that made it. Neither subvolume
+    has to be a snapshot of the other: both may come from a third one, which may be deleted. Those
+    between them and the third one must exist, because only they tell what they were made of.
+    `all_` are the subvolumes of the filesystem.
     """
     by_uuid = {subvolume.uuid: subvolume for subvolume in all_}
     of_first = dict(_line(first, by_uuid))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which files differ between two trees of one history, from the inodes that were touched in them.
 
-Costs what has changed, and the listings of the directories it has changed in.
+The cost grows with what has changed, and with the listings of the directories it has changed in.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _SUBVOLUME = "subvolume"
 
 
 class FileChange(NamedTuple):
-    """What is different at a path, seen from the old tree to the new one.
+    """What is different at a path, from the old tree to the new one.
 
-    `action` is "added", "removed", "changed" or "renamed" (then `source` is the old path; with a
-    directory goes all that is in it, which is not named again). `path` is the one in the new tree,
-    of what was removed the one in the old. `what` says in what something that is in both differs:
-    "type", "content", "mode", "owner", "flags", "subvolume", or the name of an extended attribute.
+    `action` is "added", "removed", "changed" or "renamed" (then `source` is the old path; what is
+    inside a renamed directory is not listed again). `path` is the path in the new tree, or in the
+    old one if it was removed. `what` says what differs if it is in both trees: "type", "content",
+    "mode", "owner", "flags", "subvolume", or the name of an extended attribute.
     """
 
     path: str
@@ -52,10 +52,10 @@ class Tree(Protocol):
     """A subvolume as it is read for a comparison."""
 
     def inode(self, number: int) -> Optional[Inode]:
-        """Return an inode; None if there is none with this number, or it has no name any more."""
+        """Return an inode; None if there is none with this number, or it no longer has a name."""
 
     def listing(self, number: int) -> Iterable[bytes]:
-        """Return the items of what lies in a directory, for `inodes.entry`."""
+        """Return the items of a directory's entries, for `inodes.entry`."""
 
 
 # Whether two files of one size have the same bytes: the old one and its path, the new one and its.
@@ -72,9 +72,9 @@ def file_changes(
 ) -> Iterator[FileChange]:
     """Give the differences between two trees, in the order of their paths.
 
-    `touched` are the numbers of all inodes changed in each of them since the generation `parted`,
-    until which they have one history. None: they have one as far as the numbers and generations of
-    their inodes agree, and `touched` are all inodes.
+    `touched` are the numbers of all inodes changed in each tree since the generation `parted`, the
+    last one of their common history. If that is None, inodes are the same if their numbers and
+    generations agree, and `touched` must be all inodes.
     """
     sides = _Sides(old, new, parted, touched)
     numbers = sides.touched

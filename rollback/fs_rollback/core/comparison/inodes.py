@@ -55,8 +55,8 @@ class Entry(NamedTuple):
 class Inode(NamedTuple):
     """A file of any kind. `names` are its names, each with the number of its directory.
 
-    `modified` is its mtime, in seconds and nanoseconds; of a directory `entries` is something that
-    is another with each change of what lies in it.
+    `modified` is its mtime, in seconds and nanoseconds. `entries` of a directory has another value
+    after each change of its entries.
     """
 
     number: int
@@ -80,7 +80,7 @@ class Inode(NamedTuple):
 
 
 def inode(number: int, items: Iterable[Item]) -> Inode | None:
-    """Return the file that the items describe; None where no inode is among them."""
+    """Return the file that the items describe; None if none of them is an inode."""
     fields: tuple[Any, ...] = ()
     names: list[tuple[int, bytes]] = []
     xattrs: dict[bytes, bytes] = {}
@@ -110,10 +110,11 @@ def inode(number: int, items: Iterable[Item]) -> Inode | None:
 
 
 def have_same_entries(one: Inode | None, other: Inode | None) -> bool:
-    """Whether a directory of two trees surely has the same entries; False where one has it not.
+    """Whether a directory surely has the same entries in two trees; False if one lacks it.
 
-    To be asked where it was changed in one of them only: else each may have got one name, and count
-    the same. So most are that somebody has only read, which leaves a new time of access.
+    Only for a directory that was changed in one of the trees: if both have changed, each may have
+    got one name, and counts the same. Most directories that were touched were only read, which sets
+    their access time.
     """
     if one is None or other is None:
         return False
@@ -162,7 +163,7 @@ def _extent(start: int, data: bytes) -> Extent:
 
 
 def surely_differ(first: Inode, second: Inode) -> bool:
-    """Whether two files of one size have other bytes, where the trees themselves have all bytes."""
+    """Whether two files of equal size surely differ: known where the trees contain their data."""
     pieces = (*first.extents, *second.extents)
     return (
         len(pieces) == 2
@@ -173,6 +174,6 @@ def surely_differ(first: Inode, second: Inode) -> bool:
 
 
 def differing(first: Inode, second: Inode) -> list[tuple[int, int]]:
-    """Return where two files of one size may have other bytes: starts and ends, in order."""
+    """Return where two files of equal size may differ: (start, end) in bytes, in order."""
     pieces = set(first.extents) ^ set(second.extents)
     return sorted({(p.start, p.start + p.length) for p in pieces})

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What to do to parts of a tree so that they are as in another tree of the same history.
+"""How to make parts of a tree equal to those in another tree of the same history.
 
-Costs what has changed in either, and the listings of the directories it has changed in. What is in
-both trees, and the same but for its time of access, stays. A directory that is in the parts of both
-stays too, or moves; a file with one name, the same in both, is updated where it is. All else is
-removed, and copied by all the names it has in the parts: so what also has a name outside of them is
-not changed there.
+The cost grows with what has changed in either, and with the listings of the directories it has
+changed in. What is in both trees and differs at most in its access time stays. A directory that is
+in the parts of both stays too, or moves; a file whose only name is the same in both is updated in
+place. Everything else is removed, and copied with all names that it has in the parts: so a file
+that also has a name outside of them is not changed there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Tree(files.Tree, Protocol):
     """A subvolume as it is read for this."""
 
     def read_runs(self, numbers: Iterable[int]) -> None:
-        """Read what will be asked for, in less time than each inode by itself."""
+        """Read inodes ahead, in less time than one by one."""
 
 
 class Part(NamedTuple):
@@ -42,15 +42,15 @@ class Part(NamedTuple):
 
 
 class Edits(NamedTuple):
-    """What to do to the old tree, one field after the other. Paths are from its root.
+    """What to do to the old tree, in the order of the fields. Paths are from its root.
 
-    First take the flags that forbid changes off the directories `changeable`. Those in `detached`
-    go to a place where they are in nobody's way. What is at the paths `removed` goes, with all
-    that is in it. Directories in `placed` come back from there, or are new (""), parents first.
-    Each of `copied` is a file of the new tree, by its names. The files in `updated` stay, and get
-    the data and the attributes they have there; those in `retouched` the attributes alone. Then
-    the files in `flagged` get their flags of chattr(1), and the directories in `settled` all
-    attributes. The parts `whole` are left out: the trees do not tell how they differ.
+    First clear the flags that forbid changes on the directories `changeable`. Move those in
+    `detached` out of the way. Remove what is at the paths `removed`, with its contents. Move the
+    directories in `placed` back from there, or create them (""), parents first. Copy the files
+    `copied` from the new tree, each with all these names. Give the files in `updated` the data and
+    attributes of the new tree, those in `retouched` only the attributes. Then set the chattr(1)
+    flags of the files in `flagged`, and all attributes of the directories in `settled`. The parts
+    `whole` are left out: the trees do not tell how they differ.
     """
 
     changeable: tuple[str, ...] = ()
@@ -71,10 +71,9 @@ class Edits(NamedTuple):
 
 
 class History(NamedTuple):
-    """What was changed in each of two trees since the generation `parted`.
+    """What was changed in each of two trees since the last generation of their common history.
 
-    Until then they have one history. `holders` are the directories of the new tree in which
-    subvolumes are nested.
+    That is `parted`. `holders` are the directories of the new tree in which subvolumes are nested.
     """
 
     parted: int
@@ -83,9 +82,9 @@ class History(NamedTuple):
 
 
 def edits(trees: tuple[Tree, Tree], parts: Iterable[Part], history: History) -> Edits:
-    """Return what makes `parts` of the first of two trees, the old one, as they are in the second.
+    """Return the edits that make `parts` of the first tree, the old one, equal to the second.
 
-    Stand-ins of nested subvolumes are gone where they are no longer, and else left out.
+    Stand-ins of nested subvolumes that the new tree no longer has are removed; others are left out.
     """
     sides, roots, whole = _Sides(trees, history.parted, {}), dict[int, str](), []
     for part in parts:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where files are, for people: by directory, where there are too many to name."""
+"""Counts files by directory, where there are too many to list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SERVICES = ("/var/lib/", "/var/opt/", "/var/spool/")
 
 
 def by_place(changes: Iterable[FileChange]) -> dict[str, int]:
-    """Count changes by the place of the directory they are in; a directory is in itself."""
+    """Count changes by the place of their directory; a directory counts as its own."""
     found: Counter[str] = Counter()
     for change in changes:
         path = change.path if change.kind == "directory" else change.path.rpartition("/")[0]

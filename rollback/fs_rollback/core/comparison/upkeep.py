@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which files are no one's data: what the system writes for its own upkeep."""
+"""Which files are not user data: those that the system writes for itself."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def is_kept_by_restore(path: str) -> bool:
 
 
 def is_of_system(path: str) -> bool:
-    """Whether a file is no one's data: it comes with packages, or is made again."""
+    """Whether a file is not user data: packages bring it, or the system makes it again."""
     if path.startswith("/usr/local/"):
         return False
     names = path.split("/")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Files that other programs write, and the kernel's lines: read from text, changed in text."""
+"""Reads and edits, as text, files that other programs write, and lines of the kernel."""

@@ -47,7 +47,7 @@ class BootEntry(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The name without boot counters: it stays while they count."""
+        """The name without boot counters, which does not change while they count."""
         return re.sub(_COUNTERS, "", self.name)
 
     @property
@@ -58,9 +58,9 @@ class BootEntry(NamedTuple):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All that the loader reads, as paths on the filesystem that holds the entry.
+        """All files that the loader reads, as paths on the filesystem that holds the entry.
 
-        GRUB's variables ($tuned_initrd) name no file that could be looked for.
+        Words with GRUB's variables ($tuned_initrd) are left out.
         """
         words = (self.linux, *self.initrd, *self.devicetree, *self.overlays)
         return tuple(word for word in words if word.startswith("/"))
@@ -69,7 +69,7 @@ class BootEntry(NamedTuple):
 def parse(file: str, text: str, variables: Mapping[str, str] = MappingProxyType({})) -> BootEntry:
     """Read one entry. Several `options` lines are joined, as the specification says.
 
-    `variables` are what is known of GRUB's (grub_options.py).
+    `variables` are the known ones of GRUB (grub_options.py).
 
     Of several `sort-key` or `machine-id` lines the last counts, as in systemd-boot
     (boot_entry_add_type1 in its boot.c); GRUB reads neither.
@@ -105,11 +105,11 @@ def parse(file: str, text: str, variables: Mapping[str, str] = MappingProxyType(
 def rewrite(text: str, values: Mapping[str, Optional[str]]) -> str:
     """Return the entry's text with the keys of `values` set to their values.
 
-    The first line of a key gets the value, further ones go; None removes the key; what the text
-    lacks is added. All else stays as it is, but a missing last newline is added. GRUB ends its
-    reading at an empty line and at a key without a value (blscfg.c of Fedora; blsuki.c, GRUB 2.14),
-    so lines are added before the first of those. Raises ValueError for a value that is empty or
-    not one line.
+    The first line of a key gets the value, further ones are removed; None removes the key; missing
+    keys are added. Everything else stays, but a missing last newline is added. GRUB stops reading
+    at an empty line and at a key without a value (blscfg.c of Fedora; blsuki.c, GRUB 2.14), so
+    lines are added before the first of those. Raises ValueError for a value that is empty or not
+    one line.
     """
     for key, value in values.items():
         if value is not None and (not value.strip() or "\n" in value or "\r" in value):

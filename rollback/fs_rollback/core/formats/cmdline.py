@@ -19,7 +19,7 @@ class RootArguments(NamedTuple):
     """The last `root=`, the options of every `rootflags=` in their order, the last `rootfstype=`.
 
     systemd-fstab-generator(8), which mounts the root in a dracut initramfs, joins the options with
-    commas. `fstypes` is empty where nothing is said.
+    commas. `fstypes` is empty without `rootfstype=`.
     """
 
     root: str
@@ -34,7 +34,7 @@ def words(line: str) -> list[str]:
 
 
 def root_arguments(line: str) -> RootArguments:
-    """Return what the line says about the root."""
+    """Return what a command line says about the root."""
     root, flags, fstypes = "", [], ""
     for word in words(line):
         if word.startswith("root="):
@@ -54,7 +54,7 @@ def of_file(text: str) -> str:
 
 
 def file_with_root_subvolume(text: str, subvolume: Optional[str]) -> str:
-    """Return such a file with another root subvolume; comments come first if it has any."""
+    """Return the text of such a file with another root subvolume; its comments come first."""
     lines = text.split("\n")
     comments = [line for line in lines if _is_comment(line)]
     line = of_file(text)
@@ -72,10 +72,11 @@ def with_root_subvolume(options: str, subvolume: Optional[str]) -> str:
     None leaves the choice to the default subvolume.
 
     The kernel (init/do_mounts.c), dracut (getarg) and initramfs-tools take the last `rootflags=`;
-    systemd-fstab-generator(8) joins all of them. So `subvol=` and `subvolid=` leave every one, and
-    the last gets the new `subvol=`, where an old one stood or at its end. Without any there is a
-    new one behind the last `root=`, or at the end of the line: $kernelopts of older GRUB entries
-    may bring a `rootflags=` that has to come first. All else stays byte for byte.
+    systemd-fstab-generator(8) joins all of them. So `subvol=` and `subvolid=` are removed from all,
+    and the last one gets the new `subvol=`, in the place of an old one or at its end. If there is
+    no `rootflags=`, one is added after the last `root=`, or at the end of the line: $kernelopts of
+    older GRUB entries may bring a `rootflags=` that has to come first. Everything else stays byte
+    for byte.
 
     Raises ValueError for a subvolume that cannot be written there.
     """

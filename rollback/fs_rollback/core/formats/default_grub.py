@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads /etc/default/grub, which grub-mkconfig(8) takes in as a shell does: sh(1), as far as plain.
+"""Reads /etc/default/grub, a file that grub-mkconfig(8) runs in a shell: its plain assignments.
 
 Comments, quotes, continued lines, `+=` and variables of the file itself are understood; what only a
 shell could know (a command's output) stays as it is written.
@@ -20,7 +20,7 @@ _NAME = r"(?<!\\)\$(?:\{(\w+)\}|([A-Za-z_]\w*))"
 
 
 def command_line(text: str) -> str:
-    """Return what the usual entries get on their command line, from both variables for it."""
+    """Return the command line of the usual entries, from the two variables that make it."""
     found = variables(text)
     names = ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT")
     return " ".join(filter(None, (found.get(name, "") for name in names)))

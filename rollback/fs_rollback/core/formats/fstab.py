@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
     @property
     def subvolume_id(self) -> Optional[int]:
-        """The ID by which it names a subvolume; None if by none that there could be."""
+        """The subvolume ID that it names; None if it names none, or an impossible one."""
         try:
             return subvolume_number(self.options)
         except ValueError:  # as promised: no subvolume has an ID like that
@@ -48,7 +48,7 @@ class Mounting(NamedTuple):
 
 
 def parse(text: str) -> tuple[Entry, ...]:
-    """Return the entries; comments, blank and short lines are passed over, as mount(8) does."""
+    """Return the entries; skips comments, blank lines and short lines, as mount(8) does."""
     entries = []
     for number, line in enumerate(text.split("\n"), start=1):
         fields = re.findall(_FIELD, line.rstrip("\r"))
@@ -70,7 +70,7 @@ def root_entry(entries: Sequence[Entry]) -> Optional[Entry]:
 
 
 def with_root_subvolume(text: str, subvolume: Optional[str]) -> str:
-    """Return `text` with the root line naming `subvolume`, or naming none where it is None.
+    """Return `text` with a root line that names `subvolume`, or no subvolume if it is None.
 
     Only the options field of that line changes. Text without a root line comes back as it is.
     """
@@ -88,9 +88,9 @@ def with_root_subvolume(text: str, subvolume: Optional[str]) -> str:
 
 
 def without_subvolumes_of(text: str, root: str) -> str:
-    """Return `text` with the lines commented out that mount what lies inside the subvolume `root`.
+    """Return `text` with the lines commented out that mount subvolumes inside `root`.
 
-    `root` is a path from the top level; the line for / is not one of them.
+    `root` is a path from the top level. The line for / stays.
     """
     lines = text.split("\n")
     for entry in parse(text):
@@ -123,9 +123,9 @@ def escape(text: str) -> str:
 
 
 def with_mounts(text: str, lines: Sequence[str]) -> str:
-    """Return `text` with these lines behind it, in the place of other lines for their mount points.
+    """Return `text` with these lines added at the end; a line that is already there stays.
 
-    Those are commented out. A line that is there stays where it is.
+    Other lines for the same mount points are commented out.
     """
     old = text.split("\n")
     present = {entry.text: entry for entry in parse(text)}
@@ -138,13 +138,13 @@ def with_mounts(text: str, lines: Sequence[str]) -> str:
 
 
 def with_lines(text: str, lines: Sequence[str]) -> str:
-    """Return `text` with these lines behind it; a missing last newline is added."""
+    """Return `text` with these lines added at the end, after a missing newline."""
     gap = "\n" if text and not text.endswith("\n") else ""
     return text + gap + "".join(f"{line}\n" for line in lines)
 
 
 def with_root_option(text: str, option: str) -> str:
-    """Return `text` with one more option for the root; text that has it comes back as it is."""
+    """Return `text` with an option added for the root, or as it is if it has that option."""
     root = root_entry(parse(text))
     lines = text.split("\n")
     match = re.match(_OPTIONS, lines[root.line - 1]) if root is not None else None

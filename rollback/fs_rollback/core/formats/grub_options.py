@@ -30,7 +30,7 @@ def variables(environment: Mapping[str, str], configuration: str) -> dict[str, s
 
 
 def expanded(options: str, known: Mapping[str, str]) -> str:
-    """Return the options of an entry with the variables that are known; others stay as they are.
+    """Return the options of an entry with the known variables replaced; others stay.
 
     An entry without options has the default ones.
     """

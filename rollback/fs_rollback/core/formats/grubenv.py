@@ -21,7 +21,7 @@ _NAME = r"[^=#\s\\][^=\s\\]*"
 
 
 class GrubenvError(ValueError):
-    """The text is no environment block, or what should be in it cannot be."""
+    """The text is not an environment block, or a variable cannot be stored in it."""
 
 
 def parse(text: str) -> dict[str, str]:
@@ -40,9 +40,9 @@ def parse(text: str) -> dict[str, str]:
 def with_values(text: str, values: Mapping[str, Optional[str]]) -> str:
     """Return the block with the variables set to their values, None removing one.
 
-    The result has as many bytes as `text` (UTF-8, surrogates for what is not); other lines and
+    The result has as many bytes as `text` (UTF-8, others as surrogates); other lines and
     their order stay. Raises GrubenvError if `text` is not an environment block, if the values do
-    not fit into it, or if a name is none.
+    not fit into it, or if a name is invalid.
     """
     wrong = [name for name in values if not re.fullmatch(_NAME, name)]
     if wrong:

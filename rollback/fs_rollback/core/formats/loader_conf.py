@@ -11,9 +11,9 @@ _LINES = {key: re.compile(rf"([ \t]*{key}[ \t]+)([^\r]*?)([ \t]*\r?)") for key i
 
 
 def pattern(text: str, key: str) -> str:
-    """Return the pattern that a key (one of KEYS) names an entry with, "" if there is none.
+    """Return the pattern that a key (one of KEYS) has for its entry, "" if there is none.
 
-    The last line of the key counts; one with an @ name other than @saved is passed over
+    The last line of the key counts; one with an @ name other than @saved is ignored
     (config_defaults_load_from_file in systemd's src/boot/boot.c).
     """
     found = ""
@@ -26,11 +26,12 @@ def pattern(text: str, key: str) -> str:
 
 
 def with_pattern(text: str, key: str, entry_id: Optional[str]) -> str:
-    """Return the text with `entry_id` as what a key names, with no such line where it is None.
+    """Return the text with `entry_id` as the value of a key; None removes the key.
 
-    It is written as it is: patterns are matched against file names with their suffix
-    (loader.conf(5)). The first line of the key gets the value, others go, all else stays. Raises
-    ValueError for what is not one line. One with blanks names no entry, but may have to come back.
+    The ID is written as it is: patterns are matched against file names with their suffix
+    (loader.conf(5)). The first line of the key gets the value, further ones are removed. Raises
+    ValueError for an ID that is not one line. An ID with blanks names no entry, but is accepted: it
+    may be an old value that is restored.
     """
     if entry_id is not None and (not entry_id.strip() or "\n" in entry_id):
         raise ValueError(f"{entry_id!r} cannot be the {key} entry of systemd-boot")

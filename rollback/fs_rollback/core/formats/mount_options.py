@@ -33,7 +33,7 @@ def subvolume_path(options: Sequence[str]) -> Optional[str]:
 def subvolume_number(options: Sequence[str]) -> Optional[int]:
     """Return the ID that the last `subvolid=` says; None if there is none.
 
-    0 means the top level. Raises ValueError for what the kernel takes for no number.
+    0 means the top level. Raises ValueError for a number that the kernel would not accept.
     """
     for option in reversed(options):
         if option.startswith(_NUMBER):
@@ -42,7 +42,7 @@ def subvolume_number(options: Sequence[str]) -> Optional[int]:
 
 
 def is_named(options: Sequence[str], path: str, number: int) -> bool:
-    """Whether mount options name the subvolume of this path and ID, by either."""
+    """Whether mount options name this subvolume, by its path or by its ID."""
     paths = [o[len(_NAME) :].strip("/") for o in options if o.startswith(_NAME)]
     return paths[-1:] == [path] or f"{_NUMBER}{number}" in options
 
@@ -50,7 +50,7 @@ def is_named(options: Sequence[str], path: str, number: int) -> bool:
 def _number(text: str) -> int:
     match = re.fullmatch(_KERNEL_NUMBER, text)
     if match is None:
-        raise ValueError(f"subvolid={text} is no subvolume ID")
+        raise ValueError(f"subvolid={text} is not a subvolume ID")
     if match["hex"]:
         found = int(match["hex"], 16)
     elif match["octal"] is not None:

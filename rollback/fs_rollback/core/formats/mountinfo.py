@@ -31,7 +31,7 @@ class Mount(NamedTuple):
 
     @property
     def has_server(self) -> bool:
-        """Whether a program or another machine answers for it, or does so no more."""
+        """Whether a program or another machine serves it, which may no longer answer."""
         return self.fstype in _WITH_SERVER or self.fstype.startswith("fuse.")
 
     @property
@@ -86,7 +86,7 @@ def unescape(text: str) -> str:
 
 
 def containing(mounts: Sequence[Mount], path: str) -> Optional[Mount]:
-    """Return the mount that an absolute, real path lies on: the longest, of these the last."""
+    """Return the mount that has an absolute, real path: the longest match, the last of equals."""
     best: Optional[Mount] = None
     for mount in mounts:
         if is_within(path, mount.point) and (best is None or len(mount.point) >= len(best.point)):
@@ -95,10 +95,10 @@ def containing(mounts: Sequence[Mount], path: str) -> Optional[Mount]:
 
 
 def is_forced_read_only(mounts: Sequence[Mount], mount: Mount) -> bool:
-    """Whether a filesystem made itself read-only, of which `mount` is one mount.
+    """Whether the filesystem of `mount` made itself read-only after an error.
 
-    An error leaves its mounts as they are; mount(8) changes both, also where it finds that a device
-    takes no writes. False where one of its mounts is read-only: nobody can tell then.
+    An error does not change the flags of its mounts; mount(8) changes both, also for a device that
+    accepts no writes. False if one of its mounts is read-only: then nobody can tell.
     """
     ours = (other for other in (*mounts, mount) if other.device == mount.device)
     return mount.read_only and not any("ro" in other.options for other in ours)
@@ -112,14 +112,14 @@ def checked_path(path: str) -> str:
 
 
 def is_within(path: str, directory: str) -> bool:
-    """Whether `path` is `directory` or lies below it, by component and without looking."""
+    """Whether `path` is `directory` or lies below it, by component, without access to the disk."""
     if directory == "/":
         return True
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def is_within_any(path: str, directories: Container[str]) -> bool:
-    """Whether `path` is one of the directories or lies below one: for thousands of either."""
+    """Whether `path` is one of the directories or lies below one; fast for thousands of either."""
     end = path.find("/", 1)  # from above: what is kept is near the root, however deep a path is
     while end > 0:
         if path[:end] in directories:

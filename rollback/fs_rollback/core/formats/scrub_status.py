@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads what btrfs-scrub(8) keeps of the last scrub: /var/lib/btrfs/scrub.status.UUID."""
+"""Reads the record that btrfs-scrub(8) has of the last scrub: /var/lib/btrfs/scrub.status.UUID."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEYS = (
 class Scrub(NamedTuple):
     """The last scrub of a filesystem: all of its devices together.
 
-    `began_s` is in seconds since 1970. One that is not finished was canceled, was cut off, or runs.
+    `began_s` is in seconds since 1970. If unfinished, it was canceled, interrupted, or is running.
     """
 
     began_s: int
@@ -35,18 +35,18 @@ class Scrub(NamedTuple):
 
 
 def path_of(uuid: str) -> str:
-    """Return where btrfs-scrub(8) keeps it, for a filesystem's UUID: a path in the root."""
+    """Return the path of that file in the root, for a filesystem's UUID."""
     return f"var/lib/btrfs/scrub.status.{uuid}"
 
 
 def parse(text: str, uuid: str) -> Optional[Scrub]:
-    """Return what a file says of a filesystem, None if it says nothing of that.
+    """Return the last scrub of a filesystem, None if the file has none.
 
-    Raises ValueError where it is not in the format of 2011 to 2026, the only one there is.
+    Raises ValueError if it is not in the format of 2011 to 2026, the only one so far.
     """
     first, _, rest = text.partition("\n")
     if first != _FIRST_LINE:
-        raise ValueError(f"begins with {first[:40]!r}, not {_FIRST_LINE!r}")
+        raise ValueError(f"it begins with {first[:40]!r}, not {_FIRST_LINE!r}")
     devices = [numbers for numbers in _lines(rest, uuid) if numbers["t_start"]]
     if not devices:
         return None
@@ -70,6 +70,6 @@ def _lines(text: str, uuid: str) -> Iterator[dict[str, int]]:
         for pair in rest.split("|")[1:]:  # first the number of the device
             key, _, value = pair.partition(":")
             if not (value.isascii() and value.isdigit()):
-                raise ValueError(f"no number: {pair[:40]!r}")
+                raise ValueError(f"not a number: {pair[:40]!r}")
             numbers[key] = int(value)
         yield numbers

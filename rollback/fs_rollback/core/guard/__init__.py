@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guarded boot: what it is like, what is written down of it, and what is said of it."""
+"""The guarded boot: its boot entry, its stored state, and whether units are active."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The entry of the guarded boot: a copy of the usual one, of which no end but a reboot is left.
+"""The entry of the guarded boot: a copy of the usual one, with which each failure ends in a reboot.
 
-The usual entry is not ours to write to, and the next boot of it is not guarded.
+The usual entry is not changed, because it is not ours, and because its next boot is not guarded.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _ENDS = (_PANIC, ("systemd.crash_reboot", "1"), ("rd.shell", "0"), ("rd.emergenc
 
 
 def file_name(entries: Sequence[BootEntry]) -> str:
-    """Return the name of its file, beside these normal entries: behind them in every menu."""
+    """Return the name of its file, which puts it after these normal entries in every menu."""
     return f"{snapshot_entry_prefix(entries)}{_NAME}.conf"
 
 
 def text_of(usual: BootEntry) -> str:
-    """Return the file's text. Raises ValueError where the usual one has no options to add to."""
+    """Return the file's text. Raises ValueError if the usual entry has no options to add to."""
     words = cmdline.words(usual.arguments)
     added = [f"{key}={value}" for key, value in _ENDS if not _is_given(words, key)]
     options = " ".join(filter(None, (usual.options, *added, f"{GUARDED}=1")))

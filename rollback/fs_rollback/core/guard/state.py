@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""guard.state, JSON: how the boot loader was told of the way back, and the boot that ended there.
+"""guard.state, JSON: what the boot loader was told for a guarded boot, and the boot that failed.
 
-Whether the guard is on is not in here: the boot loader's default entry says it. What is written is
-what it takes to end it, and to tell what happened.
+It does not say whether the guard is on: the boot loader's default entry does. It has what is needed
+to end the guard, and to tell what happened.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ VERSION = 1
 
 
 class GuardError(ValueError):
-    """The text is no state of a guard, or a newer program's."""
+    """The text is not the state of a guard, or a newer program wrote it."""
 
 
 class Armed(NamedTuple):
     """What the boot loader was told, and what it had been told before.
 
-    `snapshot` is the name of the one whose entry is the default, `uuid` that snapshot's. `file` and
-    `key` say where the default is written down, "" for a variable of the firmware, `value` what is
-    there now and `old` what was, None for nothing; `once_file`, `once_key` and `once_value` the
-    same of the entry for the next boot only, whose file is `entry`, a LoaderPath, and a copy of the
-    one with this `title`. `boot_id` is the boot in which that was done. `is_unproven`: packages
-    were changed since a boot was healthy. `reason` is why the guarded boot was not, where it could
-    still write that down.
+    `snapshot` is the name of the snapshot whose entry is the default, `uuid` its UUID. `file` and
+    `key` say where the default is stored ("" for a firmware variable), `value` what it is now, and
+    `old` what it was before, None for nothing. `once_file`, `once_key` and `once_value` say the
+    same about the entry for the next boot only. Its file is `entry`, a LoaderPath: a copy of the
+    entry with this `title`. `boot_id` is the boot in which this was done. `is_unproven`: packages
+    were changed since the last healthy boot. `reason` is why the guarded boot was not healthy, if
+    it could still record that.
     """
 
     snapshot: str
@@ -51,9 +51,9 @@ class Armed(NamedTuple):
 class Failure(NamedTuple):
     """A guarded boot that ended in the snapshot.
 
-    `since` is what matters of the command line that the snapshot was taken before, "" where
-    there was none; `reason` what is known of why, `log` the last lines of that boot's journal.
-    `boot_id` is that of the Armed that it is of. `is_acknowledged`: a person knows of it.
+    `since` is the command that the snapshot was taken before, in short, "" if there was none.
+    `reason` is why the boot failed, as far as known, `log` the last lines of its journal. `boot_id`
+    is that of its Armed. `is_acknowledged`: a person knows of it.
     """
 
     snapshot: str
@@ -67,18 +67,18 @@ class Failure(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """All of it; None for what there is not."""
+    """The whole state; None for a part that does not exist."""
 
     armed: Optional[Armed] = None
     failure: Optional[Failure] = None
 
     def leads_back_to(self, copy: str) -> bool:
-        """Whether the writable copy of this name is what the way back boots."""
+        """Whether a guarded boot that fails goes back to the writable copy of this name."""
         return self.armed is not None and copy == trial_name(self.armed.snapshot)
 
     @property
     def unacknowledged(self) -> Optional[Failure]:
-        """The failure that no person knows of: packages are not to be changed where nobody sits."""
+        """The failure that no person knows of: until then unattended updates are refused."""
         is_known = self.failure is None or self.failure.is_acknowledged
         return None if is_known else self.failure
 
@@ -95,7 +95,8 @@ def parse(text: str) -> Guard:
     try:
         data = json.loads(text)
         if data["version"] > VERSION:
-            raise GuardError(f"version {data['version']} is of a newer program")
+            version = data["version"]
+            raise GuardError(f"format version {version} is newer than this program supports")
         armed = _fields(Armed, data["armed"])
         failure = _fields(Failure, data["failure"])
         if failure is not None:
@@ -131,5 +132,5 @@ def _fields(kind: Any, data: Optional[dict[str, Any]]) -> Optional[dict[str, Any
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{type(value).__name__} where a text belongs")
+        raise TypeError(f"expected a text, found {type(value).__name__}")
     return value

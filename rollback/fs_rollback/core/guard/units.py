@@ -11,7 +11,7 @@ _ON_THE_WAY = ("activating", "reloading", "refreshing")
 
 
 class Unit(NamedTuple):
-    """A unit, as it was named: systemd.unit(5) and systemd.service(5) say what the values are."""
+    """A unit under the name it was asked for; systemd.unit(5) explains the values."""
 
     name: str
     load: str
@@ -22,7 +22,7 @@ class Unit(NamedTuple):
 def parse(names: Sequence[str], shown: str) -> tuple[Unit, ...]:
     """Read what `systemctl show --property=...` printed, a block for each of the `names`.
 
-    Raises ValueError where that is something else.
+    Raises ValueError if the output is something else.
     """
     blocks = [block for block in shown.split("\n\n") if block.strip()]
     if len(blocks) != len(names):
@@ -39,15 +39,15 @@ def is_on_the_way(units: Sequence[Unit]) -> bool:
 
 
 def trouble(before: Sequence[Unit], after: Sequence[Unit]) -> str:
-    """Return what is wrong with the first that is not active, "" where all are.
+    """Return what is wrong with the first unit that is not active, "" if all are.
 
-    `before` and `after` are two looks at them, some seconds apart.
+    `before` and `after` are the units at two moments, some seconds apart.
     """
     for one, other in zip(before, after):
         if other.load == "not-found":
             return f"there is no unit {other.name}"
         if other.restarts != one.restarts:
-            return f"{other.name} is started again and again"
+            return f"{other.name} keeps restarting"
         if other.active != "active":
             return f"{other.name} is {other.active or 'unknown'}"
     return ""

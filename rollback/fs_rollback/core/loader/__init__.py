@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What each boot loader makes of its entries: their order, the default, the next boot's."""
+"""How each boot loader orders its entries, and chooses the default and the next one."""

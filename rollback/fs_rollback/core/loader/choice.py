@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a boot loader was told about the next boot, and what has to be known of each loader."""
+"""What a boot loader was told about the next boot, and what defines each boot loader."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Loader(enum.Enum):
 
 
 class Choice(NamedTuple):
-    """What a loader was told about the next boot; "" where it was told nothing.
+    """What a loader was told about the next boot; "" for nothing.
 
     `saved_entry` and `next_entry` are in GRUB's environment block, `pattern` is the default in
     loader.conf(5), `efi_default` and `efi_oneshot` are LoaderEntryDefault and LoaderEntryOneShot.
-    `preferred` and `efi_preferred` come before the defaults but pass over entries without tries
+    `preferred` and `efi_preferred` come before the defaults but skip entries without tries
     left: the key of loader.conf(5) and LoaderEntryPreferred of newer systemd-boot.
     """
 
@@ -38,12 +38,12 @@ class Choice(NamedTuple):
 
 
 class Written(NamedTuple):
-    """How a loader has its settings in the text of a file: those with these `keys`.
+    """How a loader stores the settings with these `keys` in the text of a file.
 
-    `value` returns what a key says, None if nothing; `changed` the text, None where there is no
-    file, with another value, None for nothing, and raises ValueError where that cannot be;
-    `by_hand` what to type, or to write, for the same in the file that people know by this path, ""
-    for a variable of the firmware.
+    `value(text, key)` returns a setting, None if it is not set. `changed(text, key, value)` returns
+    the text with another value, None to remove it; `text` is None if there is no file. It raises
+    ValueError for a value that cannot be stored. `by_hand(path, key, value)` returns what to type,
+    or to write, for the same change in a file, or in a firmware variable if the path is "".
     """
 
     keys: tuple[str, ...]
@@ -56,12 +56,12 @@ Find = Callable[[Choice, Sequence[BootEntry]], Optional[BootEntry]]
 
 
 class Rules(NamedTuple):
-    """What one loader does, all there is to know for one more of them.
+    """How one loader behaves: everything that is needed to support it.
 
-    `compare` orders two entries as its menu does; the first of the menu is chosen if nothing is
-    said. `default` finds in a menu in this order what boots if nobody touches a key, None if that
-    cannot be known; `once` what boots next and only then, None if none is set. `value` is what is
-    written down to make an entry the default, `written` how.
+    `compare` orders two entries as its menu does; without a setting the first entry boots.
+    `default` finds the default entry in a menu in this order, None if it cannot be determined;
+    `once` finds the entry for the next boot only, None if none is set. `value` returns what is
+    stored to make an entry the default, `written` says how it is stored.
     """
 
     compare: Callable[[BootEntry, BootEntry], int]

@@ -9,7 +9,7 @@ _TOP, _TREE = "top:", "tree:"
 class LoaderPath(str):
     """ "top:" and a path from the top level, or "tree:" and a path from the root of the machine.
 
-    Below the root the machine's other filesystems are mounted. A plan keeps it as the text it is.
+    The machine's other filesystems are mounted below the root. A plan stores it as text.
     """
 
     __slots__ = ()
@@ -31,7 +31,7 @@ class LoaderPath(str):
 
     @property
     def inside(self) -> str:
-        """The path without what it begins at."""
+        """The path without its prefix."""
         return self.partition(":")[2]
 
     def below(self, *parts: str) -> LoaderPath:

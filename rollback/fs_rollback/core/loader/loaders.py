@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which boot entry comes next: the order of a loader's menu, and what the loader was told."""
+"""Which boot entry is next, by the order of a loader's menu and what the loader was told."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _RULES = {Loader.GRUB: grub.RULES, Loader.SYSTEMD_BOOT: systemd_boot.RULES}
 
 
 def rules(loader: Loader) -> Optional[Rules]:
-    """Return what is known of a loader, None of an unknown one."""
+    """Return the rules of a loader, None for an unknown one."""
     return _RULES.get(loader)
 
 
 def written(file: str, key: str) -> Written:
-    """Return how the setting with this key is written; without a file it is the firmware's.
+    """Return how the setting with this key is stored: in the firmware if `file` is "".
 
-    What no loader claims is taken for a variable of GRUB's.
+    A key that no loader has is taken for a variable of GRUB.
     """
     if not file:
         return systemd_boot.RULES.written
@@ -31,7 +31,7 @@ def written(file: str, key: str) -> Written:
 
 
 def ordered(loader: Loader, entries: Sequence[BootEntry]) -> list[BootEntry]:
-    """Return the entries as the loader's menu has them; of an unknown one by name."""
+    """Return the entries in the order of the loader's menu; of an unknown loader by name."""
     known = rules(loader)
     if known is None:
         return sorted(entries, key=lambda entry: entry.file)
@@ -39,10 +39,10 @@ def ordered(loader: Loader, entries: Sequence[BootEntry]) -> list[BootEntry]:
 
 
 def default_entry(choice: Choice, entries: Sequence[BootEntry]) -> Optional[BootEntry]:
-    """Return the entry that boots if nobody touches a key, the one-shot entry aside.
+    """Return the default entry, without regard to the one-shot entry.
 
-    None if that cannot be known: an unknown loader, no entries, systemd-boot's @saved (it keeps
-    what was booted last to itself), or a default that is no boot entry of these, such as another
+    None if it cannot be determined: an unknown loader, no entries, systemd-boot's @saved (only the
+    loader knows what was booted last), or a default that is none of these entries, such as another
     system in GRUB's menu.
     """
     known, menu = rules(choice.loader), ordered(choice.loader, entries)
@@ -50,6 +50,6 @@ def default_entry(choice: Choice, entries: Sequence[BootEntry]) -> Optional[Boot
 
 
 def once(choice: Choice, entries: Sequence[BootEntry]) -> Optional[BootEntry]:
-    """Return the entry that boots next and only then; None if none is set or it is not there."""
+    """Return the entry for the next boot only; None if none is set or it does not exist."""
     known, menu = rules(choice.loader), ordered(choice.loader, entries)
     return known.once(choice, menu) if known is not None else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The names of the boot menu's entries for snapshots: behind the normal ones in every menu."""
+"""The names of boot entries for snapshots, which put them last in every menu."""
 
 from __future__ import annotations
 

@@ -32,10 +32,10 @@ class _Row(NamedTuple):
 def between(
     old: Iterable[Item], new: Iterable[Item], advisories: str, cves: str
 ) -> tuple[list[Advisory], list[Advisory]]:
-    """Return the advisories that `new` heeds and `old` does not, and the reverse, the worst first.
+    """Return the advisories fixed in `new` and not in `old`, and the reverse, the worst first.
 
-    A package of which there are several versions counts with the newest one. `advisories` and
-    `cves` is what "dnf updateinfo list" has printed, the second --with-cve.
+    Of a package with several versions the newest counts. `advisories` and `cves` are the outputs of
+    "dnf updateinfo list", the second with --with-cve.
     """
     rows = _rows(advisories)
     wanted = {row.nevra for row in rows}

@@ -37,7 +37,7 @@ class Item(NamedTuple):
 
 
 def changes(items: Iterable[Item]) -> tuple[PackageChange, ...]:
-    """Pair what comes with what goes: one change for each package, with both versions.
+    """Pair incoming with outgoing items: one change for each package, with both versions.
 
     Actions are libdnf's TransactionItemAction names in lower case, without the prefix
     (libdnf/transaction/Types.hpp).
@@ -87,7 +87,7 @@ def summary(packages: Iterable[PackageChange]) -> str:
 
 
 def between(now: Iterable[Item], then: Iterable[Item]) -> tuple[PackageChange, ...]:
-    """Return what changes when the packages `now` installed become those of `then`, as a rollback.
+    """Return what a rollback changes: from the packages installed `now` to those of `then`.
 
     A package with one version on either side is reverted; one with several (kernels) is removed
     and restored version by version.
@@ -101,11 +101,11 @@ def between(now: Iterable[Item], then: Iterable[Item]) -> tuple[PackageChange, .
 
 
 def differences(old: Iterable[Item], new: Iterable[Item]) -> tuple[PackageChange, ...]:
-    """Return what happened to the packages between two sets of installed ones, as a transaction.
+    """Return the changes between two sets of installed packages, as a transaction has them.
 
     A package with one version on either side is an upgrade or a downgrade, as rpm compares; one
-    with several (kernels) is removed and installed version by version. Where one of a name goes and
-    one comes that has another architecture, that is one change, too.
+    with several (kernels) is removed and installed version by version. A package that is replaced
+    by one of the same name and another architecture is one change, too.
     """
     first, second = set(old), set(new)
     goes, comes = first - second, second - first

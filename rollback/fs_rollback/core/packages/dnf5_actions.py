@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads action files of libdnf5's Actions plugin: is the action there that takes the snapshot?
+"""Reads action files of libdnf5's Actions plugin, to find the action that takes the snapshot.
 
 The format is read as parse_action_files() and split() do it in libdnf5-plugins/actions/actions.cpp
 of dnf5 5.2.11 to 5.4.4; libdnf5-actions(8) describes it.
@@ -20,14 +20,14 @@ _ON_THE_HOST = ("1", "host-only")
 
 
 class Action(NamedTuple):
-    """The number of the line that runs PROGRAM; `is_whole`: before each transaction, as shipped."""
+    """The number of the line that runs PROGRAM; `is_whole`: it is complete, as shipped."""
 
     line: int
     is_whole: bool
 
 
 def find(text: str) -> Optional[Action]:
-    """Return the line of a file that runs PROGRAM, one that is not whole if there is any, or None.
+    """Return the line that runs PROGRAM, an incomplete one if there is any; None without one.
 
     dnf 5 runs only the first of two with the same command.
     """

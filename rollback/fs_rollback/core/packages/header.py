@@ -47,7 +47,7 @@ class Change(NamedTuple):
 
 
 class HeaderError(ValueError):
-    """What a header should be is none."""
+    """The data is not a header of rpm."""
 
 
 class Header:
@@ -58,7 +58,7 @@ class Header:
             entries, length = struct.unpack_from(">2I", data)
             self._start = 8 + entries * _ENTRY.size
             if self._start + length > len(data):
-                raise HeaderError(f"{length} bytes of data are announced, there are fewer")
+                raise HeaderError(f"it announces {length} bytes of data, but has fewer")
             rows = (_ENTRY.unpack_from(data, 8 + n * _ENTRY.size) for n in range(entries))
             self._entries = {tag: (kind, offset, count) for tag, kind, offset, count in rows}
         except (struct.error, TypeError) as error:  # too short; no bytes at all
@@ -80,7 +80,7 @@ class Header:
         for _ in range(count):
             end = self._data.find(b"\0", place)
             if end < 0:
-                raise HeaderError(f"the text of tag {tag} has no end")
+                raise HeaderError(f"the text of tag {tag} is not terminated")
             found.append(self._data[place:end].decode("utf-8", "surrogateescape"))
             place = end + 1
         return found

@@ -15,7 +15,7 @@ _SUPERSEDED = dict.fromkeys(("hawkey", "hif", "yum"), "dnf")
 
 
 def backend(text: str, libraries: Iterable[str]) -> str:
-    """Return the backend's name, "" if there is none; `libraries` is what lies beside it."""
+    """Return the backend's name, "" if there is none; `libraries` are the files beside it."""
     said = _default_backend(text)
     if said in ("", "auto"):
         names = (name[len(_PREFIX) :] for name in libraries if name.startswith(_PREFIX))

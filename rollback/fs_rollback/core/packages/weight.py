@@ -14,11 +14,11 @@ _RELEASE = 9.0  # behind every number of a version
 
 
 def heaviest_first(changes: Iterable[PackageChange]) -> list[PackageChange]:
-    """Return changes as a person wants to read them.
+    """Return changes in the order in which a person wants to read them.
 
-    First those without which a machine does not start, in the order of important.py, one of each
-    group and version. Then the others by weight: another epoch, then another first number of the
-    version, and so on; what is the same but for the release comes last. The rest of those groups
+    First the packages without which a machine does not start, in the order of important.py, one of
+    each group and version. Then the others by weight: another epoch, then another first number of
+    the version, and so on; those that differ only in the release come last. The rest of the groups
     ends the list.
     """
     ordered = sorted(changes, key=lambda change: (_weight(change), change.name, change.arch))

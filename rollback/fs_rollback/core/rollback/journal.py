@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """pending.json: a rollback under way, or one that waits for its reboot.
 
-The version is still 1: a program of version 0.1.0 passes the fields over that it does not know, and
-acts on the steps of the plan, which are as they were. What it writes back lacks those fields, as
-what it wrote itself does: they are read from the steps then.
+The version is still 1: version 0.1.0 of this program ignores fields that it does not know, and acts
+on the steps of the plan, which have not changed. A journal that it writes lacks those fields; they
+are read from the steps then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VERSION = 1
 
 
 class State(enum.Enum):
-    """How far a rollback is known to be; what the machine says counts more."""
+    """How far a rollback is by its journal; what the machine itself says counts more."""
 
     PREPARED = "prepared"
     COMMITTED = "committed"
@@ -65,8 +65,8 @@ class Pending(NamedTuple):
     `old_id` and `old_uuid` are the root that goes; `boot_id` (/proc/sys/kernel/random/boot_id) is
     the boot it was done in: as long as that lasts, the new root cannot have run. `generation` is
     the transaction number of the filesystem right before the commit: whatever is newer in the new
-    root, the new root has written; 0 is unknown. The steps of `plan` are for who carries them out,
-    finishes them or takes them back; what else there is to know is in `roots`.
+    root, the new root has written; 0 is unknown. `plan` has the steps, to carry them out, finish
+    them or undo them; `roots` has everything else.
     """
 
     state: State
@@ -130,12 +130,13 @@ def parse(text: str) -> Pending:
     try:
         data = json.loads(text)
         if data["version"] > VERSION:
-            raise PendingError(f"version {data['version']} is of a newer program")
+            version = data["version"]
+            raise PendingError(f"format version {version} is newer than this program supports")
         parse_time(data["created"])
         plan = Plan.from_json(data["plan"])
         generation = int(data.get("generation", 0))
         if not 0 <= generation < 1 << 63:
-            raise PendingError(f"{generation} is no generation")
+            raise PendingError(f"{generation} is not a generation")
         roots = _roots(data["roots"]) if "roots" in data else _roots_of_0_1_0(plan)
         target, new_uuid = _text(data["target"]), _text(data.get("new_uuid") or "")
         plan = plan.with_target(target, roots.target_path)
@@ -180,13 +181,13 @@ def _roots(data: dict[str, Any]) -> RootChange:
 
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise TypeError(f"{type(value).__name__} where a list belongs")
+        raise TypeError(f"expected a list, found {type(value).__name__}")
     return tuple(_text(text) for text in value)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{type(value).__name__} where a text belongs")
+        raise TypeError(f"expected a text, found {type(value).__name__}")
     return value
 
 

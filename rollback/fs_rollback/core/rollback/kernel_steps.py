@@ -17,7 +17,7 @@ from .steps import RootStep, StepInNewRoot
 
 @dataclass(frozen=True)
 class PutBackKernel(RootStep):
-    """A kernel that the restored root needs comes back to /boot, its boot entry last."""
+    """Put a kernel that the restored root needs back into /boot, its boot entry last."""
 
     kernel: str
     sources: tuple[str, ...]
@@ -41,9 +41,9 @@ class PutBackKernel(RootStep):
 
 @dataclass(frozen=True)
 class SetDefaultEntry(RootStep):
-    """The boot entry whose kernel has its modules in the new root becomes the default.
+    """Make the boot entry the default whose kernel has its modules in the new root.
 
-    `file` and `key` are where the boot loader is told; without a file it is an EFI variable.
+    `file` and `key` say where the boot loader's setting is; without a file it is an EFI variable.
     """
 
     entry: str
@@ -72,14 +72,14 @@ class SetDefaultEntry(RootStep):
 
 @dataclass(frozen=True)
 class ForgetOneShot(RootStep):
-    """An entry that was set for the next boot only would boot something else than the new root."""
+    """Clear an entry for the next boot only, which would boot something else than the new root."""
 
     file: str
     key: str
     old: str
 
     def describe(self) -> str:
-        return f"Let the next boot use the default entry, and not {self.old} once."
+        return f"Clear {self.old} as the entry of the next boot only, so that the default boots."
 
     def apply(self, operations: Operations) -> None:
         if operations.setting(self.file, self.key):
@@ -102,9 +102,9 @@ class MenuFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class RenewMenu(StepInNewRoot):
-    """A /boot in the root goes back: its menu would have the snapshots of that time, mostly gone.
+    """Update the menu of a /boot in the root: it reverts too, to snapshots that are mostly gone.
 
-    What follows the two roots is as in MenuFiles; `names` are copied from one to the other.
+    The fields after the two roots are as in MenuFiles; `names` are copied from `root` to `spare`.
     """
 
     root: str
@@ -114,7 +114,7 @@ class RenewMenu(StepInNewRoot):
     names: tuple[str, ...]
 
     def describe(self) -> str:
-        return "Give the boot menu of the new root the entries of today's snapshots."
+        return "Copy the entries of the current snapshots to the boot menu of the new root."
 
     def apply(self, operations: Operations) -> None:
         for name in self.remove:
@@ -125,10 +125,10 @@ class RenewMenu(StepInNewRoot):
 
 @dataclass(frozen=True)
 class LendModules(StepInNewRoot):
-    """The kernel that is the default until after the commit finds its modules in the new root.
+    """Copy the modules of the kernel that is the default until after the commit to the new root.
 
-    Else a power cut between the commit and the new default would start the new root with a kernel
-    that has none. `root` is the old root, `spare` the new one.
+    Without them, a power cut between the commit and the new default would start the new root with a
+    kernel that has no modules. `root` is the old root, `spare` the new one.
     """
 
     root: str
@@ -136,7 +136,7 @@ class LendModules(StepInNewRoot):
     kernel: str
 
     def describe(self) -> str:
-        return f"Lend the modules of kernel {self.kernel} to the new root for the time in between."
+        return f"Copy the modules of kernel {self.kernel} to the new root, for a boot in between."
 
     def apply(self, operations: Operations) -> None:
         operations.copy(self.root, self.spare, modules_of(self.kernel))
@@ -144,7 +144,7 @@ class LendModules(StepInNewRoot):
 
 @dataclass(frozen=True)
 class ReturnModules(RootStep):
-    """What was lent goes; `old` and `new` are where the two roots lie after the commit."""
+    """Remove the modules again; `old` and `new` are where the two roots lie after the commit."""
 
     old: str
     new: str
@@ -152,7 +152,7 @@ class ReturnModules(RootStep):
     old_uuid: str
 
     def describe(self) -> str:
-        return f"Remove the lent modules of kernel {self.kernel} from the new root."
+        return f"Remove the copied modules of kernel {self.kernel} from the new root."
 
     def apply(self, operations: Operations) -> None:
         if not self.in_use(operations):
@@ -179,6 +179,6 @@ def modules_of(kernel: str) -> str:
 
 
 def shown(where: str) -> str:
-    """Return a file as people read it; what is named from the top level lies on /mnt by hand."""
+    """Return a file's path for people, who mount the top level on /mnt."""
     named = LoaderPath(where)
     return f"/mnt/{named.inside}" if named.is_beside_root else f"/{named.inside}"

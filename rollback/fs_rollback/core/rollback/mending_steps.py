@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The steps of a plan that mend what has gone stale in the files of a snapshot."""
+"""The steps of a plan that correct outdated files of a snapshot."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .steps import StepInNewRoot
 
 @dataclass(frozen=True)
 class MendCommandLines(StepInNewRoot):
-    """Files of the snapshot lead to the root as this machine finds it today.
+    """Correct files of the snapshot so that they lead to the root as this machine finds it now.
 
-    `files` are boot entries and files like /etc/kernel/cmdline. `subvolume` is what they name as
-    the root, "" for nothing. What entries start in the root they find by its path: `root` is that
-    of today, `old_root` that of the time of the snapshot.
+    `files` are boot entries and files like /etc/kernel/cmdline. `subvolume` is what they are to
+    name as the root, "" for nothing. Entries name files in the root with its path: `root` is the
+    path now, `old_root` the path when the snapshot was taken.
     """
 
     spare: str
@@ -29,7 +29,7 @@ class MendCommandLines(StepInNewRoot):
     def describe(self) -> str:
         says = f"'subvol={self.subvolume}'" if self.subvolume else "no subvolume"
         paths = ", ".join(f"/{path}" for path in self.files)
-        return f"Correct the kernel command lines in the new root, to say {says}: {paths}."
+        return f"Correct the kernel command lines in the new root so that they say {says}: {paths}."
 
     def apply(self, operations: Operations) -> None:
         for path in self.files:
@@ -67,14 +67,14 @@ class MendCommandLines(StepInNewRoot):
 
 @dataclass(frozen=True)
 class DropMounts(StepInNewRoot):
-    """The snapshot's fstab mounts what is gone: with these lines no boot would end."""
+    """Comment out lines of the snapshot's fstab that mount what is gone: no boot would succeed."""
 
     spare: str
     lines: tuple[str, ...]
 
     def describe(self) -> str:
         points = ", ".join(entry.point for entry in fstab.parse("\n".join(self.lines)))
-        return f"Comment out in the new root's /etc/fstab what is gone: {points}."
+        return f"Comment out lines for what is gone in /etc/fstab of the new root: {points}."
 
     def apply(self, operations: Operations) -> None:
         text = operations.read_file(self.spare, "etc/fstab")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The steps of a plan for what a snapshot of the root does not have, or not so that it is of use.
+"""The steps of a plan for what a snapshot of the root lacks, or has in no useful form.
 
-Steps as in steps.py. That nested subvolumes are carried over is one of those.
+They are like those in steps.py, which has the one that carries over nested subvolumes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .steps import StepInNewRoot, StepUndoneInNewRoot, in_words, join, named
 
 @dataclass(frozen=True)
 class RestoreSubvolume(StepUndoneInNewRoot):
-    """A subvolume that is nested in the replaced root to go back to, and in no other by now."""
+    """Bring back a subvolume that only the target, a replaced root, still has nested in it."""
 
     target: str
     spare: str
@@ -38,14 +38,14 @@ class RestoreSubvolume(StepUndoneInNewRoot):
 
 @dataclass(frozen=True)
 class RenewSwap(StepInNewRoot):
-    """The kernel swaps to no file that shares its data with a copy."""
+    """Make swap files anew: the kernel does not swap to a file that shares data with a copy."""
 
     spare: str
     paths: tuple[str, ...]
 
     def describe(self) -> str:
         paths = in_words(self.paths)
-        return f"Make new swap files, because the kernel refuses copies: {paths}."
+        return f"Make new swap files, because the kernel does not swap to copies: {paths}."
 
     def apply(self, operations: Operations) -> None:
         for path in self.paths:
@@ -54,9 +54,9 @@ class RenewSwap(StepInNewRoot):
 
 @dataclass(frozen=True)
 class RemoveStubs(StepInNewRoot):
-    """A snapshot has an empty stand-in, which nobody can write to, for each nested subvolume.
+    """Replace the empty, unwritable stand-ins that a snapshot has for nested subvolumes.
 
-    What stands for a subvolume outside the root goes, the others become directories.
+    Those of subvolumes outside the root are removed, the others become directories.
     """
 
     root: str
@@ -66,7 +66,7 @@ class RemoveStubs(StepInNewRoot):
 
     def describe(self) -> str:
         remove, directories = map(in_words, (self.remove, self.directories))
-        where = "where the snapshot has nothing of a nested subvolume"
+        where = "in place of nested subvolumes that the snapshot lacks"
         sentences = [f"Remove the empty stand-ins of subvolumes outside the root: {remove}."]
         sentences += [f"Make empty directories {where}: {directories}."]
         return " ".join(s for s, paths in zip(sentences, (remove, directories)) if paths)
@@ -80,14 +80,14 @@ class RemoveStubs(StepInNewRoot):
 
 @dataclass(frozen=True)
 class AddMounts(StepInNewRoot):
-    """Where the snapshot has old data, or none, something is mounted now: that stays in sight."""
+    """Keep mounted what is mounted now in a place where the snapshot has old data, or none."""
 
     spare: str
     lines: tuple[str, ...]
 
     def describe(self) -> str:
         points = ", ".join(entry.point for entry in fstab.parse("\n".join(self.lines)))
-        return f"Add today's lines to /etc/fstab in the new root, to keep these mounted: {points}."
+        return f"Add current lines to /etc/fstab in the new root, to keep these mounted: {points}."
 
     def apply(self, operations: Operations) -> None:
         text = operations.read_file(self.spare, "etc/fstab")

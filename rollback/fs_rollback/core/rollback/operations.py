@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the steps of a plan ask of a machine; system/execute/trees.py does it on a real one."""
+"""What the steps of a plan need from a machine; system/execute/trees.py is the real one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Optional, Protocol
 
 
 class Operations(Protocol):
-    """What steps ask of a filesystem. Every method raises errors.Error where it fails."""
+    """What steps need from a filesystem. Every method raises errors.Error if it fails."""
 
     def snapshot(self, source: str, destination: str, *, read_only: bool) -> None:
         """Make a snapshot of a subvolume."""
@@ -41,19 +41,19 @@ class Operations(Protocol):
         """Make a subvolume the default one."""
 
     def sync(self) -> None:
-        """Bring everything to the disk."""
+        """Write everything to the disk."""
 
     def make_room(self, model: str, tree: str, path: str) -> None:
-        """Free the place `path` in `tree`; directories above it that it lacks are as in `model`."""
+        """Free the place `path` in `tree`; missing directories above it are made as in `model`."""
 
     def remove(self, tree: str, path: str) -> None:
-        """Remove what is at `path` in `tree`; nothing to do if there is none, nor a way to it."""
+        """Remove what is at `path` in `tree`, if it and the directories above it exist."""
 
     def end_unfinished(self, tree: str) -> None:
-        """Take out of a copy of a root what would go on there.
+        """Remove unfinished work from a copy of a root, so that it does not continue there.
 
-        That is an offline update that waits for its boot, and a first boot that was cut off: what
-        that has moved goes to its place.
+        That is an offline update that waits for its boot, and an interrupted first boot: what that
+        moved aside is put back.
         """
 
     def make_directory(self, model: str, tree: str, path: str) -> None:
@@ -63,10 +63,10 @@ class Operations(Protocol):
         """Replace what is at `path` in `tree` by a copy of what `source` has there."""
 
     def keep(self, source: str, tree: str, paths: Sequence[str]) -> None:
-        """Make each of `paths` in `tree` as `source` has it, a snapshot that was made last."""
+        """Make each of `paths` in `tree` equal to `source`, the snapshot that was made last."""
 
     def renew_swap(self, tree: str, path: str) -> None:
-        """Make a swap file anew that the kernel would not use as it is."""
+        """Make a swap file anew if the kernel would not use it as it is."""
 
     def read_file(self, tree: str, path: str) -> str:
         """Return a text file of a tree, "" if there is none."""
@@ -87,13 +87,13 @@ class Operations(Protocol):
         """Whether the subvolume at `path` is the running root, and this its kernel."""
 
     def put_file(self, source: str, destination: str) -> None:
-        """Copy a file durably to where there is none; both as system/loader names them."""
+        """Copy a file durably to a free place; both are paths as system/loader names them."""
 
     def remove_copy(self, source: str, destination: str) -> None:
         """Remove what `put_file` made; anything else there, or nothing, is left."""
 
     def setting(self, file: str, key: str) -> Optional[str]:
-        """Return what a boot loader is told by its default entry's `key`, None if nothing."""
+        """Return the boot loader's setting `key` in `file`, None if it is not set."""
 
     def write_setting(self, file: str, key: str, value: Optional[str]) -> None:
-        """Tell it something else, durably."""
+        """Change a boot loader's setting durably; None removes it."""

@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def needs_boot(self) -> bool:
-        """Whether there is something to finish or to take back in /boot or on the ESP."""
+        """Whether there is something to finish or to undo in /boot or on the ESP."""
         return any(isinstance(step, kernel_steps.OF_LOADER) for step in self.steps)
 
     def with_new_root(self, uuid: str) -> Plan:
@@ -106,7 +106,7 @@ class Plan:
         return dataclasses.replace(self, steps=known)
 
     def keeping_new_root(self, name: str, created: str, description: str) -> Plan:
-        """Return the same plan, which keeps the new root under `name` when it is taken back."""
+        """Return the same plan, which keeps the new root under `name` when it is undone."""
         kept = KeepNewRoot(self.aside.spare, name, created, description, self.new_uuid)
         before = [s for s in self.steps[: self.commit] if not isinstance(s, KeepNewRoot)]
         return Plan((*before, kept, *self.steps[self.commit :]), len(before) + 1)
@@ -274,8 +274,8 @@ def _commit(situation: Situation) -> list[steps.RootStep]:
 def nested_subvolumes(situation: Situation) -> list[Subvolume]:
     """Return the subvolumes that lie inside the root and go with it, parents first.
 
-    Not what a first boot that was cut off can be taken back to: that is of this root alone. Nor
-    what is too deep.
+    The backup that an interrupted first boot keeps is left out: it belongs to this root alone. So
+    are subvolumes whose path is too long.
     """
     root = situation.layout.root
     staging = f"{root.path}/{STAGING}".lstrip("/")
@@ -309,7 +309,7 @@ def _stays_in_top_level(subvolume: Subvolume, situation: Situation) -> bool:
 
 
 def left_stand_ins(situation: Situation) -> frozenset[str]:
-    """Return the stand-ins of the target to whose places nothing else comes in the new root."""
+    """Return the stand-ins of the target that nothing else replaces in the new root."""
     root = situation.layout.root
     filled = {f"/{relative(root, s)}" for s in nested_subvolumes(situation)}
     if situation.target.subvolume is not None:
@@ -357,5 +357,5 @@ def relative(root: Subvolume, subvolume: Subvolume) -> str:
 
 
 def is_too_deep(root: Subvolume, subvolume: Subvolume) -> bool:
-    """Whether the path of a nested subvolume, from its root, is too long to be dealt with."""
+    """Whether the path of a nested subvolume, from its root, is too long to handle."""
     return len(os.fsencode(relative(root, subvolume))) > LONGEST_PATH

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The steps that make the new root, put it in its place, and set the old one aside.
 
-Either root is known by its UUID alone: what has another one is never deleted, moved or written to.
+Both roots are known by UUID alone: what has another UUID is never deleted, moved or written to.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Standing(enum.Enum):
 
 @dataclass(frozen=True)
 class CreateRoot(RootStep):
-    """A writable snapshot of the target becomes the new root; `new_uuid` is "" until it exists."""
+    """Make a writable snapshot of the target as the new root; `new_uuid` is "" until it exists."""
 
     target: str
     spare: str
@@ -47,7 +47,7 @@ class CreateRoot(RootStep):
         # it is here all the same, something else moved it, and nothing may delete it.
         found = operations.subvolume(self.spare)[1]
         if found == self.old_uuid:
-            raise StoreError(f"the old root lies at /{self.spare}, where the new one should be")
+            raise StoreError(f"the old root is at /{self.spare}, where the new one should be")
         if found and self.is_ours(found, operations):
             operations.delete(self.spare)
 
@@ -66,9 +66,9 @@ class CreateRoot(RootStep):
 
 @dataclass(frozen=True)
 class KeepNewRoot(RootStep):
-    """The new root has been used: when the rollback is undone it stays, whole, with a record.
+    """Keep a new root that has been used when the rollback is undone, with a record.
 
-    What is undone after this, the steps before it, finds nothing at the spare name.
+    The steps before this one are undone after it, and find nothing at the spare name.
     """
 
     spare: str
@@ -105,7 +105,7 @@ class KeepNewRoot(RootStep):
 
 @dataclass(frozen=True)
 class Exchange(RootStep):
-    """The old root and the new one exchange their names; their UUIDs tell which is where."""
+    """Exchange the names of the old and the new root; their UUIDs tell which is where."""
 
     root: str
     spare: str
@@ -138,7 +138,7 @@ class Exchange(RootStep):
             return
         for path, uuid in ((self.root, self.old_uuid), (self.spare, self.new_uuid)):
             if operations.subvolume(path)[1] != uuid:
-                raise StoreError(f"another subvolume lies at /{path} than a moment ago")
+                raise StoreError(f"the subvolume at /{path} was replaced a moment ago")
         operations.exchange(self.root, self.spare)
 
     def undo(self, operations: Operations) -> None:
@@ -149,7 +149,7 @@ class Exchange(RootStep):
             raise StoreError(f"/{self.root} is neither the old root nor the one of this rollback")
         old = operations.locate(self.old_uuid)
         if old is None:
-            raise StoreError("the old root does not exist any more")
+            raise StoreError("the old root no longer exists")
         if standing is Standing.GONE:
             operations.rename(old, self.root)
             return
@@ -175,14 +175,14 @@ class Exchange(RootStep):
 
 @dataclass(frozen=True)
 class SetDefault(RootStep):
-    """The new root, which lies at `path` by then, becomes the default subvolume."""
+    """Make the new root, which is at `path` by then, the default subvolume."""
 
     path: str
     old_id: int
     new_uuid: str = ""
 
     def describe(self) -> str:
-        return f"Make the new root the default subvolume (now ID {self.old_id})."
+        return f"Make the new root the default subvolume (currently ID {self.old_id})."
 
     def standing(self, operations: Operations) -> Standing:
         """Return what the default subvolume is now."""
@@ -206,7 +206,7 @@ class SetDefault(RootStep):
             return
         number, uuid = operations.subvolume(self.path)
         if uuid != self.new_uuid:
-            raise StoreError(f"another subvolume lies at /{self.path} than a moment ago")
+            raise StoreError(f"the subvolume at /{self.path} was replaced a moment ago")
         operations.set_default(number)
 
     def undo(self, operations: Operations) -> None:
@@ -220,7 +220,7 @@ class SetDefault(RootStep):
 
 @dataclass(frozen=True)
 class Sync(RootStep):
-    """Neither a rename nor a new default is on the disk when the call returns."""
+    """Write to disk: neither a rename nor a new default is there when the call returns."""
 
     def describe(self) -> str:
         return "Write everything to the disk."
@@ -237,7 +237,7 @@ class Sync(RootStep):
 
 @dataclass(frozen=True)
 class SetAside(RootStep):
-    """The old root goes to the store, whole, with a record; a top level can only be recorded.
+    """Move the old root to the store, with a record; a top level can only be recorded.
 
     `target_name` and `target_path` are the snapshot that the new root is a copy of. `description`
     is what version 0.1.0 writes into the record, which has these as fields.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a step of any plan is, and how the steps of one are kept as JSON.
 
-A step is data that can say what it does, do it, and take it back. It touches nothing itself: it
-asks the operations of a machine. `apply` and `undo` look before they act: either may run again
-after a crash, or after the other was cut off in the middle. So one mechanism serves a failing step,
-a killed process, a power cut and the way back.
+A step is data that can say what it does, do it, and undo it. It changes nothing itself: it calls
+the operations of a machine. `apply` and `undo` look before they act: either may run again after a
+crash, or after the other was interrupted. So one mechanism serves a failing step, a killed process,
+a power cut and an undo.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ class Step(Generic[Operations]):
     """One change: a frozen dataclass whose fields are JSON, tuples for lists."""
 
     def describe(self) -> str:
-        """Say what will be done, in a sentence."""
+        """Return a sentence that says what will be done."""
         raise NotImplementedError
 
     def apply(self, operations: Operations) -> None:
-        """Do it, or what is left of it."""
+        """Do it, or the rest of it."""
         raise NotImplementedError
 
     def undo(self, operations: Operations) -> None:
-        """Take it back, or what there is of it."""
+        """Undo it, or as much as was done."""
         raise NotImplementedError
 
     def by_hand(self) -> tuple[str, ...]:
-        """Return the commands that take it back, with the top level mounted on /mnt.
+        """Return the commands that undo it, with the top level mounted on /mnt.
 
-        Only what decides which root boots: the next run clears away the rest.
+        Only steps that decide which root boots have any: the next run cleans up the rest.
         """
         return ()
 
@@ -52,9 +52,9 @@ def to_json(steps: Iterable[Step[Any]]) -> list[dict[str, Any]]:
 
 
 def from_json(rows: Iterable[dict[str, Any]], known: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Rebuild stored steps of the classes in `known`, which are there by the names that are stored.
+    """Rebuild stored steps from the classes in `known`, whose keys are the stored names.
 
-    Raises UnknownStepError if one is none of these or does not fit.
+    Raises UnknownStepError if a step is none of these or does not fit.
     """
     found = []
     for row in rows:

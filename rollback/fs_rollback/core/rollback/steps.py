@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The steps of a rollback, and those of them that bring what must survive into the new root.
+"""The steps of a rollback: what all of them share, and those that bring data into the new root.
 
-They ask `Operations`, which system/execute/trees.py implements on a real filesystem. All paths are
+They call `Operations`, which system/execute/trees.py implements on a real filesystem. All paths are
 relative to the top level.
 """
 
@@ -21,22 +21,22 @@ RootStep = Step[Operations]
 
 
 class StepInNewRoot(RootStep):
-    """A change in the new root: nothing to take back, since that is deleted as a whole."""
+    """A change in the new root: no undo is needed, since that root is deleted as a whole."""
 
     def undo(self, operations: Operations) -> None:
-        """Leave it."""
+        """Do nothing."""
 
 
 class StepUndoneInNewRoot(RootStep):
-    """A change in the new root that is taken back in there, or that could not be deleted.
+    """A change that must be undone in the new root, or that root could not be deleted.
 
-    Its `undo` is left out where somebody put something else in the place of the new root.
+    Its `undo` is skipped if something else is in the place of the new root.
     """
 
 
 @dataclass(frozen=True)
 class KeepPaths(RootStep):
-    """User data comes along, from a frozen image of the old root, so that nothing moves."""
+    """Copy the kept paths from a read-only snapshot of the old root, so that nothing changes."""
 
     root: str
     spare: str
@@ -44,7 +44,7 @@ class KeepPaths(RootStep):
     paths: tuple[str, ...]
 
     def describe(self) -> str:
-        return f"Copy what must survive from the present root: {', '.join(self.paths)}."
+        return f"Copy the kept paths from the current root: {', '.join(self.paths)}."
 
     def apply(self, operations: Operations) -> None:
         operations.delete(self.frozen)
@@ -58,7 +58,7 @@ class KeepPaths(RootStep):
 
 @dataclass(frozen=True)
 class CarrySubvolume(StepUndoneInNewRoot):
-    """A nested subvolume is in no snapshot of its parent: its present state is carried over."""
+    """Carry over a nested subvolume as it is now, because no snapshot of its parent has it."""
 
     root: str
     spare: str
@@ -79,7 +79,7 @@ class CarrySubvolume(StepUndoneInNewRoot):
 
 @dataclass(frozen=True)
 class SealSubvolumes(StepUndoneInNewRoot):
-    """What was read-only in the old root is read-only in the new one."""
+    """Make subvolumes read-only that were read-only in the old root."""
 
     spare: str
     paths: tuple[str, ...]
@@ -99,7 +99,7 @@ class SealSubvolumes(StepUndoneInNewRoot):
 
 @dataclass(frozen=True)
 class MendFstab(StepInNewRoot):
-    """The snapshot's fstab names the root subvolume as this machine does today; "" is none."""
+    """Correct the root subvolume in the snapshot's fstab to what this machine uses; "" is none."""
 
     spare: str
     subvolume: str
@@ -121,9 +121,9 @@ def join(tree: str, path: str) -> str:
 
 
 def mounted(path: str) -> str:
-    """Return a path of the top level on /mnt as one word of a shell.
+    """Return a path from the top level, below /mnt, as one quoted word for a shell.
 
-    Any user may name a subvolume; a command for root to copy must not obey that name.
+    Any user may name a subvolume: a command that root copies must not execute that name.
     """
     full = f"/mnt/{path}"
     if full.isprintable():
@@ -132,10 +132,10 @@ def mounted(path: str) -> str:
 
 
 def in_words(paths: Sequence[str]) -> str:
-    """Return paths from a root as people read them."""
+    """Return paths from a root as a text for people."""
     return ", ".join(names.grouped([f"/{path}" for path in paths]))
 
 
 def named(path: str) -> str:
-    """Return a path of the top level as people read it."""
+    """Return a path from the top level as a text for people."""
     return f"/{path}" if path else "the top level"

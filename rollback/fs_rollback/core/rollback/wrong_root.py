@@ -21,7 +21,7 @@ class Explanation(NamedTuple):
 
     @property
     def line(self) -> str:
-        """Both, for where there is one line."""
+        """Both in one line."""
         return f"{self.sentence}. {self.hint}"
 
 
@@ -36,25 +36,26 @@ class Roots(NamedTuple):
 def displaced(
     target: str, device: str, name: Optional[str], free_name: str, roots: Roots
 ) -> Explanation:
-    """Return what to say where the next boot finds neither root of the rollback to `target`.
+    """Explain why the next boot uses neither root of the rollback to `target`.
 
-    `name` is the root's name, None where it is the default subvolume; `free_name` is for what has
-    its name now. Each command in the hint works with the top level of `device` on /mnt.
+    `name` is the root's name, None if it is the default subvolume; `free_name` is a new name for
+    what has that name now. The commands in the hint mount the top level of `device` on /mnt.
     """
     place = "the default subvolume" if name is None else f"/{name}"
     said = f"the next boot does not use the root that the rollback to {target} made"
     if roots.next is None:
-        sentence = f"{said}: no subvolume is at {place}, and a boot from there fails"
+        sentence = f"{said}: there is no subvolume at {place}, so the machine would not boot"
         if roots.old is not None:
             return Explanation(sentence, "'fs-rollback undo' puts the old root back there.")
         if roots.new is None:
-            return Explanation(sentence, "Both roots are gone: 'fs-rollback list' has snapshots.")
+            hint = "Both roots are gone; 'fs-rollback list' shows the snapshots to roll back to."
+            return Explanation(sentence, hint)
         put_back = f"mv -T {mounted(roots.new.path)} {mounted(name or '')}"
         return Explanation(sentence, f"Put it back there: {by_hand(device, put_back)}")
     other = f"{_named(roots.next)}, UUID {roots.next.uuid}"
-    sentence = f"{said}: something else has put another subvolume there, {other}"
+    sentence = f"{said}: another tool has put another subvolume there, {other}"
     if name is None:
-        sentence = f"{said}: something else has made {other} the default subvolume"
+        sentence = f"{said}: another tool has made {other} the default subvolume"
     ways = ["To keep what the next boot uses: 'fs-rollback settle --forget'."]
     for which, root, then in (
         ("the old root", roots.old, "then 'fs-rollback settle'"),
@@ -74,7 +75,7 @@ def displaced(
 
 
 def by_hand(device: str, *commands: str) -> str:
-    """Return commands of a shell on the top level of a device as one line to copy."""
+    """Return one line to copy that runs shell commands on the top level of a device."""
     return " && ".join((f"mount -o subvolid=5 {device} /mnt", *commands, "umount /mnt"))
 
 
@@ -84,7 +85,7 @@ def explain(
     default_id: int,
     statements: Sequence[Statement],
 ) -> Explanation:
-    """Return why `running` is the root and not `wanted`; either is None if it does not exist.
+    """Explain why `running` is the root and not `wanted`; either is None if it does not exist.
 
     `statements` are what the kernel's command line and the files of the running root say about the
     root, `default_id` the default subvolume.
@@ -92,11 +93,11 @@ def explain(
     runs = _named(running) if running else "a root that has no path"
     if wanted is None:
         return Explanation(
-            f"{runs} runs, because the root that the rollback made is gone",
+            f"{runs} is running, because the root that the rollback made is gone",
             "The replaced root is in 'fs-rollback list': roll back to it, or to a snapshot.",
         )
     why, hint = _reason(wanted, default_id, statements)
-    return Explanation(f"{runs} runs, where {_named(wanted)} should: {why}", hint)
+    return Explanation(f"{runs} is running instead of {_named(wanted)}: {why}", hint)
 
 
 def _reason(wanted: Subvolume, default_id: int, statements: Sequence[Statement]) -> tuple[str, str]:
@@ -107,9 +108,9 @@ def _reason(wanted: Subvolume, default_id: int, statements: Sequence[Statement])
             continue
         if statement.where == RUNNING:
             return (
-                f"the kernel's command line says '{other}', as an entry that was chosen by hand or"
-                " one for a trial does",
-                "Reboot and choose the machine's usual boot entry; 'fs-rollback status' tells"
+                f"the kernel command line says '{other}', which comes from an entry that was chosen"
+                " by hand or from one for a trial",
+                "Reboot and choose the machine's usual boot entry; 'fs-rollback status' says"
                 " which root that is.",
             )
         return (
@@ -120,12 +121,12 @@ def _reason(wanted: Subvolume, default_id: int, statements: Sequence[Statement])
     if default_id != wanted.id and any(s.decides and s.silent for s in statements):
         return (
             f"nothing names the root, and the default subvolume is now ID {default_id}",
-            f"'btrfs subvolume set-default {wanted.id} /', then reboot.",
+            f"Run 'btrfs subvolume set-default {wanted.id} /', then reboot.",
         )
     return (
-        "nothing that can be read from here says why",
-        "Reboot and choose the machine's usual boot entry; 'cat /proc/cmdline' shows what this boot"
-        " was told.",
+        "the reason cannot be read from here",
+        "Reboot and choose the machine's usual boot entry; 'cat /proc/cmdline' shows the command"
+        " line of this boot.",
     )
 
 

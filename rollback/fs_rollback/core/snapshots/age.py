@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The order in which snapshots were made, and how old they are by it.
 
-A clock may be wrong, and be set. What no clock changes is the order of subvolume IDs: a date is
-believed only if it fits the dates before and after it, and a long time without any snapshot may be
-no more than a clock that was set.
+A clock may be wrong, and be set. The order of subvolume IDs does not depend on the clock: a date is
+believed only if it fits the dates before and after it, and a long time without any snapshot may
+only mean that the clock was set.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Age(NamedTuple):
     doubt: str = ""
 
     def has_reached(self, limit: timedelta) -> bool:
-        """Whether the snapshot was seen to be that old, and not only by one look at the clock.
+        """Whether the snapshot is that old, and not only by one reading of the clock.
 
-        The longest time without a snapshot does not count if it is more than half of the limit and
-        a day: so a clock that was set forward makes nothing old at once, and on a machine that is
-        rarely updated it takes one more transaction.
+        The longest time without a snapshot does not count if it is more than half of the limit plus
+        a day. So a clock that was set forward makes nothing old at once; a machine that is rarely
+        updated needs one more transaction.
         """
         counts = self.longest <= min(limit / 2 + timedelta(days=1), limit)
         return self.total - (timedelta() if counts else self.longest) >= limit
@@ -42,8 +42,8 @@ class Age(NamedTuple):
 def ages(snapshots: Sequence[Snapshot], now: datetime) -> list[Age]:
     """Return the age of each snapshot; they are in the order in which they were made.
 
-    One whose date does not fit is as old as the next one whose date does, or new if there is none:
-    never older than it is, and it ages from then on.
+    A snapshot whose date does not fit gets the age of the next one whose date does, or 0 without
+    one: never more than its true age, and it grows from then on.
     """
     believed = _in_order(snapshots, now)
     found: list[Age] = []
@@ -56,7 +56,7 @@ def ages(snapshots: Sequence[Snapshot], now: datetime) -> list[Age]:
             following = snapshot.created
         elif not snapshot.gone:
             is_ahead = snapshot.created > now
-            doubt = "is later than now" if is_ahead else "does not fit the order of snapshots"
+            doubt = "is in the future" if is_ahead else "does not fit the order of snapshots"
         found.append(Age(now - following, longest, doubt))
     return found[::-1]
 

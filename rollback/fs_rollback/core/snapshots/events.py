@@ -53,17 +53,17 @@ _MOST_OF_MESSAGE = 4000  # as above, for the sentence
 _PRIORITIES = {"failed": 3, "unhealthy": 3, "fell-back": 3, "refused": 4}
 _WORDS = {  # where the name alone would not lead to the snapshot
     "rolled-back": "rolled back to",
-    "restored": "brought files back from",
-    "undone": "took back the rollback to",
+    "restored": "restored files from",
+    "undone": "undid the rollback to",
     "settled": "settled the rollback to",
     "forgotten": "gave up the rollback to",
     "menu-added": "boot entry added for",
-    "menu-removed": "boot entry removed of",
-    "guarded": "the next boot is guarded, with the way back to",
-    "unguarded": "the guard ended, which had the way back to",
-    "unhealthy": "the guarded boot was not healthy, the next one leads to",
-    "fell-back": "a guarded boot ended in",
-    "acknowledged": "a person knows of the guarded boot that ended in",
+    "menu-removed": "boot entry removed for",
+    "guarded": "guarded the next boot; if it fails, back to",
+    "unguarded": "ended the guard that would have gone back to",
+    "unhealthy": "the guarded boot was not healthy; the next boot uses",
+    "fell-back": "a guarded boot failed; the machine went back to",
+    "acknowledged": "acknowledged the failed guarded boot that went back to",
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -109,7 +109,7 @@ class Event(NamedTuple):
 
 
 def values(event: Event) -> dict[str, str]:
-    """Return what an event has, all but its time, as texts that are not too long."""
+    """Return the fields of an event, except its time, as texts of limited length."""
     found = {key: value for key, value in event._asdict().items() if value and key != "time"}
     return {key: str(value)[:_MOST_CHARACTERS] for key, value in found.items()}
 
@@ -121,7 +121,7 @@ def dump(event: Event) -> str:
 
 
 def parse(text: str) -> list[Event]:
-    """Read the lines that `dump` wrote, passing over what is none: a crash may have cut one."""
+    """Read the lines that `dump` wrote; skips others, as a crash may have cut one off."""
     found = []
     for line in text.split("\n"):
         try:
@@ -133,7 +133,7 @@ def parse(text: str) -> list[Event]:
 
 
 def of_journal(text: str) -> list[Event]:
-    """Read what journalctl(1) prints as JSON, passing over what has none of our fields."""
+    """Read the JSON output of journalctl(1); skips lines without our fields."""
     found = []
     for line in text.split("\n"):
         try:

@@ -57,10 +57,10 @@ def labelled(name: str, number: Optional[int]) -> str:
 
 
 def beginning(text: str, most: int, *, in_bytes: bool = False) -> str:
-    """Return as much of the beginning of a text as has at most so many characters, or bytes.
+    """Return the beginning of a text, at most so many characters, or bytes.
 
-    Bytes are those of its UTF-8, in which names of files are limited. No character is cut, nor
-    taken from the marks that belong to it, unless there are more of these than there is room.
+    Bytes are those of UTF-8, in which file names are limited. No character is cut, or separated
+    from the marks that belong to it, unless these alone are too many.
     """
     end = min(len(text), most)
     if in_bytes:
@@ -74,14 +74,14 @@ def beginning(text: str, most: int, *, in_bytes: bool = False) -> str:
 
 
 def shortened(text: str, room: int) -> str:
-    """Return a text, or what fits of its beginning into so many columns, and "..."."""
+    """Return a text, cut with "..." at the end if it takes more than `room` columns."""
     if width(text) <= room:
         return text
     return f"{beginning(text, fitting(text, room - 3))}..."
 
 
 def shown(path: str) -> str:
-    """Return a path for people to read: of a very long one its beginning and its last name."""
+    """Return a path for people: of a very long one only the beginning and the last name."""
     if len(path) <= _LONG:
         return path
     return f"{beginning(path, _LONG // 2)}.../{shortened(path.rpartition('/')[2], _LONG // 4)}"
@@ -98,10 +98,10 @@ def _belong_together(one: str, other: str) -> bool:
 
 
 def grouped(paths: Sequence[str], most: int = 12) -> list[str]:
-    """Return paths for people to read: at most `most`, however many there are.
+    """Return paths for people, at most `most` texts.
 
-    Where there are more, what lies inside another counts with that, and what shares a directory is
-    counted; so a service's hundred subvolumes are one line. Very long ones are shortened.
+    If there are more, paths inside another are counted with that one, and paths in one directory
+    are counted: so a service's hundred subvolumes are one text. Very long paths are shortened.
     """
     if len(paths) <= most:
         return [*map(shown, paths)]
@@ -128,17 +128,17 @@ def grouped(paths: Sequence[str], most: int = 12) -> list[str]:
 
 
 def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:
-    """Return the one snapshot that `reference` means.
+    """Return the snapshot that `reference` names.
 
     It is an ID, a name, its unique beginning, either as a path in the store, what `label` returns,
     or `latest`. `snapshots` is in the order of age, oldest first; `latest` is none that was taken
-    in a trial. Raises UsageError where none or several fit.
+    in a trial. Raises UsageError if no snapshot matches, or several.
     """
     present = [s for s in snapshots if s.exists]
     if reference == "latest":
         candidates = [s for s in present if not (s.is_replaced or s.of_trial)]
         if not candidates:
-            raise UsageError("there is no snapshot yet", hint="'fs-rollback create' makes one.")
+            raise UsageError("there is no snapshot yet", hint="'fs-rollback create' takes one.")
         return candidates[-1]
     # As dnf's line has it, or what completes the name of a directory.
     is_path = reference.startswith(_IN_STORE)
@@ -152,7 +152,7 @@ def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:
         names = ", ".join(label(s) for s in matches[:5])
         more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
         raise UsageError(
-            f"{reference!r} fits {len(matches)} snapshots: {names}{more}",
-            hint="Write one more character, or the ID.",
+            f"{reference!r} matches {len(matches)} snapshots: {names}{more}",
+            hint="Give more characters of the name, or the ID.",
         )
     return matches[0]

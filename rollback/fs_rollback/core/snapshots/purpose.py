@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a snapshot was taken for, and what an old root is: in full, and where there is less room."""
+"""What a snapshot was taken for, and what an old root is, in long and short words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WITH_VALUE = (
 
 
 class View(NamedTuple):
-    """What it takes to tell people of a snapshot in words.
+    """What is needed to describe a snapshot in words.
 
     `called` is what to call each snapshot that exists, by name; one that is gone has only its name.
     `clock` words a moment, `running` is the ID of the running root.
@@ -59,10 +59,10 @@ class View(NamedTuple):
     def came_up(self, replaced_by: ReplacedBy) -> str:
         """Return what became of the root that a rollback made."""
         if replaced_by.confirmed is not None:
-            return f"the machine came up in it, {self.clock(replaced_by.confirmed)}"
+            return f"first booted {self.clock(replaced_by.confirmed)}"
         if replaced_by.given_up:
-            return "the rollback was given up; the machine never came up in it"
-        return "the machine has not come up in it yet"
+            return "never booted; the rollback was given up"
+        return "not booted yet"
 
 
 def typed(words: Sequence[str]) -> str:

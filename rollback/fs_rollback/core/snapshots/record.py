@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The record of a snapshot: what is written beside it, and nothing that the machine can tell.
+"""The record of a snapshot: what is stored beside it, and only what the machine cannot tell.
 
 The JSON on disk has `"version": 1`. Keys that this program does not know are kept as they are; a
 record of a newer version is never written. Named tuples, not dataclasses: `list` reads thousands.
@@ -117,7 +117,7 @@ class Record(NamedTuple):
 
     @property
     def full_description(self) -> str:
-        """What it is for, in words: the description or, without one, what its fields say."""
+        """What it is for: the description or, without one, a sentence made from its fields."""
         if self.description or self.replaced_by is None:
             return self.description
         return self.replaced_by.sentence()
@@ -292,13 +292,13 @@ def _packages(data: list[dict[str, Any]]) -> tuple[PackageChange, ...]:
         rows = [tuple(map(package.get, _PACKAGE_KEYS)) for package in data]
     for column, allowed in zip(zip(*rows), _PACKAGE_TYPES):
         if not allowed.issuperset(map(type, column)):
-            raise TypeError("a package's change has a value that is no text")
+            raise TypeError("a package's change has a value that is not a text")
     return tuple(starmap(PackageChange, rows))
 
 
 def _typed(value: Any, wanted: type[_T]) -> _T:
     if not isinstance(value, wanted):
-        raise TypeError(f"{type(value).__name__} where {wanted.__name__} belongs")
+        raise TypeError(f"expected {wanted.__name__}, found {type(value).__name__}")
     return value
 
 
@@ -308,5 +308,5 @@ def _text(value: Any) -> str:
 
 def _number(value: Any) -> int:
     if isinstance(value, bool):
-        raise TypeError("bool where int belongs")
+        raise TypeError("expected int, found bool")
     return _typed(value, int)

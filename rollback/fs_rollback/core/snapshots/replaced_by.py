@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The rollback that set a root aside, and what came of it: fields of the record, and a sentence."""
+"""The rollback that set a root aside, and how it ended, as fields of the record and a sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ReplacedBy(NamedTuple):
 
     `name` and `id` are the snapshot that it went back to; a record of version 0.1.0 has no ID.
     `confirmed` is when the machine came up in the new root, None while it has not. `given_up`: it
-    never did, and somebody ended the waiting.
+    never did, and somebody gave up the rollback.
     """
 
     name: str
@@ -26,11 +26,11 @@ class ReplacedBy(NamedTuple):
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is known what came of the rollback."""
+        """Whether it is known how the rollback ended."""
         return self.confirmed is not None or self.given_up
 
     def sentence(self) -> str:
-        """Say it, as people read it in place of a description."""
+        """Return a sentence for people, in place of a description."""
         if self.confirmed is not None:
             moment = self.confirmed.astimezone(timezone.utc).replace(tzinfo=None)
             return f"{_BY}{self.name}{_CAME_UP}{moment.isoformat(' ', 'minutes')}{_UTC}"
@@ -38,9 +38,9 @@ class ReplacedBy(NamedTuple):
 
 
 def from_sentence(text: str) -> Optional[ReplacedBy]:
-    """Read a description of version 0.1.0, which had no fields; None where it says another thing.
+    """Read a description by version 0.1.0, which had no fields; None if it is any other text.
 
-    That version writes one into newer records too: where a rollback leads back to it.
+    After a rollback to that version, it writes such a sentence into newer records, too.
     """
     if not text.startswith(_BY):
         return None

@@ -37,7 +37,7 @@ class Policy(NamedTuple):
 class Verdict(NamedTuple):
     """What retention decided for one snapshot, and the reason in words.
 
-    `may_yield`: only a count or an age keeps it, and `min_free` is worth more than those.
+    `may_yield`: only a count or an age keeps it, which `min_free` overrides.
     """
 
     snapshot: Snapshot
@@ -64,7 +64,7 @@ def _not_important(_: Snapshot) -> str:
 
 
 def protection(snapshot: Snapshot, roots: Roots) -> str:
-    """Return why nobody may delete the snapshot now, "" if one may."""
+    """Return why the snapshot must not be deleted now, "" if it may be."""
     if snapshot.gone:
         return ""
     if snapshot.id == roots.running:
@@ -76,15 +76,15 @@ def protection(snapshot: Snapshot, roots: Roots) -> str:
     if snapshot.id == roots.default:
         return "it is the default subvolume"
     if snapshot.id == roots.waiting:
-        return "the undo of a rollback that waits would go back to it"
+        return "undoing the waiting rollback would go back to it"
     if snapshot.id == roots.way_back:
-        return "it is the way back of a guarded boot"
+        return "a guarded boot goes back to it if it fails"
     if snapshot.pinned:
         return "it is pinned"
     if snapshot.id in roots.mounted:
         return IS_MOUNTED
     if snapshot.record is not None and not snapshot.record.writable:
-        return "its record is of a newer version of this program"
+        return "a newer version of this program wrote its record"
     return ""
 
 
@@ -101,8 +101,7 @@ def retention(
     they are among the newest `keep_last` or younger than `keep_days`, where those that somebody
     took by hand are counted by themselves; or among the newest `keep_important` before or after a
     transaction that changed what `important` returns. The newest by hand, and the newest of the
-    others, always stay. Nothing goes by its age that is old only if the clock was never set
-    (age.py).
+    others, always stay. An age that may come only from setting the clock deletes nothing (age.py).
     """
     places = _counted(snapshots, policy, important)
     return tuple(
@@ -161,7 +160,7 @@ def _rank(places: _Places, policy: Policy) -> str:
 
 
 def ordinal(number: int) -> str:
-    """Return a number as one says it of a place: 1st, 2nd, 3rd, 4th, 11th, 21st."""
+    """Return a number as an ordinal: 1st, 2nd, 3rd, 4th, 11th, 21st."""
     ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
 
@@ -174,12 +173,12 @@ def _reason_never_to_delete(snapshot: Snapshot, places: _Places, roots: Roots) -
     if snapshot.incomplete:
         return f"it is incomplete ({snapshot.problem})"
     if snapshot.pending:
-        return "its transaction has no known end"
+        return "how its transaction ended is not known"
     source = snapshot.record.source.id if snapshot.of_trial and snapshot.record else 0
     if source and source in {roots.running, *roots.mounted}:
-        return "the trial that it was taken in runs"
+        return "the trial in which it was taken is running"
     if places.rank == 1:
-        return f"it is the {places.among}"
+        return f"it is the {places.among} snapshot"
     return ""
 
 
@@ -197,7 +196,7 @@ def _reason_to_keep(places: _Places, age: Age, policy: Policy) -> str:
 
 
 def next_for_room(verdicts: Sequence[Verdict], passed: Container[str]) -> Optional[Snapshot]:
-    """Return which snapshot `min_free` deletes next, the oldest that may go; None if none may.
+    """Return the snapshot that `min_free` deletes next, the oldest that may go; None without one.
 
     `passed` has the names of those that could not be deleted.
     """
@@ -216,8 +215,9 @@ def _reason_of_age(age: Age, days: int, young: str) -> str:
         return ""
     if age.total >= limit:
         return (
-            f"that it is {days} days old is only what the clock says: in {age.longest.days} of its"
-            f" {age.total.days} days no snapshot was taken, so the clock may have been set forward"
+            f"only the clock says that it is {days} days old: no snapshot was taken in"
+            f" {age.longest.days} of its {age.total.days} days, so the clock may have been set"
+            " forward"
         )
     if age.doubt:
         return f"its date {age.doubt}, and no later snapshot shows that it is {days} days old"

@@ -31,7 +31,7 @@ class SavedFile(NamedTuple):
 
 
 class BootFilesError(ValueError):
-    """The text is no list of boot files that this program can read."""
+    """The text is not a list of boot files that this program can read."""
 
 
 class SavedBoot(NamedTuple):
@@ -44,7 +44,7 @@ class SavedBoot(NamedTuple):
 def _digest(value: Any) -> str:
     """Return what names a saved file: nothing else may lead out of their directory."""
     if not isinstance(value, str) or not _DIGEST.fullmatch(value):
-        raise BootFilesError(f"{value!r} is no SHA-256")
+        raise BootFilesError(f"{value!r} is not a SHA-256")
     return value
 
 
@@ -59,7 +59,8 @@ def parse(text: str) -> SavedBoot:
     try:
         data: Any = json.loads(text)
         if data["version"] > VERSION:
-            raise BootFilesError(f"version {data['version']} is of a newer program")
+            version = data["version"]
+            raise BootFilesError(f"format version {version} is newer than this program supports")
         files = tuple(
             SavedFile(
                 str(row["kernel"]),

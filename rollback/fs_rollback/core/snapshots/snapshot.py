@@ -55,7 +55,7 @@ class Snapshot(NamedTuple):
 
     @property
     def incomplete(self) -> bool:
-        """Whether the subvolume is there and nothing readable says what it is."""
+        """Whether the subvolume exists and has no readable record."""
         return self.subvolume is not None and self.record is None
 
     @property
@@ -75,7 +75,7 @@ class Snapshot(NamedTuple):
 
     @property
     def kind(self) -> Optional[Kind]:
-        """Why it exists; None where no record says so."""
+        """Why it exists; None without a record."""
         return self.record.kind if self.record else None
 
     @property
@@ -119,15 +119,15 @@ class Snapshot(NamedTuple):
 
     @property
     def pending(self) -> bool:
-        """Whether its transaction has no known end."""
+        """Whether it is not known how its transaction ended."""
         return self.record is not None and self.record.pending
 
 
 def origin(root: Optional[Subvolume], subvolumes: Iterable[Subvolume]) -> Optional[Subvolume]:
     """Return the subvolume that a root is a copy of: the snapshot that a rollback went back to.
 
-    None where a root is no copy, where what it was made of is gone, and for no root. A copy stays
-    one whatever has changed in it since.
+    None if the root is not a copy, if its origin is gone, or if `root` is None. A copy remains one
+    whatever has changed in it since.
     """
     parent = root.parent_uuid if root else ""
     if not parent.strip("0"):
@@ -136,13 +136,13 @@ def origin(root: Optional[Subvolume], subvolumes: Iterable[Subvolume]) -> Option
 
 
 class Roots(NamedTuple):
-    """Which subvolume IDs are in use. `running` and `next` are 0 where it cannot be known.
+    """Which subvolume IDs are in use. `running` and `next` are 0 if unknown.
 
-    `waiting` is the old root of a rollback that waits for its reboot, 0 without one; `named` is
-    what any line names as the root where `next` is not known; `origin` is what the running root is
-    a copy of, 0 if that is gone or nothing; `way_back` the snapshot that a guarded boot leads to if
-    it is not healthy, 0 without one; `around` are those in which one lies, at any depth, that is
-    mounted or the default, and whose path is too long to be told.
+    `waiting` is the old root of a rollback that waits for its reboot, 0 without one. `named` are
+    those that any line names as the root, if `next` is unknown. `origin` is what the running root
+    is a copy of, 0 if that is gone or if it is no copy. `way_back` is the snapshot that a guarded
+    boot goes back to if it is not healthy, 0 without one. `around` are those that contain, at any
+    depth, a subvolume that is mounted or the default and whose path is too long to be known.
     """
 
     running: int

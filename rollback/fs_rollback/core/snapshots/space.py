@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How much more data a btrfs filesystem takes, from what the kernel says of its devices.
+"""How much more data fits on a btrfs filesystem, from what the kernel says about its devices.
 
 statvfs(2), and so df(1), divides by a factor that is wrong for several RAID profiles, and knows
 nothing of a device that is fuller than the others.
@@ -28,13 +28,13 @@ class Amount(NamedTuple):
     unit: str = "%"
 
     def of(self, size: int) -> int:
-        """Return the bytes that it is, of a filesystem of that size."""
+        """Return it in bytes, for a filesystem of that size."""
         if self.unit == "%":
             return size * self.number // 100
         return self.number * _UNITS[self.unit]
 
     def __str__(self) -> str:
-        """Return it as the configuration has it."""
+        """Return it as it is written in the configuration."""
         return f"{self.number}{self.unit}" if self.number else "0"
 
 
@@ -67,7 +67,7 @@ class Device(NamedTuple):
 
 
 class Space(NamedTuple):
-    """How much data a filesystem holds at most, and how much more it takes now, in bytes."""
+    """How much data a filesystem holds at most, and how much more fits now, in bytes."""
 
     size: int
     free: int
@@ -115,7 +115,7 @@ def _striped(room: Sequence[int], parity: int) -> int:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes in the unit that fits."""
+    """Return a number of bytes as a text with a fitting unit."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:

@@ -42,7 +42,7 @@ class Extent(NamedTuple):
 def data_extents(items: Iterable[Item], passed_over: Collection[int]) -> Iterator[Extent]:
     """Give the data in some items of the extent tree, which come in their order.
 
-    What one of the subvolumes `passed_over` surely has is left out.
+    Data that one of the subvolumes `passed_over` surely has is left out.
     """
     reading: Optional[_Reading] = None
     for number, kind, offset, generation, data in items:

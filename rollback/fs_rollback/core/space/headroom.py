@@ -29,24 +29,24 @@ class Room(NamedTuple):
     unallocated: tuple[int, ...]
 
     def free(self, kind: int) -> int:
-        """Return what is free in the block groups that have data, or metadata."""
+        """Return the free bytes in the block groups for data, or for metadata."""
         groups = [g for g in self.groups if g.flags & kind]
         free = sum(group.total - group.used for group in groups)
         reserve = sum(g.total for g in self.groups if g.flags & RESERVE)
         return max(free - reserve, 0) if kind == METADATA else free
 
     def growth(self, kind: int) -> int:
-        """Return how much more the block groups of a kind could get, if all goes to them."""
+        """Return by how many bytes the block groups of a kind could grow, if nothing else grows."""
         groups = [g for g in self.groups if g.flags & kind]
         profile = max(groups, key=lambda g: g.total).flags if groups else 0
         return usable(profile, self.unallocated)
 
     def balance_usage(self) -> int:
-        """Return how full, in percent, a block group of data surely is that others can take in.
+        """Return a fill level in percent: a block group of data that is less full can be emptied.
 
-        One that is less full than that becomes room for metadata. 0 where none can be given up: one
-        is no fuller than all are on average, and the others can take in what it has if there is as
-        much room as one is large.
+        An emptied one becomes room for metadata. At least one group is no fuller than the average,
+        and the others have room for its data if as much is free as one group is large. 0 if none
+        can be emptied.
         """
         total = sum(g.total for g in self.groups if g.flags & DATA)
         idle = self.free(DATA)
@@ -57,11 +57,11 @@ class Room(NamedTuple):
         return min(101 - 100 * idle // total, 100)
 
     def is_short_of_metadata(self) -> bool:
-        """Whether the smallest transaction has no room for its metadata, whatever data has."""
+        """Whether even the smallest transaction has no room for its metadata."""
         return not self.is_mixed and self._left(METADATA) < _LEAST_METADATA
 
     def can_balance(self) -> bool:
-        """Whether metadata has the room that it takes to move a block group of data.
+        """Whether there is enough room for metadata to move a block group of data.
 
         Without it a balance ends with "No space left on device": so it did with 6 MiB and less.
         """
@@ -76,7 +76,7 @@ class Room(NamedTuple):
         return any(g.flags & DATA and g.flags & METADATA for g in self.groups)
 
 
-_METADATA_IS = "metadata (what btrfs knows of files)"
+_METADATA_IS = "metadata (what btrfs stores about files)"
 
 
 class Shortage(NamedTuple):
@@ -87,25 +87,25 @@ class Shortage(NamedTuple):
     missing: int
 
     def sentence(self) -> str:
-        """Say it."""
+        """Return it as a sentence."""
         what = _METADATA_IS if self.is_metadata else "files"
         return (
-            f"the transaction needs about {size(self.needed)} of room for {what}, and"
-            f" {size(self.missing)} of that are missing"
+            f"the transaction needs about {size(self.needed)} of space for {what}, and"
+            f" {size(self.missing)} of that is missing"
         )
 
 
 def only_free(free: int, short: Shortage) -> str:
-    """Say how much is free on a filesystem that is nearly full, and if it is none of metadata."""
-    why = f", and {_METADATA_IS} has no room" if short.is_metadata else ""
-    return f"only {size(free)} are free{why}"
+    """Return how much is free on a nearly full filesystem, and whether metadata has no space."""
+    why = f", and there is no space for {_METADATA_IS}" if short.is_metadata else ""
+    return f"only {size(free)} is free{why}"
 
 
 def shortage(room: Room, coming: Optional[int], *, compresses: bool) -> Optional[Shortage]:
-    """Return what a transaction has no room for; None where it has.
+    """Return what space a transaction lacks; None if there is enough.
 
-    `coming` is the installed size of the packages that come, 0 where none does: to remove packages
-    is possible on a full filesystem too. None stands for an unknown size.
+    `coming` is the installed size of the incoming packages in bytes, None if unknown. It is 0 if
+    there are none: packages can be removed on a full filesystem, too.
     """
     if coming == 0:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What snapshots hold that nothing else has, and so what deleting any of them gives back."""
+"""What only snapshots hold, and so how much space deleting any of them frees."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, NamedTuple
 class Held(NamedTuple):
     """Bytes of data on the disk, by the names of the snapshots that hold them together.
 
-    What anything else on the filesystem has too is not in it.
+    Data that anything else on the filesystem shares is not in it.
     """
 
     shares: Mapping[frozenset[str], int]
 
     def alone(self, name: str) -> int:
-        """Return what one snapshot holds alone: deleting it gives back that much."""
+        """Return what one snapshot holds alone: deleting it frees that many bytes."""
         return self.shares.get(frozenset((name,)), 0)
 
     def together(self, names: Collection[str]) -> int:
-        """Return what deleting all of these snapshots gives back."""
+        """Return how many bytes deleting all of these snapshots frees."""
         doomed = frozenset(names)
         return sum(bytes_ for holders, bytes_ in self.shares.items() if holders <= doomed)
 
     def enough(self, names: Sequence[str], wanted_bytes: int) -> list[str]:
-        """Return as many of the names, from the first on, as give back so much; else all."""
+        """Return the first of the names that together free so many bytes, or all if none do."""
         for count in range(1, len(names)):
             if self.together(names[:count]) >= wanted_bytes:
                 return list(names[:count])
