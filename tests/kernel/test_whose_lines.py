@@ -170,7 +170,7 @@ def test_files_for_the_next_kernel_only_warn(boot: BootMachine) -> None:
     )
     said = {x.text: x.grade for x in _checked(machine) if x.name == "kernel updates"}
     assert said == {
-        "kernels from the next update on would boot another root than the default entry:"
+        "the next kernel to be installed would boot another root than the default entry:"
         " /etc/kernel/cmdline says subvol=old": Grade.WARNING,
         "/etc/default/grub leads to the root of the next boot": Grade.OK,
     }

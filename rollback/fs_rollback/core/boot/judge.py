@@ -106,7 +106,7 @@ def kernel_settings(
     return warning(
         "kernel-updates.other-root",
         where,
-        "kernels from the next update on would boot another root than the default entry:"
+        "the next kernel to be installed would boot another root than the default entry:"
         f" {where} says {says(statement)}",
         f"In {where}, {edit}.",
     )

@@ -136,7 +136,7 @@ class LendModules(StepInNewRoot):
     kernel: str
 
     def describe(self) -> str:
-        return f"Copy the modules of kernel {self.kernel} to the new root, for a boot in between."
+        return f"Copy the modules of kernel {self.kernel} to the new root, in case the power fails."
 
     def apply(self, operations: Operations) -> None:
         operations.copy(self.root, self.spare, modules_of(self.kernel))
