@@ -3,12 +3,12 @@
 # dracut's hook before its emergency shell, in the initramfs that converts. It is sourced.
 cat >/dev/console <<'END'
 
-fs-rollback: this boot was to convert the root to btrfs, and the machine cannot go on. If the power
-went in the moment in which ext4 becomes btrfs, no root is found, and this goes on with it; DEV is
-the device of the root, blkid and /proc/partitions tell which:
+fs-rollback: this boot was to convert the root to btrfs, and the machine cannot continue. If the
+power failed at the moment when ext4 becomes btrfs, no root is found. Then continue the conversion;
+DEV is the device of the root (see blkid and /proc/partitions):
 
     fs-rollback convert run --device DEV --have-backup
 
-Then restart. In all other cases the rescue sheet tells what to do.
+Then restart. In all other cases, follow the rescue sheet.
 
 END
