@@ -64,9 +64,9 @@ def _chosen(text: str, found: list[Look], snapshots: list[Snapshot]) -> Look:
         fitting = [look for look in found if look.snapshot == name]
     if fitting:
         return fitting[0]
-    what = f"on {text}" if is_path else f"of {text}"
+    what = f"anything on {text}" if is_path else text
     raise UsageError(
-        f"'fs-rollback mount' made no mount {what}",
+        f"'fs-rollback mount' has not mounted {what}",
         hint="'findmnt --types btrfs' shows all btrfs mounts; use umount(8) for any other.",
     )
 

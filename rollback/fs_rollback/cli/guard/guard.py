@@ -22,7 +22,7 @@ def arguments(parser: ArgumentParser) -> None:
         "action",
         metavar="ACTION",
         choices=(*_ACTIONS, *_OF_UNITS),
-        help="on: guard the next boot; off: do not; status: show whether it is guarded;"
+        help="on: guard the next boot; off: end the guard; status: show whether it is guarded;"
         " acknowledge: you know of the guarded boot that failed, and unattended updates may run"
         " again; check, confirm, give-up, again, report: for the systemd units of a guarded boot",
     )

@@ -149,7 +149,7 @@ class GoBack(NamedTuple):
                 answer,
                 f"Rolled back: the next boot uses a copy of {label(proposal.target)}.\n"
                 f"The old root is kept, whole, as {replaced}.\n"
-                "Now: reboot   (or cancel it: fs-rollback undo)",
+                "Now: reboot   (or cancel the rollback: fs-rollback undo)",
             )
 
 

@@ -40,13 +40,13 @@ def plan_options(parser: ArgumentParser) -> None:
         metavar="PATH",
         action="append",
         default=[],
-        help="also keep this path: copy it from the current root, as those in the configuration",
+        help="keep this path, too: copy it from the current root, like those in the configuration",
     )
     parser.add_argument(
         "--no-keep",
         action="store_true",
-        help="revert the paths that the configuration keeps, too; what is newer stays in the old"
-        " root",
+        help="also revert the paths that the configuration keeps; their current state stays in the"
+        " old root",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which packages a machine cannot start without: listed first, snapshots kept longer."""
+"""Which packages a machine cannot start without: named first, their snapshots kept longer."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class PutBackKernel(RootStep):
 
 @dataclass(frozen=True)
 class SetDefaultEntry(RootStep):
-    """Make the boot entry the default whose kernel has its modules in the new root.
+    """Make a boot entry the default, one whose kernel has its modules in the new root.
 
     `file` and `key` say where the boot loader's setting is; without a file it is an EFI variable.
     """

@@ -67,7 +67,7 @@ class MendCommandLines(StepInNewRoot):
 
 @dataclass(frozen=True)
 class DropMounts(StepInNewRoot):
-    """Comment out lines of the snapshot's fstab that mount what is gone: no boot would succeed."""
+    """Comment out lines of the snapshot's fstab that mount what is gone and would stop the boot."""
 
     spare: str
     lines: tuple[str, ...]

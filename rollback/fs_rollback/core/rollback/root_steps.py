@@ -66,7 +66,7 @@ class CreateRoot(RootStep):
 
 @dataclass(frozen=True)
 class KeepNewRoot(RootStep):
-    """Keep a new root that has been used when the rollback is undone, with a record.
+    """When the rollback is undone, keep a new root that has been used, with a record.
 
     The steps before this one are undone after it, and find nothing at the spare name.
     """

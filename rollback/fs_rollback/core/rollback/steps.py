@@ -28,7 +28,7 @@ class StepInNewRoot(RootStep):
 
 
 class StepUndoneInNewRoot(RootStep):
-    """A change that must be undone in the new root, or that root could not be deleted.
+    """A change that must be undone in the new root; otherwise that root could not be deleted.
 
     Its `undo` is skipped if something else is in the place of the new root.
     """
