@@ -74,7 +74,7 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
         lambda r: (r / f"boot/initramfs-{KERNEL}.img").unlink(), "initramfs", "dracut"
     ),
     "no such subvolume": (
-        lambda r: edit(r / ENTRY, "subvol=root", "subvol=gone"), "command line", "correct"
+        lambda r: edit(r / ENTRY, "subvol=root", "subvol=gone"), "command line", "Correct"
     ),
     "no init": (lambda r: (r / "usr/lib/systemd/systemd").unlink(), "init", "roll back"),
     "init to nowhere": (lambda r: lead_nowhere(r / "usr/lib/systemd/systemd"), "init", "systemd"),
