@@ -179,9 +179,7 @@ def _data(facts: Facts, width: Optional[int], most: int) -> Iterator[str]:
     if not facts.data:
         yield from _row("Data", "none written since, except to what stays as it is", width)
         return
-    yield from wrapped(
-        "  ", "Data that reverts; to keep it as it is now, add the option:", 4, width
-    )
+    yield from wrapped("  ", "Data that reverts; to keep it as it is, add the option:", 4, width)
     shown = [(_hard(one.option or one.path), _datum(one)) for one in facts.data[:most]]
     column = _column(shown, width)
     for option, datum in shown:

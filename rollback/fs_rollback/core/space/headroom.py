@@ -98,7 +98,7 @@ class Shortage(NamedTuple):
 def only_free(free: int, short: Shortage) -> str:
     """Return how much is free on a nearly full filesystem, and whether metadata has no space."""
     why = f", and there is no space for {_METADATA_IS}" if short.is_metadata else ""
-    return f"only {size(free)} is free{why}"
+    return f"only {size(free)} are free{why}"
 
 
 def shortage(room: Room, coming: Optional[int], *, compresses: bool) -> Optional[Shortage]:
