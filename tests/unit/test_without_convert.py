@@ -20,7 +20,10 @@ from fs_rollback.cli.arguments import COMMANDS
 CHECKOUT = Path(__file__).parents[2]
 _COPIED = ("etc", "packaging", "plugin", "rollback", "tests", "setup.cfg", "CHANGELOG.md")
 # What reads the whole checkout, the wing among it, and what copies it.
-_OF_ALL = {"test_architecture.py", "test_linters.py", "test_readme.py", Path(__file__).name}
+# fmt: off
+_OF_ALL = {"test_architecture.py", "test_linters.py", "test_publishing.py", "test_readme.py",
+           Path(__file__).name}
+# fmt: on
 _IMPORTED = re.compile(r"^(?:from|import) fs_rollback\.?(\w*)", re.MULTILINE)
 _MAIN = "import sys; from fs_rollback.cli.main import main; sys.exit(main())"
 _EVERY_HELP = """
