@@ -18,7 +18,6 @@ _COMMAND, _CONVERT = "fs-rollback", "fs-rollback-convert"
 _COLLECTION = "ansible-collection-fs-rollback"
 _COLLECTIONS = "/usr/share/ansible/collections/ansible_collections"
 _PLUGINS = sorted(engine.plugin for engine in Engine)
-_SPLIT = "0.1.0-2"  # the first one without the conversion
 _DNF4, _DNF5 = Engine.DNF4.plugin, Engine.DNF5.plugin
 
 # Where Python's own files lie differs between distributions and is left out here.
@@ -290,9 +289,8 @@ def test_what_each_asks_for(product_rpms: list[Path]) -> None:
     command = _named(product_rpms, _COMMAND)
     assert _lines(command, "--recommends") == recommended
     assert _lines(command, "--suggests") == {_CONVERT}, "no machine gets it unasked"
-    # But who had a package with all of it, for it may be needed to finish.
-    for name in (_COMMAND, _CONVERT):
-        assert _lines(_named(product_rpms, name), "--obsoletes") == {f"fs-rollback < {_SPLIT}"}
+    for name in FILES:
+        assert _lines(_named(product_rpms, name), "--obsoletes") == set()
 
 
 def test_configuration_is_the_administrators(product_rpms: list[Path]) -> None:
