@@ -15,7 +15,7 @@ from tests.sandbox.engine import Engine
 from tests.sandbox.product import CHECKOUT, copy_checkout
 
 _COMMAND, _CONVERT = "fs-rollback", "fs-rollback-convert"
-_COLLECTION = "ansible-collection-fs-rollback"
+_COLLECTION = "ansible-collection-fs_rollback-snapshots"
 _COLLECTIONS = "/usr/share/ansible/collections/ansible_collections"
 _PLUGINS = sorted(engine.plugin for engine in Engine)
 _DNF4, _DNF5 = Engine.DNF4.plugin, Engine.DNF5.plugin

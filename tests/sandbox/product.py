@@ -98,7 +98,7 @@ def _build(tree: Path, home: Path) -> None:
         raise RuntimeError(f"make rpm failed:\n{done.stdout}{done.stderr}")
 
 
-_OF_ANSIBLE = "ansible-collection-fs-rollback"
+_OF_ANSIBLE = "ansible-collection-fs_rollback-snapshots"
 
 
 def rpms_for(engine: Engine, rpms: Iterable[Path]) -> list[Path]:
