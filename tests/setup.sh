@@ -101,9 +101,11 @@ make_venv() {
         "$venv/bin/python" -c '' 2>/dev/null; then
         return 0
     fi
-    [ -x /usr/bin/python3 ] || fail 'no /usr/bin/python3: install python3'
-    /usr/bin/python3 -c 'import ensurepip' 2>/dev/null ||
-        fail 'python3-venv is missing: as root, apt-get install python3-venv (or run as root once)'
+    if ! /usr/bin/python3 -c 'import btrfsutil, ensurepip' 2>/dev/null; then
+        ! command -v apt-get >/dev/null ||
+            fail 'This needs two packages. As root: apt-get install python3-btrfsutil python3-venv'
+        fail 'This needs two packages. As root: dnf install python3 python3-btrfsutil'
+    fi
     echo "making $venv"
     mkdir -p "$FS_ROLLBACK_CACHE"
     rm -rf "$venv"

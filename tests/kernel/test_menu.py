@@ -9,7 +9,7 @@ import re
 
 import btrfsutil
 import pytest
-import rpm  # type: ignore[import-untyped]
+import rpm
 
 from fs_rollback.config import Config
 from tests.kernel.boots import KINDS, TOKEN, A, B, BootMachine, MakeBoot, make_boot

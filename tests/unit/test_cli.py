@@ -147,7 +147,10 @@ def test_nothing_is_no_path(words: list[str], capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("words", [["create", "-m", ""], ["shell", "260", "--", "printf", ""]])
 def test_a_text_may_be_empty(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert "/no/where" in exit_of([words[0], "--root", "/no/where", *words[1:]], capsys)[2]
+    """It goes on to what is wrong besides: with the directory, or with who asks."""
+    _, _, err = exit_of([words[0], "--root", "/no/where", *words[1:]], capsys)
+    assert err.startswith("fs-rollback: ")
+    assert "an argument is empty" not in err
 
 
 @pytest.mark.parametrize(
