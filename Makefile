@@ -1,45 +1,75 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 version := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' rollback/fs_rollback/__init__.py)
 source := fs-rollback-$(version)
+archive := dist/$(source).tar.gz
 pages := fs-rollback.8 fs-rollback-convert.8 fs-rollback-json.7 fs-rollback.conf.5 fs-snapshot.8
 sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md docs etc packaging plugin \
 	pyproject.toml rollback setup.cfg tests
 
-# Debian's rpmbuild has none of the macros that Fedora's packages are built with.
-stand_in := $(if $(wildcard /etc/debian_version),--nodeps --load=tests/packaging/macros)
-# Nor does it know the packages that the spec asks for: each of these is python3-NAME there.
-modules = argcomplete docutils pip setuptools tabulate wheel \
-	$(if $(findstring --nocheck,$(RPMBUILD)),,btrfsutil jsonschema pytest)
-find_missing := from importlib.util import find_spec; import sys; \
-	print(*("python3-" + name for name in sys.argv[1:] if find_spec(name) is None))
+RPMBUILD = rpmbuild
+# What the spec asks for. Debian has it under the same names, but for Fedora's macro packages: there
+# tests/packaging/macros stands in for them, and its rpmbuild knows no package of the machine.
+ifneq (,$(findstring --without tests,$(RPMBUILD)))
+of_tests := /^%if %{with tests}/,/^%endif/d;
+endif
+asked_for := $(shell sed -n '$(of_tests)s/^BuildRequires: *//p' packaging/fs-rollback.spec)
+ifneq (,$(wildcard /etc/debian_version))
+stand_in := --nodeps --load=tests/packaging/macros
+needed := rpm $(filter-out %-rpm-macros python3-devel,$(asked_for))
+is_missing = [ "$$(dpkg-query --show --showformat='$${db:Status-Status}' $(1) 2>/dev/null)" != installed ]
+install := apt-get install
+else
+needed := rpm-build $(asked_for)
+is_missing = ! rpm --query --whatprovides $(1) >/dev/null 2>&1
+install := dnf install
+endif
 
-.PHONY: help rpm man completion schemas collection clean
+.PHONY: help check rpm srpm dist deps version man completion schemas collection clean
 
 help:
-	@echo 'make rpm          source and binary packages into dist/ (dnf builddep packaging/fs-rollback.spec)'
+	@echo 'make check        unit tests, as any user, in a minute'
+	@echo 'make rpm          source and binary packages into dist/'
+	@echo 'make srpm, dist   the source package alone, or what it is made of: $(archive)'
 	@echo 'make man          manual pages into build/man/ (needs docutils)'
 	@echo 'make completion   completion for bash, fish and zsh into build/completion/ (needs argcomplete)'
 	@echo 'make schemas      JSON Schemas of the answers into build/schemas/'
 	@echo 'make collection   the Ansible collection into dist/, its documentation into build/ (needs ansible-core)'
 	@echo 'make clean        remove build/ and dist/'
-	@echo 'Tests: see CONTRIBUTING.md. RPMBUILD="rpmbuild --nocheck" leaves the tests of the package out.'
+	@echo 'All tests: tests/run, as root. RPMBUILD="rpmbuild --without tests" leaves those of the package out.'
 
-RPMBUILD = rpmbuild
+check:
+	tests/run unit
+	@echo 'These were the unit tests. All tests, in about twenty minutes, as root: tests/run'
 
-rpm:
-	@case '$(CURDIR)' in *' '*) echo 'rpmbuild cannot build in a path with a blank: $(CURDIR)' >&2; exit 1 ;; esac
-	$(if $(stand_in),@missing=$$(/usr/bin/python3 -c '$(find_missing)' $(modules)); \
-		command -v rpmbuild >/dev/null || missing="$$missing rpm"; [ -z "$$missing" ] || \
-		{ echo "make rpm: what it needs is missing: apt-get install $$missing" >&2; exit 1; })
-	rm -rf build/rpm
-	mkdir -p build/rpm dist
-	tar --create --gzip --file=build/rpm/$(source).tar.gz --transform='s,^,$(source)/,' \
+version:
+	@echo $(version)
+
+dist:
+	mkdir -p dist
+	tar --create --gzip --file=$(archive) --transform='s,^,$(source)/,' \
 		--owner=0 --group=0 --sort=name --exclude=__pycache__ --exclude='*.egg-info' $(sources)
-	$(RPMBUILD) -ba $(stand_in) --define '_topdir $(CURDIR)/build/rpm' \
-		--define '_sourcedir $(CURDIR)/build/rpm' --define '_rpmdir $(CURDIR)/dist' \
-		--define '_srcrpmdir $(CURDIR)/dist' \
-		--define '_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' \
-		packaging/fs-rollback.spec
+	@echo $(archive)
+
+# What the packages are built with, named before rpmbuild stops for it.
+deps:
+	@missing=; for package in $(needed); do \
+		if $(call is_missing,$$package); then missing="$$missing $$package"; fi; done; \
+	[ -z "$$missing" ] || { echo 'Some packages are missing for this. As root:' >&2; \
+		echo "  $(install)$$missing" >&2; exit 1; }
+
+build = $(RPMBUILD) $(stand_in) --define '_topdir $(CURDIR)/build/rpm' \
+	--define '_sourcedir $(CURDIR)/dist' --define '_rpmdir $(CURDIR)/dist' \
+	--define '_srcrpmdir $(CURDIR)/dist' \
+	--define '_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm'
+
+srpm: needed := $(firstword $(needed))
+srpm: deps dist
+	$(build) -bs packaging/fs-rollback.spec
+
+rpm: deps dist
+	@case '$(CURDIR)' in *' '*) echo 'rpmbuild cannot build in a path with a blank: $(CURDIR)' >&2; exit 1 ;; esac
+	rm -rf build/rpm dist/*.rpm
+	$(build) -ba packaging/fs-rollback.spec
 	@echo 'Now, as root (reinstall, if this version is installed):'
 	@echo '  dnf install dist/fs-rollback-[0-9]*.noarch.rpm dist/libdnf5-plugin-*.noarch.rpm       # dnf 5'
 	@echo '  dnf install dist/fs-rollback-[0-9]*.noarch.rpm dist/python3-dnf-plugin-*.noarch.rpm   # dnf 4'

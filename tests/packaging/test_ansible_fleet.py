@@ -10,7 +10,6 @@ import re
 import sys
 from pathlib import Path
 
-from fs_rollback import __version__
 from tests.packaging.collection import NOT_BTRFS, Collection
 from tests.packaging.stand_in import COLLECTION, UPDATED
 
@@ -144,11 +143,6 @@ def test_what_it_checks_in_environments_of_their_own(collection: Collection) -> 
     assert json.loads(wrong) == {}
     configuration = checks / "yamllint/config/default.yml"
     collection.tool("yamllint", "--strict", f"--config-file={configuration}", ".")
-
-
-def test_one_version() -> None:
-    galaxy = (COLLECTION / "galaxy.yml").read_text()
-    assert f"\nversion: {__version__}\n" in galaxy
 
 
 def test_the_table_has_a_line_for_each_host(collection: Collection) -> None:

@@ -90,7 +90,7 @@ def _sweep(cache: Path) -> None:
 def _build(tree: Path, home: Path) -> None:
     # A home of its own: nobody's ~/.rpmmacros takes part.
     environment = {**os.environ, "HOME": os.fspath(home), "LC_ALL": "C.UTF-8"}
-    command = ["make", "--silent", "rpm", "RPMBUILD=rpmbuild --nocheck --quiet"]
+    command = ["make", "--silent", "rpm", "RPMBUILD=rpmbuild --without tests --quiet"]
     done = subprocess.run(
         command, cwd=tree, env=environment, capture_output=True, text=True, check=False
     )

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What strangers find the project by: one address, in whichever file it is written."""
+"""What strangers find the project by: one address and one version, in whichever file they are."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+from fs_rollback import __version__
 
 CHECKOUT = Path(__file__).parents[2]
 _SPEC = (CHECKOUT / "packaging/fs-rollback.spec").read_text()
@@ -41,3 +43,14 @@ def test_the_spec_writes_it_once() -> None:
     (source,) = re.findall(r"^Source0: +%{forgeurl}/(\S+)$", _SPEC, re.MULTILINE)
     # rpmbuild looks for a file with the last part as its name: `make rpm` writes it.
     assert source.rpartition("/")[2] == "%{name}-%{version}.tar.gz"
+
+
+def test_one_version() -> None:
+    """setup.cfg takes it from the package; these files have to write it down again."""
+    assert re.findall(r"^Version: +(\S+)$", _SPEC, re.MULTILINE) == [__version__]
+    assert re.findall(r"^\* .* - (\S+)-\d+$", _SPEC, re.MULTILINE)[0] == __version__
+    galaxy = (CHECKOUT / "packaging/ansible/galaxy.yml").read_text()
+    assert f"\nversion: {__version__}\n" in galaxy
+    changes = (CHECKOUT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## (\S+?),? ", changes, re.MULTILINE)[0] == __version__
+    assert "attr: fs_rollback.__version__" in (CHECKOUT / "setup.cfg").read_text()
