@@ -267,7 +267,9 @@ def _mount(entry: fstab.Entry, source: str, tree: int, filesystem: Filesystem) -
         number = devices.number_of(source)
         whole = (m.point for m in host.read_mounts() if m.device == number and m.root == "/")
         present = next(whole, "")
-        how = ["--types", entry.fstype, "--options", options, "--source", source]
+        # By what is found on the device: of the types that fstab can name some mount what is here,
+        # and others run a program, of any name (mount.fuse3(8)), with the device for its script.
+        how = ["--internal-only", "--options", options, "--source", source]
         # Without /run/mount/utab, which is not this namespace's alone.
         command = ["mount", "--no-mtab", *(["--bind", present] if present else how)]
         target = f"/proc/self/fd/{place}"
