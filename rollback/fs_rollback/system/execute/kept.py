@@ -21,7 +21,7 @@ from ..comparison.touched import touched
 from ..comparison.trees import SubvolumeTree
 from ..linux import btrfs, files, removal, syscalls
 from ..machine.host import Host
-from . import clones
+from . import clones, roots
 
 
 class Difference(NamedTuple):
@@ -46,7 +46,7 @@ def difference(
     if old is None or new is None or since is None:
         return Difference(Edits(whole=tuple(paths)))
     with ExitStack() as stack:
-        one, other = (stack.enter_context(files.opened(host.path(p))) for p in (tree, source))
+        one, other = (stack.enter_context(roots.opened(host, p)) for p in (tree, source))
         stack.enter_context(kernel_errors("compare", f"/{tree} and /{source}"))
         places = [os.path.join(place, path) for path in paths]
         parts = [
@@ -82,7 +82,7 @@ def make(host: Host, source: str, tree: str, wanted: Difference, told: Progress 
     Raises KernelError, and ProcessError where a file cannot be copied.
     """
     with ExitStack() as stack:
-        new, old = (stack.enter_context(files.opened(host.path(p))) for p in (source, tree))
+        new, old = (stack.enter_context(roots.opened(host, p)) for p in (source, tree))
         work = _Work(
             f"/{tree}", stack.enter_context(_opened(new)), stack.enter_context(_opened(old))
         )

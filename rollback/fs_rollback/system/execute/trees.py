@@ -17,7 +17,7 @@ from ..linux import btrfs, chattr, durable, files, removal, syscalls
 from ..loader import places, settings
 from ..machine import kernels
 from ..machine.host import Host
-from . import arrivals, clones, copying, flags, kept, swap
+from . import arrivals, clones, copying, flags, kept, roots, swap
 
 
 class Operations:
@@ -43,26 +43,23 @@ class Operations:
         # What is nested in the top level is all there is.
         if not path:
             raise StoreError("the top level cannot be deleted")
-        if btrfs.is_subvolume(self._path(path)):
-            btrfs.delete_subvolume(self._path(path), recursive=True)
+        if found := self._subvolume(path):
+            btrfs.delete_subvolume(found, recursive=True)
 
     def set_read_only(self, path: str, *, read_only: bool) -> None:
         """Make a subvolume read-only or writable; nothing to do if there is none."""
-        if btrfs.is_subvolume(self._path(path)):
-            btrfs.set_read_only(self._path(path), read_only=read_only)
+        if found := self._subvolume(path):
+            btrfs.set_read_only(found, read_only=read_only)
 
     def subvolume(self, path: str) -> tuple[int, str]:
         """Return ID and UUID of the subvolume at `path`, or (0, "") if there is none."""
-        full = self._path(path)
-        if not btrfs.is_subvolume(full):
-            return 0, ""
-        return btrfs.subvolume_id(full), btrfs.subvolume_uuid(full)
+        found = self._subvolume(path)
+        return (btrfs.subvolume_id(found), btrfs.subvolume_uuid(found)) if found else (0, "")
 
     def origin(self, path: str) -> str:
         """Return the UUID of what the subvolume at `path` is a snapshot of, "" if of nothing."""
-        if not btrfs.is_subvolume(self._path(path)):
-            return ""
-        parent = btrfs.btrfsutil_info(self._path(path)).parent_uuid.hex()
+        found = self._subvolume(path)
+        parent = btrfs.btrfsutil_info(found).parent_uuid.hex() if found else ""
         return parent if parent.strip("0") else ""
 
     def locate(self, uuid: str) -> str | None:
@@ -179,7 +176,7 @@ class Operations:
 
     def read_file(self, tree: str, path: str) -> str:
         """Return a text file of a tree, "" if there is none."""
-        with files.opened(self._path(tree)) as root:
+        with roots.opened(self._host, tree) as root:
             return files.read_in_tree(root, path) or ""
 
     def write_file(self, tree: str, path: str, text: str) -> None:
@@ -189,7 +186,7 @@ class Operations:
         `read_file` reads: links lead to it in the tree, where /etc is one for instance. Raises
         KernelError, also where they lead to another subvolume.
         """
-        with files.opened(self._path(tree)) as root, kernel_errors("write", f"/{tree}/{path}"):
+        with roots.opened(self._host, tree) as root, kernel_errors("write", f"/{tree}/{path}"):
             descriptor = syscalls.open_in_root(root, path, os.O_WRONLY | os.O_NONBLOCK)
             with os.fdopen(descriptor, "wb") as file:
                 if os.fstat(descriptor).st_dev != os.fstat(root).st_dev:
@@ -202,17 +199,17 @@ class Operations:
 
     def write_record(self, name: str, text: str) -> None:
         """Write a record into the store durably."""
-        with files.opened(self._path(STORE)) as directory:
+        with roots.opened(self._host, STORE) as directory:
             durable.write_text(directory, name + ".json", text)
 
     def remove_record(self, name: str) -> None:
         """Remove a record from the store; nothing to do if there is none."""
-        with files.opened(self._path(STORE)) as directory:
+        with roots.opened(self._host, STORE) as directory:
             durable.remove_durably(directory, name + ".json")
 
     def kernels(self, path: str) -> tuple[str, ...]:
         """Return the kernel versions that have modules in the subvolume at `path`."""
-        with files.opened(self._path(path)) as tree:
+        with roots.opened(self._host, path) as tree:
             return kernels.with_modules(tree)
 
     def runs(self, path: str, kernel: str) -> bool:
@@ -256,7 +253,10 @@ class Operations:
         settings.write_setting(self._host, file, key, value)
 
     def _path(self, relative: str) -> str:
-        return self._host.path(relative)
+        return roots.place(self._host, relative)
+
+    def _subvolume(self, path: str) -> str:
+        return roots.subvolume(self._host, path)
 
     @contextmanager
     def _parent(self, tree: str, path: str, *, follow: bool = False) -> Iterator[str]:
@@ -265,7 +265,7 @@ class Operations:
         No link was followed to it or, with `follow`, none that leads out of the tree.
         """
         head, tail = os.path.split(path)
-        with files.opened(self._path(tree)) as root:
+        with roots.opened(self._host, tree) as root:
             with kernel_errors("open", f"/{tree}/{head}"):
                 flags = os.O_RDONLY | os.O_DIRECTORY
                 directory = syscalls.open_in_root(root, head or ".", flags, follow=follow)
@@ -281,8 +281,8 @@ class Operations:
     def _make_like(self, model: str, tree: str, names: Sequence[str]) -> None:
         """Make the directory to which `names` lead, and those above it, if `tree` lacks them."""
         with (
-            files.opened(self._path(tree)) as root,
-            files.opened(self._path(model)) as original,
+            roots.opened(self._host, tree) as root,
+            roots.opened(self._host, model) as original,
             files.Way(root) as way,
             files.Way(original) as like,
         ):

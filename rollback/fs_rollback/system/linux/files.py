@@ -15,8 +15,9 @@ from ...errors import KernelError, kernel_errors
 from . import syscalls
 
 _READ_LIMIT_BYTES = 16 << 20
+_MOST_OF_ENTRY = 256 << 20
 _LONGEST_PATH = 3900  # PATH_MAX less what stands before and behind it
-_NO_PLACE = "/proc/self/fd/-1"  # where nothing is and nothing can be made
+NO_PLACE = "/proc/self/fd/-1"  # where nothing is and nothing can be made
 
 
 @contextmanager
@@ -54,7 +55,7 @@ class Places:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise KernelError("open", relative, error) from error
-            return f"{_NO_PLACE}/{name}"  # whoever uses it is told that nothing is there
+            return f"{NO_PLACE}/{name}"  # whoever uses it is told that nothing is there
         self._opened.append(opened)
         self.close(self._MOST)
         return f"/proc/self/fd/{opened}/{name}"
@@ -193,8 +194,7 @@ def _read(file: BinaryIO, most: int) -> bytes:
 def read_entry(directory: int, name: str) -> str | None:
     """Return a text file of an open directory; None if there is none, or anything but a file.
 
-    Made for the store, where thousands are read, and files are root's own: of any size. Raises
-    UnicodeError, and KernelError.
+    Made for the store, where thousands are read. Raises UnicodeError, and KernelError.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -203,7 +203,7 @@ def read_entry(directory: int, name: str) -> str | None:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 return None
-            return os.read(descriptor, status.st_size).decode()
+            return os.read(descriptor, min(status.st_size, _MOST_OF_ENTRY)).decode()
         finally:
             os.close(descriptor)
     except OSError as error:

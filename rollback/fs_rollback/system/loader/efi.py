@@ -6,6 +6,7 @@ A file begins with four bytes of attributes; the text is UTF-16 with a NUL at it
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
@@ -42,7 +43,12 @@ def are_there() -> bool:
 
 
 def write(name: str, value: str | None) -> None:
-    """Set a variable, or remove it where `value` is None. Raises KernelError."""
+    """Set a variable, or remove it where `value` is None. Raises KernelError.
+
+    The name may be from the journal of a disk that somebody else has filled: it is one of ours.
+    """
+    if name not in (DEFAULT, PREFERRED, ONCE):
+        raise KernelError("write the EFI variable", name, OSError(errno.EPERM, "not ours"))
     path = _path(name)
     try:
         with suppress(FileNotFoundError):  # it is new

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple, Optional
 
 from ...core.boot.layout import Kind, Layout
@@ -77,7 +78,20 @@ def find(machine: Host, layout: Layout) -> tuple[Place, ...]:
 
 def has_entries(place: Place) -> bool:
     """Whether a place has a directory of boot entries."""
-    return os.path.isdir(os.path.join(place.directory, ENTRIES))
+    with files.opened(place.directory) as directory:
+        return files.list_in_tree(directory, ENTRIES) is not None
+
+
+@contextmanager
+def opened_entries(place: Place) -> Iterator[int]:
+    """Open the directory of boot entries that is read. Raises KernelError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    with files.opened(place.directory) as directory, kernel_errors("open", ENTRIES):
+        opened = syscalls.open_in_root(directory, ENTRIES, flags)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
 
 
 def _place(
@@ -175,11 +189,23 @@ def sync(place: Place) -> None:
 
 
 def path_of(machine: Host, where: str) -> str:
-    """Return the path of what a plan names so, a LoaderPath as it is kept."""
+    """Return the path of what a plan names so, a LoaderPath as it is kept.
+
+    A link that is there is not followed, and no other leads out of the filesystem of the root or
+    the machine, which may be on a disk that somebody else has filled. Raises KernelError.
+    """
     named = LoaderPath(where)
-    if named.is_beside_root:
-        return machine.path(named.inside)
-    return os.path.join(machine.root, named.inside)
+    tree = machine.top_fd if named.is_beside_root else machine.root_fd
+    way, *missing = os.path.split(named.inside)
+    while (real := files.real_path(tree, way or ".")) is None:
+        way, name = os.path.split(way)
+        missing.insert(0, name)
+    reached = real.strip("/")
+    start = machine.path(reached) if named.is_beside_root else f"/{reached}"
+    # A link that leads nowhere in there may lead somewhere from here.
+    is_dangling = len(missing) > 1 and os.path.lexists(os.path.join(start, missing[0]))
+    is_inside = not is_dangling and ".." not in missing
+    return os.path.join(start, *missing) if is_inside else f"{files.NO_PLACE}/{missing[-1]}"
 
 
 def read_file(machine: Host, where: str) -> str | None:

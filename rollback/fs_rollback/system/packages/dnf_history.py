@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import closing
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from ...core.snapshots.record import Outcome
 from ...errors import KernelError
 from ..linux import files, syscalls
 from ..machine.host import Host
+
+_READ = os.O_RDONLY | os.O_NONBLOCK
 
 
 class Row(NamedTuple):
@@ -75,10 +78,12 @@ def rows(host: Host, tool: str, behind: int = 0) -> list[Row] | None:
     if files.device_of(host.root_fd, path) is None:
         return []
     try:
-        descriptor = syscalls.open_in_root(host.root_fd, path.lstrip("/"), os.O_RDONLY)
+        descriptor = syscalls.open_in_root(host.root_fd, path.lstrip("/"), _READ)
     except OSError:  # it is there, and cannot be read
         return None
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None  # a pipe would be waited for
         # SQLite reads where the link leads, and finds its other files there.
         uri = f"file:/proc/self/fd/{descriptor}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as database:

@@ -298,7 +298,7 @@ def _remove_entry(host: Host, found: Boot, bootable: Bootable) -> None:
         shot = settings.one_shot(found.choice, found.setting)
         if shot is not None:  # GRUB would start the first entry instead, not the default one
             settings.write_setting(host, shot.file, shot.key, None)
-    with files.opened(os.path.join(place.directory, places.ENTRIES)) as directory:
+    with places.opened_entries(place) as directory:
         durable.remove(directory, os.path.basename(bootable.entry.file))
     name = SNAPSHOT_PREFIX + trial_of(bootable.entry).partition("_")[2]
     trace.tell(host, trace.Event("menu-removed", name, reason=bootable.entry.title))

@@ -162,7 +162,7 @@ def write(
         raise RefusedError(f"another system's entry has the name {name}")
     if not default and default_entry(found.choice, [*others, made]) == made:
         raise RefusedError(f"{name} would be the entry that boots by default")
-    with files.opened(os.path.join(model.place.directory, places.ENTRIES)) as directory:
+    with places.opened_entries(model.place) as directory:
         like = files.status_of(directory, os.path.basename(model.entry.file))
         mode = (like.st_mode if like else 0o600) & 0o777
         if model.place.beside_root:

@@ -16,6 +16,7 @@ from ...core.snapshots import saved_files
 from ...core.snapshots.saved_files import SavedBoot, SavedFile
 from ...core.snapshots.snapshot import STORE, Snapshot
 from ...errors import KernelError, RefusedError, StoreError, kernel_errors
+from ..execute import roots
 from ..linux import btrfs, durable, files
 from ..loader import entries as loader_entries
 from ..loader import places
@@ -88,10 +89,10 @@ def read(store: Store, name: str) -> SavedBoot:
 
 def ever_saved(host: Host) -> set[str]:
     """Return where the files were that the lists name, as far as these can be read."""
-    if not os.path.isdir(host.path(PLACE)):
-        return set()
     found: set[str] = set()
-    with files.opened(host.path(PLACE)) as directory:
+    if not os.path.lexists(host.path(PLACE)):
+        return found
+    with roots.opened(host, PLACE) as directory:
         for name in files.list_in_tree(directory, ".") or []:
             text = files.read_in_tree(directory, name) if name.endswith(_LIST_SUFFIX) else None
             with suppress(saved_files.BootFilesError):  # what it names is not removed
@@ -225,5 +226,5 @@ def _directory(store: Store) -> Iterator[int]:
             os.mkdir(path, 0o700)
     except OSError as error:
         raise KernelError("make", f"/{PLACE}", error) from error
-    with files.opened(path) as directory:
+    with roots.opened(store.host, PLACE) as directory:
         yield directory
