@@ -15,6 +15,7 @@ import libdnf.transaction
 
 from fs_rollback.core.packages import changes
 from fs_rollback.core.snapshots.record import Outcome, Transaction
+from fs_rollback.report import clean
 from fs_rollback.system.hooks import protection, transaction
 
 if TYPE_CHECKING:
@@ -37,14 +38,15 @@ def before(base: dnf.Base, without: str) -> protection.Protection:
     """
     way_out = f"{without}, or on_failure = warn in /etc/fs-rollback.conf."
     found = protection.protect(lambda: _describe(base), way_out, _warn, reads_switch=False)
-    if not found.stop:
-        for level, texts in (
-            (logging.DEBUG, (found.debug,)),
-            (logging.INFO, (found.line,)),
-            (logging.WARNING, found.warnings),
-        ):
-            for text in filter(None, texts):
-                _LOGGER.log(level, "fs-snapshot: %s", text)
+    if found.stop:
+        return found._replace(stop=clean(found.stop))
+    for level, texts in (
+        (logging.DEBUG, (found.debug,)),
+        (logging.INFO, (found.line,)),
+        (logging.WARNING, found.warnings),
+    ):
+        for text in filter(None, texts):
+            _LOGGER.log(level, "fs-snapshot: %s", clean(text))
     return found
 
 
@@ -90,7 +92,7 @@ def _coming(base: dnf.Base) -> int | None:
 
 
 def _warn(text: str) -> None:
-    _LOGGER.warning("fs-snapshot: %s", text)
+    _LOGGER.warning("fs-snapshot: %s", clean(text))
 
 
 def _evr(item: Any) -> str:

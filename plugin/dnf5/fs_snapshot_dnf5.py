@@ -17,6 +17,7 @@ from typing import NoReturn
 from fs_rollback.core.packages.changes import Item, changes
 from fs_rollback.core.snapshots.record import Transaction
 from fs_rollback.errors import Error
+from fs_rollback.report import clean
 from fs_rollback.system.hooks import keeper, protection, transaction
 from fs_rollback.system.store import trace
 
@@ -152,9 +153,9 @@ def _is_quiet(line: tuple[str, ...]) -> bool:
 
 def _stop(message: str) -> None:
     """End dnf 5 with this message; it does not answer."""
-    print(json.dumps({"op": "stop", "args": {"message": message}}), flush=True)
+    print(json.dumps({"op": "stop", "args": {"message": clean(message)}}), flush=True)
 
 
 def _say(text: str) -> None:
     with suppress(OSError):  # nobody listens: no reason to decide otherwise
-        print(f"fs-snapshot: {text}", file=sys.stderr, flush=True)
+        print(f"fs-snapshot: {clean(text)}", file=sys.stderr, flush=True)

@@ -122,7 +122,7 @@ def _stop(sentence: str) -> int:
 
 def _say(text: str) -> None:
     with suppress(OSError):  # nobody listens: no reason to decide otherwise
-        print(f"fs-snapshot: {text}", flush=True)
+        print(f"fs-snapshot: {text if _missing else report.clean(text)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -180,7 +180,8 @@ def _complain(error: Error, args: argparse.Namespace | None = None) -> int:
 
         traceback.print_exc()
     hint = addressed(error.hint, args) if args else error.hint
-    message = "\n".join(clean(line) for line in error.message.splitlines())
+    # The others are indented: a name with a line in it is no line of ours.
+    message = "\n  ".join(clean(line).lstrip() for line in error.message.splitlines())
     print("\n".join(said("fs-rollback: ", message)), file=sys.stderr)
     if hint:
         if isinstance(error, UndoFailedError):

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import Error, KernelError, PathAwayError, UsageError
+from ..report import clean
 from ..system.machine import host
 from ..system.machine.host import Host
 from ..system.store import store
@@ -155,7 +156,7 @@ def reply(args: Namespace, answer: dict[str, Any], text: str, *, code: int = 0) 
         if args.json:
             print_json(answer)
         elif text:
-            print(addressed(text, args))
+            print(addressed("\n".join(map(clean, text.split("\n"))), args))
     return code
 
 
@@ -171,7 +172,7 @@ def note(text: str) -> None:
     with suppress(BrokenPipeError):  # main() finds that out at the end
         sys.stdout.flush()  # what was said before comes before
     with suppress(OSError):  # a terminal that went away is no reason to stop what is being done
-        print("\n".join(said("fs-rollback: ", text)), file=sys.stderr)
+        print("\n".join(said("fs-rollback: ", clean(text))), file=sys.stderr)
 
 
 @cache

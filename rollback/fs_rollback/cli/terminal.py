@@ -48,8 +48,12 @@ def wrapped(start: str, sentence: str, indent: int, width: Optional[int] = None)
     """Return `start` and a sentence, in lines of at most `width` columns; None means one line.
 
     Further lines are indented. Words are not broken, nor text joined by HARD, nor a command in
-    quotation marks or at the end: pasting a part of it would do something else.
+    quotation marks or at the end: pasting a part of it would do something else. Control characters,
+    which a name that a user gave may have, are written out.
     """
+    from ..report import clean
+
+    sentence = HARD.join(map(clean, sentence.split(HARD)))
     if width is None:
         return [f"{start}{sentence}".replace(HARD, " ")]
     import re
@@ -95,6 +99,7 @@ def now_doing() -> Iterator[Callable[[str], None]]:
     At the end the line is cleared. On a terminal that cannot erase, each text gets its own line.
     """
     from ..core.snapshots.names import shortened
+    from ..report import clean
 
     can_erase = os.environ.get("TERM", "dumb") != "dumb"
 
@@ -102,7 +107,7 @@ def now_doing() -> Iterator[Callable[[str], None]]:
         if not sys.stderr.isatty():
             return
         room = max(columns(2) - _MARGIN, 1)
-        shown = shortened(text, room)
+        shown = shortened(clean(text), room)
         with suppress(OSError):  # it went away, which stops nothing
             # The cursor is at the start, over which the terminal writes ^C.
             line = f"{_CLEAR}{shown}{shown and _START}" if can_erase else f"{shown}\n"
@@ -163,10 +168,11 @@ class Bar:
         from ..core.columns import fitting
         from ..core.columns import width as columns_of
         from ..core.snapshots.names import shortened
+        from ..report import clean
 
-        width, what, unit = max(columns(2) - _MARGIN, 1), self._what, f" {self._unit}"
+        width, unit = max(columns(2) - _MARGIN, 1), f" {self._unit}"
         most = width * 2 // 3
-        what = shortened(what, most)  # a path may be long
+        what = shortened(clean(self._what), most)  # a path may be long
         scale = {}
         if self._unit == "B":
             unit, scale = "B", {"unit_scale": True, "unit_divisor": 1024}
@@ -195,6 +201,8 @@ def lines(what: str, unit: str) -> Iterator[Progress]:
 
     The journal gets these lines too, and a bar would be unreadable there.
     """
+    from ..report import clean
+
     begin = time.monotonic()
     soon = begin + _DELAY_S
 
@@ -209,6 +217,6 @@ def lines(what: str, unit: str) -> Iterator[Progress]:
         if total and rate:
             text += f", {max(total - done, 0) / rate:.0f} s left"
         with suppress(OSError):  # nobody reads it
-            print(f"fs-rollback: {what}: {text}", file=sys.stderr, flush=True)
+            print(f"fs-rollback: {clean(what)}: {text}", file=sys.stderr, flush=True)
 
     yield tell

@@ -128,10 +128,10 @@ def _lines(told: dict[str, Any]) -> list[str]:
         first = f"The next boot cannot be guarded: {told['reason']}"
     else:
         first = "The next boot is not guarded."
-    lines = wrapped("", report.clean(first), 2, width)
+    lines = wrapped("", first, 2, width)
     lines.append(f"Setting: guard = {told['setting']}")
     for line in told["attention"]:
-        lines += wrapped("Attention: ", report.clean(line), 4, width)
+        lines += wrapped("Attention: ", line, 4, width)
     failure = told["failure"]
     if failure is not None and failure["log"]:
         lines.append("The last lines of its journal:")

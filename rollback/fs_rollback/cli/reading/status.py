@@ -36,7 +36,6 @@ def run(args: Namespace) -> int:
 
 
 def _print_status(facts: dict[str, Any]) -> None:
-    from ... import report
     from ...core.snapshots.names import labelled
     from ...core.snapshots.space import size
     from ..terminal import table_width, wrapped
@@ -65,10 +64,10 @@ def _print_status(facts: dict[str, Any]) -> None:
     for label, value in rows.items():
         start = f"{label}:"
         for line in value.split("\n"):
-            lines += wrapped(f"{start:{_LABELS}}", report.clean(line), _LABELS, width)
+            lines += wrapped(f"{start:{_LABELS}}", line, _LABELS, width)
             start = ""
     for line in facts["attention"]:
-        lines += wrapped("Attention: ", report.clean(line), 4, width)
+        lines += wrapped("Attention: ", line, 4, width)
     print("\n".join(lines))
 
 

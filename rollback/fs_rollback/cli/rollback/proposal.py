@@ -178,4 +178,4 @@ def _progress(
     step: RootStep,
 ) -> None:
     if moment is executor.Moment.BEFORE:
-        tell(f"step {index + 1} of {count}: {report.clean(step.describe())}")
+        tell(f"step {index + 1} of {count}: {step.describe()}")

@@ -79,7 +79,7 @@ def text(head: Sequence[str], proposal: Proposal, facts: Facts, back: str) -> st
             *wrapped("  ", back, 4, shown.width),
         ]
         for sentence in (*facts.missing, *proposal.warnings):
-            lines += wrapped("", f"Warning: {report.clean(sentence)}", 2, shown.width)
+            lines += wrapped("", f"Warning: {sentence}", 2, shown.width)
         # The last line is the question itself.
         if shown.rows is None or len(lines) < shown.rows or most == 1:
             return "\n".join(lines)

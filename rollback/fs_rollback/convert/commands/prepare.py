@@ -115,13 +115,12 @@ def _prepared(proposal: Proposal, reason: str) -> str:
 
 
 def _observer(count: int) -> Observer:
-    from ... import report
     from ...cli import session
     from ...system.execute import executor
 
     def observe(moment: executor.Moment, number: int, step: PreparingStep) -> None:
         if moment is executor.Moment.BEFORE and sys.stderr.isatty():
-            session.note(f"step {number + 1} of {count}: {report.clean(step.describe())}")
+            session.note(f"step {number + 1} of {count}: {step.describe()}")
 
     return observe
 
