@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -41,6 +42,47 @@ def test_a_program_that_never_ends_its_line(
 ) -> None:
     reason = _run(tmp_path, monkeypatch, "head --bytes=30M /dev/zero | tr '\\0' x; exit 1")
     assert len(reason) < 1000
+
+
+@pytest.mark.parametrize(
+    ("mode", "directory", "owner", "group"),
+    [
+        (0o757, 0o755, 0, 0),
+        (0o775, 0o755, 0, 1234),
+        (0o755, 0o755, 1234, 0),
+        (0o755, 0o777, 0, 0),
+        (0o755, 0o1777, 0, 0),
+    ],
+)
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_program_that_others_can_change_is_not_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    linked: bool,
+    mode: int,
+    directory: int,
+    owner: int,
+    group: int,
+) -> None:
+    """Root would run what they write. That it is not run is no reason to go back."""
+    place = tmp_path / "health.d"
+    programs = tmp_path / "elsewhere" if linked else place
+    for path in {place, programs}:
+        path.mkdir()
+    program = programs / "check"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/proof; exit 1\n")
+    if linked:
+        (place / "check").symlink_to(program)
+    os.chown(program, owner, group)
+    program.chmod(mode)
+    programs.chmod(directory)
+    found = health.checks(str(place), ())
+    assert len(found) == 1
+    monkeypatch.setattr(health, "checks", lambda: found)
+    said: list[str] = []
+    assert health.trouble((), str, said.append) == ""
+    assert said == [f"{place}/check is not run: others than root can change it"]
+    assert not (tmp_path / "proof").exists()
 
 
 def test_what_is_shown_at_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

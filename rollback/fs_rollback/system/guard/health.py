@@ -17,6 +17,7 @@ from ...core.guard.units import Unit
 from ...errors import ProcessError
 from ..linux import process
 from ..linux.process import Say
+from ..machine.configuration import others_write
 from ..machine.host import Host
 
 _OURS = "/etc/fs-rollback/health.d"
@@ -40,8 +41,7 @@ class Check(NamedTuple):
 def checks(ours: str = _OURS, greenboot: Sequence[str] = _GREENBOOT) -> list[Check]:
     """Return the programs in the order in which they are run: by name, in one place after another.
 
-    Of ours those are run that are executable, of greenboot's those that end in .sh, by bash.
-    """
+    Of ours those are run that are executable, of greenboot's those that end in .sh, by bash."""
     found = [Check(path, (path,)) for path in _files(ours) if os.access(path, os.X_OK)]
     for kind in (_REQUIRED, _WANTED):
         for place in greenboot:
@@ -61,6 +61,12 @@ def _files(directory: str) -> Iterator[str]:
             yield path
 
 
+def _is_roots(path: str) -> bool:
+    """Whether nobody but root can change a program, or put another in its place."""
+    places = (path, os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
+    return not any(others_write(os.stat(place)) for place in places)
+
+
 def trouble(names: Sequence[str], begin: Say, said: Say) -> str:
     """Return why this boot is not healthy, "" if it is.
 
@@ -73,6 +79,9 @@ def trouble(names: Sequence[str], begin: Say, said: Say) -> str:
         if found:
             return found
     for check in checks():
+        if not _is_roots(check.path):
+            said(f"{check.path} is not run: others than root can change it")
+            continue
         begin(check.path)
         last: list[str] = []
 

@@ -122,11 +122,12 @@ def answering(arguments: Sequence[str], patience_s: float) -> Iterator[Callable[
 def feed(arguments: Sequence[str], text: str) -> bool:
     """Run a program at this terminal to its end and give it `text`; whether it could be started.
 
-    It need not read all of it. less(1) is told to leave at once what fits, and to show colours.
+    It need not read all of it. less(1) is told to leave at once what fits, and to show colours; and
+    to start nothing, as it does for "!": sudo(8) may allow somebody this command and no shell.
     """
     import subprocess
 
-    environment = {"LESS": "FRX", **os.environ}
+    environment = {"LESS": "FRX", **os.environ, "LESSSECURE": "1"}
     try:
         running = subprocess.Popen(list(arguments), stdin=subprocess.PIPE, env=environment)
     except OSError:  # as promised

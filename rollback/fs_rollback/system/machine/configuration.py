@@ -67,7 +67,18 @@ def _content(tree: int) -> bytes:
         return b""
     if not stat.S_ISREG(status.st_mode):
         raise _unusable(f"{config.PATH} is not a file")
+    if others_write(status):
+        raise _unusable(
+            f"{config.PATH} can be changed by others than root",
+            f"Look at what it says, then: chown root:root {config.PATH}; chmod go-w {config.PATH}",
+        )
     return files.read_bytes(tree, config.PATH, _MOST_BYTES + 1)
+
+
+def others_write(status: os.stat_result) -> bool:
+    """Whether others than root can write to a file or directory, as its owner and mode have it."""
+    by_group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
+    return bool(status.st_uid != 0 or status.st_mode & stat.S_IWOTH or by_group)
 
 
 def _unusable(message: str, hint: str = "") -> BrokenConfigError:
