@@ -101,6 +101,26 @@ def test_a_machine_that_cannot_go_back_is_not_touched(collection: Collection) ->
     assert "/ is ext4, not btrfs" in told
 
 
+def test_what_a_machine_says_is_no_template(collection: Collection) -> None:
+    """Whoever has one machine gets nothing of the others, nor of the one that Ansible runs on."""
+    proof = collection.directory / "proof"
+    lookup = f"lookup('ansible.builtin.pipe', 'touch {proof}')"
+    evil = f"{{{{ {lookup} }}}} {{% set x = {lookup} %}} \x1b]0;mine\x07"
+    for state in ("fallen", "back"):
+        answer = collection.machines.words(state, "guard", "status")
+        failure = {**answer["failure"], "reason": evil, "log": [evil], "since": evil}
+        changed = {**answer, "failure": failure, "attention": [evil]}
+        collection.machines.answer(state, ["guard", "status", "--json"], 1, changed)
+    machine = collection.machine("before", *BAD)
+    told = collection.play("update_fleet", [machine], code=2)
+    assert "ansible.builtin.pipe" in told, "it is shown as it is"
+    table = collection.directory / "table"
+    collection.play("fleet_table", [machine], "-e", f"fleet_table={table}")
+    assert "ansible.builtin.pipe" in table.read_text()
+    assert not proof.exists()
+    assert "\x1b" not in table.read_text()
+
+
 # What Ansible says of it.
 
 
@@ -152,6 +172,7 @@ def test_the_table_has_a_line_for_each_host(collection: Collection) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    forged = "a\n\rweb5  ok\x1b[2J"  # a host makes no line of another's
     link = {"name": "kernel", "grade": "broken", "text": "no such file"}
     usual = {"running": "/root", "copy_of": None, "newest": None, "days_since_update": 31,
              "reason": None, "transaction": None}  # fmt: skip
@@ -160,6 +181,7 @@ def test_the_table_has_a_line_for_each_host(collection: Collection) -> None:
         "web2": {"summary": broken},
         "web1": {"unreachable": True, "msg": "no route\nto it"},
         "web3": {"failed": True, "msg": "it is not installed"},
+        "web4": {"summary": {**broken, "attention": [], "links": [{**link, "text": forged}]}},
         "a-long-name": {"summary": {**broken, "health": "ok", "attention": [], "links": []}},
     }
     assert module.fleet_table(told) == [
@@ -168,4 +190,5 @@ def test_the_table_has_a_line_for_each_host(collection: Collection) -> None:
         "web1         -             -                unreachable     -  no route to it",
         "web2         /root         -                broken         31  kernel: no such file",
         "web3         -             -                unknown         -  it is not installed",
+        "web4         /root         -                broken         31  kernel: a  web5  ok [2J",
     ]

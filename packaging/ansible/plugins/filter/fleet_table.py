@@ -40,7 +40,10 @@ _TITLES = ("HOST", "RUNNING ROOT", "NEWEST SNAPSHOT", "HEALTH", "DAYS")
 
 
 def fleet_table(found: dict[str, Any]) -> list[str]:
-    """Return the lines of the table; the last column, why, is as long as it is."""
+    """Return the lines of the table; the last column, why, is as long as it is.
+
+    What a host says of itself makes no line of another's, and a terminal shows it as text.
+    """
     hosts = sorted(found)
     rows = [_TITLES, *(_row(host, found[host]) for host in hosts)]
     whys = ["WHY", *(_why(found[host]) for host in hosts)]
@@ -48,7 +51,8 @@ def fleet_table(found: dict[str, Any]) -> list[str]:
     lines = []
     for row, why in zip(rows, whys):
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths)]
-        lines.append("  ".join([*cells, row[-1].rjust(widths[-1]), why]).rstrip())
+        line = "  ".join([*cells, row[-1].rjust(widths[-1]), why]).rstrip()
+        lines.append("".join(c if c.isprintable() else " " for c in line))
     return lines
 
 
