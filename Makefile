@@ -3,7 +3,7 @@ version := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' rollback/fs_rollbac
 source := fs-rollback-$(version)
 archive := dist/$(source).tar.gz
 pages := fs-rollback.8 fs-rollback-convert.8 fs-rollback-json.7 fs-rollback.conf.5 fs-snapshot.8
-sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md docs etc packaging plugin \
+sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md SECURITY.md docs etc packaging plugin \
 	pyproject.toml rollback setup.cfg tests
 
 RPMBUILD = rpmbuild

@@ -64,6 +64,7 @@ def test_the_sdist_has_all_that_packages_are_made_of(built: Path) -> None:
             if p.is_file() and "__pycache__" not in p.parts
         }
     wanted |= {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"}
+    wanted |= {"SECURITY.md"}
     assert wanted - names == set()
     assert not any("__pycache__" in name for name in names)
 
