@@ -11,6 +11,7 @@ import codecs
 import re
 from typing import Any, Callable, NamedTuple
 
+from .core import closest
 from .core.formats.mountinfo import checked_path
 from .core.snapshots.retention import Policy
 from .core.snapshots.space import Amount, amount
@@ -161,7 +162,8 @@ def parse(text: str, path: str) -> Config:
                 )
             )
         elif key not in SETTINGS:
-            known = f"Keys are: {', '.join(SETTINGS)}."
+            meant = closest.question(closest.closest(key, SETTINGS))
+            known = f"{meant} Keys are: {', '.join(SETTINGS)}.".lstrip()
             problems.append((f"{where}: unknown key {_quoted(key)}", known))
         else:
             try:

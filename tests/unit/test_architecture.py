@@ -25,6 +25,7 @@ ROOMS = (
     "errors",
     "core/progress",
     "core/columns",
+    "core/closest",
     "core/formats",
     "core/snapshots",
     "core/packages",

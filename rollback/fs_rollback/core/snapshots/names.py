@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Optional
 
 from ...errors import UsageError
+from .. import closest
 from ..columns import fitting, width
 from ..formats.mountinfo import is_within_any
 from .snapshot import STORE, Snapshot
@@ -22,6 +23,7 @@ TRIAL_PREFIX = "try_"  # a writable copy of a snapshot, for its entry in the boo
 COPY_PREFIXES = (NEW_ROOT_PREFIX, TRIAL_PREFIX, SHELL_PREFIX)
 _IN_STORE = f"/{STORE}/"
 _FORMAT = "%Y%m%d%H%M%S"
+_MOST_SIMILAR = 3
 _LONG = 300  # characters of a path, which may have thousands
 
 
@@ -147,7 +149,9 @@ def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:
     exact = exact or [s for s in present if str(s.id) == reference]
     matches = exact or [s for s in snapshots if name and s.name.startswith(name)]
     if not matches:
-        raise UsageError(f"no snapshot {reference!r}", hint="'fs-rollback list' shows all of them.")
+        meant = closest.question(_similar(name, snapshots, present))
+        hint = f"{meant} 'fs-rollback list' shows all of them.".lstrip()
+        raise UsageError(f"no snapshot {reference!r}", hint=hint)
     if len(matches) > 1:
         names = ", ".join(label(s) for s in matches[:5])
         more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
@@ -156,3 +160,13 @@ def resolve(reference: str, snapshots: Sequence[Snapshot]) -> Snapshot:
             hint="Give more characters of the name, or the ID.",
         )
     return matches[0]
+
+
+def _similar(text: str, snapshots: Sequence[Snapshot], present: Sequence[Snapshot]) -> list[str]:
+    """Return what messages call the snapshots whose name or ID was probably meant."""
+    begun = [s for s in snapshots if text and s.name.casefold().startswith(text.casefold())]
+    if begun:
+        return [label(s) for s in begun[-_MOST_SIMILAR:]]
+    called = {s.name: label(s) for s in snapshots} | {str(s.id): label(s) for s in present}
+    found = closest.closest(text, [*called, "latest"], _MOST_SIMILAR)
+    return list(dict.fromkeys(called.get(one, repr(one)) for one in found))
