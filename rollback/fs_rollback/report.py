@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .core import columns
 from .core.packages.changes import summary
@@ -17,7 +17,6 @@ from .core.snapshots.space import size as size  # noqa: PLC0414 - for who has th
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from .core.boot.findings import Finding, Grade
     from .core.rollback.step import Step
     from .core.snapshots.events import Event
     from .core.snapshots.record import PackageChange, Record
@@ -36,7 +35,26 @@ _LEFT_OUT = (
     ("Name", "Packages", "Kind"),
     ("Name", "Packages", "Kind", "seconds"),
 )
+_COLOURS = {
+    "running": "green",
+    "next": "green",
+    "pinned": "cyan",
+    "incomplete": "yellow",
+    "gone": "yellow",
+    "pending": "yellow",
+    "failed": "red",
+    "interrupted": "red",
+}
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+# Returns a text in a colour, or as it is where there are none.
+Paint = Callable[[str, str], str]
+
+
+def unpainted(text: str, _colour: str) -> str:
+    """Return a text as it is."""
+    return text
 
 
 def clean(text: str) -> str:
@@ -106,7 +124,11 @@ def command_line(words: Sequence[str]) -> str:
 
 
 def snapshot_table(
-    snapshots: Sequence[Snapshot], roots: Roots, width: Optional[int], now: datetime
+    snapshots: Sequence[Snapshot],
+    roots: Roots,
+    width: Optional[int],
+    now: datetime,
+    paint: Paint = unpainted,
 ) -> str:
     """Return the table of `list`, newest last, at most `width` columns wide; None cuts nothing.
 
@@ -136,7 +158,14 @@ def snapshot_table(
             break
     room = None if width is None else max(_room(shown, width), _NARROWEST)
     shown["For"] = [_fitting(texts, room) for texts in purposes]
+    if "Marks" in shown:
+        words = (text.split() for text in shown["Marks"])
+        shown["Marks"] = [" ".join(_coloured(word, paint) for word in row) for row in words]
     return plain_table([list(row) for row in zip(*shown.values())], list(shown))
+
+
+def _coloured(mark: str, paint: Paint) -> str:
+    return paint(mark, _COLOURS[mark]) if mark in _COLOURS else mark
 
 
 def _without(table: Mapping[str, list[str]], left_out: Set[str]) -> dict[str, list[str]]:
@@ -331,68 +360,3 @@ def steps_json(steps: Sequence[Step[Any]]) -> list[dict[str, Any]]:
 
     rows = zip(to_json(steps), steps)
     return [{"step": row["step"], "sentence": step.describe(), **row} for row, step in rows]
-
-
-class Wording(NamedTuple):
-    """How a command reports findings: its keys in JSON, a word and a verdict for each grade."""
-
-    rows: str
-    grade: str
-    words: Mapping[Grade, str]
-    verdicts: Mapping[Grade, str]
-
-
-def boot_wording() -> Wording:
-    """Return how `check` reports findings."""
-    from .core.boot.findings import Grade
-
-    return Wording(
-        rows="links",
-        grade="grade",
-        words={Grade.OK: "ok", Grade.WARNING: "warning", Grade.FATAL: "broken"},
-        verdicts={
-            Grade.OK: "The next boot finds everything it needs.",
-            Grade.WARNING: "Nothing was found that would stop the next boot; see the warnings.",
-            Grade.FATAL: "This machine would not boot as it should.",
-        },
-    )
-
-
-# Brings a sentence behind a start, and an indent of further lines, to the width of the screen.
-Wrap = Callable[[str, str, int], list[str]]
-
-
-def findings_text(found: Sequence[Finding], wording: Wording, wrap: Wrap) -> str:
-    """Return findings as text: each with its advice below it, and the verdict last."""
-    from .core.boot.findings import Grade, worst
-
-    width = max((columns.width(finding.name) for finding in found), default=0)
-    lines = []
-    for finding in found:
-        start = f"{wording.words[finding.grade]:7}  {columns.padded(finding.name, width)}  "
-        lines += wrap(start, clean(finding.text), width + 11)
-        if finding.grade is not Grade.OK and finding.advice:
-            lines += wrap(" " * (width + 11), clean(finding.advice), width + 11)
-    verdict = wording.verdicts[worst(found)]
-    broken = dict.fromkeys(f.name for f in found if f.grade is Grade.FATAL)
-    if broken:  # what it is may have left the screen
-        verdict = f"{verdict.rstrip('.')}: {', '.join(broken)} (see above)."
-    return "\n".join([*lines, "", *wrap("", verdict, 0)])
-
-
-def findings_json(found: Sequence[Finding], wording: Wording) -> dict[str, Any]:
-    """Return findings as JSON data; a missing advice or subject is null."""
-    from .core.boot.findings import worst
-
-    rows = [
-        {
-            "name": finding.name,
-            wording.grade: wording.words[finding.grade],
-            "text": finding.text,
-            "advice": finding.advice or None,
-            "code": finding.code,
-            "subject": finding.subject or None,
-        }
-        for finding in found
-    ]
-    return {"verdict": wording.words[worst(found)], wording.rows: rows}

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from fs_rollback.cli.screen.findings import findings_text
 from fs_rollback.cli.terminal import wrapped
 from fs_rollback.convert.commands.check import wording
 from fs_rollback.core.boot.findings import Finding, Grade
-from fs_rollback.report import findings_text
 from tests.kernel.attached import (
     nothing_stays,  # noqa: F401 - a fixture: being here is enough
 )

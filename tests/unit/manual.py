@@ -13,8 +13,8 @@ from typing import Any, Union
 from jsonschema.validators import validator_for
 
 from fs_rollback.cli.arguments import parser
+from fs_rollback.cli.screen.findings import Wording, findings_json
 from fs_rollback.core.boot.findings import Finding, Grade
-from fs_rollback.report import Wording, findings_json
 
 sys.path.append(str(Path(__file__).parents[2] / "packaging"))
 from answer_schemas import (  # the build makes the installed schemas with it
@@ -100,8 +100,10 @@ def _path(steps: Iterable[Union[str, int]]) -> str:
 
 
 def subparsers() -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each command of the program, but for `convert`, which has actions."""
-    return {name: found for name, found in _choices(parser()).items() if name != "convert"}
+    """Return the parser of each command but `convert`, which has actions, and `help`."""
+    return {
+        name: found for name, found in _choices(parser()).items() if name not in ("convert", "help")
+    }
 
 
 def conversion() -> dict[str, argparse.ArgumentParser]:

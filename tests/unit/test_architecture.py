@@ -53,6 +53,7 @@ ROOMS = (
     "system/check",
     "system/rollback",
     "system/hooks",
+    "cli/screen",
     "cli",
     "cli/guard",
     "cli/comparison",

@@ -17,7 +17,7 @@ from fs_rollback.cli.reading.list import COMMAND
 from fs_rollback.errors import RefusedError, UndoFailedError, UsageError
 
 PACKAGE = Path(__file__).parents[2] / "rollback"
-COMMON = {"--help", "--root", "--debug"}
+COMMON = {"--help", "--root", "--debug", "--color"}
 _ROLLING = {"--json", "--dry-run", "--yes", "--keep", "--no-keep"}
 # The command line is an interface: scripts and fingers know it.
 COMMANDS: dict[str, set[str]] = {
@@ -68,8 +68,8 @@ def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixt
     code, out, _ = exit_of(["--help"], capsys)
     assert code == 0
     listed = re.findall(r"^    (\w+) ", out, re.MULTILINE)
-    assert listed == [*COMMANDS, "convert"]
-    codes = out.partition("exit codes:")[2]
+    assert listed == [*COMMANDS, "convert", "help"]
+    codes = out.partition("Exit status:")[2]
     assert re.findall(r"(?:^|[ \n])(\d+) ", codes) == ["0", "1", "2", "3", "4", "130"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fs_rollback.cli.screen.findings import findings_json
 from fs_rollback.convert.check.filesystem_points import gib, is_enough
 from fs_rollback.convert.check.points import estimate_s, points
 from fs_rollback.convert.commands.check import wording
@@ -25,7 +26,6 @@ from fs_rollback.convert.plan.facts import (
 from fs_rollback.core.boot.conversion_state import Stage
 from fs_rollback.core.boot.findings import Finding, Grade, exit_code, worst
 from fs_rollback.core.formats.fstab import parse
-from fs_rollback.report import findings_json
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=timezone.utc)
 GIB = 1 << 30

@@ -15,6 +15,7 @@ import pytest
 from jsonschema.validators import validator_for
 
 from fs_rollback.cli import session
+from fs_rollback.cli.screen.findings import boot_wording
 from fs_rollback.core.boot import findings, judge
 from fs_rollback.core.rollback.plan import _STEPS
 from fs_rollback.core.snapshots.events import NAMES, PREFIX, Event
@@ -22,7 +23,7 @@ from fs_rollback.core.snapshots.record import Kind, Outcome, PackageChange, Tran
 from fs_rollback.core.snapshots.replaced_by import ReplacedBy
 from fs_rollback.core.snapshots.retention import Policy, retention
 from fs_rollback.core.snapshots.snapshot import Roots
-from fs_rollback.report import boot_wording, event_json, snapshot_json, verdict_json
+from fs_rollback.report import event_json, snapshot_json, verdict_json
 from tests.unit.finding_codes import made_codes
 from tests.unit.manual import (
     DIALECT,

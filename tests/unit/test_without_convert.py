@@ -88,8 +88,8 @@ def test_every_other_command_prints_its_help(copy: Path) -> None:
 def test_the_help_lists_all_and_says_where_the_wing_is(copy: Path) -> None:
     code, out, err = _command(copy, "--help")
     assert (code, err) == (0, "")
-    assert re.findall(r"^    (\w+) ", out, re.MULTILINE) == [*COMMANDS, "convert"]
-    assert "in the package fs-rollback-convert: from an ext4 root" in out
+    assert re.findall(r"^    (\w+) ", out, re.MULTILINE) == [*COMMANDS, "convert", "help"]
+    assert "in the package fs-rollback-convert: convert an ext4 root" in out
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_a_wing_that_is_there_in_part_is_none(copy: Path, tmp_path: Path, name: 
     (tmp_path / wing / f"commands/{name}.py").unlink()
     code, out, err = _command(tmp_path, "--help")
     assert (code, err) == (0, "")
-    assert "in the package fs-rollback-convert: from an ext4 root" in out
+    assert "in the package fs-rollback-convert: convert an ext4 root" in out
     code, _, err = _command(tmp_path, "bogus")
-    assert (code, err.splitlines()[0]) == (2, "usage: fs-rollback [-h] [--version] COMMAND ...")
+    assert (code, err[:26]) == (2, "usage: fs-rollback COMMAND")
     code, _, err = _command(tmp_path, "convert", "check")
     assert code == 2
     assert "fs-rollback-convert, which is not installed" in err

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import UsageError
-from .terminal import columns
+from .parsers import Parser
+from .terminal import columns, wrapped
 
 if TYPE_CHECKING:
     from .command import Command
@@ -41,67 +42,99 @@ COMMANDS = {
     "settle": "rollback.settle",
     "guard": "guard.guard",
 }
+HELP = "help"
 # The wing, by name: it may not be installed.
 CONVERT = "convert"
 _WING = "fs_rollback.convert"
 _WING_PACKAGE = "fs-rollback-convert"
-_WING_TEXT = "from an ext4 root to a btrfs one, and back"
+_WING_TEXT = "convert an ext4 root to btrfs, or back"
 
-_EPILOG = """\
-SNAPSHOT is an ID, a name, the beginning of a name that fits only one, or 'latest'.
+# The groups of the help: the room of their commands, and the heading.
+_GROUPS = {
+    "reading": "Look",
+    "snapshots": "Take and delete snapshots",
+    "access": "Use what is in a snapshot",
+    "rollback": "Go back",
+    "guard": "Go back automatically",
+}
+_OTHER_GROUP = "Other"
+_HELP_TEXT = "show this help, or that of a command"
+_USAGE = "fs-rollback COMMAND [OPTION]... [SNAPSHOT]..."
+_NIGHT = """\
+Go back to the system as it was before a bad upgrade. All commands need root.
 
-after a bad upgrade:
-  fs-rollback list              see what there is to go back to
-  fs-rollback rollback          go back to before the last transaction (asks first)
+After a bad upgrade:
+  fs-rollback rollback    go back to before the last transaction; asks first
   reboot
-  fs-rollback undo              if it was no help: come back, with another reboot
-
-exit codes: 0 done; 1 failed, machine as before (status, check: something needs
-attention); 2 usage or configuration; 3 refused, nothing touched (check: would
-not boot); 4 needs hands: do what is printed, then 'fs-rollback settle';
-130 interrupted and undone.
-"""
+  fs-rollback undo        didn't help? return to the upgraded system
+  reboot"""
+_MORE = (
+    "SNAPSHOT is an ID or a name from 'fs-rollback list', the beginning of a name that fits only"
+    " one, or 'latest'.",
+    "'fs-rollback help COMMAND' shows the options of a command. The manual page fs-rollback(8) has"
+    " everything: 'man fs-rollback'.",
+    "Exit status: 0 done; 1 failed, machine as before (status, check: something needs attention);"
+    " 2 wrong usage or configuration; 3 refused, nothing changed (check: would not boot); 4 repair"
+    " needed: do what is printed, then 'fs-rollback settle'; 130 interrupted and undone.",
+)
 _ON_DEVICE = (
     "work on the system that is on this btrfs device (or UUID=..., LABEL=...) and does not run; its"
     " root and /boot are found and mounted for this command only"
 )
 
 
-# What argparse has translated. Python brings no translations, and to look for them eight times
-# takes as long as to make the parser.
-vars(argparse)["_"] = str
+class _Program(Parser):
+    """The parser of the program, whose help has the commands in groups."""
+
+    own = ("-h", "--help", "--version")
+
+    def __init__(self) -> None:
+        super().__init__(prog="fs-rollback", usage=_USAGE)
+        self.add_argument("--version", action="version", version=f"fs-rollback {__version__}")
+        self.lines: dict[str, list[tuple[str, str]]] = {}
+
+    def format_help(self) -> str:
+        """Return what --help prints."""
+        width = columns()
+        lines = [f"usage: {_USAGE}", "", _NIGHT]
+        for heading, rows in self.lines.items():
+            lines += ["", f"{heading}:"]
+            for name, text in rows:
+                lines += wrapped(f"    {name:8}  ", text, 14, width)
+        for text in _MORE:
+            lines += ["", *wrapped("", text, 0, width)]
+        return "\n".join(lines) + "\n"
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """With a width of its own: argparse makes one for each option and imports shutil to ask."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=columns() - 2)
-
-
-def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
+def parser(given: Sequence[str] = ()) -> Parser:
     """Return the parser of the command line, which sets `command` to the Command that is named.
 
     If `given` begins with a command, no other is in it, nor imported. Raises UsageError if that
     is `convert` and is not installed.
     """
-    found = argparse.ArgumentParser(
+    found = _Program()
+    # Their help is in that of the program, and completion has it from each.
+    commands = found.add_subparsers(
+        metavar="COMMAND",
+        required=True,
         prog="fs-rollback",
-        description="Go back to the system as it was before a bad upgrade.",
-        epilog=_EPILOG,
-        formatter_class=_Formatter,
-        allow_abbrev=False,
+        help=argparse.SUPPRESS,
+        parser_class=Parser,
     )
-    found.add_argument("--version", action="version", version=f"fs-rollback {__version__}")
-    commands = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    every = (*COMMANDS, CONVERT)
+    every = (*COMMANDS, CONVERT, HELP)
     wanted = given[:1] if given and given[0] in every else every
     for name in wanted:
-        if name != CONVERT:
+        text = _HELP_TEXT
+        if name in COMMANDS:
             command: Command = import_module(f"fs_rollback.cli.{COMMANDS[name]}").COMMAND
             add(commands, name, command, _ON_DEVICE)
+            text = command.help
+        elif name == HELP:
+            _add_help(commands)
         else:
-            _add_wing(commands, is_needed=name in given[:1])
+            text = _add_wing(commands, is_needed=name in given[:1])
+        room = COMMANDS.get(name, "").partition(".")[0]
+        found.lines.setdefault(_GROUPS.get(room, _OTHER_GROUP), []).append((name, text))
     return found
 
 
@@ -109,20 +142,27 @@ def add(commands: Commands, name: str, command: Command, device: str) -> None:
     """Add the parser of a command; `device` is its help for --device."""
     made = add_parser(commands, name, command.help)
     made.set_defaults(command=command)
-    _add_system(made, device)
+    _add_common(made, device)
     command.arguments(made)
 
 
-def add_parser(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+def add_parser(commands: Commands, name: str, text: str) -> Parser:
     """Add a parser with its line in the help."""
-    made: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".",
-        allow_abbrev=False, formatter_class=_Formatter,
-    )  # fmt: skip
+    made: Parser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + "."
+    )
     return made
 
 
-def _add_wing(commands: Commands, *, is_needed: bool) -> None:
+def _add_help(commands: Commands) -> None:
+    """Add what main() turns into --help of the command that is named."""
+    made = add_parser(commands, HELP, _HELP_TEXT)
+    made.add_argument("topic", metavar="COMMAND", nargs="?", help="of this command")
+    made.add_argument("action", metavar="ACTION", nargs="?", help="of this action of the command")
+
+
+def _add_wing(commands: Commands, *, is_needed: bool) -> str:
+    """Add `convert`, and return its line in the help."""
     try:
         wing = import_module(f"{_WING}.commands.actions")
         actions = wing.load()
@@ -134,13 +174,15 @@ def _add_wing(commands: Commands, *, is_needed: bool) -> None:
                 f"'fs-rollback convert' is in the package {_WING_PACKAGE}, which is not installed",
                 hint=f"Run: dnf install {_WING_PACKAGE}",
             ) from error
-        add_parser(commands, CONVERT, f"in the package {_WING_PACKAGE}: {_WING_TEXT}")
-    else:
-        wing.arguments(add_parser(commands, CONVERT, _WING_TEXT), actions)
+        text = f"in the package {_WING_PACKAGE}: {_WING_TEXT}"
+        add_parser(commands, CONVERT, text)
+        return text
+    wing.arguments(add_parser(commands, CONVERT, _WING_TEXT), actions)
+    return _WING_TEXT
 
 
-def _add_system(parser: argparse.ArgumentParser, device: str) -> None:
-    """Add what every command takes: which system it works on."""
+def _add_common(parser: argparse.ArgumentParser, device: str) -> None:
+    """Add what every command takes: which system it works on, and how it speaks."""
     system = parser.add_mutually_exclusive_group()
     system.add_argument(
         "--root",
@@ -157,4 +199,11 @@ def _add_system(parser: argparse.ArgumentParser, device: str) -> None:
         "--debug",
         action="store_true",
         help="show tracebacks, and each program started and change made, on standard error",
+    )
+    parser.add_argument(
+        "--color",
+        metavar="WHEN",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="use colors: auto (the default: on a terminal), always or never",
     )

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__
 from ..errors import ConfigError, Error, InterruptedRunError, UndoFailedError, UsageError
-from . import streams
 from .advice import addressed, remember
+from .screen import streams
 
 if TYPE_CHECKING:
     import argparse
@@ -79,8 +79,10 @@ def _main(given: Sequence[str]) -> tuple[bool, int]:
         parser().print_help(sys.stderr)
         print("\nAfter a bad upgrade: fs-rollback rollback", file=sys.stderr)
         return True, UsageError.exit_code
+    if given[0] == "help":
+        given = [*given[1:], "--help"]
     try:
-        args = parser(given).parse_args(given)
+        args = parser(given).read(given)
         _refuse_empty(args, given)
     except Error as error:
         return True, _complain(error)

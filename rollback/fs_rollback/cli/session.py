@@ -15,8 +15,8 @@ from ..system.machine import host
 from ..system.machine.host import Host
 from ..system.store import store
 from ..system.store.store import Store
-from . import streams
 from .advice import addressed
+from .screen import streams
 from .terminal import ask, said
 
 if TYPE_CHECKING:

@@ -6,17 +6,19 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Callable, Optional
 
 if TYPE_CHECKING:
     from ..core.progress import Progress
+    from ..report import Paint
 
 HARD = "\u00a0"  # holds together what is typed as it stands: no line ends there
 _COMMAND = r"(?<![^\s(])'[^']+'(?![^\s.,;:)])|(?<=: )fs-rollback .*$"
 _DEFAULT_COLUMNS = 80
+_MOST_COLUMNS = 10_000  # a bar as wide as $COLUMNS may say would need more memory than there is
 _DELAY_S, _EVERY_S = 1.0, 0.1
 _LINE_EVERY_S = 5.0  # on a console, where each one stays, and is kept in the journal
 _START = "\r"
@@ -35,7 +37,7 @@ def table_width() -> Optional[int]:
 def columns(descriptor: int = 1) -> int:
     """Return the number of columns: $COLUMNS, what the terminal on stdout says, or 80."""
     try:
-        return int(os.environ["COLUMNS"]) or _DEFAULT_COLUMNS
+        return min(int(os.environ["COLUMNS"]) or _DEFAULT_COLUMNS, _MOST_COLUMNS)
     except (KeyError, ValueError):
         pass  # it says nothing
     try:
@@ -70,6 +72,17 @@ def wrapped(start: str, sentence: str, indent: int, width: Optional[int] = None)
     )  # fmt: skip
     text = restored("\n".join(lines), [*begin, *words])
     return text.replace(HARD, " ").split("\n") if lines else [start]
+
+
+def attention(sentences: Iterable[str], paint: Paint) -> list[str]:
+    """Return the lines of what somebody should act on."""
+    from ..report import clean
+
+    found, word, width = list[str](), "Attention:", table_width()
+    for sentence in sentences:
+        first, *others = wrapped(f"{word} ", clean(sentence), 4, width)
+        found += [paint(word, "yellow") + first[len(word) :], *others]
+    return found
 
 
 def said(start: str, text: str) -> list[str]:

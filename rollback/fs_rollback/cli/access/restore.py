@@ -239,5 +239,5 @@ def _privileges(args: Namespace, proposal: _Proposal, known: _Known) -> list[str
     return lines
 
 
-_HELP = "restore files or directories from a snapshot; keeps the current ones beside them"
+_HELP = "bring single files or directories back from a snapshot"
 COMMAND = command.Command(_HELP, arguments, run, is_undone=True)

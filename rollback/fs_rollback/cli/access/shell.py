@@ -70,5 +70,5 @@ def _delete_copy(args: Namespace) -> None:
         )
 
 
-_HELP = "run a shell, or a command, in a throw-away copy of a snapshot"
+_HELP = "run a shell or a command in a throw-away copy of a snapshot"
 COMMAND = command.Command(_HELP, arguments, run)

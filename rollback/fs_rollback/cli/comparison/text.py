@@ -11,27 +11,26 @@ if TYPE_CHECKING:
 
     from ...core.packages.advisories import Advisory
     from ...core.snapshots.snapshot import Snapshot
+    from ...report import Paint
     from ...system.comparison.owned import OwnedChange
     from .gather import Differences
+
+    Sides = tuple[Optional[Snapshot], Optional[Snapshot]]
 
 _COLOURS = {"added": "green", "removed": "red", "changed": "yellow", "renamed": "cyan"}
 _LINE_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 _RUNNING = "the running system"
 
 
-def text(
-    found: Differences, old: Optional[Snapshot], new: Optional[Snapshot], *, every: bool
-) -> str:
-    """Return what differs from `old` to `new` (None: the running system) for people.
+def text(found: Differences, sides: Sides, paint: Paint, *, every: bool) -> str:
+    """Return what differs from one side to the other (None: the running system) for people.
 
     Unless `every` file is wanted, the text lists edited files and those in /etc, and counts those
     of no package by directory.
     """
-    from ..pager import coloured
-
-    lines = [f"From {_named(old)}, to {_named(new)}:"]
-    for heading, paragraph in _paragraphs(found, every=every):
-        lines += ["", coloured(heading, "bold"), *paragraph]
+    lines = [f"From {_named(sides[0])}, to {_named(sides[1])}:"]
+    for heading, paragraph in _paragraphs(found, paint, every=every):
+        lines += ["", paint(heading, "bold"), *paragraph]
     return "\n".join(lines if len(lines) > 1 else [*lines, "", "Nothing differs."])
 
 
@@ -44,7 +43,9 @@ def _named(snapshot: Optional[Snapshot]) -> str:
     return f"{label(snapshot)}, taken {report.local_time(snapshot.created)}"
 
 
-def _paragraphs(found: Differences, *, every: bool) -> Iterator[tuple[str, list[str]]]:
+def _paragraphs(
+    found: Differences, paint: Paint, *, every: bool
+) -> Iterator[tuple[str, list[str]]]:
     from ... import report
     from ...core.packages.changes import summary
 
@@ -59,22 +60,22 @@ def _paragraphs(found: Differences, *, every: bool) -> Iterator[tuple[str, list[
             yield f"Changelog of {report.clean(name)}", [*_changelog(entries)]
     files = found.files or []
     if every:
-        yield from _listed("Files", files)
+        yield from _listed("Files", files, paint)
     else:
-        yield from _summed_up(files)
+        yield from _summed_up(files, paint)
     for path, patch in found.patches.items():
-        yield report.clean(path), [_patch_line(line) for line in patch.split("\n")]
+        yield report.clean(path), [_patch_line(line, paint) for line in patch.split("\n")]
 
 
-def _summed_up(files: Sequence[OwnedChange]) -> Iterator[tuple[str, list[str]]]:
+def _summed_up(files: Sequence[OwnedChange], paint: Paint) -> Iterator[tuple[str, list[str]]]:
     from ... import report
     from ...core.comparison.places import by_place
 
     in_etc = [row for row in files if row.change.path.startswith("/etc/")]
     rest = [row for row in files if not row.change.path.startswith("/etc/")]
-    yield from _listed("Files in /etc", in_etc)
+    yield from _listed("Files in /etc", in_etc, paint)
     edited = [row for row in rest if row.package and row.is_edited]
-    yield from _listed("Files of packages that were edited", edited)
+    yield from _listed("Files of packages that were edited", edited, paint)
     places = by_place(row.change for row in rest if not row.package)
     if places:
         width = len(str(max(places.values())))
@@ -85,14 +86,15 @@ def _summed_up(files: Sequence[OwnedChange]) -> Iterator[tuple[str, list[str]]]:
         yield f"Files that packages added, changed or removed: {count} (--all lists them)", []
 
 
-def _listed(heading: str, rows: Sequence[OwnedChange]) -> Iterator[tuple[str, list[str]]]:
+def _listed(
+    heading: str, rows: Sequence[OwnedChange], paint: Paint
+) -> Iterator[tuple[str, list[str]]]:
     if rows:
-        yield f"{heading}: {len(rows)}", list(map(_file, rows))
+        yield f"{heading}: {len(rows)}", [_file(row, paint) for row in rows]
 
 
-def _file(row: OwnedChange) -> str:
+def _file(row: OwnedChange, paint: Paint) -> str:
     from ... import report
-    from ..pager import coloured
 
     change = row.change
     path = f"{change.source} -> {change.path}" if change.source else change.path
@@ -101,9 +103,8 @@ def _file(row: OwnedChange) -> str:
         edited = "by hand, of" if change.action == "removed" else "edited, of"
         about.append(f"{edited if row.is_edited else 'by'} package {row.package}")
     more = f"  ({', '.join(about)})" if about else ""
-    return (
-        f"  {coloured(f'{change.action:8}', _COLOURS[change.action])} {report.clean(path + more)}"
-    )
+    action = paint(f"{change.action:8}", _COLOURS[change.action])
+    return f"  {action} {report.clean(path + more)}"
 
 
 def _advisory(advisory: Advisory) -> str:
@@ -125,12 +126,11 @@ def _changelog(entries: Iterable[Any]) -> Iterator[str]:
         yield from (f"    {report.clean(line)}" for line in entry.text.splitlines())
 
 
-def _patch_line(line: str) -> str:
+def _patch_line(line: str, paint: Paint) -> str:
     from ... import report
-    from ..pager import coloured
 
     colour = _LINE_COLOURS.get(line[:1])
-    return coloured(report.clean(line), colour) if colour else report.clean(line)
+    return paint(report.clean(line), colour) if colour else report.clean(line)
 
 
 def print_json(found: Differences, old: Optional[Snapshot], new: Optional[Snapshot]) -> None:

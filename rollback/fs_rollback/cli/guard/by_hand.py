@@ -12,12 +12,14 @@ from ...system.guard import arm, health, outcome
 from ...system.machine import kernels
 from ...system.store import guards
 from .. import session
+from ..screen import colour
 from . import facts
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from ...core.snapshots.snapshot import Snapshot
+    from ...report import Paint
     from ...system.machine.host import Host
     from ...system.store.store import Store
 
@@ -110,13 +112,13 @@ def _acknowledge(args: Namespace) -> int:
 def _status(args: Namespace) -> int:
     with session.reading(args.root) as (host, store):
         told = facts.answer(host, store)
-    text = "\n".join(_lines(told))
+    text = "\n".join(_lines(told, colour.paint(args.color)))
     return session.reply(args, told, text, code=1 if told["attention"] else 0)
 
 
-def _lines(told: dict[str, Any]) -> list[str]:
+def _lines(told: dict[str, Any], paint: Paint) -> list[str]:
     from ... import report
-    from ..terminal import table_width, wrapped
+    from ..terminal import attention, table_width, wrapped
 
     width = table_width()
     if told["next_boot"] == "guarded":
@@ -130,8 +132,7 @@ def _lines(told: dict[str, Any]) -> list[str]:
         first = "The next boot is not guarded."
     lines = wrapped("", first, 2, width)
     lines.append(f"Setting: guard = {told['setting']}")
-    for line in told["attention"]:
-        lines += wrapped("Attention: ", line, 4, width)
+    lines += attention(told["attention"], paint)
     failure = told["failure"]
     if failure is not None and failure["log"]:
         lines.append("The last lines of its journal:")

@@ -46,5 +46,5 @@ def run(args: Namespace) -> int:
     return by_hand.run(args)
 
 
-_HELP = "go back to a snapshot automatically if the next boot is not healthy"
+_HELP = "go back automatically if the next boot is not healthy"
 COMMAND = command.Command(_HELP, arguments, run)

@@ -21,23 +21,24 @@ def run(args: Namespace) -> int:
     from datetime import datetime
     from functools import partial
 
-    from ... import report
     from ...core.boot import findings
     from ...system.check import everything as checks
     from .. import session
     from ..advice import addressed
+    from ..screen import colour
+    from ..screen.findings import boot_wording, findings_json, findings_text
     from ..terminal import table_width, wrapped
 
     with session.reading(args.root) as (host, store):
         found = checks.walk(host, store, datetime.now().astimezone())
     links = tuple(link._replace(advice=addressed(link.advice, args)) for link in found)
     if args.json:
-        session.print_json(report.findings_json(links, report.boot_wording()))
+        session.print_json(findings_json(links, boot_wording()))
     else:
         wrap = partial(wrapped, width=table_width())
-        print(report.findings_text(links, report.boot_wording(), wrap))
+        print(findings_text(links, boot_wording(), wrap, colour.paint(args.color)))
     return findings.exit_code(links)
 
 
-_HELP = "check everything that the next boot depends on; exit code 3: it would fail"
+_HELP = "check that the next boot finds all it needs"
 COMMAND = command.Command(_HELP, arguments, run, reads=True)

@@ -42,9 +42,10 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """`diff`: packages, advisories and files; exit code 1 where something cannot be compared."""
     from ...system.comparison import roots
-    from .. import pager, session
+    from .. import session
     from ..comparison import text
     from ..comparison.gather import Wanted, gather
+    from ..screen import colour, pager
     from . import snapshots
 
     wanted = Wanted(_places(args), args.patch, args.changelog)
@@ -58,7 +59,8 @@ def run(args: Namespace) -> int:
         text.print_json(found, before, after)
     else:
         every = args.all or bool(wanted.places)
-        pager.show(text.text(found, before, after, every=every))
+        paint = colour.paint(args.color)
+        pager.show(text.text(found, (before, after), paint, every=every))
     for problem in found.problems:
         session.note(problem)
     return 1 if found.packages is None or found.files is None else 0

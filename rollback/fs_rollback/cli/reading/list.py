@@ -26,6 +26,7 @@ def run(args: Namespace) -> int:
     from ...system.root import roots_in_use
     from .. import session
     from ..advice import addressed
+    from ..screen import colour
     from ..terminal import table_width
     from . import sizes
     from . import snapshots as found_snapshots
@@ -42,11 +43,11 @@ def run(args: Namespace) -> int:
         rows = [{**report.snapshot_json(s, roots), **added.get(s.name, {})} for s in snapshots]
         session.print_json({"snapshots": rows, **({"held": held.to_json()} if held else {})})
     elif snapshots:
-        now = datetime.now().astimezone()
+        now, paint = datetime.now().astimezone(), colour.paint(args.color)
         if held:
             print(sizes.table(snapshots, held))
         else:
-            print(report.snapshot_table(snapshots, roots, table_width(), now))
+            print(report.snapshot_table(snapshots, roots, table_width(), now, paint))
         for line in waiting:
             session.note(addressed(line, args))
     elif unsupported:

@@ -10,6 +10,8 @@ from .. import command
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from ...report import Paint
+
 _LABELS = 15
 
 
@@ -22,23 +24,24 @@ def run(args: Namespace) -> int:
     """`status`: how the machine stands; exit code 1 if something needs attention."""
     from .. import session
     from ..advice import addressed
+    from ..screen import colour
     from . import status_facts
 
     with session.reading(args.root) as (host, store):
         facts, attention = status_facts.gather(host, store)
     facts["trial"] = args.trial or None
-    facts["attention"] = attention = [addressed(line, args) for line in attention]
+    facts["attention"] = [addressed(line, args) for line in attention]
     if args.json:
         session.print_json(facts)
     else:
-        _print_status(facts)
+        _print_status(facts, colour.paint(args.color))
     return 1 if attention else 0
 
 
-def _print_status(facts: dict[str, Any]) -> None:
+def _print_status(facts: dict[str, Any], paint: Paint) -> None:
     from ...core.snapshots.names import labelled
     from ...core.snapshots.space import size
-    from ..terminal import table_width, wrapped
+    from ..terminal import attention, table_width, wrapped
 
     width, lines = table_width(), list[str]()
     if facts["trial"]:
@@ -66,9 +69,7 @@ def _print_status(facts: dict[str, Any]) -> None:
         for line in value.split("\n"):
             lines += wrapped(f"{start:{_LABELS}}", line, _LABELS, width)
             start = ""
-    for line in facts["attention"]:
-        lines += wrapped("Attention: ", line, 4, width)
-    print("\n".join(lines))
+    print("\n".join([*lines, *attention(facts["attention"], paint)]))
 
 
 def _road_rows(roads: list[dict[str, Any]]) -> dict[str, str]:
@@ -129,5 +130,5 @@ def _root(place: dict[str, Any]) -> str:
     return f"{path} (ID {place['id']})"
 
 
-_HELP = "show what runs, what boots next and what waits; exit code 1: needs attention"
+_HELP = "show what runs, what boots next, and what needs attention"
 COMMAND = command.Command(_HELP, arguments, run, reads=True)

@@ -23,8 +23,9 @@ from ...system.rollback import kept_paths as paths_to_keep
 from ...system.rollback import perform
 from ...system.rollback import propose as proposals
 from ...system.store.store import Store
-from .. import pager, session
+from .. import session
 from ..advice import addressed
+from ..screen import pager
 from ..terminal import now_doing, progress
 from . import question
 from .facts import Facts, gather

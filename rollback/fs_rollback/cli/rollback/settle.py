@@ -204,5 +204,5 @@ def _print_json(done: Settled) -> None:
 
 
 # It is early at boot, and about the boot that this is.
-_HELP = "after a power cut or exit code 4: finish or undo the rollback, and say which"
+_HELP = "finish, or take back, what a power cut has interrupted"
 COMMAND = command.Command(_HELP, arguments, run, on_own_root=False)

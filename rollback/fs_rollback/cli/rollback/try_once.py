@@ -69,5 +69,5 @@ def run(args: Namespace) -> int:
     )
 
 
-_HELP = "boot a writable copy of a snapshot, only at the next boot; does not reboot itself"
+_HELP = "boot a copy of a snapshot once, at the next reboot"
 COMMAND = command.Command(_HELP, arguments, run)

@@ -99,5 +99,5 @@ def _dry_run(args: Namespace) -> int:
     return session.reply(args, answer, "\n".join(lines), code=code)
 
 
-_HELP = "delete snapshots or old roots without asking; refuses those in use or pinned"
+_HELP = "delete snapshots or old roots, without asking"
 COMMAND = command.Command(_HELP, arguments, run)

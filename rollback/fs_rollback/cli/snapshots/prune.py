@@ -154,4 +154,5 @@ def _tell(bar: Bar, done: int, total: int, snapshot: Snapshot) -> None:
         bar(done, total)
 
 
-COMMAND = command.Command("delete the snapshots that retention no longer keeps", arguments, run)
+_HELP = "delete the snapshots that the configuration no longer keeps"
+COMMAND = command.Command(_HELP, arguments, run)

@@ -23,4 +23,4 @@ def run(args: Namespace) -> int:
     return set_pinned(args, pinned=False)
 
 
-COMMAND = command.Command("let retention delete snapshots again", arguments, run)
+COMMAND = command.Command("let pinned snapshots be deleted again", arguments, run)

@@ -64,5 +64,5 @@ def run(args: Namespace) -> int:
             return session.reply(args, answer, "Taken back: the machine is as before.")
 
 
-_HELP = "take back what prepare has done, on ext4 still"
+_HELP = "undo what prepare has done, while the root is still ext4"
 COMMAND = command.Command(_HELP, arguments, run, on_device=False, on_own_root=False)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
+    from ...cli.screen.findings import Wording
     from ...core.boot.findings import Finding
     from ...errors import RefusedError
-    from ...report import Wording
     from ..machine.machine import Ext4Machine
 
 
@@ -29,8 +29,9 @@ def run(args: Namespace) -> int:
     """`convert check`: a line a point; exit code 0, 1 with warnings, 3 if it cannot be done."""
     from functools import partial
 
-    from ... import report
     from ...cli import session
+    from ...cli.screen import colour
+    from ...cli.screen.findings import findings_json, findings_text
     from ...cli.terminal import table_width, wrapped
     from ...core.boot import findings
     from ...errors import RefusedError, UnsupportedRootError
@@ -49,10 +50,10 @@ def run(args: Namespace) -> int:
     except RefusedError as error:  # a point among the others
         found = _without_system(args, error)
     if args.json:
-        session.print_json(report.findings_json(found, wording()))
+        session.print_json(findings_json(found, wording()))
     else:
         wrap = partial(wrapped, width=table_width())
-        print(report.findings_text(found, wording(), wrap))
+        print(findings_text(found, wording(), wrap, colour.paint(args.color)))
     return findings.exit_code(found)
 
 
@@ -98,8 +99,8 @@ def _looked_at(args: Namespace) -> Iterator[Ext4Machine]:
 
 def wording() -> Wording:
     """Return how what was found of a conversion reads, for people and for scripts."""
+    from ...cli.screen.findings import Wording
     from ...core.boot.findings import Grade
-    from ...report import Wording
 
     return Wording(
         rows="points",
@@ -113,5 +114,5 @@ def wording() -> Wording:
     )
 
 
-_HELP = "whether the root can be converted; exit code 3: no"
+_HELP = "check whether the root can be converted"
 COMMAND = command.Command(_HELP, arguments, run, reads=True, on_device=False, on_own_root=False)

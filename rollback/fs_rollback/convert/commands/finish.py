@@ -109,5 +109,5 @@ def _listed(host: Host, tasks: tuple[Task, ...]) -> str:
     return "\n".join(["What is left:", *lines, "This was a dry run: nothing was changed."])
 
 
-_HELP = "after a good boot on btrfs: verify, ask for what is left"
+_HELP = "check the machine after its first boot on btrfs, and tidy up"
 COMMAND = command.Command(_HELP, arguments, run, on_device=False)

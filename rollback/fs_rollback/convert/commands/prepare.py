@@ -125,5 +125,5 @@ def _observer(count: int) -> Observer:
     return observe
 
 
-_HELP = "make an ext4 root ready to become btrfs; asks first"
+_HELP = "prepare an ext4 root for the conversion; asks first"
 COMMAND = command.Command(_HELP, arguments, run, on_device=False, on_own_root=False)

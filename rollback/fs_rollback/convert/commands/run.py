@@ -107,5 +107,5 @@ def _run_back(args: Namespace, device: str) -> int:
     return 0
 
 
-_HELP = "convert the prepared root on --device, not mounted"
+_HELP = "convert the prepared root on --device, which is mounted nowhere"
 COMMAND = command.Command(_HELP, arguments, run, on_device=False, on_own_root=False)
