@@ -6,6 +6,7 @@ Each shell is asked what it would offer for a line, on a real filesystem with re
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.commands import done
 from tests.kernel.machine import Machine
 from tests.need import need
 from tests.sandbox.product import CHECKOUT
@@ -154,3 +156,51 @@ def test_a_line_that_is_being_typed_is_never_run(
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
     assert (named.top / "fs-snapshots" / name).is_dir()
+
+
+def test_only_what_the_command_takes(
+    named: Machine, unpacked: Path, environment: dict[str, str]
+) -> None:
+    names = [named.take("first"), named.take("second"), named.take("third")]
+    first, second, third = names
+    numbers = {taken.name: str(taken.id) for taken in named.snapshots()}
+    Machine.write(named.root, "etc/later", "not in the snapshots\n")
+    done(named.root, "pin", first)
+    place = done(named.root, "mount", second).out.strip()
+
+    def offered(words: str) -> set[str]:
+        command, _, rest = words.partition(" ")
+        return _bash(f"fs-rollback {command} --root {named.root} {rest}", unpacked, environment)
+
+    assert offered("unpin ") == {first, numbers[first]}
+    assert offered("pin ") == {second, third, numbers[second], numbers[third], "latest"}
+    assert offered("delete ") == {third, numbers[third], "latest"}, "the others are in use"
+    assert offered("umount ") == {second, place}
+    assert offered("umount /") == {place}
+    assert offered(f"diff {first} ") == {*names, *numbers.values(), "latest"}
+    assert offered(f"restore {first} /et") == {"/etc/"}
+    os.remove(named.root / "etc/app.conf")
+    assert "/etc/app.conf" in offered(f"restore {first} /etc/"), "it is gone from the root alone"
+    assert "/etc/later" not in offered(f"restore {first} /etc/")
+    done(named.root, "umount")
+    assert offered("umount ") == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("help st", {"status"}),
+        ("help guard ", {"on", "off", "status", "acknowledge"}),
+        ("help convert f", {"finish"}),
+        ("help list ", set()),
+        ("help nosuch ", set()),
+        ("guard o", {"on", "off"}),
+        ("guard give", set()),
+        ("list --color ", {"auto", "always", "never"}),
+        ("convert check --color n", {"never"}),
+    ],
+)
+def test_words_that_the_parser_knows(
+    line: str, wanted: set[str], unpacked: Path, environment: dict[str, str]
+) -> None:
+    assert _bash(f"fs-rollback {line}", unpacked, environment) == wanted

@@ -24,6 +24,8 @@ class Command(NamedTuple):
     run: Callable[[Namespace], int]
     # It changes nothing, so it has failed if its answer could not be written.
     reads: bool = False
+    # The same, for some of its actions.
+    reading_actions: tuple[str, ...] = ()
     # Ctrl-C undoes what it did so far.
     is_undone: bool = False
     # --device works: that system is mounted for it.

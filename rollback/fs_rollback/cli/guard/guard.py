@@ -18,6 +18,7 @@ _OF_UNITS = ("check", "confirm", "give-up", "again", "report")
 def arguments(parser: ArgumentParser) -> None:
     """Add what `guard` takes."""
     command.json(parser)
+    parser.set_defaults(offered=_ACTIONS)  # by a shell that completes
     parser.add_argument(
         "action",
         metavar="ACTION",
@@ -47,4 +48,4 @@ def run(args: Namespace) -> int:
 
 
 _HELP = "go back automatically if the next boot is not healthy"
-COMMAND = command.Command(_HELP, arguments, run)
+COMMAND = command.Command(_HELP, arguments, run, reading_actions=("status",))
