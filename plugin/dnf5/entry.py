@@ -46,6 +46,9 @@ def _go_without(reason: Exception) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not sys.argv[1].isdecimal():  # a person has, not dnf 5
+        print(f"usage: {sys.argv[0]} PID\nOnly dnf 5 starts this, with its PID.", file=sys.stderr)
+        sys.exit(2)
     try:
         _main()
     except KeyboardInterrupt:  # said by its code; dnf 5 has the same signal

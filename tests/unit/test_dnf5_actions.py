@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Optional
 
 import pytest
@@ -60,3 +63,13 @@ def test_an_edited_line_counts_beside_a_whole_one() -> None:
     edited = LINE.replace("raise_error=1", "raise_error=0")
     assert find(f"{LINE}\n{edited}\n{LINE}\n") == Action(2, False)
     assert find(f"{LINE}\n{LINE}\n") == Action(1, True)
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("1", "2"), ("-1",)])
+def test_a_person_who_starts_it_is_told_who_does(words: tuple[str, ...]) -> None:
+    program = Path(__file__).parents[2] / "plugin/dnf5/entry.py"
+    done = subprocess.run(
+        [sys.executable, str(program), *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"usage: {program} PID\n")
