@@ -24,6 +24,12 @@ _HINTS = {
     errno.ETXTBSY: "An active swap file lies in the subvolume: 'swapon --show' names it.",
     errno.EIO: "The device has errors: see 'dmesg' and 'btrfs device stats /'.",
 }
+# What the kernel shows in a file system of its own: what is always there, and what mounts it.
+_OF_KERNEL = {
+    "/proc": ("/proc/self", "mount -t proc proc /proc"),
+    "/sys": ("/sys/kernel", "mount -t sysfs sysfs /sys"),
+    "/dev": ("/dev/null", "mount -t devtmpfs devtmpfs /dev"),
+}
 
 
 class Error(Exception):
@@ -96,13 +102,26 @@ class KernelError(Error):
     def __init__(self, doing: str, path: str, cause: OSError) -> None:
         self.errno = cause.errno or 0
         reason = os.strerror(self.errno) if self.errno else str(cause)
-        super().__init__(f"cannot {doing} {path}: {reason}", hint=_HINTS.get(self.errno, ""))
+        hint = unmounted(path) or _HINTS.get(self.errno, "")
+        super().__init__(f"cannot {doing} {path}: {reason}", hint=hint)
+
+
+def unmounted(path: str) -> str:
+    """Return what to mount where a path of the kernel's is missing, as in a chroot, else ""."""
+    for place, (shows, command) in _OF_KERNEL.items():
+        if path.startswith(f"{place}/") and not os.path.lexists(shows):
+            return f"{place} is not mounted here. Run: {command}"
+    return ""
+
+
+class NotRootError(Error):
+    """A user has run this who is not root."""
 
 
 def require_root() -> None:
-    """Raise Error unless the program runs as root."""
+    """Raise NotRootError for anyone but root."""
     if os.geteuid() != 0:
-        raise Error("must be run as root", hint="Try again with sudo.")
+        raise NotRootError("must be run as root", hint="Try again with sudo.")
 
 
 @contextmanager

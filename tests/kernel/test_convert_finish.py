@@ -117,7 +117,7 @@ def test_dry_run_and_nobody_there(converted: Converted) -> None:
     ]  # fmt: skip
     data = converted.finish(*named, "--json").json
     assert [task["task"] for task in data["tasks"]] == ["balance", "remove-ext4"]
-    converted.finish().expect_refusal("nobody is there to answer", "--yes", code=2)
+    converted.finish().expect_refusal("no terminal to ask on", "--yes", code=2)
     assert manifest.compare(before, manifest.manifest(converted.root)) == []
 
 

@@ -16,9 +16,17 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__
-from ..errors import ConfigError, Error, InterruptedRunError, UndoFailedError, UsageError
+from ..errors import (
+    ConfigError,
+    Error,
+    InterruptedRunError,
+    NotRootError,
+    UndoFailedError,
+    UsageError,
+    unmounted,
+)
 from .advice import addressed, remember
-from .screen import streams
+from .screen import streams, zone
 
 if TYPE_CHECKING:
     import argparse
@@ -86,6 +94,9 @@ def _main(given: Sequence[str]) -> tuple[bool, int]:
         _refuse_empty(args, given)
     except Error as error:
         return True, _complain(error)
+    args.given = given
+    if told := zone.corrected():
+        _complain(Error(told))
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
             signal.signal(number, _interrupt)
@@ -115,20 +126,27 @@ def _run(args: argparse.Namespace) -> int:
         interrupted = InterruptedRunError(f"interrupted{undone}")
         _trace(interrupted, args)
         return _complain(interrupted, args)
+    except NotRootError as error:
+        import shlex
+
+        again = shlex.join(("sudo", "fs-rollback", *args.given))
+        return _complain(NotRootError(f"{error.message}: {again}"), args)
     except Error as error:
         _trace(error, args)
         return _complain(error, args)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        failed = Error(f"{error}", hint="" if args.debug else "--debug shows where this happened.")
+        hint = unmounted(str(error.filename)) or "--debug shows where this happened."
+        failed = Error(f"{error}", hint="" if args.debug else hint)
         _trace(failed, args)
         return _complain(failed, args)
 
 
 def _reads(args: argparse.Namespace) -> bool:
     command: Command = args.command
-    return command.reads or getattr(args, "dry_run", False)
+    only_looks = getattr(args, "action", None) in command.reading_actions
+    return command.reads or only_looks or getattr(args, "dry_run", False)
 
 
 def _trace(error: Error, args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...errors import Error, RefusedError, UnsupportedRootError
@@ -180,7 +181,8 @@ def _print(done: Settled, waits: str, *, quiet: bool) -> None:
         lines.append("nothing to settle")
     for line in lines:
         print(f"fs-rollback: {report.clean(line)}")
-    sys.stdout.flush()  # what was said before comes before
+    with suppress(BrokenPipeError):  # main() finds that out at the end
+        sys.stdout.flush()  # what was said before comes before
     prefix = _WARNING if quiet else ""
     if done.waiting is Waiting.ELSEWHERE:
         start = "THE MACHINE WAS ROLLED BACK, BUT THIS BOOT DID NOT USE THE NEW ROOT"

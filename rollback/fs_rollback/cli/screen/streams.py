@@ -9,12 +9,14 @@ import sys
 from typing import Any
 
 _NAMES = ("stdin", "stdout", "stderr")
+_ANSWER = _NAMES.index("stdout")
 
 
 class _Descriptor(io.RawIOBase):
     """A stream that goes on where nothing can be written to it, and remembers why.
 
-    A reader that went away is no such problem: that one ends a command as ever.
+    The reader of an answer that went away is no such problem: that ends a command as ever. What is
+    said on standard error beside the answer ends nothing.
     """
 
     def __init__(self, number: int) -> None:
@@ -34,9 +36,9 @@ class _Descriptor(io.RawIOBase):
     def write(self, data: Any) -> int:
         try:
             return os.write(self._number, data)
-        except BrokenPipeError:
-            raise
         except OSError as error:  # said at the end, by main()
+            if isinstance(error, BrokenPipeError) and self._number == _ANSWER:
+                raise
             self.problem = os.strerror(error.errno or 0)
             return len(data)
 
@@ -45,8 +47,11 @@ def prepare() -> None:
     """Replace streams that are closed or may fail with ones that can be written to."""
     for number, name in enumerate(_NAMES):
         if getattr(sys, name) is None:  # it was closed
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
-            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
+            os.dup2(_nowhere(), number)
+            made = open(  # noqa: SIM115 - it is there as long as the process
+                number, "w" if number else "r", errors="backslashreplace", closefd=False
+            )
+            setattr(sys, name, made)
         stream = getattr(sys, name)
         if stream is not getattr(sys, f"__{name}__"):
             continue  # another program has its own there
@@ -87,4 +92,11 @@ def finish() -> str:
 
 def _give_up(stream: Any) -> None:
     """The reader went away; nothing more can be said to it, not at exit either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    os.dup2(_nowhere(), stream.fileno())
+
+
+def _nowhere() -> int:
+    try:
+        return os.open(os.devnull, os.O_RDWR)
+    except OSError:  # no /dev, as in a chroot: this goes with the process too
+        return os.memfd_create("nowhere")

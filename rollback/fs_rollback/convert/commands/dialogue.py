@@ -32,8 +32,8 @@ def ask_for_backup(args: Namespace, device: str) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(
-            "nobody is there to say that there is a backup",
-            hint="Use --have-backup where you know it.",
+            "no terminal to ask on",
+            hint="Use --have-backup if there is a backup on another disk that you have read from.",
         )
     answer = ask(
         f"This rewrites what all data on {device} hangs on. Is there a backup on another disk, and"

@@ -59,7 +59,7 @@ def run(args: Namespace) -> int:
             return session.reply(args, answer, _listed(host, tasks))
         if tasks and _asks(args, wanted) and not sys.stdin.isatty():
             raise UsageError(
-                "nobody is there to answer the questions",
+                "no terminal to ask on",
                 hint="Name what is to be done, or say --yes.",
             )
         do_task.refuse_without_room(host, [task for task in tasks if task in wanted])
