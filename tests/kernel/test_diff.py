@@ -299,6 +299,7 @@ def test_colours_and_a_pager_on_a_terminal(machine: Machine) -> None:
     assert seen(TERM="xterm", PAGER="nothing-of-this-name") == (True, True, {False})
     assert seen(TERM="xterm", PAGER="cat", NO_COLOR="1") == (False, False, {False})
     assert seen(TERM="dumb", PAGER="cat") == (False, False, {False})
+    assert seen(TERM="dumb", PAGER="sed s/^/|/") == (False, False, {False}), "an editor's, perhaps"
 
 
 def test_the_changelog_has_what_is_new(machine: Machine) -> None:

@@ -70,7 +70,7 @@ def test_an_action_that_is_mistyped(start: str, capsys: pytest.CaptureFixture[st
 
 def test_an_option_before_the_action(capsys: pytest.CaptureFixture[str]) -> None:
     _, said = wrong("convert --device /dev/null check", capsys)
-    assert said == "fs-rollback convert: --device is an option of an action: put it behind that"
+    assert said == "fs-rollback convert: put --device after the action"
 
 
 @pytest.mark.parametrize("name", ["convert", *(f"convert {action}" for action in ACTIONS)])

@@ -26,7 +26,7 @@ from ..errors import (
     unmounted,
 )
 from .advice import addressed, remember
-from .screen import streams, zone
+from .screen import streams
 
 if TYPE_CHECKING:
     import argparse
@@ -95,8 +95,11 @@ def _main(given: Sequence[str]) -> tuple[bool, int]:
     except Error as error:
         return True, _complain(error)
     args.given = given
-    if told := zone.corrected():
-        _complain(Error(told))
+    if "TZ" in os.environ:
+        from .screen import zone
+
+        if told := zone.corrected():
+            _complain(Error(told))
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) sets it
             signal.signal(number, _interrupt)

@@ -55,8 +55,8 @@ class Parser(argparse.ArgumentParser):
             known = {option for one in below.values() for option in one.options()}
             name = word.partition("=")[0]
             if name in known:
-                what = "an action" if self.own == _HELP else "a command"
-                self.error(f"{name} is an option of {what}: put it behind that")
+                what = "action" if self.own == _HELP else "command"
+                self.error(f"put {name} after the {what}")
             self.refuse(word)
         elif word in below:
             below[word].refuse_early(given[1:])

@@ -17,7 +17,10 @@ def show(text: str) -> None:
 
     from ...system.linux import process
 
-    if not sys.stdout.isatty() or len(text.splitlines()) < os.get_terminal_size(1).lines:
+    # A dumb terminal, as that of an editor, scrolls itself, and cannot be moved in.
+    is_dumb = os.environ.get("TERM", "dumb") == "dumb"
+    is_for_terminal = sys.stdout.isatty() and not is_dumb
+    if not is_for_terminal or len(text.splitlines()) < os.get_terminal_size(1).lines:
         print(text)
         return
     sys.stdout.flush()

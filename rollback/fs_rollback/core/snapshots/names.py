@@ -168,5 +168,5 @@ def _similar(text: str, snapshots: Sequence[Snapshot], present: Sequence[Snapsho
     if begun:
         return [label(s) for s in begun[-_MOST_SIMILAR:]]
     called = {s.name: label(s) for s in snapshots} | {str(s.id): label(s) for s in present}
-    found = closest.closest(text, [*called, "latest"], _MOST_SIMILAR)
+    found = closest.closest(text, [*called, *["latest"] * bool(called)], _MOST_SIMILAR)
     return list(dict.fromkeys(called.get(one, repr(one)) for one in found))
