@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from fs_rollback import config
@@ -53,6 +55,16 @@ def test_a_snapshot_that_is_not_there(written: str, meant: list[str]) -> None:
     assert bool(is_asked) == bool(meant)
     assert [one for one in meant if one not in guess] == []
     assert guess.count("(") == len([one for one in meant if "(" in one])
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("252", [253, 251, 250]), ("25O", [259, 258, 253]), ("2" * 5000, [])]
+)
+def test_of_equals_an_id_means_its_neighbours(written: str, meant: list[int]) -> None:
+    taken = [snapshot(n, f"yum_20261128202{n}") for n in (250, 251, 253, 258, 259)]
+    with pytest.raises(UsageError) as caught:
+        resolve(written, taken)
+    assert [int(number) for number in re.findall(r"(\d+) \(", caught.value.hint)] == meant
 
 
 @pytest.mark.parametrize("key", ["keep_lats", "KEEP_LAST", "keep-last", "keeplast"])

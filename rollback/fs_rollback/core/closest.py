@@ -12,7 +12,7 @@ _LONG = 100  # characters; nobody has mistyped that
 
 
 def closest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
-    """Return which of the known words are most like `word`, best first.
+    """Return which of the known words are most like `word`, best first, else in their order.
 
     Neither case nor the dashes of an option make words unlike: all options share those.
     """
@@ -30,7 +30,7 @@ def closest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
         matcher.set_seq1(other)
         return matcher.ratio()
 
-    scores = sorted(((likeness(other), other) for other in folded), reverse=True)[:most]
+    scores = sorted(((likeness(other), other) for other in folded), key=lambda one: -one[0])[:most]
     enough = max(_LIKE, scores[0][0] - _AS_LIKE) if scores else 0
     return [folded[other] for score, other in scores if score >= enough]
 

@@ -24,6 +24,7 @@ COPY_PREFIXES = (NEW_ROOT_PREFIX, TRIAL_PREFIX, SHELL_PREFIX)
 _IN_STORE = f"/{STORE}/"
 _FORMAT = "%Y%m%d%H%M%S"
 _MOST_SIMILAR = 3
+_LONGEST_ID = 20  # digits of 64 bits
 _LONG = 300  # characters of a path, which may have thousands
 
 
@@ -167,6 +168,10 @@ def _similar(text: str, snapshots: Sequence[Snapshot], present: Sequence[Snapsho
     begun = [s for s in snapshots if text and s.name.casefold().startswith(text.casefold())]
     if begun:
         return [label(s) for s in begun[-_MOST_SIMILAR:]]
-    called = {s.name: label(s) for s in snapshots} | {str(s.id): label(s) for s in present}
+    near = [*reversed(present)]  # of those that are equally like it the newest
+    if text.isdecimal() and len(text) <= _LONGEST_ID:  # or those that were taken around it
+        near.sort(key=lambda snapshot: abs(snapshot.id - int(text)))
+    called = {str(s.id): label(s) for s in near}
+    called.update({s.name: label(s) for s in reversed(snapshots)})
     found = closest.closest(text, [*called, *["latest"] * bool(called)], _MOST_SIMILAR)
     return list(dict.fromkeys(called.get(one, repr(one)) for one in found))
