@@ -13,7 +13,8 @@ ifneq (,$(findstring --without tests,$(RPMBUILD)))
 of_tests := /^%if %{with tests}/,/^%endif/d;
 endif
 asked_for := $(shell sed -n '$(of_tests)s/^BuildRequires: *//p' packaging/fs-rollback.spec)
-ifneq (,$(wildcard /etc/debian_version))
+debian := $(wildcard /etc/debian_version)
+ifneq (,$(debian))
 stand_in := --nodeps --load=tests/packaging/macros
 needed := rpm $(filter-out %-rpm-macros python3-devel,$(asked_for))
 is_missing = [ "$$(dpkg-query --show --showformat='$${db:Status-Status}' $(1) 2>/dev/null)" != installed ]

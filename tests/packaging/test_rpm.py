@@ -14,6 +14,7 @@ from tests.packaging.conftest import AS_NOBODY, output
 from tests.sandbox.engine import Engine
 from tests.sandbox.product import CHECKOUT
 
+_SPEC = CHECKOUT / "packaging/fs-rollback.spec"
 _COMMAND, _CONVERT = "fs-rollback", "fs-rollback-convert"
 _COLLECTION = "ansible-collection-fs_rollback-snapshots"
 _COLLECTIONS = "/usr/share/ansible/collections/ansible_collections"
@@ -224,6 +225,30 @@ def test_make_rpm(nobodys: Path) -> None:
     (path,) = nobodys.glob("dist/*.src.rpm")
     source = output("rpm", "--query", "--package", "--list", str(path))
     assert source.split() == ["fs-rollback-" + __version__ + ".tar.gz", "fs-rollback.spec"]
+
+
+def _deps(*variables: str) -> tuple[int, str]:
+    command = ["make", "--silent", "deps", *variables]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_what_a_build_needs_and_does_not_find_is_named() -> None:
+    assert _deps() == (0, "")
+    code, told = _deps("needed=make no-such-package coreutils")
+    assert code != 0
+    assert re.search(r"^  (apt-get|dnf) install no-such-package$", told, re.MULTILINE), told
+
+
+def test_on_fedora_it_is_what_the_spec_asks_for(tmp_path: Path) -> None:
+    """With a database of rpm that has nothing; the packages of Debian have other names for some."""
+    asked = re.findall(r"^BuildRequires: +(\S+)$", _SPEC.read_text(), re.MULTILINE)
+    nothing = f"is_missing=! rpm --dbpath {tmp_path} --query --whatprovides $(1) >/dev/null 2>&1"
+    _, told = _deps("debian=", nothing)
+    assert f"\n  dnf install rpm-build {' '.join(asked)}\n" in told
+    _, told = _deps("debian=", nothing, "RPMBUILD=rpmbuild --without tests")
+    assert "python3-docutils" in told
+    assert "python3-pytest" not in told
 
 
 def test_what_is_in_each(product_rpms: list[Path]) -> None:
