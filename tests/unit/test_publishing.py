@@ -34,17 +34,26 @@ _PLACES = (
 _PAGES = (CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md")
 
 
-def _addresses() -> dict[str, set[str]]:
+def _named(what: re.Pattern[str]) -> dict[str, set[str]]:
+    """Return what is named in whatever people read, by the files that name it."""
     paths = {path for place in _PLACES for path in CHECKOUT.glob(place) if path.is_file()}
     texts = {path: path.read_text() for path in paths if "__pycache__" not in path.parts}
-    found = {str(p.relative_to(CHECKOUT)): set(_ADDRESS.findall(text)) for p, text in texts.items()}
-    return {name: addresses for name, addresses in found.items() if addresses}
+    found = {str(path.relative_to(CHECKOUT)): set(what.findall(t)) for path, t in texts.items()}
+    return {file: names for file, names in found.items() if names}
 
 
 def test_one_address() -> None:
-    found = _addresses()
+    found = _named(_ADDRESS)
     assert {"packaging/fs-rollback.spec", "packaging/ansible/galaxy.yml", "setup.cfg"} <= set(found)
     assert {name: names for name, names in found.items() if names != {FORGE}} == {}
+
+
+def test_packages_are_called_by_their_names() -> None:
+    ours = set(re.findall(r"^%package -n (\S+)$", _SPEC, re.MULTILINE))
+    kinds = "ansible-collection|libdnf5-plugin|python3-dnf-plugin"
+    found = _named(re.compile(rf"\b(?:{kinds})-fs[\w-]*\w"))
+    assert {"docs/fleets.md", "packaging/fs-rollback.spec"} <= set(found)
+    assert {file: names - ours for file, names in found.items() if names - ours} == {}
 
 
 def test_the_spec_writes_it_once() -> None:
