@@ -251,7 +251,7 @@ class Story:
         self._proof.says(
             "'status' says what to do", said,
             "interrupted in the middle of 2 packages",
-            "'fs-rollback rollback' goes back to before it",
+            "'fs-rollback rollback' returns to the state before it",
         )  # fmt: skip
         self._proof.claim("A rollback goes back to before the upgrade that was interrupted.")
         said = self._console.root("fs-rollback rollback --yes")

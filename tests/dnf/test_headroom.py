@@ -80,9 +80,7 @@ def test_the_way_out_that_is_said_works(sandbox: Sandbox, tmp_path: Path) -> Non
     _leave(sandbox, 16 * MIB)
     text = said(dnf(sandbox, _NO_CHECK, "install", _rpm("3"), code=1))
     assert re.search(r"needs about 32\.0 MiB of space for files, and 1\d\.\d MiB of that", text)
-    found = re.search(
-        r"'fs-rollback (delete [\d ]+)' deletes 2 snapshots and gives back 64\.", text
-    )
+    found = re.search(r"'fs-rollback (delete [\d ]+)' deletes 2 snapshots and frees 64\.", text)
     assert found is not None, text
     assert "Nothing was changed" in text
     assert (installed(sandbox, "large"), snapshots(sandbox)) == ("2", before)

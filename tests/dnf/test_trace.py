@@ -94,7 +94,7 @@ def test_what_a_stopped_transaction_tells(sandbox: Sandbox) -> None:
         dnf(sandbox, "upgrade", code=1)
         (refused,) = _events(heard)
         assert refused["event"] == "refused"
-        assert "waits for a reboot" in refused["reason"]
+        assert "is waiting for a reboot" in refused["reason"]
         assert refused["command"] == "dnf --assumeyes upgrade"
         sandbox.run(["fs-rollback", "undo", "--yes"])
         assert "undone" in [event["event"] for event in _events(heard)]

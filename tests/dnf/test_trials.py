@@ -54,7 +54,7 @@ def _in_another_tools_snapshot(sandbox: Sandbox) -> list[str]:
     boot(sandbox, f"subvol={theirs}")
     assert installed(sandbox) == "2"
     said = dnf(sandbox, "install", "extra").stderr
-    assert f"this machine runs /{theirs}: what is changed now stays in that" in said
+    assert f"this machine runs /{theirs}: changes made now stay in it" in said
     assert "latest" in run(sandbox, "create").stderr
     assert len(marked(sandbox)) == 2
     return marked(sandbox)
@@ -68,7 +68,10 @@ def _in_a_trial(sandbox: Sandbox, of: str) -> list[str]:
     said = sandbox.output("sh", "-c", "dnf -y install extra 2>&1")
     assert LINE in said
     (line,) = (line for line in said.splitlines() if "trial" in line)
-    start = f"fs-snapshot: this machine runs a trial of {of}: what is changed now goes with that."
+    start = (
+        f"fs-snapshot: this machine runs a trial of {of}: changes made now are lost when the trial"
+        " ends."
+    )
     assert line.startswith(start)
     assert "'fs-rollback rollback', reboot" in line
     assert said.index(line) < said.index("Running transaction\n")

@@ -76,7 +76,7 @@ def test_warn_carries_on(sandbox: Sandbox) -> None:
     _break_the_store(sandbox)
     _configure(sandbox, "on_failure = warn\n")
     done = dnf(sandbox, "install", "app")
-    assert "without a way back" in said(done)
+    assert "without a snapshot" in said(done)
     assert installed(sandbox) == "1"
 
 
@@ -89,7 +89,7 @@ def test_check_before_stops_dnf_on_a_machine_that_would_not_boot(sandbox: Sandbo
     fstab.write_text(before + "UUID=0123-4567 /data ext4 defaults 0 0\n")
     done = dnf(sandbox, "install", "app", code=1)
     assert "this machine would not boot" in done.stderr
-    assert "'fs-rollback check' tells all" in done.stderr
+    assert "'fs-rollback check' shows all" in done.stderr
     assert installed(sandbox) == ""
     assert records(sandbox) == {}
     _configure(sandbox, "check_before = yes\non_failure = warn\n")
@@ -150,7 +150,7 @@ def test_a_waiting_rollback_stops_every_transaction(sandbox: Sandbox) -> None:
     _configure(box, "on_failure = warn\n")
     box.run(["fs-rollback", "rollback", "--yes"])
     done = dnf(box, "remove", "app", code=1)
-    assert "a rollback waits for a reboot" in done.stderr
+    assert "a rollback is waiting for a reboot" in done.stderr
     assert "fs-rollback undo" in done.stderr
     assert installed(box) == "2"
     status = box.run(["fs-rollback", "status", "--json"], check=False)

@@ -159,7 +159,7 @@ def test_a_unit_that_was_killed_while_the_boot_goes_on(machine: Machine) -> None
             between["root"] = expected["root"]
         ended = arrive(machine, "--missed")
         assert ended.code == 0
-        assert "<4>fs-rollback: it was stopped before everything was brought over" in ended.err
+        assert "<4>fs-rollback: it was stopped before everything was copied" in ended.err
         assert _user_data(machine.root) == between
         assert not journal_of(machine).exists()
         assert left_behind(machine) == set()
@@ -182,7 +182,7 @@ def test_whatever_command_comes_first_puts_a_path_back(named: Machine, word: str
     assert "still moved aside: /root. " in fs_rollback(named.root, "status").out
     assert "rollback.path-away" in fs_rollback(named.root, "check", "--json").out
     ended = done(named.root, word)
-    assert "/root is again what it was" in ended.out + ended.err
+    assert "/root is again as it was" in ended.out + ended.err
     assert _user_data(named.root)["root"] == before
     assert not (named.root / STAGING).exists()
 
@@ -195,7 +195,9 @@ def test_what_cannot_be_brought_over_costs_nothing_else(machine: Machine) -> Non
     before = machine.subvolume_paths()
     ended = bring_with(machine, partial(_Faulty, point=1, fault=Fault.ERROR_BEFORE))
     assert len(ended.problems) == 1
-    assert ended.problems[0].startswith("/var/lib/machines was not brought over: cannot do")
+    assert ended.problems[0].startswith(
+        "/var/lib/machines was not copied to the new root: cannot do"
+    )
     with machine.unsettled() as (opened, _), pytest.raises(StoreError, match="the top level"):
         RealOperations(opened).delete("")
     assert machine.subvolume_paths() == before

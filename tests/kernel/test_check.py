@@ -141,7 +141,7 @@ WARNED: dict[str, tuple[Break, str, str]] = {
             (r / ENTRY).read_text().replace(KERNEL, "1.0")
         ),
         "other entry",
-        "Remove it",
+        "Remove the entry",
     ),
     # It may be on a disk that is not attached to a machine that looks at this one's.
     "no such device": (
@@ -189,7 +189,9 @@ def test_a_snapshot_without_a_kernel_is_refused_before_anything_is_touched(named
     (named.root / "kept").rename(kernel)
     before = state(named)
     ended = fs_rollback(named.root, "rollback", name, "--yes")
-    ended.expect_refusal(f"{name}) has its kernel: /boot/vmlinuz-{KERNEL} is missing", "another")
+    ended.expect_refusal(
+        f"{name}) can start its kernel: /boot/vmlinuz-{KERNEL} is missing", "another"
+    )
     assert state(named) == before
     kernel.unlink()
     ended = fs_rollback(named.root, "rollback", name, "--yes")
@@ -203,7 +205,7 @@ def test_what_was_broken_before_keeps_nobody_from_going_back(machine: Machine) -
     machine.roll_back(name)
     done = check(machine)
     assert done.code == 3
-    assert "a rollback waits for its reboot" in done.out
+    assert "is waiting for a reboot" in done.out
 
 
 class WithoutHome(Operations):

@@ -230,7 +230,7 @@ DNF5: dict[str, tuple[Change, State, str, str]] = {
         lambda t: t.add({DNF_CONF: "[main]\npluginpath=/opt/p/\n", "opt/p/actions.so": ""}),
         State.ON, "", "",
     ),
-    "no action": (lambda t: t.remove(ACTION), State.OFF, "has lost its file", "reinstall"),
+    "no action": (lambda t: t.remove(ACTION), State.OFF, "lacks its file", "reinstall"),
     "an edited action": (
         lambda t: t.add({ACTION: "# x\n" + LINE.replace("raise_error=1", "raise_error=0")}),
         State.OFF, f"edited action: /{ACTION} line 2", f"rm /{ACTION} && ",
@@ -241,7 +241,7 @@ DNF5: dict[str, tuple[Change, State, str, str]] = {
     "an empty one of the administrator replaces it": (
         lambda t: t.add(
             {"usr/share/dnf5/libdnf.plugins.conf.d/actions.d/fs-snapshot.actions": LINE, ACTION: ""}
-        ), State.OFF, "has lost its file", "reinstall",
+        ), State.OFF, "lacks its file", "reinstall",
     ),
     "configured elsewhere": (
         lambda t: t.add({DNF_CONF: "[main]\npluginconfpath=/opt/c\n"}), State.OFF,
@@ -253,7 +253,7 @@ DNF5: dict[str, tuple[Change, State, str, str]] = {
              "opt/d/actions.conf": "[main]\nenabled = 1\n", "opt/c/actions.d/a.actions": LINE}
         ), State.ON, "", "",
     ),
-    "no program": (lambda t: t.remove(PROGRAM[1:]), State.OFF, f"has lost {PROGRAM}", "reinstall"),
+    "no program": (lambda t: t.remove(PROGRAM[1:]), State.OFF, f"lacks {PROGRAM}", "reinstall"),
     "a program that cannot be run": (
         lambda t: t.add({PROGRAM[1:]: "text"}), State.OFF, "is not executable", f"755 {PROGRAM}"
     ),
@@ -288,7 +288,7 @@ OFFLINE_CASES: dict[str, tuple[Change, str, str]] = {
     ),
     "masked": (
         lambda t: t.link(DROP_IN.replace("usr/lib", "etc"), "/dev/null"),
-        "replaces ours", f"rm /{DROP_IN.replace('usr/lib', 'etc')}",
+        "overrides the drop-in", f"rm /{DROP_IN.replace('usr/lib', 'etc')}",
     ),
     "switched off": (
         lambda t: t.add({SWITCH: "[main]\nenabled = no\n"}), "switched off in", "sed -i '2c"
@@ -321,4 +321,4 @@ def test_who_takes_the_snapshot_of_packagekit(tree: Tree) -> None:
 def test_a_backend_that_is_not_dnf(tree: Tree) -> None:
     tree.add(PACKAGEKIT, {"usr/lib/packagekit-backend/libpk_backend_zypp.so": ""})
     road = tree.roads()["PackageKit"]
-    assert (road.state, road.why) == (Coverage.NOT_COVERED, "its backend zypp is not dnf's")
+    assert (road.state, road.why) == (Coverage.NOT_COVERED, "its backend is zypp, not dnf")

@@ -202,7 +202,7 @@ def test_where_it_cannot_be(make_boot: MakeBoot, kind: str) -> None:
     ended.expect_refusal("cannot be guarded", "fs-rollback check")
     status = fs_rollback(boot.root, "guard", "status", "--json").json
     assert (status["possible"], status["armed"]) == (False, False)
-    assert "It takes systemd-boot, or GRUB" in status["reason"]
+    assert "A guarded boot needs systemd-boot, or GRUB" in status["reason"]
     assert boot.setting.read_bytes() == before
 
 
@@ -231,7 +231,7 @@ def test_updates_where_nobody_sits_wait(
 ) -> None:
     wanted = Transaction("dnf4", ("dnf-automatic",), "root", ())
     monkeypatch.setattr(around, "is_attended", lambda: False)
-    with pytest.raises(RefusedError, match=r"after 'dnf upgrade' this machine came up in"):
+    with pytest.raises(RefusedError, match=r"after 'dnf upgrade' this machine fell back to"):
         transaction.before(wanted, str(failed.root))
     monkeypatch.setattr(around, "is_attended", lambda: True)
     taken = transaction.before(wanted, str(failed.root))

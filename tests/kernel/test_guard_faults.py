@@ -73,7 +73,7 @@ def test_a_root_that_could_not_end_it(ext4: BootMachine) -> None:
     before = ext4.setting.read_bytes()
     _, problems = ext4.transact((ext4.root / GENERATOR).unlink, GUARDED)
     (problem,) = problems
-    assert "cannot be guarded: its root would not tell that it is healthy" in problem
+    assert "cannot be guarded: the root that boots has no fs-rollback" in problem
     assert ext4.setting.read_bytes() == before
     fs_rollback(ext4.root, "guard", "on").expect_refusal("Install fs-rollback in it")
 
@@ -91,7 +91,7 @@ def test_an_entry_that_somebody_has_set_for_the_next_boot(ext4: BootMachine) -> 
     ext4.transact()
     ext4.write_grubenv({**told(ext4), "next_entry": "other"})
     before = ext4.setting.read_bytes()
-    fs_rollback(ext4.root, "guard", "on").expect_refusal("is set to use other. Unset that")
+    fs_rollback(ext4.root, "guard", "on").expect_refusal("is set to use other. First clear that")
     _, problems = ext4.transact(config=GUARDED)
     assert "is set to use other" in problems[0]
     assert ext4.setting.read_bytes() == before
@@ -103,7 +103,7 @@ def test_a_usual_entry_made_in_a_guarded_boot(ext4: BootMachine) -> None:
     file = ext4.entry_of(A)
     text = file.read_text()
     file.write_text(text.replace("quiet", "quiet panic=10 fs_rollback.guard=1"))
-    fs_rollback(ext4.root, "guard", "on").expect_refusal("Take that from its options")
+    fs_rollback(ext4.root, "guard", "on").expect_refusal("Remove that from its options")
     file.write_text(text)
     done(ext4.root, "guard", "on")
 
@@ -166,7 +166,7 @@ def test_a_way_back_that_is_gone(ext4: BootMachine) -> None:
     btrfsutil.delete_subvolume(str(ext4.store() / name))
     with ext4.machine.writing() as (host, store):
         (problem,) = around.again(host, store, GUARDED)
-    assert problem == f"the next boot is not guarded: {name} is gone"
+    assert problem == f"the next boot is not guarded: {name} no longer exists"
     assert next_boots(ext4) == [USUAL, USUAL]
 
 
@@ -177,7 +177,7 @@ def test_a_service_that_there_is_not(ext4: BootMachine, monkeypatch: pytest.Monk
     monkeypatch.setattr(process, "ask", lambda *_, **__: (0, shown))
     _, problems = ext4.transact(config=GUARDED._replace(health_units=("a.service",)))
     (problem,) = problems
-    assert "it would not be healthy: a.service is not-found" in problem
+    assert "it could never be healthy: a.service is not-found" in problem
     assert next_boots(ext4) == [USUAL, USUAL]
 
 

@@ -40,14 +40,14 @@ def test_no_command_waits_for_what_is_mounted(named: Machine) -> None:
                 process.kill()
                 process.communicate()
                 raise
-            assert "cannot be looked at:" not in out, out
+            assert "cannot be checked:" not in out, out
             if words[0] not in ("check", "status"):
                 assert process.returncode == 0, err
 
 
 @pytest.mark.parametrize("place", ["boot", "boot/efi"])
 def test_nor_for_a_boot_directory(named: Machine, place: str) -> None:
-    """What the boot loader reads decides, and cannot be looked at: that is refused at once."""
+    """What the boot loader reads decides, and cannot be checked: that is refused at once."""
     named.upgrade()
     (named.root / place).mkdir(exist_ok=True)
     with hung(named.root / place):

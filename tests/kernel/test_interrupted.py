@@ -40,7 +40,7 @@ def test_the_first_line_says_how_to_go_back(machine: Machine) -> None:
     where = f" --root {machine.root}"
     assert line == (
         "dnf was interrupted in the middle of 1 package;"
-        f" 'fs-rollback rollback{where}' goes back to before it"
+        f" 'fs-rollback rollback{where}' returns to the state before it"
     )
     (machine.root / "etc/fs-rollback.conf").unlink()
     plan = done(machine.root, "rollback", "--dry-run", "--json").json

@@ -183,4 +183,4 @@ def test_a_clock_that_was_dead_in_between(named: Machine) -> None:
             assert journal is not None
             new = next(s for s in host.subvolumes if s.uuid == journal.plan.new_uuid)
             (line,) = bring_over.left_behind(host, journal, new, Operations(host))
-    assert line.startswith("/root, /var/log did not come along")
+    assert line.startswith("not copied from the old root: /root, /var/log")

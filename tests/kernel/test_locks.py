@@ -26,12 +26,12 @@ _OTHERS = 12345  # a user who is not root
 
 def _directory(lock: Path) -> str:
     lock.mkdir()
-    return "is no file"
+    return "is not a regular file"
 
 
 def _pipe(lock: Path) -> str:
     os.mkfifo(lock)
-    return "is no file"
+    return "is not a regular file"
 
 
 def _link_in_a_circle(lock: Path) -> str:
@@ -93,7 +93,7 @@ def _expect_unknown(machine: Machine, path: str, reason: str) -> None:
     before = state(machine)
     for words in (("rollback", "--yes"), ("rollback", "--dry-run")):
         ended = fs_rollback(machine.root, *words)
-        ended.expect_refusal("whether a package transaction is running is unknown", reason)
+        ended.expect_refusal("cannot determine whether a package transaction is running", reason)
         assert f"/{path} " in ended.sentence
     assert state(machine) == before
 

@@ -71,7 +71,7 @@ def test_why_is_this_snapshot_gone(named: Machine) -> None:
     done(named.root, "prune")
     by_hand, pruned = _log(named)
     assert [by_hand["snapshot"], pruned["snapshot"]] == [second, first]
-    assert by_hand["reason"] == "asked for"
+    assert by_hand["reason"] == "requested"
     assert by_hand["command"].endswith(f"delete --root {named.root} {second}")
     assert pruned["reason"] == verdicts[0]["reason"].replace("3rd newest", "2nd newest")
     assert (pruned["snapshot_id"], pruned["snapshot_uuid"]) == (numbers[first], uuids[first])

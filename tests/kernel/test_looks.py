@@ -84,7 +84,9 @@ def test_a_directory_of_ones_own(named: Machine, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     place = tmp_path / "look"
     for wrong in (place, named.root / "etc/fstab"):
-        fs_rollback(named.root, "mount", name, str(wrong)).expect_refusal("is no directory")
+        fs_rollback(named.root, "mount", name, str(wrong)).expect_refusal(
+            "is not a usable directory"
+        )
     place.mkdir()
     (place / "file").touch()
     fs_rollback(named.root, "mount", name, str(place)).expect_refusal("it is not empty")
@@ -103,7 +105,7 @@ def test_a_place_that_others_can_reach_is_refused(named: Machine) -> None:
     open_place.mkdir(mode=0o755)
     try:
         refused = fs_rollback(named.root, "mount", name, str(open_place))
-        refused.expect_refusal("can be reached by other users", "/root")
+        refused.expect_refusal("users other than root can enter", "/root")
     finally:
         open_place.rmdir()
 

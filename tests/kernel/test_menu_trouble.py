@@ -302,6 +302,6 @@ def test_a_snapshots_entry_that_was_made_the_default_is_named_and_kept(ext4: Boo
         ext4.transact()
     assert ours in ext4.ours(), "without it GRUB would start the first entry of the menu"
     said = fs_rollback(ext4.root, "check")
-    assert "the default entry boots the copy of a snapshot" in said.out
+    assert "the default entry boots a copy of a snapshot" in said.out
     assert "rootflags=subvol=fs-snapshots" not in said.out, "no kernel update should boot that"
     assert fs_rollback(ext4.root, "delete", first).code == 3

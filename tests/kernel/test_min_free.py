@@ -86,7 +86,7 @@ def test_the_oldest_go_until_enough_is_free(named: Machine, full: list[str]) -> 
     assert (ended["shortage"], ended["totals"]) == (None, {"keep": 4, "delete": 2})
     gone = {v["name"]: v["reason"] for v in ended["verdicts"] if v["verdict"] == "delete"}
     assert list(gone) == full[1:3]
-    assert all(reason.startswith("the oldest that may go, ") for reason in gone.values())
+    assert all(reason.startswith("the oldest that can be deleted; ") for reason in gone.values())
     assert all(reason.endswith(f" wanted ({line})") for reason in gone.values())
     assert _names(named) == [full[0], *full[3:]]
     assert _free(named) >= int(line.split()[2][:-1]) << 10

@@ -119,10 +119,10 @@ def test_until_the_reboot_the_old_root_is_the_running_system(story: Story) -> No
         in fs_rollback(root, "status").out
     )
     assert f"the rollback to {target} waits for a reboot" in done(root, "list").err
-    assert f"all of this is about its new root: {target}" in fs_rollback(root, "check").out
+    assert f"a rollback to {target} is waiting" in fs_rollback(root, "check").out
     story.machine.reboot()
     said = done(root, "settle").out
-    assert f"a copy of {target}, the old root is kept as {story.label(replaced)}" in said
+    assert f"a copy of {target}; the old root is kept as {story.label(replaced)}" in said
 
 
 def test_every_way_to_write_it(named: Machine) -> None:

@@ -60,7 +60,7 @@ def test_a_full_root(named: Machine) -> None:
         assert "'fs-rollback prune' would delete nothing now. 'fs-rollback delete " in hint
         assert expected in hint
         done(named.root, *_command(hint))
-    assert "no snapshot may be deleted: delete files" in _advice(named)
+    assert "no snapshot can be deleted: delete files" in _advice(named)
 
 
 def _advice(machine: Machine) -> str:
@@ -126,7 +126,7 @@ def test_metadata_is_full_and_data_has_half_of_the_disk(tmp_path: Path) -> None:
         assert "No space left on device" in ended.sentence
         (line,) = (line for line in _attention(machine) if "are free" in line)
         for said in (line, ended.err):
-            assert "A balance needs some room for metadata itself" in said
+            assert "A balance itself needs some metadata space" in said
         assert "there is no space for metadata (what btrfs stores about files)" in line
         assert "filesystem.metadata-full" in _warnings(machine)
         balance = re.findall(r"'(btrfs balance [^']+)'", line)[0].split()

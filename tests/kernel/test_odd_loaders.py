@@ -82,7 +82,7 @@ def test_a_default_that_grub_cfg_fixes(ext4: BootMachine) -> None:
     setting = ext4.setting.read_bytes()
     ended = fs_rollback(ext4.root, "rollback", name, "--yes")
     assert ended.code == 3
-    assert "grub.cfg sets it by itself" in ended.err
+    assert "grub.cfg sets that default by itself" in ended.err
     assert ext4.setting.read_bytes() == setting
     said = fs_rollback(ext4.root, "check").out.splitlines()
     assert any("default entry" in line and f"abc-{B}.conf" in line for line in said)
@@ -114,7 +114,7 @@ def test_two_loaders_of_which_none_is_known_to_run(efi: BootMachine) -> None:
     (left / "grub2/grubenv").write_text("# GRUB Environment Block\n" + "#" * 999)
     name = with_b(efi)
     ended = done(efi.root, "rollback", name, "--yes")
-    assert "the boot loader is unknown" in ended.out
+    assert "the boot loader was not recognized" in ended.out
     assert f"choose Test Linux ({A})" in ended.out
     assert not (left / "grub2/grubenv").read_text().count("saved_entry")
 

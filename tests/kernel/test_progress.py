@@ -155,6 +155,8 @@ def test_a_first_boot_says_it_in_lines(named: Machine) -> None:
     assert ended.code == 0
     said = ended.err.splitlines()
     of = r"[\d,]+ of [\d,]+ files, [\d,]+/s(, \d+ s left)?"
-    assert all(re.fullmatch(rf"fs-rollback: bringing over /(root|var/log): {of}", s) for s in said)
-    assert re.match(r"fs-rollback: bringing over /root: 0 of \d,\d+ files, 0/s", said[0])
+    assert all(
+        re.fullmatch(rf"fs-rollback: copying changes to /(root|var/log): {of}", s) for s in said
+    )
+    assert re.match(r"fs-rollback: copying changes to /root: 0 of \d,\d+ files, 0/s", said[0])
     assert re.search(r"/root: (\d,\d+) of \1 files, [\d,]+/s, 0 s left$", ended.err, re.MULTILINE)

@@ -245,7 +245,7 @@ def test_a_rollback_waits(upgraded: Machine) -> None:
     done(upgraded.root, "rollback", "--yes")
     for words in (("rollback", "latest", "--yes"), ("rollback", "--dry-run")):
         ended = _refused(upgraded, *words)
-        assert ended.sentence == "a rollback waits for a reboot"
+        assert ended.sentence == "a rollback is waiting for a reboot"
         assert "fs-rollback undo" in ended.err
     done(upgraded.root, "create")
     done(upgraded.root, "undo", "--yes")
@@ -358,4 +358,4 @@ def test_a_snapshot_that_is_no_root(named: Machine, path: str) -> None:
     (tree / path).rename(tree / "elsewhere")
     btrfsutil.set_subvolume_read_only(str(tree), True)
     ended = _refused(named, "rollback", broken, "--yes")
-    assert ended.sentence == f"{named.label(broken)} holds no system: it has no /{path}"
+    assert ended.sentence == f"{named.label(broken)} contains no system: it has no /{path}"

@@ -87,7 +87,7 @@ def test_two_systems_on_one_filesystem(named: Machine) -> None:
     table.write_text(table.read_text().replace("subvol=root,", "subvol=root00,"))
     with off(named) as device:
         said = refused(device, "rollback", "--yes")
-        assert f"{device} holds several systems: root, root00" in said
+        assert f"{device} contains several systems: root, root00" in said
         assert f"mount -o subvol=root {device} /mnt" in said
     os.chown(other, 1000, 1000)  # as if a user had made it
     with off(named) as device:
@@ -110,7 +110,7 @@ def test_what_is_no_machine(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(1 << 20))
     with attached(image) as device:
-        assert "holds nothing that blkid(8) recognizes" in refused(device)
+        assert "contains nothing that blkid(8) recognizes" in refused(device)
     image.write_bytes(b"LUKS\xba\xbe\0\1".ljust(1 << 20, b"\0"))
     with attached(image) as device:
         said = refused(device)

@@ -190,7 +190,7 @@ def test_aside_leaves_what_is_there(named: Machine, tmp_path: Path) -> None:
     assert (aside / "lib/rpm").is_dir(), "a copy of the package database harms nobody"
     assert sorted(os.listdir(aside)) == ["app.conf", "lib"]
     again = fs_rollback(named.root, "restore", name, "/etc/app.conf", f"--aside={aside}")
-    again.expect_refusal("it is there already")
+    again.expect_refusal("it already exists")
     inside = named.root / "srv"
     inside.mkdir()
     done(named.root, "restore", name, "/etc/app.conf", f"--aside={inside}")

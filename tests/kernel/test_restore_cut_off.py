@@ -117,7 +117,7 @@ def test_a_kill_at_each_change(named: Machine) -> None:
         assert not (named.root / WORKPLACE).exists()
         assert story.expect_old_or_new() == came, "a later run changes nothing of that"
         if is_listed:
-            assert all(f"/{path} has come back" in ended.err for path in came), (came, ended.err)
+            assert all(f"/{path} was restored" in ended.err for path in came), (came, ended.err)
         for path in ("srv/tree", "etc/app.conf"):
             assert len(story.kept(path)) == (path in came)
             for kept in story.kept(path):
@@ -190,14 +190,14 @@ def test_what_nobody_knows_is_left_and_named(named: Machine) -> None:
     left.mkdir(mode=0o700)
     (left / "new").mkdir()
     ended = done(named.root, "pin", name)
-    assert f"/{WORKPLACE} has no list of what a restore has left in it" in ended.err
+    assert f"/{WORKPLACE} has no list of the files" in ended.err
     refused = fs_rollback(named.root, "restore", name, "/etc/app.conf", "--yes")
     assert refused.code == 3
     assert (left / "new").is_dir()
     (left / "new").rmdir()
     left.chmod(0o755)
     ended = done(named.root, "pin", name)
-    assert f"/{WORKPLACE} is not what fs-rollback makes" in ended.err
+    assert f"/{WORKPLACE} was not made by fs-rollback" in ended.err
     left.chmod(0o700)
     assert WORKPLACE not in done(named.root, "pin", name).err
     assert not left.exists()

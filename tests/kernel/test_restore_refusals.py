@@ -86,11 +86,11 @@ def test_what_the_snapshot_does_not_have(named: Machine) -> None:
     expect_refusal(named, name, "/nix/store", f"{number} ({name}) has no /nix/store")
     expect_refusal(named, name, "/etc/fstab/x", "has no /etc/fstab/x")
     for path in ("/var/lib/machines/guest", "/var/lib/machines"):
-        expect_refusal(named, name, path, "/var/lib/machines is a subvolume of its own")
+        expect_refusal(named, name, path, "/var/lib/machines is a separate subvolume")
     home = named.root / "home"
     run("mount", "-o", "loop,subvol=home", str(named.image), str(home))
     try:
-        expect_refusal(named, name, "/home/user/other", f"{home} (", "is mounted from elsewhere")
+        expect_refusal(named, name, "/home/user/other", f"{home} (", "is a separate mount")
     finally:
         run("umount", str(home))
     done(named.root, "delete", name)
@@ -145,6 +145,6 @@ def test_the_store_is_left_alone(make_machine: MakeMachine) -> None:
 def test_nothing_while_a_rollback_waits_but_aside(named: Machine, tmp_path: Path) -> None:
     name = named.take()
     done(named.root, "rollback", name, "--yes")
-    expect_refusal(named, name, "/etc/app.conf", "a rollback waits for a reboot")
+    expect_refusal(named, name, "/etc/app.conf", "a rollback is waiting for a reboot")
     done(named.root, "restore", name, "/etc/app.conf", f"--aside={tmp_path}")
     assert (tmp_path / "app.conf").exists()

@@ -251,7 +251,7 @@ def test_a_subvolume_that_a_copy_mounts_is_deleted(ext4: BootMachine) -> None:
     assert told(ext4) == []
     btrfsutil.delete_subvolume(str(top / "data"))
     (said,) = told(ext4)
-    assert f"its copy mounts what is gone, {line.strip()}" in said
+    assert f"its copy mounts something that no longer exists: {line.strip()}" in said
     mend(ext4)
     assert told(ext4) == []
     assert f"\n{line}" not in (copy / "etc/fstab").read_text()

@@ -82,7 +82,7 @@ def test_what_is_mounted_is_no_part_of_it(named: Machine) -> None:
     text = done(named.root, "rollback", name, "--dry-run").out
     assert "  /home (a subvolume of its own)\n" in text
     assert "  /srv, /var/opt (mounted from outside the root)\n" in text
-    assert "no line for /data: it will not be mounted" in text
+    assert "no line for /data, so it will not be mounted" in text
     keep = ("--keep", "/etc/fstab")
     plan = done(named.root, "rollback", name, "--yes", "--json", *keep).json
     assert plan["reverts"]["mounted"] == ["/home", "/srv", "/var/opt", "/data"]

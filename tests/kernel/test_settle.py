@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`settle` and `status` after a rollback: confirmed, elsewhere and why, taken back by hand."""
+"""`settle` and `status` after a rollback: confirmed, elsewhere and why, undone by hand."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_rollback_that_was_taken_back_by_hand(
         reboot(machine)
     _booted_since(machine)
     ended = arrive(machine)
-    assert (ended.code, "taken back by hand" in ended.out) == (0, True), ended
+    assert (ended.code, "undone by hand" in ended.out) == (0, True), ended
     assert machine.read("usr/bin/app") == "version 2\n"
     assert not journal_of(machine).exists()
     assert done(machine.root, "settle").code == 0

@@ -87,7 +87,7 @@ def test_which_snapshots_to_delete_on_a_full_disk(named: Machine) -> None:
     _fill(named)
     status = fs_rollback(named.root, "status", "--json").json
     (line,) = (a for a in status["attention"] if "are free" in a)
-    found = re.search(r"'fs-rollback (delete [^']+)' deletes (\d) snapshots and gives back", line)
+    found = re.search(r"'fs-rollback (delete [^']+)' deletes (\d) snapshots and frees", line)
     assert found is not None, line
     words = [word for word in found[1].split() if word not in ("--root", str(named.root))]
     assert len(words) - 1 == int(found[2])
@@ -115,7 +115,7 @@ def test_a_disk_with_too_little_room_for_metadata(tmp_path: Path) -> None:
             assert short is not None
             assert short.is_metadata
             advice = make_room.for_shortage(opened, None, Config().policy, short)
-            (command,) = re.findall(r"'(btrfs balance [^']+)' makes room for it of what", advice)
+            (command,) = re.findall(r"'(btrfs balance [^']+)' makes room for metadata", advice)
             run(*command.split())
             left = room.missing(opened, 8 << 30)
             assert left is not None
@@ -131,7 +131,7 @@ def test_what_is_not_enough(named: Machine) -> None:
     status = fs_rollback(named.root, "status", "--json").json
     (line,) = (a for a in status["attention"] if "are free" in a)
     assert f"deletes the oldest snapshot, {named.snapshots()[0].id} ({names[0]})" in line
-    assert "and gives back 100.0 KiB. All that may be deleted give back 600.0 KiB. " in line
+    assert "and frees 100.0 KiB. All that can be deleted would free 600.0 KiB. " in line
     checked = fs_rollback(named.root, "check", "--json")
     assert "filesystem.nearly-full" in {row["code"] for row in checked.json["links"]}
 

@@ -318,7 +318,7 @@ def test_a_snapshot_deleted_by_hand(named: Machine) -> None:
     assert done(named.root, "show", "latest", "--json").json["snapshot"]["name"] == first
     assert "gone" in done(named.root, "show", gone).out
     ended = fs_rollback(named.root, "rollback", gone, "--yes")
-    assert (ended.code, ended.sentence) == (3, f"{gone} has no subvolume any more")
+    assert (ended.code, ended.sentence) == (3, f"the subvolume of {gone} no longer exists")
     assert done(named.root, "rollback", "--dry-run", "--json").json["target"] == first
     done(named.root, "prune")
     assert list(listed(named)) == [first]

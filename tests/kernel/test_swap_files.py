@@ -147,7 +147,7 @@ def test_check_names_the_swap_files_that_the_kernel_will_not_use(swapping: Machi
     swapping.take()
     said = {text.rpartition(": ")[2]: advice for text, advice in _swap_links(swapping)}
     for start in ("/swapfile shares", "/cow is copy-on-write", "/holes ", "/gone is missing",
-                  "/no-swap is no swap file", "/compressed is "):  # fmt: skip
+                  "/no-swap is not a swap file", "/compressed is "):  # fmt: skip
         assert [text for text in said if text.startswith(start)], (start, said)
     assert "/var/swap/swap file can be used" in said
     # The advice can be followed as it is printed.

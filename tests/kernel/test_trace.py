@@ -84,7 +84,7 @@ def test_each_command_that_changes_something(named: Machine, told: Journal) -> N
     expect("settled", name, "settle", "--at-boot")
     assert "the machine came up in the new root" in _last(told, "settled")["reason"]
     assert "/root" in _last(told, "brought-over")["reason"]
-    expect("deleted", name, "delete", name, reason="asked for", snapshot_id=number)
+    expect("deleted", name, "delete", name, reason="requested", snapshot_id=number)
 
 
 def test_nothing_is_told_of_what_only_looks(named: Machine, told: Journal) -> None:
@@ -123,7 +123,7 @@ def test_an_interrupted_rollback_and_a_failure(named: Machine, told: Journal) ->
     done(named.root, "settle")
     settled = _last(told, "settled")
     assert settled["snapshot"] == name
-    assert settled["reason"] == "an interrupted rollback was taken back"
+    assert settled["reason"] == "an interrupted rollback was undone"
     (named.top / "fs-snapshots" / f"{name}.json").write_text("{")
     assert fs_rollback(named.root, "pin", name).code == 1
     failed = told.events()[-1]

@@ -57,7 +57,7 @@ def test_one_that_is_sent(named: Machine, three: list[str], tmp_path: Path) -> N
             ended = fs_rollback(named.root, *words)
             assert ended.code == 1
             assert f"cannot delete {called}: Operation not permitted: process {pid}" in ended.err
-            assert "sends it (btrfs-send(8))" in ended.err
+            assert "is sending it (btrfs-send(8))" in ended.err
             assert read_record(named, three[0]) == record
             path = str(store_of(named) / three[0])
             assert btrfsutil.get_subvolume_read_only(path)
@@ -84,7 +84,11 @@ def test_several_by_name(named: Machine, three: list[str], tmp_path: Path) -> No
     finally:
         run("umount", str(tmp_path / "elsewhere"))
     assert ended.code == 3
-    causes = ("sends it", f"/{nested} in it is mounted on {tmp_path / 'elsewhere'}", "it is pinned")
+    causes = (
+        "is sending it",
+        f"/{nested} in it is mounted on {tmp_path / 'elsewhere'}",
+        "it is pinned",
+    )
     for snapshot, cause in zip(three, causes):
         (line,) = (line for line in ended.err.splitlines() if snapshot in line)
         assert cause in line

@@ -109,5 +109,5 @@ def test_mounts_that_may_not_be_looked_at_are_not_none() -> None:
         (*without, sys.executable, "-c", code),
         check=True, capture_output=True, text=True, env=environment(),
     ).stdout.strip()  # fmt: skip
-    assert said.startswith("cannot look at the mounts of /proc/")
+    assert said.startswith("cannot read the mounts of /proc/")
     assert said.endswith(os.strerror(13))

@@ -90,7 +90,7 @@ def test_a_holder_that_cannot_be_seen(named: Machine, store_path: Path) -> None:
         )
         assert process.stderr is not None
         line = process.stderr.readline()
-    assert "for a process that /proc does not show, in a container perhaps" in line
+    assert "for a process that /proc does not show, perhaps in a container" in line
     assert process.communicate(timeout=30)[1] == ""
     assert process.returncode == 0
 

@@ -83,7 +83,7 @@ def test_another_root_in_its_place_is_never_touched(make_machine: MakeMachine, l
     # The old root, by the commands that were printed.
     _by_hand(machine, ended.err, _instead("the old root"))
     said = done(machine.root, "settle").out
-    assert "taken back by hand" in said
+    assert "undone by hand" in said
     assert machine.next_root().joinpath("usr/bin/app").read_text() == "version 2\n"
     assert next(machine.top.rglob("only copy")).read_text() == "precious"
     assert not journal_of(machine).exists()
@@ -314,7 +314,7 @@ def test_a_root_that_is_none_of_the_two(named: Machine) -> None:
     before = state(named)
     ended = fs_rollback(place, "undo", "--yes")
     run("umount", str(place))
-    assert (ended.code, "neither root" in ended.err) == (3, True), ended
+    assert (ended.code, "neither the old nor the new root" in ended.err) == (3, True), ended
     assert state(named) == before
 
 

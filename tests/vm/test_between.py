@@ -24,7 +24,7 @@ findmnt --noheadings --output FSROOT --mountpoint / | grep -x '/fs-snapshots/try
 [ ! -e /srv/late ]
 journalctl -b -u fs-rollback-boot --no-pager | grep 'THE MACHINE WAS ROLLED BACK'
 fs-rollback rollback --yes 2>&1 | tee said
-grep 'brought over what was written since: .*/srv' said
+grep 'copied the changes made since .*: .*/srv' said
 """
 
 # Then Timeshift, or a person: the new root is moved away, and a copy of the old one put there.

@@ -118,7 +118,7 @@ code=0
 dnf5 --assumeyes reinstall extra 2>refused || code=$?
 cat refused
 [ "$code" -eq 1 ]
-grep 'waits for a reboot' refused
+grep 'is waiting for a reboot' refused
 [ "$(records | wc -l)" -eq 3 ]
 """
 

@@ -98,7 +98,7 @@ grep 'Reboot and choose kernel {old} in the boot menu' journal
 fs-rollback status >status || [ $? -eq 1 ]
 grep 'no modules for the running kernel, {new}' status
 fs-rollback check >check || [ $? -eq 1 ]
-grep -A3 'no modules for the kernel that runs now: {new}' check
+grep -A3 'no modules for the running kernel: {new}' check
 """
 
 

@@ -77,7 +77,7 @@ setsid dnf --assumeyes upgrade </dev/null
 [ "$(app)" = 2 ]
 fs-rollback guard status | grep '^The next boot is guarded: '
 """
-_REASON_UNKNOWN = "ended before it could  *say why"
+_REASON_UNKNOWN = "ended before it could  *report a  *reason"
 _FOREVER = "sleep 600\n"
 
 
@@ -352,9 +352,9 @@ STORIES = [
     _story("script-ext4", _EXT4, _falls_back(_SCRIPT, _EMPTY, _FOREVER), Engine.DNF5),
     _story("service-esp", _ESP, _falls_back(_SERVICE, "broken.service is", _FOREVER), rare=True),
     _story("modules-ext4", _EXT4, _lacks_modules, rare=True),
-    _story("power-button-ext4", _EXT4, _falls_back(_MOUNT, "and ended before it"), rare=True),
+    _story("power-button-ext4", _EXT4, _falls_back(_MOUNT, "but ended before it"), rare=True),
     _story("emergency-ext4", _EXT4, _falls_back(_EMERGENCY, _NOT_UP), rare=True),
-    _story("hang-esp", _ESP, _falls_back(_HANG, "waits for .*hang.service"), rare=True),
+    _story("hang-esp", _ESP, _falls_back(_HANG, "waiting for: .*hang.service"), rare=True),
     _story("watchdog-ext4", _EXT4, _watched, rare=True),
     _story("chosen-ext4", _EXT4, _chosen, rare=True),
     _story("off-esp", _ESP, _turned_off, rare=True),

@@ -39,7 +39,7 @@ case $root in
             [ ! -e /run/motd.d/fs-rollback ] || break
             sleep 1
         done
-        grep 'this machine came up in yum_' /run/motd.d/fs-rollback
+        grep 'this machine fell back to yum_' /run/motd.d/fs-rollback
         echo 'came up: snapshot' ;;
     *)
         [ "$(app)" = 2 ]

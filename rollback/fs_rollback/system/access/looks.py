@@ -109,8 +109,8 @@ def _refuse_directory(point: str, given: str) -> None:
         entries = os.listdir(point)
     except OSError as error:
         raise RefusedError(
-            f"{given} is no directory: {os.strerror(error.errno or 0)}",
-            hint="Make it, or leave it out: there is a place for it.",
+            f"{given} is not a usable directory: {os.strerror(error.errno or 0)}",
+            hint=f"Create it, or omit it: the default is a directory in {PLACE}.",
         ) from error
     mounted = next((m for m in machine.read_mounts() if m.point == point), None)
     if entries or mounted is not None:
@@ -122,9 +122,9 @@ def _refuse_directory(point: str, given: str) -> None:
             return
         above = os.path.dirname(above)
     raise RefusedError(
-        f"{given} can be reached by other users than root, and so could the old files there",
-        hint=f"Leave it out (then it is in {PLACE}), or give one that lies in a directory that only"
-        " root may enter, such as /root.",
+        f"users other than root can enter {given}, and could reach the old files there",
+        hint=f"Omit it to use a directory in {PLACE}, or give one inside a directory that only root"
+        " can enter, such as /root.",
     )
 
 
@@ -138,7 +138,7 @@ def unmount(look: Look) -> None:
     if [m.id for m in over] != [look.mount]:
         others = ", ".join(f"{m.point} ({m.source})" for m in over if m.id != look.mount)
         raise RefusedError(
-            f"{look.point} has something else mounted on it or in it: {others}",
+            f"something else is mounted on or in {look.point}: {others}",
             hint="Unmount that first, with umount(8).",
         )
     try:
@@ -148,8 +148,8 @@ def unmount(look: Look) -> None:
             raise KernelError("unmount", look.point, error) from error
         raise RefusedError(
             f"{look.point} is in use",
-            hint=f"Leave it: a shell's working directory counts. 'fuser -vm {look.point}' names who"
-            " uses it.",
+            hint="End or leave what uses it, a shell's working directory too: 'fuser -vm"
+            f" {look.point}' lists it.",
         ) from error
     with files.opened(PLACE) as notes:
         durable.remove(notes, _note_of(look))

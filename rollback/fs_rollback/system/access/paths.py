@@ -94,7 +94,7 @@ def status_in(tree: int, path: str) -> os.stat_result | None:
     except OSError as error:
         if error.errno in _NO_WAY:  # as promised
             return None
-        raise KernelError("look at", f"/{path}", error) from error
+        raise KernelError("access", f"/{path}", error) from error
 
 
 def _in_snapshot(host: Host, snapshot: Snapshot, tree: int, text: str) -> tuple[str, str]:
@@ -110,8 +110,9 @@ def _in_snapshot(host: Host, snapshot: Snapshot, tree: int, text: str) -> tuple[
         raise _absent(host, snapshot, tree, path)
     if status.st_dev != os.fstat(tree).st_dev:
         raise RefusedError(
-            f"/{path} of {label(snapshot)} is in a subvolume of its own",
-            hint=f"'fs-rollback mount {snapshot.name}' shows the snapshot: copy it from there.",
+            f"/{path} in {label(snapshot)} lies in a nested subvolume",
+            hint=f"Mount the snapshot with 'fs-rollback mount {snapshot.name}', and copy it from"
+            " there.",
         )
     return path, _KINDS.get(stat.S_IFMT(status.st_mode), "file")
 
@@ -121,16 +122,16 @@ def _from_root(host: Host, text: str) -> str:
     if not text.startswith("/"):
         if host.root != "/" or not text:
             raise UsageError(
-                f"{text!r} is no absolute path",
-                hint="Write it from the root of the system that is worked on, with a slash first.",
+                f"{text!r} is not an absolute path",
+                hint="Give the path from the root of that system, starting with a slash.",
             )
         text = os.path.join(os.getcwd(), text)
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise UsageError(f"{text} has '..' in it", hint="Write the path without it.")
+        raise UsageError(f"{text} contains '..'", hint="Give the path without it.")
     if not parts:
         raise RefusedError(
-            "/ itself is not restored: that is what a rollback does",
+            "restore does not replace / itself; a rollback does",
             hint="'fs-rollback rollback' makes a snapshot the root of the next boot.",
         )
     return "/".join(parts)
@@ -144,18 +145,22 @@ def _absent(host: Host, snapshot: Snapshot, tree: int, path: str) -> RefusedErro
     for place in above:
         if files.inode_of(tree, place) == btrfs.STUB_INODE:
             return RefusedError(
-                f"{what}: /{place} is a subvolume of its own, and no part of a snapshot",
-                hint="What was written there since is there now: nothing of it has gone back.",
+                f"{what}: /{place} is a separate subvolume, which snapshots of the root do not"
+                " contain",
+                hint="A rollback does not revert it either: all that was written there is still"
+                " there.",
             )
     mount = mountinfo.containing(host.mounts, os.path.join(host.root, path))
     if mount is not None and mount.point not in (host.root, "/"):
         return RefusedError(
-            f"{what}: {mount.point} ({mount.source}) is mounted from elsewhere, and no part of a"
-            " snapshot of the root",
+            f"{what}: {mount.point} ({mount.source}) is a separate mount, which snapshots of the"
+            " root do not contain",
             hint="Look for a backup of that filesystem or subvolume.",
         )
     return RefusedError(
-        what, hint=f"'fs-rollback mount {snapshot.name}' shows what it has; 'list' has others."
+        what,
+        hint=f"'fs-rollback mount {snapshot.name}' shows its files; 'fs-rollback list' shows other"
+        " snapshots.",
     )
 
 
@@ -176,10 +181,10 @@ def _refuse_package_databases(host: Host, tree: int, path: str) -> None:
         if is_within(path, place) or is_within(place, path):
             how = "is part of" if is_within(path, place) else "holds"
             raise RefusedError(
-                f"/{path} {how} the package database in /{place}: it would no longer fit the files"
-                " that are installed",
-                hint="Name paths beside it; 'fs-rollback rollback' brings packages back with their"
-                " database. With --aside the old one is put elsewhere.",
+                f"/{path} {how} the package database in /{place}, which would no longer match the"
+                " installed files",
+                hint="Name other paths; 'fs-rollback rollback' reverts packages together with"
+                " their database. --aside DIR puts the old database elsewhere.",
             )
 
 
@@ -190,22 +195,21 @@ def _present(host: Host, path: str) -> int:
     """
     _refuse_elsewhere(host, path)
     if host.root_id == TOP_LEVEL_ID and is_within(path, STORE):
-        raise RefusedError(f"/{path} is the store of the snapshots", hint="Leave it as it is.")
+        raise RefusedError(f"/{path} is the snapshot store", hint="Choose other paths.")
     status = status_in(host.root_fd, path)
     if status is None:
         return 0
     for mount in machine.read_mounts():
         if is_within(mount.point, os.path.join(host.root, path)):
             raise RefusedError(
-                f"{mount.point} is a mount point ({mount.source}), and /{path} cannot be replaced"
-                " with that in it",
-                hint="Name the paths in it that are to come back, or unmount it first.",
+                f"/{path} cannot be replaced: {mount.point} is a mount point ({mount.source})",
+                hint="Name the paths that you want from it one by one, or unmount it first.",
             )
     for nested in btrfs.nested(host.root):
         if is_within(nested, path):
             raise RefusedError(
-                f"/{nested} is a subvolume, and /{path} cannot be replaced with that in it",
-                hint="Name the paths beside it that are to come back.",
+                f"/{path} cannot be replaced: /{nested} is a subvolume",
+                hint="Name the paths beside that subvolume one by one.",
             )
     with opened_parent(host.root_fd, path) as parent:
         name = os.path.basename(path)
@@ -227,7 +231,7 @@ def _refuse_protected(parent: int, name: str, status: os.stat_result, path: str)
     if is_protected:
         raise RefusedError(
             f"/{path} is immutable or append-only",
-            hint=f"To have it replaced all the same: chattr -i -a /{path}",
+            hint=f"To allow replacing it: chattr -i -a /{path}",
         )
 
 
@@ -247,7 +251,7 @@ def _refuse_elsewhere(host: Host, path: str) -> None:
         if stat.S_ISLNK(status.st_mode) or not stat.S_ISDIR(status.st_mode):
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "file")
             raise RefusedError(
-                f"/{path} cannot come back: /{above} is a {kind} now, and was a directory",
+                f"/{path} cannot be restored: /{above} was a directory and is now a {kind}",
                 hint=f"Restore /{above} itself, or use --aside DIR.",
             )
         if status.st_dev != device:
@@ -256,6 +260,6 @@ def _refuse_elsewhere(host: Host, path: str) -> None:
 
 def _elsewhere(path: str, where: str) -> RefusedError:
     return RefusedError(
-        f"/{path} is {where} now, and not in the root subvolume",
-        hint="--aside DIR puts what the snapshot has elsewhere, to be copied by hand.",
+        f"/{path} is now {where}, not in the root subvolume",
+        hint="Use --aside DIR to restore it elsewhere, then copy it into place by hand.",
     )

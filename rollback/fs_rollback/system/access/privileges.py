@@ -40,7 +40,7 @@ def only_root_enters(status: os.stat_result) -> bool:
 
 def are_kept(aside: str) -> bool:
     """Whether a restore to a directory leaves files theirs. Raises KernelError."""
-    with files.opened(aside) as directory, kernel_errors("look at", aside):
+    with files.opened(aside) as directory, kernel_errors("access", aside):
         return is_private(directory)
 
 

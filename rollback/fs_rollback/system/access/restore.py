@@ -45,10 +45,10 @@ def plan_aside(items: Sequence[Item], aside: str) -> list[Move]:
         for move in moves:
             is_twice = names.count(move.place) > 1
             if is_twice or status_in(directory, move.place) is not None:
-                why = "two of the paths end so" if is_twice else "it is there already"
+                why = "two of the paths have that last name" if is_twice else "it already exists"
                 raise RefusedError(
-                    f"{os.path.join(aside, move.place)} cannot be made: {why}",
-                    hint="Nothing is overwritten: give another directory with --aside.",
+                    f"{os.path.join(aside, move.place)} cannot be created: {why}",
+                    hint="Give another directory with --aside; nothing there is overwritten.",
                 )
     return moves
 
@@ -93,7 +93,7 @@ def carry_out(
         files.opened(host.path(snapshot.path)) as tree,
         workplace.opened(base, moves, write) as place,
     ):
-        with signals_let_through(), kernel_errors("copy", f"what {snapshot.name} has"):
+        with signals_let_through(), kernel_errors("copy", f"the files of {snapshot.name}"):
             is_open = aside is not None and not privileges.is_private(base)
             wanted = [move.path for move in moves]
             protected = _copy(tree, place, wanted, is_open=is_open, told=told)

@@ -107,7 +107,7 @@ def put(base: int, workplace: int, move: Move) -> None:
 def take_back(base: int, workplace: int, move: Move) -> None:
     """Undo `put`. Raises KernelError."""
     with (
-        kernel_errors("take back", f"/{move.path}"),
+        kernel_errors("undo the restore of", f"/{move.path}"),
         at(base, move.place) as place,
         at(workplace, move.in_workplace) as copy,
     ):
@@ -148,7 +148,7 @@ def _entered(base: int, name: str) -> Iterator[int]:
 
     Raises RefusedError then, and KernelError.
     """
-    refused = RefusedError(f"{name} is not what fs-rollback makes", hint="Move it away.")
+    refused = RefusedError(f"{name} was not made by fs-rollback", hint="Move it away.")
     try:
         flags = os.O_RDONLY | os.O_DIRECTORY
         workplace = syscalls.open_in_root(base, WORKPLACE, flags, follow=False)
@@ -171,8 +171,8 @@ def _read_list(workplace: int, name: str) -> list[Move]:
         others = set(os.listdir(workplace)) - {_LIST + durable.TEMPORARY}
         if others:
             raise RefusedError(
-                f"{name} has no list of what a restore has left in it",
-                hint=f"Look into it (ls -la {name}), and move it away.",
+                f"{name} has no list of the files that an interrupted restore left there",
+                hint=f"Check its contents (ls -la {name}), then move it away.",
             )
         return []
     try:
@@ -183,7 +183,8 @@ def _read_list(workplace: int, name: str) -> list[Move]:
     except (ValueError, TypeError, KeyError) as error:
         raise RefusedError(
             f"{name}/{_LIST} cannot be read: {error}",
-            hint=f"A newer fs-rollback may have written it. Look into {name}, and move it away.",
+            hint=f"A newer fs-rollback may have written it. Check the contents of {name}, then move"
+            " it away.",
         ) from error
 
 
@@ -191,7 +192,7 @@ def _settle(base: int, workplace: int, move: Move) -> str:
     """Give what was at a path its name, if its copy has taken its place; return how it stands."""
     there = status_in(workplace, move.in_workplace)
     if not move.copy or (there is not None and there.st_ino == move.copy):
-        return f"/{move.place} is as it was"
+        return f"/{move.place} is unchanged"
     if there is not None:
         with (
             kernel_errors("settle the restore of", f"/{move.place}"),
@@ -199,5 +200,5 @@ def _settle(base: int, workplace: int, move: Move) -> str:
             at(base, move.kept) as kept,
         ):
             syscalls.rename_to_free(old, kept)
-    was = f", what was there is /{move.kept}" if move.kept else ""
-    return f"/{move.place} has come back{was}"
+    was = f", its previous version is now /{move.kept}" if move.kept else ""
+    return f"/{move.place} was restored{was}"

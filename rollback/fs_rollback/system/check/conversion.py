@@ -17,7 +17,7 @@ from ...errors import StoreError
 from ..linux import files
 from ..machine.host import Host
 
-_NEWER = "A newer fs-rollback has written it: update this one."
+_NEWER = "A newer fs-rollback wrote it: update fs-rollback."
 
 
 def is_unfinished(host: Host) -> bool:

@@ -65,13 +65,13 @@ def _looks(host: Host) -> Iterator[Finding]:
             "mount.snapshot",
             look.snapshot,
             f"{look.snapshot} is mounted on {look.point}, so it cannot be deleted or pruned",
-            f"When it has been looked into: fs-rollback umount {look.snapshot}",
+            f"When you no longer need it: fs-rollback umount {look.snapshot}",
         )
 
 
 def _pending(host: Host, store: Store | None) -> Iterator[Finding]:
     for path in by_difference.away(host, host.root_subvolume.path):
-        text = f"/{path} is not at its place, because bringing it over was cut off"
+        text = f"/{path} is not in its place: copying it to the new root was interrupted"
         yield findings.warning("rollback.path-away", path, text, "fs-rollback settle")
     try:
         found = state.look(host, store)
@@ -86,8 +86,8 @@ def _pending(host: Host, store: Store | None) -> Iterator[Finding]:
         yield findings.warning(
             "rollback.waiting",
             "",
-            f"a rollback waits for its reboot, all of this is about its new root: {target}",
-            "Reboot, or take it back with 'fs-rollback undo'.",
+            f"a rollback to {target} is waiting for a reboot; these checks are about its new root",
+            "Reboot, or cancel the rollback with 'fs-rollback undo'.",
         )
     elif found.waiting is state.Waiting.DISPLACED:
         why = state.explain(host, found)
@@ -97,7 +97,7 @@ def _pending(host: Host, store: Store | None) -> Iterator[Finding]:
         text = f"this boot did not use the new root: {why.sentence}"
         yield findings.warning("rollback.other-root", "", text, why.hint)
     elif found.journal.state.value == "prepared":
-        text = f"a rollback was interrupted: {target}"
+        text = f"a rollback to {target} was interrupted"
         yield findings.warning("rollback.interrupted", "", text, "fs-rollback settle")
 
 
@@ -107,8 +107,9 @@ def _loader(walk: Walk) -> Finding:
         return findings.warning(
             "loader.unknown",
             "",
-            "the boot loader is unknown: what it reads, and what it boots, cannot be known",
-            "GRUB with blscfg and systemd-boot are known. Look at the boot menu after a rollback.",
+            "the boot loader was not recognized, so what it reads and boots is unknown",
+            "fs-rollback knows GRUB with blscfg and systemd-boot. Check the boot menu after a"
+            " rollback.",
         )
     places = {os.path.dirname(b.entry.file) for b in walk.found.bootables}
     where = ", ".join(sorted(places)) or "no place"
@@ -119,22 +120,24 @@ def _once(walk: Walk) -> Iterator[Finding]:
     choice = walk.found.choice
     chosen = walk.found.once
     if chosen is not None and chosen.is_guarded:
-        text = "the next boot is guarded; the default entry of the loader is the way back"
+        text = "the next boot is guarded; if it fails, the default entry boots the snapshot"
         yield findings.ok("one-shot-entry.guarded", chosen.entry.file, text)
     elif chosen is not None:
         file = chosen.entry.file
         yield findings.warning(
             "one-shot-entry.set",
             file,
-            f"the next boot, and only that, uses another entry than the default: {file}",
-            "Right if you asked for it ('fs-rollback try'); the links below are the default's.",
+            f"for the next boot only, an entry other than the default is set: {file}",
+            "Expected if you set it ('fs-rollback try'). The checks below are about the default"
+            " entry.",
         )
     elif choice.next_entry or choice.efi_oneshot:
         yield findings.warning(
             "one-shot-entry.no-entry",
             choice.next_entry or choice.efi_oneshot,
-            f"the next boot is set to what is no entry: {choice.next_entry or choice.efi_oneshot}",
-            "'grub2-editenv - unset next_entry', or 'bootctl set-oneshot \"\"'.",
+            "the next boot is set to an entry that does not exist:"
+            f" {choice.next_entry or choice.efi_oneshot}",
+            "Clear it with 'grub2-editenv - unset next_entry' or 'bootctl set-oneshot \"\"'.",
         )
 
 
@@ -149,9 +152,10 @@ def _running_kernel(walk: Walk) -> Iterator[Finding]:
             yield findings.warning(
                 "running-kernel.no-modules",
                 running,
-                f"the root has no modules for the kernel that runs now: {running}",
-                "Have the loader start a kernel that the root has modules for, or reinstall this"
-                " one. If the default entry above is another one, the loader did not start it.",
+                f"the root has no modules for the running kernel: {running}",
+                "Make the boot loader start a kernel that the root has modules for, or reinstall"
+                " this kernel. If the default entry above names another kernel, the boot loader"
+                " did not start that entry.",
             )
     elif walk.default is None:
         yield findings.ok(
@@ -186,13 +190,14 @@ def _other_entries(walk: Walk) -> Iterator[Finding]:
                 "other-entry.files-missing",
                 file,
                 f"files of an entry are missing or empty: {file}, {missing}",
-                f"Remove it, or reinstall kernel {bootable.kernel or 'that it starts'}.",
+                "Remove the entry, or reinstall its"
+                f" kernel{bootable.kernel and ' ' + bootable.kernel}.",
             )
         elif bootable.kernel and bootable.kernel not in modules:
             yield findings.warning(
                 "other-entry.no-modules",
                 file,
-                "an entry starts a kernel that the root has no modules for, or none of btrfs:"
+                "an entry starts a kernel for which the root has no modules, or no btrfs module:"
                 f" {file}",
                 f"Do not boot it; reinstall kernel {bootable.kernel}, or remove the entry.",
             )
@@ -210,15 +215,15 @@ def _entry_of_another_root(walk: Walk, bootable: Bootable) -> Iterator[Finding]:
             "other-entry.subvolume",
             file,
             f"an entry boots a subvolume that does not exist: {what}",
-            "Do not choose it in the boot menu. It is no entry of this root, and a rollback leaves"
-            " it alone.",
+            "Do not choose it in the boot menu. It does not belong to this root, and a rollback"
+            " does not change it.",
         )
     elif not bootable.foreign:
         yield findings.warning(
             "other-entry.other-root",
             file,
-            f"an entry boots another root than the usual one: {what}",
-            "Nothing to do if it was made for that. A rollback leaves it alone.",
+            f"an entry boots a root other than the usual one: {what}",
+            "Nothing to do if that is intended. A rollback does not change it.",
         )
 
 
@@ -230,19 +235,21 @@ def _kernel_updates(walk: Walk) -> Iterator[Finding]:
             yield findings.warning(
                 "default-entry.way-back",
                 file,
-                f"the next boot leads to the way back of a guarded boot: {file}",
-                "'fs-rollback guard status' tells why.",
+                f"the next boot starts the snapshot that a guarded boot falls back to: {file}",
+                "'fs-rollback guard status' shows why.",
             )
             return
         yield findings.warning(
             "default-entry.snapshot",
             file,
-            f"the default entry boots the copy of a snapshot: {file}",
+            f"the default entry boots a copy of a snapshot: {file}",
             "Make the usual entry the default again."
             if snapshot_entries.saved_by_grub(walk.host, walk.found) is None
-            else "GRUB saved what somebody chose in its menu (GRUB_SAVEDEFAULT=true); the next"
-            " transaction, or any fs-rollback command that changes something, makes the usual"
-            " entry the default again.",
+            else (
+                "GRUB saved the entry that was chosen in its menu (GRUB_SAVEDEFAULT=true). The"
+                " next transaction, or any fs-rollback command that changes something, makes the"
+                " usual entry the default again."
+            ),
         )
         return
     text = files.read_in_tree(walk.tree, root_lines.COMMAND_LINE)
@@ -268,7 +275,8 @@ def _foreign_root(walk: Walk, line: str) -> Iterator[Finding]:
         yield findings.warning(
             "kernel-updates.other-filesystem",
             f"/{root_lines.COMMAND_LINE}",
-            f"the next kernel update would boot another root: /etc/kernel/cmdline says root={spec}",
+            "after the next kernel update another root would boot: /etc/kernel/cmdline says"
+            f" root={spec}",
             f"In /etc/kernel/cmdline, write 'root={own}'.",
         )
 
@@ -285,7 +293,7 @@ def _swap_files(walk: Walk) -> Iterator[Finding]:
         try:
             why, size = swap.status(walk.tree, path)
         except KernelError as error:  # said as a finding
-            text = f"a swap file cannot be looked at: {error}"
+            text = f"a swap file cannot be checked: {error}"
             yield findings.warning("swap.unknown", f"/{path}", text, error.hint)
             continue
         if not why:
@@ -296,9 +304,9 @@ def _swap_files(walk: Walk) -> Iterator[Finding]:
         yield findings.warning(
             "swap.unusable",
             f"/{path}",
-            f"the kernel will not use a swap file that /etc/fstab or a unit names: /{path} {why}",
-            f"{when}{make if why == 'is missing' else f'rm {file}; {make}'}. A subvolume of its"
-            " own, beside the root, keeps it out of snapshots.",
+            f"the kernel cannot use a swap file that /etc/fstab or a unit names: /{path} {why}",
+            f"{when}{make if why == 'is missing' else f'rm {file}; {make}'}. To keep it out of"
+            " snapshots, put it in its own subvolume outside the root.",
         )
 
 
@@ -312,7 +320,7 @@ def _boot_out_of_reach(walk: Walk) -> Iterator[Finding]:
             yield findings.warning(
                 "boot-directory.not-updated",
                 place.point,
-                "the loader reads another /boot than the one that kernel updates of the root write:"
+                "kernel updates do not change the /boot that the boot loader reads:"
                 f" /{place.where.inside} at the top level",
                 "Copy new kernels and entries there by hand, or give /boot a subvolume of its own"
                 " and mount it through /etc/fstab.",
@@ -340,7 +348,7 @@ def _snapshots(host: Host, store: Store | None) -> Iterator[Finding]:
         yield findings.warning(
             "snapshots.none",
             "",
-            "there is none: nothing to go back to",
+            "none: there is nothing to roll back to",
             "The next dnf transaction or 'fs-rollback create' takes one.",
         )
         return
@@ -363,11 +371,11 @@ def _saved_kernels(store: Store, names: set[str]) -> Iterator[Finding]:
         yield findings.warning(
             "saved-kernels.unusable",
             subject,
-            f"a kernel saved for a snapshot cannot be put back: {problem}",
-            "Snapshots taken from now on save theirs again: 'fs-rollback create'.",
+            f"a kernel saved for a snapshot cannot be restored: {problem}",
+            "New snapshots save their kernels again; take one with 'fs-rollback create'.",
         )
     if names and not problems:
-        yield findings.ok("saved-kernels.ok", "", "all are there")
+        yield findings.ok("saved-kernels.ok", "", "all are present")
 
 
 def _unreadable(store: Store, name: str) -> Iterator[tuple[str, str]]:
@@ -378,7 +386,7 @@ def _unreadable(store: Store, name: str) -> Iterator[tuple[str, str]]:
             status = files.status_of(store.directory, path, follow=False)
             whole = status and stat.S_ISREG(status.st_mode) and status.st_size == file.size_bytes
             if not whole:
-                lost = f"its copy {file.sha256[:12]} is missing or cut off"
+                lost = f"its copy {file.sha256[:12]} is missing or truncated"
                 yield file.where, f"{file.where}, {lost}"
     except (saved_files.BootFilesError, KernelError) as error:  # what the question is
         yield name, f"list {name[:12]}, {error}"

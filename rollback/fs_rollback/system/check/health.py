@@ -33,7 +33,7 @@ def filesystem(host: Host) -> Iterator[Finding]:
     if short is not None:
         _, free = room.total_and_free(host)
         code = "filesystem.metadata-full" if short.is_metadata else "filesystem.nearly-full"
-        hint = "'fs-rollback status' tells what to delete for how much."
+        hint = "'fs-rollback status' shows what to delete, and how much space that frees."
         yield findings.warning(code, "", only_free(free, short), hint)
 
 
@@ -55,7 +55,7 @@ def look(host: Host, now: datetime) -> Iterator[Finding]:
 def disks(host: Host) -> Iterator[Finding]:
     """Give what the disks say of themselves: a program is run for each."""
     if not smart.is_installed():
-        yield findings.ok("disk.not-asked", "", "health not known: install smartmontools")
+        yield findings.ok("disk.not-asked", "", "health unknown: install smartmontools to check it")
         return
     for disk in smart.ask(devices.disks_of_btrfs(host.uuid)):
         yield health.of_disk(disk)
@@ -73,7 +73,7 @@ def before_rollback(host: Host, now: datetime) -> tuple[str, ...]:
 def attention(host: Host, now: datetime) -> list[str]:
     """Return what `status` says, a line at most; `check` asks the disks, too."""
     found = [f.text for f in look(host, now) if f.code in ("devices.errors", "scrub.errors")]
-    return [f"{'; '.join(found)}. 'fs-rollback check' tells what to do"] if found else []
+    return [f"{'; '.join(found)}. 'fs-rollback check' shows what to do"] if found else []
 
 
 def to_json(host: Host) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _place(host: Host) -> str:
 
 
 def _is_scrubbed(host: Host) -> bool:
-    with kernel_errors("ask for a scrub of", host.mount.source):
+    with kernel_errors("look for a running scrub on", host.mount.source):
         return any(syscalls.is_scrubbed(host.top_fd, device.id) for device in host.members)
 
 

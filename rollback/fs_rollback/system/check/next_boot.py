@@ -108,23 +108,23 @@ def _no_default(walk: Walk) -> Finding:
         return findings.warning(
             "default-entry.other-system",
             other.entry.file,
-            f"the default entry is another system's: {other.entry.file}",
-            "Right if that is what you want to boot; the links below are those of the root here."
-            " Choose its entry in the boot menu.",
+            f"the default entry belongs to another system: {other.entry.file}",
+            "Expected if you want to boot that system; the checks below are about the root here."
+            " To boot it, choose its entry in the boot menu.",
         )
     if walk.found.bootables:
-        text = "which entry boots if nobody touches a key cannot be known"
+        text = "the default boot entry cannot be determined"
         return findings.warning(
             "default-entry.unknown",
             "",
             text,
-            "Look at the boot menu; choose its entry there at the next boot.",
+            "At the next boot, choose the entry of this root in the boot menu.",
         )
     return findings.warning(
         "default-entry.no-entries",
         "",
-        "there are no boot entries to read: which kernel boots cannot be known",
-        "Make sure that the loader starts a kernel that the root has modules for.",
+        "no boot entries found: the kernel that will boot is unknown",
+        "Make sure that the boot loader starts a kernel that the root has modules for.",
     )
 
 
@@ -135,8 +135,8 @@ def _images(walk: Walk, default: Bootable) -> Iterator[Finding]:
         yield findings.warning(
             "kernel.unknown",
             "",
-            f"the entry names no kernel image that can be looked at: {entry.file}",
-            "Unified kernel images and other loaders' files are not looked into.",
+            f"the kernel image of the entry cannot be checked: {entry.file}",
+            "fs-rollback does not read unified kernel images or the files of other boot loaders.",
         )
     else:
         head = _head(place.base, entry.linux)
@@ -148,14 +148,15 @@ def _images(walk: Walk, default: Bootable) -> Iterator[Finding]:
             "initramfs.missing",
             _subject(path),
             f"a file of the default entry is missing or empty: {path}",
-            f"Make it again: dracut --force --kver {default.kernel or 'VERSION'}.",
+            f"Rebuild it: dracut --force --kver {default.kernel or 'VERSION'}.",
         )
     if not initrds:
         yield findings.warning(
             "initramfs.none",
             "",
-            f"the default entry names none: {entry.file}",
-            "Right only where the kernel mounts the root by itself; otherwise: dracut --force.",
+            f"the default entry names no initramfs: {entry.file}",
+            "This works only if the kernel mounts the root by itself; otherwise run: dracut"
+            " --force.",
         )
     elif not absent:
         yield findings.ok("initramfs.ok", "", " ".join(initrds))
@@ -194,8 +195,8 @@ def _command_line(walk: Walk, default: Bootable) -> Finding:
         return findings.warning(
             "command-line.no-root",
             "",
-            f"it names no root, or only in variables of the loader: {entry.file}",
-            "Look at the options in the boot menu, or write root= into the entry.",
+            f"it has no root=, or only in variables of the boot loader: {entry.file}",
+            "Check the options in the boot menu, or write root= into the entry.",
         )
     cure = f"Correct root= in {entry.file}; 'lsblk --fs' lists all devices."
     if fstab_facts.has_device(walk.host, spec) is False:
@@ -206,8 +207,8 @@ def _command_line(walk: Walk, default: Bootable) -> Finding:
         return findings.warning(
             "command-line.unknown",
             spec,
-            f"whether it boots this filesystem cannot be told from here: root={spec}",
-            "'fs-rollback check' on the running machine can tell.",
+            f"cannot tell from here whether it boots this filesystem: root={spec}",
+            "Run 'fs-rollback check' on the running machine.",
         )
     return findings.warning(
         "command-line.other-filesystem", spec, f"it boots another filesystem: root={spec}", cure
@@ -217,20 +218,21 @@ def _command_line(walk: Walk, default: Bootable) -> Finding:
 def _root(walk: Walk) -> Finding:
     root = walk.root
     place = f"/{root.path}" if root.path else "the top level"
-    back = "'fs-rollback list' shows what there is to go back to."
+    back = "'fs-rollback list' shows the snapshots to roll back to."
     if root.read_only:
         return findings.fatal(
             "root.read-only",
             "",
             f"the root subvolume is read-only: {place} (ID {root.id})",
-            f"'btrfs property set {place} ro false' on the mounted top level, or roll back.",
+            f"Mount the top level and run 'btrfs property set {place} ro false' there, or roll"
+            " back.",
         )
     for name in ("usr", "etc"):
         if files.list_in_tree(walk.tree, name) is None:
             return findings.fatal(
                 "root.no-system",
                 f"/{name}",
-                f"the root holds no system, /{name} is missing: {place}",
+                f"the root contains no system, /{name} is missing: {place}",
                 back,
             )
     runs = walk.host.is_running and root.id == walk.host.root_id
@@ -251,13 +253,13 @@ def _init(walk: Walk, default: Optional[Bootable]) -> Finding:
         return findings.warning(
             "init.unknown",
             "",
-            f"/usr is not mounted here: whether there is {said} cannot be known",
+            f"cannot look for {said}: /usr is not mounted here",
             _MOUNT_IT,
         )
     return findings.fatal(
         "init.missing",
         "",
-        f"no program starts the system: {said} is no executable file in the root",
+        f"the root has no init program: {said} is missing or not executable",
         "Reinstall systemd, or roll back: 'fs-rollback list'.",
     )
 
@@ -268,38 +270,39 @@ def _modules(walk: Walk, default: Bootable) -> Finding:
         return findings.warning(
             "modules.unknown-kernel",
             "",
-            f"which kernel the default entry starts cannot be known: {default.entry.file}",
-            "Choose a normal entry as the default, not one for rescue.",
+            f"the kernel that the default entry starts is unknown: {default.entry.file}",
+            "Make a normal entry the default, not a rescue entry.",
         )
     directory = f"usr/lib/modules/{kernel}"
     if files.list_in_tree(walk.tree, directory) is None:
         if _is_elsewhere(walk, "/usr"):
-            text = f"/usr is not mounted here: whether there is /{directory} cannot be known"
+            text = f"cannot look for /{directory}: /usr is not mounted here"
             return findings.warning("modules.unknown", kernel, text, _MOUNT_IT)
         return findings.fatal(
             "modules.missing",
             kernel,
             f"the root has no modules for the kernel of the default entry: {kernel}",
-            "Choose another entry in the boot menu and as the default, or reinstall that kernel.",
+            "Choose another entry in the boot menu and make it the default, or reinstall that"
+            " kernel.",
         )
     if files.status_of(walk.tree, f"{directory}/modules.dep") is None:
         return findings.warning(
             "modules.no-index",
             kernel,
-            f"the kernel cannot find its modules, /{directory}/modules.dep is missing",
+            f"the kernel cannot find its modules: /{directory}/modules.dep is missing",
             f"depmod {kernel}",
         )
     if kernels.lacks_btrfs(walk.tree, kernel):
         return findings.fatal(
             "modules.no-btrfs",
             kernel,
-            f"the kernel of the default entry has no btrfs, which the root is on: {kernel}",
-            "Choose another entry in the boot menu and as the default.",
+            f"the kernel of the default entry has no btrfs driver, but the root is btrfs: {kernel}",
+            "Choose another entry in the boot menu and make it the default.",
         )
     return findings.ok("modules.ok", kernel, f"/{directory}")
 
 
-_MOUNT_IT = "Mount it below the root and check again."
+_MOUNT_IT = "Mount it in the root and check again."
 
 
 def _is_elsewhere(walk: Walk, point: str) -> bool:
@@ -318,7 +321,7 @@ def _fstab(walk: Walk) -> Iterator[Finding]:
         try:
             facts = fstab_facts.look(walk.host, walk.tree, entry)
         except Error as error:  # said as a finding
-            text = f"an entry cannot be looked at: {error}"
+            text = f"an entry cannot be checked: {error}"
             yield findings.warning("fstab.unknown", judge.subject(entry), text, error.hint)
             continue
         if facts is not None:

@@ -60,4 +60,6 @@ def _roads(host: Host, store: Store | None) -> Iterator[Finding]:
     changed = rpm_changes.without_snapshot(host, store) if store is not None else None
     if changed is not None:
         text = rpm_changes.sentence(changed)
-        yield findings.warning("packages.changed", "rpm", text, "'fs-rollback create' takes one.")
+        yield findings.warning(
+            "packages.changed", "rpm", text, "Take one now: 'fs-rollback create'."
+        )

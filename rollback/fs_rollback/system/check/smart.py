@@ -38,4 +38,4 @@ def _ask(path: str, timeout_s: float) -> Disk:
     except ProcessError as error:  # said as unknown
         return Disk(path, None, str(error))
     except ValueError:  # said as unknown; a version before 7.0 prints no JSON
-        return Disk(path, None, f"{PROGRAM} prints no JSON")
+        return Disk(path, None, f"{PROGRAM} printed no JSON: version 7.0 or later is needed")

@@ -114,7 +114,7 @@ class Comparison:
             if found is not None
         )
         if is_elsewhere:
-            return "it is on a filesystem, or a subvolume, of its own"
+            return "it is on another filesystem or subvolume"
         above, name = os.path.split(place)  # "/" itself has been found; a link may lead nowhere
         is_there = any(
             found or name in (files.list_in_tree(tree, above) or ()) for tree, found in sides

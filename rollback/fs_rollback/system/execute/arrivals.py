@@ -21,8 +21,8 @@ from ..machine.host import Host
 
 BEGUN, READY, UNDO, ASIDE = "begun", "ready", "undo", "aside"
 STAND_IN = f"""\
-'fs-rollback settle' brings over what the old root wrote to this path. Until it
-is done all that was here is in /{STAGING}.
+'fs-rollback settle' copies what the old root wrote to this path. Until that
+is done, everything that was here is in /{STAGING}.
 """.encode()
 
 

@@ -116,7 +116,7 @@ def take_back(
         commands += ["umount /mnt", "fs-rollback status   # the next command clears away the rest"]
         reason = f" after: {cause}" if cause is not None else ""
         raise UndoFailedError(
-            f"taking the rollback back failed: {error}{reason}", commands=commands
+            f"undoing the rollback failed: {error}{reason}", commands=commands
         ) from error
     finally:
         store.host.forget()
@@ -160,13 +160,13 @@ def settle(
     with signals_held_back():
         if not plan.commit_step.done(operations):
             take_back(store, plan.steps, operations)
-            return None, _settled(store, journal, "an interrupted rollback was taken back")
+            return None, _settled(store, journal, "an interrupted rollback was undone")
         finish(store, plan, operations)
         journal = journal._replace(state=State.COMMITTED)
         journals.write(store, journal)
     lent = [s for s in plan.steps if isinstance(s, ReturnModules) and s.in_use(operations)]
     stays = "".join(
-        f"; /{modules_of(step.kernel)} stays, no package has it: remove it after the next reboot"
+        f"; /{modules_of(step.kernel)} belongs to no package: remove it after the next reboot"
         for step in lent
     )
     return journal, _settled(store, journal, f"an interrupted rollback was finished{stays}")

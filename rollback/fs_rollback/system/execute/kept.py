@@ -242,7 +242,7 @@ class _Work:
         # More of them where a file that should be updated had to be replaced.
         self._told(min(self._done, self._total), self._total)
         self._done += 1
-        return kernel_errors("bring up to date", f"{self._named}/{path}")
+        return kernel_errors("update", f"{self._named}/{path}")
 
 
 def _remove(directory: int, name: str) -> None:

@@ -72,14 +72,14 @@ def status(tree: int, path: str) -> tuple[str, int]:
 
     Raises KernelError.
     """
-    with kernel_errors("look at", f"/{path}"):
+    with kernel_errors("access", f"/{path}"):
         try:
             descriptor = syscalls.open_in_root(tree, path, os.O_RDONLY | os.O_NONBLOCK)
         except FileNotFoundError:  # what the answer is
             return "is missing", 0
         try:
             if not _header(descriptor):
-                return "is no swap file", 0
+                return "is not a swap file", 0
             return problem(descriptor), os.fstat(descriptor).st_size
         finally:
             os.close(descriptor)
@@ -144,7 +144,7 @@ def in_new_root(host: Host, root: str, tree: int, theirs: Sequence[str]) -> Iter
                 )
             except OSError as error:
                 if error.errno not in _NO_FILE:
-                    raise KernelError("look at", f"/{path}", error) from error
+                    raise KernelError("access", f"/{path}", error) from error
                 continue  # the new root has none
             try:
                 if _header(descriptor):

@@ -171,7 +171,7 @@ class Operations:
 
     def renew_swap(self, tree: str, path: str) -> None:
         """Make a swap file anew that the kernel would not use as it is."""
-        with self._parent(tree, path) as place, kernel_errors("make anew", f"/{tree}/{path}"):
+        with self._parent(tree, path) as place, kernel_errors("recreate", f"/{tree}/{path}"):
             swap.renew(place)
 
     def read_file(self, tree: str, path: str) -> str:

@@ -43,22 +43,31 @@ def why_not(host: Host, layout: Layout, found: Boot) -> str:
     """Return why no boot can be guarded here, and what would make it possible; "" where one can."""
     with files.opened(host.path(layout.root.path)) as tree:
         if files.status_of(tree, _GENERATOR) is None:
-            return "its root would not tell that it is healthy. Install fs-rollback in it."
+            return (
+                "the root that boots has no fs-rollback to report a healthy boot. Install"
+                " fs-rollback in it."
+            )
     outranking = settings.outranking(found.choice, found.setting)
     reason = settings.why_not_once(host, found.places, found.choice, found.setting)
     if reason or outranking is None:
-        cure = "It takes systemd-boot, or GRUB with its environment block on a plain ext4 or vfat."
+        cure = (
+            "A guarded boot needs systemd-boot, or GRUB with its environment block on plain ext4"
+            " or vfat."
+        )
         return f"{reason or 'grub.cfg sets the default entry by itself'}. {cure}"
     usual = found.default
     if usual is None or not usual.usable:
         is_other = usual is not None and usual.foreign
-        what = "is another system's" if is_other else "is no usual entry of this root"
-        return f"the entry that boots by default {what}. Make a usual one the default first."
+        what = "belongs to another system" if is_other else "is not a usual entry of this root"
+        return f"the default entry {what}. First make a usual entry of this root the default."
     if usual.is_guarded:
-        return f"{usual.entry.file} has {GUARDED} from a guarded boot. Take that from its options."
+        return (
+            f"{usual.entry.file} still has {GUARDED} from a guarded boot. Remove that from its"
+            " options."
+        )
     once = settings.one_shot(found.choice, found.setting)
     if once is not None:
-        return f"the next boot is set to use {once.value}. Unset that, or reboot, first."
+        return f"the next boot is set to use {once.value}. First clear that, or reboot."
     return ""
 
 
@@ -143,10 +152,10 @@ def _tell_loader(host: Host, layout: Layout, armed: Armed, text: str, *, like: B
     read = entries.read(host, layout)
     once, default = read.once, read.default
     if once is None or os.path.basename(once.entry.file) != name:
-        raise _cannot("the boot loader does not take an entry for the next boot only")
+        raise _cannot("the boot loader did not accept an entry for the next boot only")
     rules = loaders.rules(read.choice.loader)
     if default is None or rules is None or rules.value(default.entry) != armed.value:
-        raise _cannot("the boot loader does not take the snapshot's entry as its default")
+        raise _cannot("the boot loader did not accept the snapshot's entry as its default")
 
 
 def why_out_of_reach(host: Host, armed: Armed) -> str:
@@ -165,7 +174,7 @@ def is_armed(host: Host, armed: Optional[Armed]) -> bool:
     reason = why_out_of_reach(host, armed)
     if reason:
         raise RefusedError(
-            f"what the boot loader was told of a guarded boot cannot be read: {reason}",
+            f"the boot loader's settings for the guarded boot cannot be read: {reason}",
             hint="Mount it first.",
         )
     return settings.setting_value(host, armed.file, armed.key) == armed.value
@@ -183,17 +192,17 @@ def trouble(host: Host, armed: Armed) -> str:
     there = {rules.value(bootable.entry): bootable for bootable in read.bootables}
     way, once = there.get(armed.value), there.get(armed.once_value)
     if way is None:
-        return "the entry of the way back is gone"
+        return "the boot entry of the snapshot to fall back to is missing"
     reason = snapshot_entries.trouble(host, way)
     if reason:
-        return f"the way back would not boot: {reason}"
+        return f"the snapshot to fall back to would not boot: {reason}"
     if not has_next_boot(host, armed):
         return ""
     if once is None:
-        return "the entry of the guarded boot is gone"
+        return "the entry of the guarded boot is missing"
     if once.missing:
-        return f"files of the guarded boot are missing or empty, {', '.join(once.missing)}"
-    return "" if once.is_guarded else f"the entry of the guarded boot has no {GUARDED} any more"
+        return f"files of the guarded boot are missing or empty: {', '.join(once.missing)}"
+    return "" if once.is_guarded else f"the entry of the guarded boot no longer has {GUARDED}"
 
 
 def has_next_boot(host: Host, armed: Armed) -> bool:
@@ -224,7 +233,7 @@ def disarm(host: Host, store: Store) -> Optional[Armed]:
         return None
     if not (armed.file or host.running_id):
         raise RefusedError(
-            "its boot loader can be told only by a system that it has booted",
+            "its boot loader can be configured only from a system that it has booted",
             hint="Boot the machine and try again there.",
         )
     was_armed = is_armed(host, armed)
@@ -247,5 +256,5 @@ def disarm(host: Host, store: Store) -> Optional[Armed]:
 def _cannot(reason: str) -> RefusedError:
     return RefusedError(
         f"the next boot cannot be guarded: {reason.rstrip('.')}",
-        hint="'fs-rollback check' tells how this machine boots.",
+        hint="'fs-rollback check' shows how this machine boots.",
     )

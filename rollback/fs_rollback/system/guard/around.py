@@ -20,7 +20,7 @@ from ..store import guards
 from ..store.store import Store
 from . import arm, health, outcome
 
-_HINT = "'fs-rollback guard acknowledge' lets updates run again where nobody sits."
+_HINT = "After 'fs-rollback guard acknowledge', unattended updates run again."
 
 
 class Around(NamedTuple):
@@ -75,7 +75,10 @@ def after(
     host.forget()
     never = health.never(host, config.health_units)
     if never:
-        return (f"the next boot is not guarded, it would not be healthy: {never} (health_units)",)
+        return (
+            f"the next boot is not guarded because it could never be healthy: {never}"
+            " (health_units)",
+        )
     try:
         return _armed(host, store, config, (around.back, record.name))
     except Error as error:  # as promised: in words
@@ -100,7 +103,7 @@ def _armed(host: Host, store: Store, config: Config, names: Sequence[str]) -> Se
     found = next((there[name] for name in names if name in there), None)
     if found is None:
         arm.disarm(host, store)
-        return (f"the next boot is not guarded: {names[0]} is gone",)
+        return (f"the next boot is not guarded: {names[0]} no longer exists",)
     arm.arm(host, store, store.snapshot_of(found), config.boot_entries, is_unproven=True)
     return ()
 

@@ -96,7 +96,7 @@ def trouble(names: Sequence[str], begin: Say, said: Say) -> str:
         if code and check.is_required:
             return f"{check.path} failed: {(last or [f'exit code {code}'])[0][:_MOST_CHARACTERS]}"
         if code:
-            said(f"{check.path} failed, and need not succeed")
+            said(f"{check.path} failed, but it is optional")
     return ""
 
 
@@ -112,7 +112,7 @@ def _of_units(names: Sequence[str]) -> str:
             time.sleep(_AGAIN_S)
         return units.trouble(before, _look(names))
     except (ProcessError, ValueError) as error:  # what is unknown is not healthy
-        return f"the services cannot be looked at: {error}"
+        return f"the services cannot be checked: {error}"
 
 
 def never(host: Host, names: Sequence[str]) -> str:
@@ -139,7 +139,7 @@ def unfinished() -> str:
     """Return what a boot that does not come to its end waits for, and what has failed in it."""
     jobs = [row[1] for row in _rows("list-jobs") if row[3:] == ["running"]]
     failed = [row[0] for row in _rows("list-units", "--failed")]
-    said = (("it waits for", jobs), ("failed are", failed))
+    said = (("waiting for:", jobs), ("failed:", failed))
     return "; ".join(f"{start} {', '.join(names[:_NAMED])}" for start, names in said if names)
 
 

@@ -26,9 +26,10 @@ from ..store.store import Store
 
 JOURNAL = "var/log/journal"  # systemd-journald.service(8)
 _UNKNOWN = (
-    "the guarded boot ended before it could say why, or somebody chose the snapshot in the menu"
+    "the guarded boot ended before it could report a reason, or somebody chose the snapshot in the"
+    " boot menu"
 )
-_BEGAN = "the guarded boot began, and ended before it was healthy"
+_BEGAN = "the guarded boot started, but ended before it was healthy"
 _OURSELVES = "fs-rollback"
 _WINDOWS = "EFI/Microsoft"
 _WARNING, _LINES, _READ, _PATIENCE_S = 4, 10, 2000, 30.0
@@ -37,7 +38,7 @@ _WARNING, _LINES, _READ, _PATIENCE_S = 4, 10, 2000, 30.0
 def sentence(failure: Failure) -> str:
     """Return in one sentence what happened."""
     since = f"after '{failure.since}' " if failure.since else ""
-    return f"{since}this machine came up in {failure.snapshot}, the way back: {failure.reason}"
+    return f"{since}this machine fell back to {failure.snapshot}: {failure.reason}"
 
 
 def fell_back(host: Host, store: Store, guard: Guard) -> tuple[Guard, bool]:

@@ -73,7 +73,7 @@ def protect(
         if config.on_failure == "abort":
             return Protection(stop=f"{_sentence(error)} {way_out}")
         return Protection(
-            warnings=(f"{_sentence(error)} The transaction goes on without a way back.",)
+            warnings=(f"{_sentence(error)} The transaction continues without a snapshot.",)
         )
     return Protection(
         taken=result,

@@ -126,7 +126,7 @@ def before(
             return Unprotected(f"no snapshot: {unsupported}", False)
         found = stack.enter_context(store.opened(machine, create=True))
         if found is None:
-            raise StoreError(f"/{STORE} vanished while it was opened")
+            raise StoreError(f"/{STORE} vanished while it was being opened")
         stack.enter_context(found.locked(said))
         warnings = _settle(machine, found)
         warnings += around.refuse_unattended(machine, found)
@@ -160,7 +160,7 @@ def _check(machine: Host, config: Config) -> tuple[str, ...]:
     if broken and config.on_failure == "abort":
         raise Error(
             f"this machine would not boot: {broken[0].name}: {broken[0].text}",
-            hint=f"{broken[0].advice} 'fs-rollback check' tells all.",
+            hint=f"{broken[0].advice} 'fs-rollback check' shows all problems.",
         )
     return tuple(f"this machine would not boot: {b.name}: {b.text}. {b.advice}" for b in broken)
 

@@ -44,7 +44,7 @@ def is_subvolume(path: str) -> bool:
         # Nothing is there; nor can anything be at a path longer than any.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return False
-        raise KernelError("look at", path, error) from error
+        raise KernelError("access", path, error) from error
 
 
 def subvolume_id(path: str) -> int:
@@ -396,4 +396,4 @@ def is_stub(path: str) -> bool:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):  # nothing is there
             return False
-        raise KernelError("look at", path, error) from error
+        raise KernelError("access", path, error) from error

@@ -36,9 +36,9 @@ _CONTAINERS = {
 }
 _INSTEAD_OF_EXT4 = {
     "btrfs": "There is nothing to convert; 'fs-rollback status --device' works on it.",
-    "ext2": "Only ext4 can be converted; tune2fs(8) tells how ext2 becomes ext4.",
-    "ext3": "Only ext4 can be converted; tune2fs(8) tells how ext3 becomes ext4.",
-    "xfs": "Only ext4 can be converted; move the system to a new btrfs another way.",
+    "ext2": "Only ext4 can be converted; tune2fs(8) describes how to turn ext2 into ext4.",
+    "ext3": "Only ext4 can be converted; tune2fs(8) describes how to turn ext3 into ext4.",
+    "xfs": "Only ext4 can be converted; move the system to a new btrfs filesystem instead.",
 }
 
 
@@ -59,7 +59,7 @@ def find(given: str) -> str:
     if not is_block:
         raise UsageError(
             f"{given} is not a block device",
-            hint="An image becomes one with 'losetup --find --show --partscan FILE'.",
+            hint="To attach an image file as one: 'losetup --find --show --partscan FILE'.",
         )
     return spec
 
@@ -72,7 +72,7 @@ def _find_tag(tag: str) -> str:
     if len(devices) > 1 and not _are_one_filesystem([probe(device) for device in devices]):
         raise RefusedError(
             f"several devices have {tag}: {', '.join(devices)}",
-            hint="Detach the one that is not meant, or mount all by hand and use --root.",
+            hint="Detach the wrong one, or mount everything by hand and use --root.",
         )
     return devices[0]
 
@@ -242,7 +242,7 @@ def is_btrfs(spec: str, uuid: str) -> bool:
 def other_than(wanted: str, device: str, found: dict[str, str]) -> UnsupportedRootError:
     """Return what to say of a device that holds another thing; `found` is what probe() says."""
     kind, hint = found.get("TYPE", ""), "'lsblk --fs' lists all devices and what is on them."
-    said = "holds nothing that blkid(8) recognizes"
+    said = "contains nothing that blkid(8) recognizes"
     if kind:
         said = f"is {kind}, not {wanted}"
         hint = _CONTAINERS.get(kind, hint).format(device)

@@ -305,7 +305,7 @@ def status_of(tree: int, path: str, *, follow: bool = True) -> os.stat_result | 
         # As promised: absent.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
-        raise KernelError("look at", path, error) from error
+        raise KernelError("access", path, error) from error
     try:
         return os.fstat(descriptor)
     finally:
@@ -355,7 +355,7 @@ def real_path(tree: int, path: str, *, cross: bool = True) -> str | None:
     except OSError as error:
         if error.errno in absent:  # as promised
             return None
-        raise KernelError("look at", path, error) from error
+        raise KernelError("access", path, error) from error
     try:
         return os.readlink(f"/proc/self/fd/{descriptor}")
     finally:

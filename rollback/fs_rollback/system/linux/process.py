@@ -289,7 +289,7 @@ def lock_holder(descriptor: int) -> str:
         with suppress(OSError):  # it has ended, or is not shown
             if _has_lock(number, file):
                 return _described(_waits_for(number) or number)
-    return "a process that /proc does not show, in a container perhaps"
+    return "a process that /proc does not show, perhaps in a container"
 
 
 def _named_in_locks(inode: int) -> list[str]:

@@ -311,7 +311,7 @@ def unprotect(path: str) -> bool:
         flags = _inode_flags(descriptor)
         if not flags & _FS_PROTECTED_FL:
             return False
-        sys.audit("fs-rollback.changed", "make changeable", path)
+        sys.audit("fs-rollback.changed", "clear the immutable flag of", path)
         wanted = array.array("i", [flags & ~_FS_PROTECTED_FL, 0])
         fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, wanted)
     finally:

@@ -125,9 +125,9 @@ def _why_not_once(machine: Host, found: Sequence[Place], setting: Optional[Setti
     mount = mountinfo.containing(host.read_mounts(), path)
     beside_root = setting.file.is_beside_root and machine.mount.fstype == "btrfs"
     if mount is None or beside_root or mount.fstype == "btrfs":
-        return "GRUB cannot write to btrfs, and would not forget the entry after that boot"
+        return "GRUB cannot write to btrfs, so it would boot that entry every time"
     if mount.source.startswith(("/dev/mapper/", "/dev/dm-", "/dev/md")):
-        return f"GRUB cannot write to {mount.source}, and would not forget the entry"
+        return f"GRUB cannot write to {mount.source}, so it would boot that entry every time"
     return ""
 
 

@@ -142,7 +142,7 @@ def _device(path: str) -> int:
     try:
         return os.stat(path).st_dev
     except OSError as error:
-        raise KernelError("look at", path, error) from error
+        raise KernelError("access", path, error) from error
 
 
 def _is_read(place: Place) -> bool:

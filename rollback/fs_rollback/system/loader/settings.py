@@ -99,7 +99,7 @@ def why_out_of_reach(machine: Host, file: str) -> str:
     if not file:
         return "" if efi.are_there() else "the firmware's variables are not mounted"
     directory = os.path.dirname(places.path_of(machine, file))
-    return "" if os.path.isdir(directory) else f"{directory} is not there, or not mounted"
+    return "" if os.path.isdir(directory) else f"{directory} is missing or not mounted"
 
 
 def setting_value(machine: Host, file: str, key: str) -> str | None:

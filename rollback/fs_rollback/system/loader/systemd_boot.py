@@ -73,7 +73,7 @@ def _once(told: Choice, _setting: Optional[Setting]) -> Setting:
 
 def _why_not_once(machine: Host, _found: Sequence[Place], _setting: Optional[Setting]) -> str:
     knows = _runs(machine)
-    return "" if knows else "systemd-boot can be told only by a system that it has booted"
+    return "" if knows else "systemd-boot can be configured only from a system that it has booted"
 
 
 def _outranking(told: Choice, _setting: Optional[Setting]) -> Setting:

@@ -12,7 +12,7 @@ from ..machine.host import Host
 from .places import Place
 
 NOWHERE = LoaderPath()  # a variable of the firmware is in no file
-UNKNOWN = "it is not known how to tell the boot loader"
+UNKNOWN = "unknown boot loader"
 
 
 class Setting(NamedTuple):

@@ -275,7 +275,7 @@ def mounts_of_all() -> tuple[mountinfo.Mount, ...]:
 
 
 def _namespace(process: str) -> str:
-    with kernel_errors("look at the mounts of", f"/proc/{process}"):
+    with kernel_errors("read the mounts of", f"/proc/{process}"):
         return os.readlink(f"/proc/{process}/ns/mnt")
 
 
@@ -300,15 +300,15 @@ def overlay_refusal(mounts: tuple[mountinfo.Mount, ...]) -> UnsupportedRootError
     if not uuid:
         return None
     return UnsupportedRootError(
-        "/ is an overlay, and not the machine's own root", hint=hint_of_own_root(uuid)
+        "/ is an overlay, not the machine's own root", hint=hint_of_own_root(uuid)
     )
 
 
 def hint_of_own_root(uuid: str) -> str:
     """Return what is possible on a machine that runs something else than its own root."""
     return (
-        f"'fs-rollback rollback --device UUID={uuid}' rolls its own root back from here, too; all"
-        " other commands work on it with the same --device."
+        f"'fs-rollback rollback --device UUID={uuid}' rolls back the machine's own root from here;"
+        " all other commands take the same --device."
     )
 
 
@@ -338,8 +338,8 @@ def _refuse_boot_of_server(root: str, mounts: tuple[mountinfo.Mount, ...]) -> No
         mount = mountinfo.containing(mounts, os.path.join(root, point))
         if mount is not None and mount.has_server:
             raise RefusedError(
-                f"{mount.source} ({mount.fstype}) is mounted on {mount.point}, and no boot loader"
-                " reads that",
+                f"{mount.source} ({mount.fstype}) is mounted on {mount.point}, but no boot loader"
+                " can read that",
                 hint=f"Unmount it first: umount --lazy {mount.point}",
             )
 
@@ -348,7 +348,7 @@ def _refuse_what_is_no_system(root: str, source: str, root_fd: int) -> None:
     for name in ("usr", "etc"):
         if files.device_of(root_fd, name) is None:
             raise UnsupportedRootError(
-                f"{root} holds no system: there is no /{name} in it",
+                f"{root} contains no system: there is no /{name} in it",
                 hint=f"Mount the root subvolume itself, for instance: mount -o subvol=root {source}"
                 " DIR",
             )
@@ -376,7 +376,7 @@ def opened(root: str = "/") -> Iterator[Host]:
         kind = mount.fstype if mount else "not mounted"
         hint = "Snapshots and rollbacks need a btrfs root."
         if kind == "ext4":
-            hint += " 'fs-rollback convert check' tells whether it can become one."
+            hint += " 'fs-rollback convert check' shows whether you can convert it."
         raise UnsupportedRootError(f"{root} is {kind}, not btrfs", hint=hint)
     if not btrfs.is_subvolume(path):
         raise UnsupportedRootError(

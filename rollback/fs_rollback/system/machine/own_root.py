@@ -92,19 +92,22 @@ def choose(found: Sequence[System], default_id: int, device: str) -> Subvolume:
         return fitting[0]
     if not found:
         raise UnsupportedRootError(
-            f"{device} holds no system: no subvolume on it has /usr and /etc",
+            f"{device} contains no system: no subvolume on it has /usr and /etc",
             hint="'lsblk --fs' lists all devices and what is on them.",
         )
     paths = [s.path or "/" for s in (fitting or [system.subvolume for system in found])]
     hint = (
-        f"Mount the one that is meant: mount -o subvol={paths[0]} {device} /mnt; then give"
-        " --root /mnt instead of --device."
+        f"Mount the one that you mean: mount -o subvol={paths[0]} {device} /mnt; then give --root"
+        " /mnt instead of --device."
     )
     if fitting:
-        raise RefusedError(f"{device} holds several systems: {', '.join(paths)}", hint=hint)
+        raise RefusedError(f"{device} contains several systems: {', '.join(paths)}", hint=hint)
     raise UnsupportedRootError(
-        f"no subvolume on {device} names itself as / in its /etc/fstab; there are"
-        f" {', '.join(paths[:8])}" + (" and more" if len(paths) > 8 else ""),
+        (
+            f"no subvolume on {device} names itself as / in its /etc/fstab; found:"
+            f" {', '.join(paths[:8])}"
+        )
+        + (" and more" if len(paths) > 8 else ""),
         hint=hint,
     )
 

@@ -43,8 +43,8 @@ def not_writable(host: Host) -> RefusedError | None:
     if host.is_running and "ro" in host.mount.options:
         return RefusedError(
             "/ is mounted read-only, although its filesystem is not",
-            hint="'mount -o remount,rw /' makes it writable; 'fs-rollback check' looks at"
-            " /etc/fstab, which does so at boot.",
+            hint="'mount -o remount,rw /' makes it writable; 'fs-rollback check' checks"
+            " /etc/fstab, which decides how it is mounted at boot.",
         )
     return None
 
@@ -67,8 +67,8 @@ def unsupported(host: Host) -> RefusedError | None:
     if not reason:
         return None
     return RefusedError(
-        f"{reason}, so a snapshot of the root does not hold the whole system",
-        hint="What rpm owns must lie in the root subvolume for a rollback.",
+        f"{reason}, so a snapshot of the root does not contain the whole system",
+        hint="For a rollback, all files that rpm owns must be in the root subvolume.",
     )
 
 

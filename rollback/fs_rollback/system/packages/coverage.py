@@ -21,7 +21,7 @@ _DAEMON = (
     "usr/sbin/dnf5daemon-server",
     "usr/lib/systemd/system/dnf5daemon-server.service",
 )
-_RPM = "no plugin sees it; 'fs-rollback create' takes a snapshot before"
+_RPM = "no plugin sees it; run 'fs-rollback create' first"
 
 
 class Coverage(enum.Enum):

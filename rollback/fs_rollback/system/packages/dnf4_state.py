@@ -57,10 +57,10 @@ def look(tree: int) -> PluginState:
         return PluginState(
             State.BROKEN,
             f"every dnf command fails: {error}",
-            "Correct it. A comment needs a line of its own.",
+            "Correct that line. A comment needs its own line.",
         )
     except KernelError as error:  # said as what it is
-        problem = f"whether dnf loads the plugin fs-snapshot is unknown: {error}"
+        problem = f"cannot determine whether dnf loads the plugin fs-snapshot: {error}"
         return PluginState(State.UNKNOWN, problem, error.hint or "Correct or remove the file.")
 
 
@@ -74,7 +74,7 @@ def _look(tree: int) -> PluginState:
         if places is None or not _is_installed(tree, None):
             return _not_installed()
         where = f"pluginpath in {DNF_CONF} line {places.line}"
-        problem = f"dnf does not load the plugin fs-snapshot: {where} leads elsewhere"
+        problem = f"dnf does not load the plugin fs-snapshot: {where} names another directory"
         return PluginState(State.OFF, problem, "Remove that line, or add the plugin's directory.")
     plugins = main.get("plugins")
     # dnf complains of what is no boolean, and goes on with its default.

@@ -65,7 +65,7 @@ def look(tree: int, more: Sequence[str] = ()) -> PluginState:
     except BrokenFileError as error:  # the answer: dnf 5 ends there
         return PluginState(State.BROKEN, f"every dnf5 command fails: {error}", "Correct it.")
     except KernelError as error:  # said as what it is
-        problem = f"whether dnf 5 takes snapshots is unknown: {error}"
+        problem = f"cannot determine whether dnf 5 takes snapshots: {error}"
         return PluginState(State.UNKNOWN, problem, error.hint or "Correct or remove the file.")
 
 
@@ -99,7 +99,7 @@ def _look(tree: int, more: Sequence[str]) -> PluginState:
     root = main.get("installroot")
     if root is not None and root.setting.value != "/":
         where = f"{root.path} line {root.setting.line}"
-        problem = f"dnf 5 takes no snapshot: its installroot is not written '/' in {where}"
+        problem = f"dnf 5 takes no snapshot: its installroot is not '/' in {where}"
         return PluginState(
             State.OFF, problem, dnf4_state.writing("installroot = /", root.path, root.setting)
         )
@@ -123,14 +123,14 @@ def _of_files(
     """Return what is wrong with the files of our package; None if nothing is."""
     again = f"dnf5 --disable-plugin=actions reinstall {_PACKAGE}"
     if found is None:
-        return _off("has lost its file in actions.d", again)
+        return _off("lacks its file in actions.d", again)
     path, action = found
     if not action.is_whole:
         return _off(
             f"has an edited action: {path} line {action.line}", f"rm {shlex.quote(path)} && {again}"
         )
     if program is None or not stat.S_ISREG(program.st_mode):
-        return _off(f"has lost {dnf5_actions.PROGRAM}", again)
+        return _off(f"lacks {dnf5_actions.PROGRAM}", again)
     if not program.st_mode & 0o111:
         problem = f"cannot run: {dnf5_actions.PROGRAM} is not executable"
         return _off(problem, f"chmod 755 {dnf5_actions.PROGRAM}")

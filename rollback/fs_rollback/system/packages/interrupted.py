@@ -72,7 +72,9 @@ def sentence(snapshot: Snapshot, reference: str = "") -> str:
     what = {0: "a transaction", 1: "1 package"}.get(count, f"{count} packages")
     who = "PackageKit" if end and end.tool == "packagekit" else "dnf"
     command = f"fs-rollback rollback {reference}".rstrip()
-    return f"{who} was interrupted in the middle of {what}; '{command}' goes back to before it"
+    return (
+        f"{who} was interrupted in the middle of {what}; '{command}' returns to the state before it"
+    )
 
 
 def default_target(host: Host, snapshots: Sequence[Snapshot]) -> Snapshot | None:

@@ -52,7 +52,7 @@ def online(tree: int) -> PluginState | None:
         return dnf5_state.look(tree)
     if name == "dnf":
         return PluginState(State.OFF, "its backend loads no plugins")
-    return PluginState(State.OFF, f"its backend {name} is not dnf's") if name else None
+    return PluginState(State.OFF, f"its backend is {name}, not dnf") if name else None
 
 
 def offline(tree: int) -> PluginState | None:
@@ -65,7 +65,11 @@ def offline(tree: int) -> PluginState | None:
         problem = "offline updates of PackageKit take no snapshot: "
         if path == _OURS:
             return PluginState(State.OFF, f"{problem}{_OURS} is missing", _again())
-        return PluginState(State.OFF, f"{problem}{path} replaces ours", f"rm {shlex.quote(path)}")
+        return PluginState(
+            State.OFF,
+            f"{problem}{path} overrides the drop-in of fs-rollback",
+            f"rm {shlex.quote(path)}",
+        )
     program = files.status_of(tree, _PROGRAM)
     if program is None or not program.st_mode & 0o111:
         problem = f"offline updates of PackageKit fail: {_PROGRAM} is missing or not executable"

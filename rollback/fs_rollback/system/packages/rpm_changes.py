@@ -43,8 +43,8 @@ def sentence(changed: datetime) -> str:
     is_today = local.date() == datetime.now().astimezone().date()
     when = local.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
     return (
-        f"packages changed at {when} without a snapshot (rpm by itself, dnf with its plugins"
-        " switched off, or the snapshot was deleted since)"
+        f"packages changed at {when} without a snapshot (by rpm alone, by dnf with its plugins off,"
+        " or the snapshot was deleted since)"
     )
 
 

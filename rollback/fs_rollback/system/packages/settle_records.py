@@ -34,9 +34,9 @@ class LockUnknownError(RefusedError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(
-            f"whether a package transaction is running is unknown: /{path} {reason}",
-            hint="It should be an ordinary file, which rpm and dnf make anew. When neither runs,"
-            " move away what is there, and try again.",
+            f"cannot determine whether a package transaction is running: /{path} {reason}",
+            hint="It should be a regular file, which rpm and dnf recreate. If neither is running,"
+            " move it away and try again.",
         )
 
 
@@ -58,7 +58,7 @@ def no_transaction(host: Host) -> Iterator[None]:
             try:
                 is_running = not syscalls.try_record_lock(descriptor)
             except OSError as error:
-                raise LockUnknownError(path, f"cannot be taken: {error.strerror}") from error
+                raise LockUnknownError(path, f"cannot be locked: {error.strerror}") from error
             break
         if is_running:
             raise RefusedError(
@@ -92,7 +92,7 @@ def _lock_owner(host: Host, path: str) -> int:
     try:
         return syscalls.record_lock_owner(descriptor)
     except OSError as error:
-        raise LockUnknownError(path, f"cannot be asked: {error.strerror}") from error
+        raise LockUnknownError(path, f"cannot be queried: {error.strerror}") from error
     finally:
         os.close(descriptor)
 
@@ -115,7 +115,7 @@ def _open_lock(host: Host, path: str, mode: int) -> int | None:
         raise LockUnknownError(path, f"cannot be opened: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise LockUnknownError(path, "is no file")
+        raise LockUnknownError(path, "is not a regular file")
     return descriptor
 
 

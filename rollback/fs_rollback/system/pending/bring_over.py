@@ -114,9 +114,9 @@ def _sorted_out(host: Host, journal: Pending, arrival: Arrival, parts: list[Part
             if came:
                 done.append(part)
             else:
-                problems.append(f"/{part.path} was written to by the new root; {where(journal)}")
+                problems.append(f"the new root has already changed /{part.path}; {where(journal)}")
         elif _is_in_use(host, new, part, shown):
-            problems.append(f"/{part.path} is mounted, or something in it is; {where(journal)}")
+            problems.append(f"/{part.path}, or something in it, is mounted; {where(journal)}")
         else:
             doing.append(part)
     return arrival._replace(parts=tuple(doing), done=tuple(done), problems=tuple(problems))
@@ -165,7 +165,7 @@ def _nested(
 
 def _type(host: Host, tree: str, path: str) -> int:
     """Return the type of a file (stat.S_IFMT), 0 where there is none or a link leads to it."""
-    with files.opened(host.path(tree)) as root, kernel_errors("look at", f"/{join(tree, path)}"):
+    with files.opened(host.path(tree)) as root, kernel_errors("access", f"/{join(tree, path)}"):
         try:
             flags = os.O_PATH | os.O_NOFOLLOW
             descriptor = syscalls.open_in_root(root, path, flags, follow=False)
@@ -198,13 +198,11 @@ def left_behind(host: Host, journal: Pending, new: Subvolume, operations: Operat
         operations.sync()  # generations are read from the disk
         arrival = decide(host, journal, new)
     except Error as error:  # said as unknown
-        return [f"what was written before the reboot cannot be told: {error}; {where(journal)}"]
+        return [f"cannot determine what changed before the reboot: {error}; {where(journal)}"]
     if arrival is None:
         return _untold(host, journal)
     paths = ", ".join("/" + part.path for part in arrival.parts)
-    left = (
-        [f"{paths} did not come along as the old root left it; {where(journal)}"] if paths else []
-    )
+    left = [f"not copied from the old root: {paths}; {where(journal)}"] if paths else []
     return [*left, *arrival.problems]
 
 
@@ -214,7 +212,7 @@ def _untold(host: Host, journal: Pending) -> list[str]:
     paths = ", ".join(journal.roots.kept)
     if not there or journal.generation or not paths:
         return []
-    return [f"what was written to {paths} since cannot be told; {where(journal)}"]
+    return [f"cannot determine what changed in {paths} since the rollback; {where(journal)}"]
 
 
 def finish(
@@ -259,7 +257,7 @@ def bring_over(
     except UndoFailedError:
         raise
     except Error as error:  # as promised: in words
-        return (), [f"nothing was brought over: {error}; {where(journal)}"]
+        return (), [f"nothing was copied to the new root: {error}; {where(journal)}"]
     if arrival is None:
         return (), [*problems, *_untold(host, journal)]
     problems += arrival.problems
@@ -272,7 +270,9 @@ def bring_over(
         except UndoFailedError:
             raise
         except Error as error:  # the old root has it still; the other parts are brought
-            problems.append(f"/{part.path} was not brought over: {error}; {where(journal)}")
+            problems.append(
+                f"/{part.path} was not copied to the new root: {error}; {where(journal)}"
+            )
             problems += _discarded(host, operations, arrival, part)
     if arrival.frozen:
         operations.delete(arrival.frozen)
@@ -355,7 +355,7 @@ def _sealed(host: Host, journal: Pending, arrival: Arrival, operations: Operatio
             try:
                 operations.set_read_only(copy, read_only=True)
             except Error as error:  # as promised: in words
-                problems.append(f"/{path} should be read-only: {error}")
+                problems.append(f"/{path} could not be made read-only: {error}")
     return problems
 
 
@@ -375,4 +375,4 @@ def where(journal: Pending) -> str:
     place = f"/{STORE}/{journal.roots.replaced}"
     if journal.roots.in_top_level:
         place = "the top level (subvolume ID 5)"
-    return f"what was written there between the rollback and the reboot is in {place}"
+    return f"changes made there between the rollback and the reboot are in {place}"

@@ -99,17 +99,17 @@ def finish(work: Workplace, source: Optional[str]) -> list[str]:
                 _put_back(work, path)
             elif not _has_before(work.host, work.root):
                 _put_back(work, path)  # this root is a copy of the one that was cut off
-                problems.append(f"/{path.path} may be only half of what was to be brought over")
+                problems.append(f"/{path.path} may contain only part of what the old root wrote")
             elif mark == BEGUN and source is not None:
                 try:
                     _go_on(work, source, path)
                 except UndoFailedError:
                     raise
                 except Error as error:  # as promised: in words
-                    problems.append(f"/{path.path} was not brought over: {error}")
+                    problems.append(f"/{path.path} was not copied to the new root: {error}")
             else:
-                _take_back(work, path, StoreError("it was cut off"))
-                problems.append(f"/{path.path} is again what it was before a first try")
+                _take_back(work, path, StoreError("it was interrupted"))
+                problems.append(f"/{path.path} is again as it was before the interrupted copy")
     return problems
 
 
@@ -184,8 +184,8 @@ def _change(
         inside = f"{STAGING}/{path.number}"
         wanted = kept.difference(work.host, source, work.root, [path.path], inside)
     if wanted.edits.whole:
-        raise StoreError(f"how /{join(place, path.path)} differs from /{source} cannot be told")
-    with work.watch(f"bringing over /{path.path}", "files") as told:
+        raise StoreError(f"cannot determine how /{join(place, path.path)} differs from /{source}")
+    with work.watch(f"copying changes to /{path.path}", "files") as told:
         kept.make(work.host, source, place, wanted, told)
 
 
@@ -235,12 +235,12 @@ def _rename_back(work: Workplace, ours: str, there: str, aside: str) -> None:
 
 def _unfinished(path: Path, why: str) -> PathAwayError:
     return PathAwayError(
-        f"/{path.path} could neither be brought over nor put back: {why}; it is in"
+        f"/{path.path} could neither be updated nor put back in place: {why}; it is in"
         f" /{STAGING}/{path.number}, and nothing is lost",
         commands=[
-            "fs-rollback list --size   # where room for metadata is missing: what gives back most",
-            "fs-rollback delete ID     # some of them",
-            "fs-rollback settle        # when there is room, or whatever else it was is mended",
+            "fs-rollback list --size   # if metadata space is short: shows what frees most",
+            "fs-rollback delete ID     # delete some of them",
+            "fs-rollback settle        # after you have made room or fixed the cause",
         ],
     )
 
@@ -249,8 +249,8 @@ def _taken(path: Path) -> PathAwayError:
     there = shlex.quote(f"/{path.path}")
     aside = shlex.quote(f"/{path.path}.meanwhile")
     return PathAwayError(
-        f"/{path.path} could not be put back, because something else has been put there meanwhile;"
-        f" what was there is in /{STAGING}/{path.number}, and nothing is lost",
+        f"/{path.path} could not be put back because something else is there now; the original is"
+        f" in /{STAGING}/{path.number}, and nothing is lost",
         commands=[f"mv -T {there} {aside}", "fs-rollback settle"],
     )
 

@@ -81,12 +81,12 @@ def settle(
             problems = bring_over.finish(host, journal, new, operations, watch)
         if cut_off:
             problems.append(
-                f"it was stopped before everything was brought over; {bring_over.where(journal)}"
+                f"it was stopped before everything was copied; {bring_over.where(journal)}"
             )
         elif not bring:
             problems += bring_over.left_behind(host, journal, new, operations)
     if postponed:
-        said.append("a rollback was interrupted; that is settled as soon as /boot is mounted")
+        said.append("a rollback was interrupted; it will be settled once /boot is mounted")
         return Settled(Waiting.NOTHING, tuple(said), brought, tuple(problems), postponed=True)
     said += confirm(host, store, found, operations, incomplete=bool(problems))
     hint = ""
@@ -156,10 +156,12 @@ def supersede(host: Host, store: Store, found: Window, operations: Operations) -
     if new is not None:
         brought, problems = bring_over.bring_over(host, journal, new, operations)
         if brought:
-            said.append(f"brought over what was written since: {', '.join(brought)}")
+            said.append(
+                f"copied the changes made since the rollback to the new root: {', '.join(brought)}"
+            )
     noted = ReplacedBy(journal.target)
     ended = _end(host, store, found, operations, pin=bool(problems), noted=noted)
-    why = "another rollback takes the place of this one"
+    why = "another rollback replaces this one"
     trace.tell(host, trace.Event("settled", journal.target, reason=why))
     return (*said, *problems, *ended)
 
@@ -205,7 +207,7 @@ def confirm(
         return _remove_leftovers(host, operations)
     if found.is_undone_by_hand:
         _end(host, store, found, operations, pin=False, noted=None)
-        by_hand = f"the rollback to {state.target_of(host, journal)} was taken back by hand"
+        by_hand = f"the rollback to {state.target_of(host, journal)} was undone by hand"
         trace.tell(host, trace.Event("settled", journal.target, reason=by_hand))
         return [by_hand]
     noted = ReplacedBy(journal.target, confirmed=datetime.now(timezone.utc))
@@ -215,7 +217,7 @@ def confirm(
     why = "; ".join(("the machine came up in the new root", *ended))
     trace.tell(host, trace.Event("settled", journal.target, replaced=name, reason=why))
     return [
-        f"came up in the new root: a copy of {target}, the old root is kept as {old}",
+        f"came up in the new root, a copy of {target}; the old root is kept as {old}",
         *ended,
     ]
 
@@ -256,7 +258,7 @@ def _end(
     if problem:
         return (problem,)
     name = labelled(journal.roots.replaced, journal.old_id)
-    return (f"{name} is pinned: no pruning takes it",) if pin and is_noted else ()
+    return (f"{name} is pinned, so pruning never deletes it",) if pin and is_noted else ()
 
 
 def _remove_leftovers(host: Host, operations: Operations) -> list[str]:
@@ -287,6 +289,6 @@ def _note_in_record(
         try:
             store.write(changed)
         except Error as error:  # as promised: in words
-            return False, f"that cannot be noted in the record of {label(snapshot)}: {error}"
+            return False, f"the record of {label(snapshot)} cannot be updated: {error}"
         return True, ""
     return False, ""

@@ -203,8 +203,8 @@ def refuse_while_waiting(host: Host, window: Window) -> None:
     """
     if window.waiting is Waiting.REBOOT:
         raise RefusedError(
-            "a rollback waits for a reboot",
-            hint="Reboot, or take it back with 'fs-rollback undo'.",
+            "a rollback is waiting for a reboot",
+            hint="Reboot, or cancel the rollback with 'fs-rollback undo'.",
         )
     if window.waiting is Waiting.NOTHING:
         return
@@ -212,12 +212,14 @@ def refuse_while_waiting(host: Host, window: Window) -> None:
         raise _refused(displaced(host, window))
     if not trial.is_beside_trial(host):
         hint = (
-            "Reboot and choose the machine's usual boot entry; or 'fs-rollback undo' makes the old"
-            " root the next one again."
+            "Reboot and choose the machine's usual boot entry, or make the old root the next one"
+            " again with 'fs-rollback undo'."
         )
         if has_another_root(host, window):
             hint += " To keep the root that runs: 'fs-rollback settle --forget'."
-        raise RefusedError("a rollback was made, but this boot did not use its root", hint=hint)
+        raise RefusedError(
+            "a rollback was done, but the machine did not boot its new root", hint=hint
+        )
 
 
 def refuse_to_take_back(host: Host, window: Window) -> None:
@@ -230,13 +232,15 @@ def refuse_to_take_back(host: Host, window: Window) -> None:
     if not (host.is_running or trial.is_beside_trial(host) or host.root_id in ours):
         named = host.mount.source if host.is_temporary else host.root
         raise RefusedError(
-            f"{named} is neither root of the rollback that waits on this filesystem",
-            hint="Undo it on the machine that it was made on.",
+            f"{named} is neither the old nor the new root of the rollback that is waiting on this"
+            " filesystem",
+            hint="Undo the rollback on the machine on which it was done.",
         )
     if window.old_root is None:
         raise RefusedError(
-            "the rollback cannot be taken back: the old root was deleted by other means",
-            hint="Reboot into the new root; 'fs-rollback list' shows what there is to go back to.",
+            "the rollback cannot be undone: the old root was deleted outside fs-rollback",
+            hint="Reboot into the new root; 'fs-rollback list' shows the snapshots to roll back"
+            " to.",
         )
     for root in (window.old_root, window.new_root):
         if root is not None and root.read_only:  # and so it cannot leave its directory
@@ -253,8 +257,8 @@ def refuse_stranger(host: Host, window: Window) -> None:
     root = window.old_root or window.new_root
     if root is not None and host.is_stranger_at(root.path):
         raise RefusedError(
-            "the rollback that waits was made on another machine, which shares this filesystem",
-            hint="Boot that machine to take it back or to confirm it.",
+            "the waiting rollback belongs to another machine that shares this filesystem",
+            hint="Boot that machine to undo or to confirm the rollback.",
         )
 
 
@@ -268,7 +272,8 @@ def _refuse_foreign_names(host: Host, window: Window) -> None:
     if found not in ours and os.path.lexists(host.path(root)):
         move = f"mv -T {mounted(root)} {mounted(_free_name(host, root))}"
         raise RefusedError(
-            f"/{root} is neither root of the rollback, and the undo needs that name",
+            f"/{root} is neither the old nor the new root of the rollback, but the undo needs that"
+            " name",
             hint=f"Move it away: {wrong_root.by_hand(host.mount.source, move)}; then"
             " 'fs-rollback undo'.",
         )

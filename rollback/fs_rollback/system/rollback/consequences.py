@@ -75,7 +75,7 @@ def home(host: Host, situation: Situation, carried: Sequence[str], points: Seque
     if not is_within_any(path, covered):  # what is mounted is not looked at: it may hang
         real = files.real_path(host.root_fd, path, cross=False)
         if real is None and files.device_of(host.root_fd, path) is None:
-            return Home(path, stays=True, why="there is none")
+            return Home(path, stays=True, why="it does not exist")
         path = os.path.normpath("/" + os.path.relpath(real, host.root)) if real else path
     if is_within_any(path, covered):
         why = _mounted_from(host, path)
@@ -120,8 +120,9 @@ def _no_longer_mounted(host: Host, situation: Situation, theirs: Entries) -> Ite
     lost = [e.point for e in _data_mounts(host) if after is not None and e.point not in after]
     if lost:
         yield (
-            f"/etc/fstab in {label(situation.target)} has no line for {', '.join(lost)}: it will"
-            " not be mounted after the rollback. To keep today's lines: --keep /etc/fstab"
+            f"/etc/fstab in {label(situation.target)} has no line for {', '.join(lost)}, so"
+            " it will not be mounted after the rollback. To keep the current file: --keep"
+            " /etc/fstab"
         )
 
 
@@ -137,8 +138,9 @@ def _not_opened(host: Host, situation: Situation) -> Iterator[str]:
     if names and others:
         yield (
             f"/etc/crypttab in {label(situation.target)} has no line for"
-            f" {', '.join(sorted(names))}: if {', '.join(others)} is on such a device, the next"
-            " boot would wait for it in vain. To keep today's lines: --keep /etc/crypttab"
+            f" {', '.join(sorted(names))}. If {', '.join(others)} is on such a device, the next"
+            " boot waits for it until it times out. To keep the current file: --keep"
+            " /etc/crypttab"
         )
 
 
@@ -160,15 +162,16 @@ def _out_of_sight(host: Host, situation: Situation) -> Iterator[str]:
             (found if ours else foreign).append(shlex.quote(f"/{path}"))
     if foreign:
         yield (
-            f"mounted now, but not by /etc/fstab: {', '.join(foreign)}. After the rollback these"
-            f" are empty directories, unless {label(situation.target)} has what mounts them, such"
-            " as a systemd unit. To keep today's units: --keep /etc/systemd/system"
+            f"mounted now, but not by /etc/fstab: {', '.join(foreign)}. After the rollback"
+            f" these are empty directories, unless {label(situation.target)} contains what"
+            " mounts them, such as a systemd unit. To keep the current units: --keep"
+            " /etc/systemd/system"
         )
     if found:
         yield (
-            f"{label(situation.target)} does not contain what was in these nested subvolumes when"
-            f" it was taken: {', '.join(found)}. They will be empty directories. To keep what is"
-            f" there now: {' '.join(f'--keep {path}' for path in found)}"
+            f"{label(situation.target)} does not contain the data of these nested subvolumes:"
+            f" {', '.join(found)}. They will be empty directories. To keep their current data:"
+            f" {' '.join(f'--keep {path}' for path in found)}"
         )
 
 
@@ -214,9 +217,9 @@ def _without_index(situation: Situation) -> Iterator[str]:
         stay = "a nested subvolume stays as it is" if count == 1 else f"{count} nested subvolumes"
         stay += "" if count == 1 else " stay as they are"
         yield (
-            f"in {service}, {stay} now, but all other files revert: the service's own index may"
-            " then not fit what it finds. To keep all of it as it is now:"
-            f" --keep {shlex.quote(service)}"
+            f"in {service}, {stay}, but all other files revert, so the service's index may not"
+            " match its data. To keep everything there as it is now: --keep"
+            f" {shlex.quote(service)}"
         )
 
 
@@ -226,15 +229,15 @@ def _swap_that_changes(situation: Situation, found: Sequence[SwapFile]) -> Itera
     for path, size in found:
         if path not in situation.swap:
             yield (
-                f"there is no room for a new swap file {files_of[path]}, and the kernel refuses"
-                " a copy. To make it after the reboot, when there is room:"
-                f" rm {files_of[path]}; btrfs filesystem mkswapfile --size {size} {files_of[path]}"
+                f"there is no room for a new swap file {files_of[path]}, and the kernel does"
+                " not swap to a copy. To create it after the reboot, when there is room: rm"
+                f" {files_of[path]}; btrfs filesystem mkswapfile --size {size} {files_of[path]}"
             )
     places = [s.where for s in situation.layout.statements if "resume_offset=" in s.text]
     if situation.swap and places:
         ask = (f"btrfs inspect-internal map-swapfile -r {files_of[p]}" for p in situation.swap)
         yield (
-            "a new swap file lies elsewhere on the disk: with the resume_offset in"
+            "the new swap file has another position on the disk: with the resume_offset in"
             f" {', '.join(places)}, the machine would not resume from hibernation. To print the"
-            f" new number, after the reboot: {'; '.join(ask)}"
+            f" new offset after the reboot: {'; '.join(ask)}"
         )

@@ -55,7 +55,7 @@ def refuse_long(paths: Sequence[str]) -> None:
 def _too_long(path: str) -> RefusedError:
     return RefusedError(
         f"{shown(path)} cannot be kept: its path has more than {_LONGEST_PATH} bytes",
-        hint="Keep a directory above it, and with that all that is in it.",
+        hint="Keep a directory above it, with everything in it.",
     )
 
 
@@ -152,7 +152,7 @@ def _refuse_packages(host: Host, path: str, real: str) -> None:
     for place in owned:
         if is_within(place, real) or (place != "/etc" and is_within(real, place)):
             raise RefusedError(
-                f"{path} cannot be kept: {place} goes back with the packages",
+                f"{path} cannot be kept: {place} reverts together with the packages",
                 hint="Keep paths that hold data, for instance /home; see 'keep' in the"
                 " configuration and --keep.",
             )

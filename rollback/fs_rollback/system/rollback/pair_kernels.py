@@ -109,7 +109,9 @@ def _make_default(
     choose = f"choose {entry.title or entry.id} (kernel {fitting.kernel}) in the boot menu"
     rules = loaders.rules(found.choice.loader)
     if rules is None:
-        return None, [f"the boot loader is unknown and its default entry with it: {choose}"]
+        return None, [
+            f"the boot loader was not recognized, so its default entry cannot be set: {choose}"
+        ]
     default = found.default
     if default is not None and default.entry == entry:
         return None, []
@@ -129,22 +131,22 @@ def _make_default(
 
 def _cannot_be_told(found: Boot, default: Bootable, wanted: str) -> RefusedError:
     """Return what to say where GRUB would boot a kernel without modules, whatever is written."""
-    unfit = f"the boot entry {default.entry.id} is the default, whose kernel {default.kernel} has"
+    unfit = f"the default boot entry {default.entry.id} starts kernel {default.kernel}, which has"
     if found.choice.saved_entry:
         return RefusedError(
-            f"{unfit} no modules in the snapshot, and grub.cfg sets it by itself",
-            hint="Set GRUB_DEFAULT=saved in /etc/default/grub, make grub.cfg anew, and try again.",
+            f"{unfit} no modules in the snapshot, and grub.cfg sets that default by itself",
+            hint="Set GRUB_DEFAULT=saved in /etc/default/grub, regenerate grub.cfg, and try again.",
         )
     return RefusedError(
         f"{unfit} no modules in the snapshot, and GRUB's environment block is damaged",
-        hint=f"Make it anew: grub2-editenv - create; grub2-editenv - set saved_entry={wanted}",
+        hint=f"Recreate it: grub2-editenv - create; grub2-editenv - set saved_entry={wanted}",
     )
 
 
 def _misfits(staying: Sequence[Bootable], modules: Collection[str]) -> list[str]:
     return [
-        f"the boot entry {b.entry.id} stays in the menu, but its kernel {b.kernel} has no modules"
-        " in the restored root, or none of btrfs"
+        f"the boot entry {b.entry.id} stays in the menu, but the restored root has no modules for"
+        f" its kernel {b.kernel}, or no btrfs module"
         for b in staying
         if b.usable and b.kernel not in modules
     ]
@@ -289,13 +291,13 @@ def _refuse_full_boot(host: Host, step: PutBackKernel) -> None:
     directory = os.path.dirname(places.path_of(host, step.files[-1]))
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
-    with kernel_errors("look at", directory):
+    with kernel_errors("access", directory):
         space = os.statvfs(directory)
     if needed + len(step.files) * _OVERHEAD_BYTES > space.f_bavail * space.f_frsize:
         raise RefusedError(
-            f"kernel {step.kernel} has to be put back, and /boot has no room for its"
+            f"kernel {step.kernel} must be restored to /boot, which has no room for its"
             f" {(needed >> 20) + 1} MiB",
-            hint="Remove a kernel that is not needed ('rpm -q kernel-core' lists them), then try"
+            hint="Remove a kernel that you do not need ('rpm -q kernel-core' lists them), then try"
             " again.",
         )
 
@@ -307,7 +309,7 @@ def _without_entries(host: Host, layout: Layout, modules: Sequence[str]) -> list
         return []  # they go back with the root
     if not bootable:
         return [
-            "nothing is found that a boot loader reads here: make sure that it starts a kernel that"
+            "no boot loader files found here: make sure that the boot loader starts a kernel that"
             f" the restored root has modules for ({', '.join(modules)})"
         ]
     fitting = sorted(bootable & set(modules))
@@ -321,8 +323,8 @@ def _without_entries(host: Host, layout: Layout, modules: Sequence[str]) -> list
     if not misfits:
         return []
     return [
-        f"/boot does not go back: choose kernel {' or '.join(fitting)} in the boot menu;"
-        f" the restored root has no modules for {', '.join(misfits)}"
+        f"/boot does not revert: choose kernel {' or '.join(fitting)} in the boot menu; the"
+        f" restored root has no modules for {', '.join(misfits)}"
     ]
 
 

@@ -68,6 +68,6 @@ def _save_kernels(host: Host, store: Store) -> tuple[str, tuple[str, ...]]:
         return saved_kernels.save_outside(host, store), ()
     except Error as error:  # see above
         return "", (
-            f"the kernels of the old root could not be saved: {error}. An undo needs one of them in"
-            " /boot: remove none before this rollback has proved itself",
+            f"the kernels of the old root could not be saved: {error}. An undo needs one of them:"
+            " remove no kernel from /boot until you are sure that you keep this rollback",
         )

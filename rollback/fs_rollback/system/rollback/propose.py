@@ -67,8 +67,9 @@ def propose(
     """
     if not target.exists:
         raise RefusedError(
-            f"{target.name} has no subvolume any more",
-            hint="It was deleted by other means; 'fs-rollback list' shows what there is.",
+            f"the subvolume of {target.name} no longer exists",
+            hint="It was deleted outside fs-rollback; 'fs-rollback list' shows the snapshots that"
+            " exist.",
         )
     if not supersedes:
         state.refuse_while_waiting(host, state.look(host, store))

@@ -39,8 +39,8 @@ def refuse_mounts_by_id(host: Host, nested: Sequence[Subvolume]) -> None:
             raise RefusedError(
                 f"/etc/fstab line {entry.line} mounts a subvolume inside the root by its ID:"
                 f" {entry.text}",
-                hint=f"In /etc/fstab, put 'subvol={ids[number].path}' there without the subvolid,"
-                " and try again.",
+                hint=f"In that line, replace the subvolid by 'subvol={ids[number].path}', and try"
+                " again.",
             )
 
 
@@ -52,13 +52,13 @@ def refuse_stranger(host: Host, target: Snapshot, tree: int) -> None:
     for path in ("usr", "etc"):
         if files.list_in_tree(tree, path) is None:
             raise RefusedError(
-                f"{label(target)} holds no system: it has no /{path}",
-                hint="'fs-rollback list' shows what else there is.",
+                f"{label(target)} contains no system: it has no /{path}",
+                hint="'fs-rollback list' shows other snapshots.",
             )
     if host.is_stranger(tree):
         raise RefusedError(
-            f"{label(target)} is of another system on this filesystem",
-            hint="Its /etc/machine-id is not the one here. Choose another snapshot.",
+            f"{label(target)} belongs to another system on this filesystem",
+            hint="Its /etc/machine-id differs from that of this system. Choose another snapshot.",
         )
 
 
@@ -68,10 +68,10 @@ def refuse_other_root(host: Host, layout: Layout, target: Snapshot) -> None:
         raise RefusedError(
             f"/{host.root_subvolume.path} is the root here, but the next boot uses"
             f" /{layout.root.path} ({layout.describe()})",
-            hint="Reboot into the root that is to be replaced, then try again.",
+            hint="Reboot into the root that you want to replace, then try again.",
         )
     if target.id == layout.root.id:
-        raise RefusedError(f"{label(target)} is the root already")
+        raise RefusedError(f"{label(target)} is already the root")
     inside = is_within(f"/{STORE}/", "/" + layout.root.path) and layout.root.id != TOP_LEVEL_ID
     if inside:
         raise RefusedError(f"the root /{layout.root.path} contains the snapshot store")
@@ -82,6 +82,7 @@ def refuse_swap(host: Host, subvolumes: set[int]) -> None:
     path = active_swap(host, subvolumes)
     if path:
         raise RefusedError(
-            f"the swap file {path} is active, and a subvolume with one has no snapshots",
+            f"the swap file {path} is active, and btrfs cannot snapshot a subvolume with an active"
+            " swap file",
             hint=f"Turn it off first: swapoff {shlex.quote(path)}",
         )

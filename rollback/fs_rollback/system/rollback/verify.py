@@ -32,7 +32,7 @@ def verify(root: str, proposal: Proposal, before: Sequence[Finding]) -> None:
     except VerificationError:
         raise
     except (Error, OSError) as error:
-        raise VerificationError(f"the machine cannot be read again: {error}") from error
+        raise VerificationError(f"the machine could not be checked again: {error}") from error
 
 
 def verify_taken_back(machine: Host, old_uuid: str, *, running: bool) -> None:
@@ -44,15 +44,17 @@ def verify_taken_back(machine: Host, old_uuid: str, *, running: bool) -> None:
     machine.forget()
     old = machine.by_uuid(old_uuid)
     if old is None:
-        raise VerificationError("the root from before is gone", hint="See 'fs-rollback list'.")
+        raise VerificationError(
+            "the previous root no longer exists", hint="See 'fs-rollback list'."
+        )
     place = machine.root if old.id == machine.root_id else machine.path(old.path)
     with files.opened(place) as tree:
         statements = root_lines.deciding(machine, tree, running=running, root_id=old.id)
     found = decide(statements, machine.subvolumes, machine.default_id, old.id).root
     if found.uuid != old_uuid:
         raise VerificationError(
-            f"the next boot would use /{found.path} (ID {found.id}), not the root from before",
-            hint="'fs-rollback status' tells how the machine stands.",
+            f"the next boot would use /{found.path} (ID {found.id}), not the previous root",
+            hint="'fs-rollback status' shows the state of the machine.",
         )
 
 
@@ -63,7 +65,7 @@ def _verify_root(machine: Host, proposal: Proposal) -> None:
     subvolume = proposal.target.subvolume
     expected = subvolume.uuid if subvolume else ""
     if expected.strip("0"):
-        _expect(layout.root.parent_uuid == expected, "the next root is no copy of the snapshot")
+        _expect(layout.root.parent_uuid == expected, "the next root is not a copy of the snapshot")
     _expect(not layout.root.read_only, "the next root is read-only")
     with files.opened(machine.path(layout.root.path)) as tree:
         for path in ("usr", "etc"):
@@ -99,6 +101,6 @@ def _expect(condition: bool, message: str) -> None:
     if not condition:
         raise VerificationError(
             message,
-            hint="The rollback was taken back: the machine is as before, and 'fs-rollback log' has"
-            " this too. 'fs-rollback list' shows other snapshots to go back to.",
+            hint="The rollback was undone, and the machine is as before; 'fs-rollback log' has a"
+            " record of it. 'fs-rollback list' shows other snapshots to roll back to.",
         )

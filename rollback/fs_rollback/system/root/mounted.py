@@ -31,10 +31,10 @@ def refuse_what_is_not_mounted(host: Host) -> None:
             hint = f"Mount it first: mount {entry.spec} {host.root.rstrip('/')}{entry.point}"
             if host.is_temporary:
                 hint = (
-                    "Attach or open what it is on; or mount the root and that by hand, and give"
-                    " --root DIR instead of --device."
+                    "Attach or open its device; or mount the root and that filesystem by hand, and"
+                    " give --root DIR instead of --device."
                 )
             raise RefusedError(
-                f"/etc/fstab mounts {entry.spec} on {entry.point}, and it is not mounted here",
+                f"/etc/fstab mounts {entry.spec} on {entry.point}, but it is not mounted here",
                 hint=hint,
             )

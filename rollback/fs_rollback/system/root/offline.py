@@ -232,12 +232,12 @@ def mount_entries(filesystem: Filesystem, tree: int, note: Note) -> None:
             # A conversion hangs on what is in /boot, whether or not it is mounted at boot.
             needed_to_look = filesystem.mount_unchanged and entry.point == "/boot"
             if {"noauto", "nofail"} & set(entry.options) and not needed_to_look:
-                note(f"{what}, which is passed over: {error}")
+                note(f"{what}; skipped: {error}")
                 continue
             raise RefusedError(
-                f"{what}, and that is not possible here: {error}",
-                hint="Attach or open what it is on; or mount the root and the rest by hand, and"
-                " give --root DIR instead of --device.",
+                f"{what}, but that failed here: {error}",
+                hint="Attach or open its device; or mount the root and the rest by hand, and give"
+                " --root DIR instead of --device.",
             ) from error
 
 

@@ -71,18 +71,18 @@ def look(
         default = _default(layout, target, menu, good, fitting)
         if default is None and _is_elsewhere(menu, good):
             warnings.append(
-                f"the boot menu in {label(target)} has another root as its default: choose the"
-                " right entry there at the next boot"
+                f"the default entry in the boot menu of {label(target)} starts another root: choose"
+                " the right entry there at the next boot"
             )
     if found and not _can_be_written(layout):
         warnings.append(
-            f"these in {label(target)} name another root: correct them after the reboot:"
+            f"these files in {label(target)} name another root; correct them after the reboot:"
             f" {', '.join('/' + path for path in found)}"
         )
         found = []
     warnings += [
-        f"/etc/fstab in {label(target)} mounts what does not exist any more; in the new root that"
-        f" line is commented out: {line}"
+        f"/etc/fstab in {label(target)} mounts something that no longer exists; that line is"
+        f" commented out in the new root: {line}"
         for line in lost
     ]
     return TargetLines(tuple(found), was.path, default, tuple(warnings))
@@ -102,10 +102,10 @@ def _refuse_without_kernels(
     if default is not None and default.entry.linux in default.missing:
         return
     raise RefusedError(
-        f"no entry in the boot menu of {label(target)} has its kernel:"
+        f"no boot entry in {label(target)} can start its kernel:"
         f" {', '.join('/' + path for path in lacking)} {'is' if len(lacking) == 1 else 'are'}"
         " missing or empty in it",
-        hint="Choose another snapshot: 'fs-rollback list' shows what there is.",
+        hint="Choose another snapshot: 'fs-rollback list' shows them.",
     )
 
 
@@ -181,8 +181,8 @@ def _look_at_default_grub(
         is_good = False
     if not is_good:
         warnings.append(
-            f"/{DEFAULT_GRUB} in {label(target)} says rootflags={','.join(flags)}, which is another"
-            " root: correct it after the reboot, before grub2-mkconfig runs again"
+            f"/{DEFAULT_GRUB} in {label(target)} says rootflags={','.join(flags)}, which names"
+            " another root: correct it after the reboot, before grub2-mkconfig runs again"
         )
 
 

@@ -34,7 +34,7 @@ class Aside(NamedTuple):
     def refusal(self) -> RefusedError:
         """Return what to say where the own root is meant: one command that works on it."""
         return RefusedError(
-            f"this machine runs /{self.running}, and not its own root, /{self.own}",
+            f"this machine runs /{self.running}, not its own root, /{self.own}",
             hint=host.hint_of_own_root(self.uuid),
         )
 
@@ -81,8 +81,7 @@ def is_beside(device: str, uuid: str) -> bool:
         return True
     raise RefusedError(
         f"{device} is the running system's own filesystem",
-        hint="Leave --device out. For a copy of its disk (the same UUID), boot another rescue"
-        " system.",
+        hint="Omit --device. For a copy of its disk (the same UUID), boot another rescue system.",
     )
 
 
@@ -151,14 +150,14 @@ def before_changes(machine: Host) -> str:
     name = of_snapshot()
     if name:
         return (
-            f"this machine runs a trial of {name}: what is changed now goes with that{but}. To keep"
-            " it: 'fs-rollback rollback', reboot, and do it again."
+            f"this machine runs a trial of {name}: changes made now are lost when the trial"
+            f" ends{but}. To keep them: 'fs-rollback rollback', reboot, and make them again."
         )
     found = aside(machine)
     if found is None:
         return ""
     return (
-        f"this machine runs /{found.running}: what is changed now stays in that{but}, and is not in"
+        f"this machine runs /{found.running}: changes made now stay in it{but}, and do not reach"
         f" its own root, /{found.own}."
     )
 

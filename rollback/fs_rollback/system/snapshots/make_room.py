@@ -64,8 +64,8 @@ def beside_root(host: Host, directory: str) -> str:
     point = mount.point if mount else directory
     return (
         f"The filesystem on {point} is full, and deleting snapshots makes no room there. Remove a"
-        f" kernel that is not needed ('rpm -q kernel-core' lists them); 'du -a {point}' shows what"
-        " is there."
+        f" kernel that you do not need ('rpm -q kernel-core' lists them); 'du -a {point}' shows"
+        " what uses the space."
     )
 
 
@@ -85,7 +85,7 @@ def on_root(host: Host, store: Store | None, policy: Policy, wanted: int = 0) ->
     nothing = "'fs-rollback prune' would delete nothing now"
     free = [v.snapshot for v in _least_needed(verdicts) if _may_go(host, v)]
     if not free:
-        return f"{nothing}, and no snapshot may be deleted: delete files. {then}"
+        return f"{nothing}, and no snapshot can be deleted: delete files. {then}"
     if not wanted:
         short = room.nearly_full(host)
         wanted = short.missing if short is not None else 0
@@ -120,7 +120,7 @@ def _enough(
     if together < wanted:
         if len(free) == 1:
             return free, "That is not enough: delete files too. "
-        return free[:1], f"All that may be deleted give back {size(together)}. "
+        return free[:1], f"All that can be deleted would free {size(together)}. "
     return free[: len(held.enough(names, wanted))], ""
 
 
@@ -129,7 +129,7 @@ def _described(chosen: Sequence[Snapshot]) -> str:
     if len(chosen) > 1:
         what = "snapshots and old roots" if any(s.is_replaced for s in chosen) else "snapshots"
         return f"{len(chosen)} {what}"
-    what = "the root that was replaced first" if first.is_replaced else "the oldest snapshot"
+    what = "the oldest replaced root" if first.is_replaced else "the oldest snapshot"
     return f"{what}, {label(first)}"
 
 
@@ -137,7 +137,7 @@ def _given(held: Held | None, doomed: Sequence[Snapshot]) -> str:
     """Return what deletion gives back, as the end of a sentence that says what is deleted."""
     if held is None:
         return ""
-    return f" and gives back {size(held.together([s.name for s in doomed]))}"
+    return f" and frees {size(held.together([s.name for s in doomed]))}"
 
 
 def _least_needed(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
@@ -185,8 +185,8 @@ def for_shortage(host: Host, store: Store | None, policy: Policy, short: Shortag
     # Not all block groups that are so empty: on a large disk that takes hours.
     command = f"'btrfs balance start -dusage={usage},limit={_BALANCED} {_place(host)}"
     if found.can_balance():
-        return f"{command} makes room for it of what data has and does not use."
+        return f"{command} makes room for metadata from unused data space."
     return (
-        f"{on_root(host, store, policy)} A balance needs some room for metadata itself; with that,"
-        f" {command} makes more of what data has and does not use."
+        f"{on_root(host, store, policy)} A balance itself needs some metadata space; once there is"
+        f" some, {command} makes more from unused data space."
     )

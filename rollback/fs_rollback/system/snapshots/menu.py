@@ -82,7 +82,7 @@ def update(host: Host, store: Store, count: int, *, also: Sequence[str] = ()) ->
     except (Error, OSError) as error:  # said by who called this, see the top
         from ..store import trace
 
-        problem = f"the boot menu is not up to date: {error}"
+        problem = f"the boot menu was not updated: {error}"
         trace.tell(host, trace.Event("failed", reason=problem))
         return Menu((Problem(problem),))
 
@@ -92,7 +92,7 @@ def _unmounted(host: Host) -> str:
     try:
         mounted.refuse_what_is_not_mounted(host)
     except RefusedError as error:  # what the answer is
-        return f"no kernel is saved, and the boot menu not up to date: {error.line}"
+        return f"no kernel was saved, and the boot menu was not updated: {error.line}"
     return ""
 
 

@@ -90,7 +90,7 @@ def reach(
     while not problem and shortage(host, policy):
         is_late = end is not None and bool(tried) and time.monotonic() >= end
         if is_late or not freed(host.path(""), end, waiting):
-            problem = "btrfs has not freed yet what was deleted; try again later"
+            problem = "btrfs has not yet freed the deleted snapshots; try again later"
         elif short := shortage(host, policy):
             try:
                 with opened() as (machine, store):
@@ -116,7 +116,7 @@ def _next(
     verdicts = take_and_delete.judge(host, store, policy, datetime.now().astimezone())
     while (snapshot := next_for_room(verdicts, passed)) is not None:
         if not usable.of_stranger(host, snapshot):
-            return Verdict(snapshot, Action.DELETE, f"the oldest that may go, {short}")
+            return Verdict(snapshot, Action.DELETE, f"the oldest that can be deleted; {short}")
         passed.add(snapshot.name)
     return None
 

@@ -83,7 +83,7 @@ def read(store: Store, name: str) -> SavedBoot:
     """Return a list of saved files. Raises BootFilesError or KernelError where it cannot be had."""
     text = files.read_in_tree(store.directory, f"{DIRECTORY}/{name}{_LIST_SUFFIX}")
     if text is None:
-        raise saved_files.BootFilesError("it is not there")
+        raise saved_files.BootFilesError("it is missing")
     return saved_files.parse(text)
 
 
@@ -161,7 +161,7 @@ def _saved(
     where: str,
 ) -> SavedFile:
     path = places.path_of(host, where)
-    with kernel_errors("look at", path):
+    with kernel_errors("access", path):
         status = os.stat(path)
     before = known.get((where, status.st_size, status.st_mtime_ns))
     if before is not None and _has_size(directory, before.sha256, status.st_size):
@@ -173,7 +173,7 @@ def _saved(
         durable.replace(directory, name, files.chunks(path), mode=status.st_mode & 0o777)
         if _digest(path) != name:
             durable.remove_durably(directory, name)
-            raise StoreError(f"{path} was changed while it was saved", hint="Try again.")
+            raise StoreError(f"{path} was changed while it was being saved", hint="Try again.")
     _restrict(directory, name, status.st_mode)
     return SavedFile(kernel, where, name, status.st_size, status.st_mtime_ns)
 

@@ -85,7 +85,7 @@ def trouble(host: Host, bootable: Bootable) -> str:
         if bootable.kernel and bootable.kernel not in kernels.with_modules(tree):
             return f"its copy has no modules for kernel {bootable.kernel}"
         if lost := target_lines.lost_mounts(host, tree):
-            return f"its copy mounts what is gone, {'; '.join(lost)}"
+            return f"its copy mounts something that no longer exists: {'; '.join(lost)}"
     return ""
 
 

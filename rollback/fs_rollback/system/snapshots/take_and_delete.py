@@ -72,7 +72,7 @@ def take(
 
 
 def delete(
-    host: Host, store: Store, snapshot: Snapshot, in_use: Roots, why: str = "asked for"
+    host: Host, store: Store, snapshot: Snapshot, in_use: Roots, why: str = "requested"
 ) -> None:
     """Delete one snapshot, with what is nested in it. Needs the lock.
 
@@ -103,9 +103,9 @@ def _clear_the_way(
     """Refuse what may not be deleted, and delete what stands on it; as `delete` says."""
     reason = obstacle(host, snapshot, in_use)
     if reason:
-        hint = "'fs-rollback unpin' first." if snapshot.pinned else ""
+        hint = "Run 'fs-rollback unpin' first." if snapshot.pinned else ""
         if snapshot.id == in_use.way_back:
-            hint = "'fs-rollback guard off' first, or reboot into the boot that is guarded."
+            hint = "Run 'fs-rollback guard off' first, or reboot into the guarded boot."
         if snapshot.id == in_use.waiting:
             hint = "Boot the machine into its new root first."
         raise RefusedError(f"{label(snapshot)} is not deleted: {reason}", hint=hint)
@@ -214,7 +214,7 @@ def _spare_a_stranger(host: Host, verdict: Verdict) -> Verdict:
     snapshot = verdict.snapshot
     doomed = verdict.action is Action.DELETE and snapshot.exists
     if doomed and usable.of_stranger(host, snapshot):
-        return Verdict(snapshot, Action.KEEP, "it is of another system on this filesystem")
+        return Verdict(snapshot, Action.KEEP, "it belongs to another system on this filesystem")
     return verdict
 
 

@@ -20,9 +20,9 @@ def read(store: Store) -> Guard:
         return state.parse(text)
     except state.GuardError as error:
         raise StoreError(
-            f"what is known of the guarded boot cannot be read ({error})",
-            hint=f"Is a newer fs-rollback installed elsewhere? Else move /{STORE}/{GUARD} away, and"
-            " set the default boot entry by hand.",
+            f"the state of the guarded boot cannot be read ({error})",
+            hint="A newer fs-rollback may have written it: use that one. Otherwise move"
+            f" /{STORE}/{GUARD} away, and set the default boot entry by hand.",
         ) from error
 
 

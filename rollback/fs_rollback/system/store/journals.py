@@ -28,9 +28,10 @@ def read(store: Store) -> Pending | None:
     except journal_file.PendingError as error:
         raise StoreError(
             f"the journal of a rollback cannot be read ({error})",
-            hint="A newer fs-rollback may have written it: update this one. To look at it: mount -o"
-            f" subvolid=5 {store.host.mount.source} /mnt; less /mnt/fs-snapshots/{PENDING}. If"
-            " it is damaged: move it away, and 'fs-rollback check' tells what the next boot finds.",
+            hint="A newer fs-rollback may have written it: update fs-rollback. To view it: mount"
+            f" -o subvolid=5 {store.host.mount.source} /mnt; less /mnt/fs-snapshots/{PENDING}. If"
+            " it is damaged, move it away; 'fs-rollback check' then shows what the next boot"
+            " uses.",
         ) from error
 
 
@@ -48,7 +49,7 @@ def glance(top: int) -> Pending | None:
 
 def time(store: Store) -> float:
     """Return when the journal was written last, in seconds since 1970. Raises KernelError."""
-    with kernel_errors("look at", PENDING):
+    with kernel_errors("access", PENDING):
         return os.stat(PENDING, dir_fd=store.directory).st_mtime
 
 

@@ -144,7 +144,7 @@ class Store:
             top = (s for s in self.host.subvolumes if s.id == TOP_LEVEL_ID)
             return Snapshot(name, next(top), record)
         if subvolume is not None and record.uuid not in ("", subvolume.uuid):
-            return Snapshot(name, subvolume, None, "its record is another subvolume's")
+            return Snapshot(name, subvolume, None, "its record belongs to another subvolume")
         return Snapshot(name, subvolume, record)
 
     def _read_record(self, name: str) -> Record:
@@ -198,9 +198,9 @@ class Store:
         """
         if not record.writable:
             raise StoreError(
-                f"the record of {record.name} has version {record.version}, this program knows"
-                f" version {records.VERSION}",
-                hint="Update fs-rollback to change it; going back to the snapshot works.",
+                f"the record of {record.name} has version {record.version}, but this program"
+                f" supports only version {records.VERSION}",
+                hint="Update fs-rollback to change it; you can still roll back to the snapshot.",
             )
         write = writing.write_text if durable else writing.write_for_next_commit
         write(self.directory, record.name + _RECORD_SUFFIX, records.dump(record))
@@ -323,7 +323,7 @@ class Store:
         self._finish_deletion(name, top_level=top_level)
         from . import trace
 
-        reason = "its deletion was cut off, and is finished now"
+        reason = "its deletion was interrupted, and is now finished"
         trace.tell(self.host, trace.Event("deleted", original, reason=reason))
 
     def _never_taken(self, entries: set[str]) -> set[str]:
@@ -390,7 +390,7 @@ def opened(host: Host, *, create: bool = False) -> Iterator[Store | None]:
     if not stat.S_ISDIR(status.st_mode):
         raise StoreError(
             f"/{STORE} at the top level is not a directory",
-            hint="Move it away: the store of snapshots has to be there.",
+            hint="Move it away: the snapshot store needs that name.",
         )
     with files.opened(path) as directory:
         if create and (status.st_mode & 0o077 or status.st_uid or status.st_gid):

@@ -43,12 +43,12 @@ def kept(
     found = KernelError("delete", label(snapshot), OSError(error.errno, ""))
     if error.errno == errno.EPERM:
         reader = _reader(path)
-        found.message += f": {reader or 'a process'} sends it (btrfs-send(8))"
+        found.message += f": {reader or 'a process'} is sending it (btrfs-send(8))"
         found.hint = "Wait until that has finished, then try again."
         if not reader:
             # btrfs_delete_subvolume() has two reasons, and tells only the kernel's log which.
             found.message += ", or an active swap file lies in it"
-            found.hint = "'dmesg' says which of both, 'swapon --show' names the file."
+            found.hint = "'dmesg' shows which; 'swapon --show' names the file."
     if is_alone and snapshot.subvolume is not None:
         with suppress(Error, OSError):  # as above
             if snapshot.subvolume.read_only:  # its deletion may have tried it without that
