@@ -50,7 +50,7 @@ def test_it_is_refused_everywhere_until_the_list_is_empty(
     with attached(copy(image, tmp_path / "copy.img")) as device:
         done = converted_on(device)
         assert (done.code, done.out) == (3, "")
-        assert "bad blocks: ext4 keeps a list of 3 blocks" in done.err
+        assert "bad blocks: ext4 has a list of 3 blocks" in done.err
         assert kind_of(device) == "ext4"
         (advice,) = re.findall(rf"e2fsck -f -c -y {device}", done.err)
         # The disk can be read: the list is empty then.

@@ -33,7 +33,7 @@ def test_the_entry_that_converts_is_never_the_default(ext4_root: Ext4Root) -> No
     said = grubenv.read_text()
     text = said.replace(f"abc-{OLD}", "A-fs-convert") + "#" * (len(OLD) + 4 - 12)
     grubenv.write_text(text[:1024])
-    _refused(ext4_root, "A-fs-convert.conf, would be the default one", "grub2-set-default")
+    _refused(ext4_root, "A-fs-convert.conf, would become the default", "grub2-set-default")
     for value in (f"abc-{NEW}", "0", "nothing-of-the-kind"):
         text = f"# GRUB Environment Block\nsaved_entry={value}\n"
         grubenv.write_text(text + "#" * (1024 - len(text)))
@@ -49,11 +49,11 @@ def test_at_next_boot_is_refused(ext4_root: Ext4Root) -> None:
     kept = {path: path.read_text() for path in entries.iterdir()}
     for path in kept:
         path.unlink()
-    _refused(ext4_root, "no default boot entry with a kernel that has btrfs", "rescue system")
+    _refused(ext4_root, "the default boot entry has no kernel with btrfs", "rescue system")
     for path, text in kept.items():
         path.write_text(text)
     (ext4_root.root / f"boot/initramfs-{OLD}.img.before-btrfs").write_text("somebody's")
-    _refused(ext4_root, f"/boot/initramfs-{OLD}.img.before-btrfs is there already", "move it away")
+    _refused(ext4_root, f"/boot/initramfs-{OLD}.img.before-btrfs already exists", "move it away")
 
 
 def test_with_initramfs_tools(
@@ -70,7 +70,7 @@ def test_with_initramfs_tools(
         (tmp_path / "others" / name).chmod(0o755)
     (ext4_root.tools / "dracut").unlink()
     monkeypatch.setenv("PATH", f"{tmp_path}/others:{os.environ['PATH']}")
-    _refused(ext4_root, "only dracut can make an initramfs that converts", "rescue system")
+    _refused(ext4_root, "only dracut can build an initramfs that converts", "rescue system")
     (ext4_root.root / "etc/initramfs-tools/hooks").mkdir(parents=True)
     ext4_root.before = ext4_root.manifest()
     ext4_root.prepare(at_next_boot=False)
@@ -125,12 +125,12 @@ def test_grub_cannot_be_told(ext4_root: Ext4Root) -> None:
     words = ("convert", "prepare", "--at-next-boot", "--yes", "--have-backup")
     done = fs_rollback(ext4_root.root, *words)
     assert done.code == 0, done
-    warning, _, plan = done.out.partition("What is done")
-    assert "Warning: the next boot cannot be chosen from here: it is not known how" in warning
-    assert "Have the next boot" not in plan
-    assert "The next boot cannot be chosen from here: it is not known how" in plan
+    warning, _, plan = done.out.partition("This is done")
+    assert "Warning: cannot set the next boot: unknown boot loader" in warning
+    assert "For the next boot only" not in plan
+    assert "Cannot set the next boot: unknown boot loader" in plan
     assert done.out.endswith(
-        "choose this in the menu: Convert the root to btrfs (fs-rollback), once\n"
+        "choose this in the boot menu: Convert the root to btrfs (fs-rollback), once\n"
     )
     ext4_root.abort()
     ext4_root.expect_as_before(*EDITED)
@@ -177,7 +177,7 @@ def test_an_initramfs_that_two_kernels_share(ext4_root: Ext4Root) -> None:
     (root / "boot/initrd").symlink_to(f"initramfs-{NEW}.img")
     entry = root / ENTRY
     entry.write_text(entry.read_text().replace(f"initramfs-{OLD}.img", "initrd"))
-    _refused(ext4_root, f"/boot/initramfs-{NEW}.img is that of several kernels: {OLD}, {NEW}")
+    _refused(ext4_root, f"/boot/initramfs-{NEW}.img is shared by several kernels: {OLD}, {NEW}")
 
 
 def _add_entry(root: Path, name: str, *changes: tuple[str, str]) -> None:
@@ -225,12 +225,14 @@ def test_an_initramfs_whose_kernel_is_not_known(ext4_root: Ext4Root) -> None:
     _add_entry(root, "abc-0-rescue", (NEW, "0-rescue-abc"))
     ext4_root.before = ext4_root.manifest()
     done = fs_rollback(root, "convert", "check", "--json", "--have-backup")
-    assert "/boot/initramfs-0-rescue-abc.img has no btrfs, and its kernel is not known" in done.out
+    assert "/boot/initramfs-0-rescue-abc.img has no btrfs, and its kernel is unknown" in done.out
     ext4_root.prepare()
     assert "boot/initramfs-0-rescue-abc.img" not in ext4_root.changed()
     ext4_root.abort()
     _choose(root, "abc-0-rescue")
-    _refused(ext4_root, "-rescue-abc.img, that of the default entry, has no btrfs", "the default")
+    _refused(
+        ext4_root, "-rescue-abc.img, which the default entry uses, has no btrfs", "the default"
+    )
 
 
 def test_a_kernel_without_an_initramfs(ext4_root: Ext4Root) -> None:
@@ -240,11 +242,13 @@ def test_a_kernel_without_an_initramfs(ext4_root: Ext4Root) -> None:
     (root / f"boot/initramfs-{NEW}.img").rename(root / "kept")
     words = ("convert", "prepare", "--dry-run", "--json", "--have-backup")
     (warning,) = fs_rollback(root, *words).json["warnings"]
-    assert warning.startswith(f"{NEW} has none, neither in its boot entry nor by name in /boot. ")
+    assert warning.startswith(
+        f"{NEW} has no initramfs, neither in its boot entry nor by name in /boot. "
+    )
     (root / "kept").rename(root / f"boot/initramfs-{NEW}.img")
     assert fs_rollback(root, *words).json["warnings"] == []
     _choose(root, f"abc-{NEW}")  # which does not name the one that is there by name
-    _refused(ext4_root, f"initramfs: {NEW} has none", "dracut(8)")
+    _refused(ext4_root, f"initramfs: {NEW} has no initramfs", "dracut(8)")
 
 
 def _set_options(root: Path, options: str) -> None:
@@ -263,7 +267,7 @@ def test_words_of_ext4_in_grubenv(ext4_root: Ext4Root) -> None:
     kept = f"root=UUID={UUID} ro rootflags=noatime quiet"
     _refused(
         ext4_root,
-        f"{file} has what only ext4 knows: rootfstype=ext4 rootflags=data=ordered,noatime",
+        f"{file} has options that only ext4 knows: rootfstype=ext4 rootflags=data=ordered,noatime",
         f"grub2-editenv {file} set 'kernelopts={kept}'",
     )
     write(root, file[1:], (text.replace(line, kept) + "#" * 1024)[:1024])
@@ -302,7 +306,8 @@ def test_words_of_ext4_in_a_menu_of_grub(ext4_root: Ext4Root, folder: str) -> No
     write(root, f"boot/{folder}/grub.cfg", menu)
     words = ("convert", "prepare", "--yes", "--have-backup")
     fs_rollback(root, *words).expect_refusal(
-        f"command line: /boot/{folder}/grub.cfg has what only ext4 knows: rootflags=data=journal",
+        f"command line: /boot/{folder}/grub.cfg has options that only ext4 knows:"
+        " rootflags=data=journal",
         f"/etc/default/grub, then: {folder}-mkconfig -o /boot/{folder}/grub.cfg",
     )
     write(root, f"boot/{folder}/grub.cfg", menu.replace(" rootflags=data=journal", ""))
@@ -315,7 +320,7 @@ def test_the_options_that_an_older_grub_sets_itself(ext4_root: Ext4Root) -> None
     _set_options(root, "$kernelopts")
     line = f'  set kernelopts="root=UUID={UUID} ro rootfstype=ext4 "\n'
     write(root, "boot/grub2/grub.cfg", f'{GRUB_CFG}if [ -z "${{kernelopts}}" ]; then\n{line}fi\n')
-    _refused(ext4_root, "/boot/grub2/grub.cfg has what only ext4 knows: rootfstype=ext4")
+    _refused(ext4_root, "/boot/grub2/grub.cfg has options that only ext4 knows: rootfstype=ext4")
 
 
 def test_dracut_is_told_which_root(ext4_root: Ext4Root) -> None:
@@ -334,7 +339,7 @@ def test_an_entry_that_names_no_root(ext4_root: Ext4Root, options: str) -> None:
     _set_options(root, options)
     _refused(
         ext4_root,
-        f"names no root=, or in an unknown variable: /{ENTRY}",
+        f"has no root=, or only in an unknown variable: /{ENTRY}",
         f"Write root=UUID={UUID} into its options",
     )
     text = f"# GRUB Environment Block\nsaved_entry=abc-{OLD}\nkernelopts=root=UUID={UUID} ro\n"
@@ -360,7 +365,7 @@ def test_nothing_is_written_outside_of_the_root(
         place.rmdir()
     place.symlink_to(outside)
     ext4_root.before = ext4_root.manifest()
-    _refused(ext4_root, f"of {ext4_root.root} leads out of it, to {outside}", "chroot(1)")
+    _refused(ext4_root, f"of {ext4_root.root} leads outside of it, to {outside}", "chroot(1)")
     assert list(outside.iterdir()) == []
     if path == "fs-snapshots":  # no link at all on a btrfs
         return

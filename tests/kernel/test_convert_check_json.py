@@ -61,7 +61,7 @@ def test_other_blocks(tmp_path: Path, ext4_tree: Path, size: str) -> None:
 @pytest.mark.parametrize(
     ("offset", "data", "name", "part"),
     [
-        (1024 + 0x3FC, b"\0\0\0\0", "system", "cannot be mounted to look at it"),
+        (1024 + 0x3FC, b"\0\0\0\0", "system", "cannot be mounted read-only"),
         (1024 + 0x63, b"\x40", "ext4 features", "incompat 0x40000000 is set"),
         (1024 + 0x28, b"\0\0\0\0", "filesystem", "superblock that cannot be read"),
         (4096, b"\xff" * 4096, "ext4 state", "outside of it"),
@@ -83,7 +83,7 @@ def test_one_that_was_cut_off_and_has_no_system(tmp_path: Path) -> None:
     tree.mkdir()
     make(image, tree, "-O", "^has_journal")
     debugfs(image, "set_super_value state 0")
-    points = _without_system(image, "holds no system")
+    points = _without_system(image, "contains no system")
     assert _are(points, "ext4 state", "refused", "was not unmounted cleanly")
 
 

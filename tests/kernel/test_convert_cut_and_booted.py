@@ -116,7 +116,7 @@ def test_an_ext4_without_its_descriptors(
     with attached(image) as device:
         done = command("run", *words, "--device", device, "--yes", "--have-backup")
         assert done.code == 0, done
-        assert "giving back" in done.err
+        assert "restoring" in done.err
     expect(image, "ext4" if words else "btrfs", scene.before)
 
 
@@ -201,7 +201,7 @@ def test_both_filesystems(tried: Try, scene: Scene, tmp_path: Path) -> None:
     with attached(image) as device:
         done = converted_on(device)
         assert done.code == 3, done
-        assert "'fs-rollback convert run --back' goes on" in done.err
+        assert "'fs-rollback convert run --back' continues" in done.err
         assert torn_saved.is_btrfs(device)
         done = command("run", "--back", "--device", device, "--yes")
         assert done.code == 0, done
@@ -245,7 +245,7 @@ def test_what_is_overwritten_and_its_save_is_damaged(scene: Scene, tmp_path: Pat
     with attached(image) as device:
         done = converted_on(device)
         assert done.code == 3, done
-        assert "what was saved of it is damaged" in done.err
+        assert "its saved copy is damaged" in done.err
         assert "icheck 16384" in done.err
     assert reserved(image)[1] == damaged[1]
     with on(image) as root:
@@ -279,7 +279,7 @@ def test_what_is_overwritten_in_a_disk_that_became_another(
     with on(image) as root:
         done = command("abort", "--root", str(root), "--yes")
         assert done.code == 3, done
-        assert "is overwritten yet" in done.err
+        assert "is still overwritten" in done.err
     with attached(image) as device:
         done = command("run", "--back", "--device", device, "--yes")
         assert done.code == 0, done
@@ -356,7 +356,7 @@ def test_where_btrfs_convert_cannot_go_back_what_was_saved_does(
     with attached(image) as device:
         done = converted_on(device, PATH=path)
         assert done.code == 1, done
-        assert "was taken back, the root is ext4 as before" in done.err
+        assert "was undone, and the root is ext4 as before" in done.err
     expect(image, "ext4", scene.before)
 
 

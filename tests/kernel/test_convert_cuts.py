@@ -205,7 +205,7 @@ def test_two_that_fit_are_left_to_a_person(scene: Scene, tmp_path: Path) -> None
     run("e2fsck", "-f", "-p", str(image))
     wanted = zeroed(image)
     now = reserved(image)
-    with attached(image) as device, pytest.raises(Error, match="different beginnings"):
+    with attached(image) as device, pytest.raises(Error, match="different saved copies"):
         # Both were saved at other times: neither is what was there, and both would fit.
         mend.mend(device, str)
     assert reserved(image) == now

@@ -63,8 +63,8 @@ def _newer(converted: Converted) -> None:
         (_break_fstab, 3, "/etc/fstab"),
         (_lose_the_line, 3, "/etc/fstab does not say that the root is btrfs"),
         (_lose_the_kernel, 3, f"vmlinuz-{A}"),
-        (_not_converted, 3, "no conversion is behind this root"),
-        (_never_prepared, 3, "no conversion is behind this root"),
+        (_not_converted, 3, "no unfinished conversion of this root"),
+        (_never_prepared, 3, "no unfinished conversion of this root"),
         (_newer, 1, "format version 2 is newer"),
     ],
 )
@@ -86,7 +86,9 @@ def test_errors_of_the_device_are_refused(
     (tmp_path / "tools/btrfs").write_text(script)
     (tmp_path / "tools/btrfs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/tools:{os.environ['PATH']}")
-    converted.finish("--remove-ext4").expect_refusal("have had errors: ", "bad", "before anything")
+    converted.finish("--remove-ext4").expect_refusal(
+        "have had errors: ", "bad", "before you give up"
+    )
     assert (converted.root / "ext2_saved").exists()
 
 
@@ -94,7 +96,7 @@ def test_a_rollback_that_waits_is_refused(converted: Converted) -> None:
     assert converted.command("create", "-m", "a test").code == 0
     assert converted.command("rollback", "latest", "--yes").code == 0
     converted.finish("--remove-ext4").expect_refusal(
-        "a rollback waits for a reboot", "fs-rollback undo"
+        "a rollback is waiting for a reboot", "fs-rollback undo"
     )
     assert converted.command("undo", "--yes").code == 0
     assert converted.finish("--remove-ext4").code == 0
@@ -127,7 +129,7 @@ def test_what_served_the_conversion_goes(converted: Converted) -> None:
     (converted.root / CONF).write_text("somebody's\n")
     done = converted.finish("--yes")
     assert done.code == 0, done
-    assert done.out == "Verified: this machine would come up from btrfs.\n"
+    assert done.out == "Verified: this machine would boot from btrfs.\n"
     for path in (ENTRY, CONVERTER, KEPT):
         assert not (converted.root / path).exists()
     assert (converted.root / CONF).read_text() == "somebody's\n"
@@ -172,7 +174,7 @@ def test_one_task_after_the_other(converted: Converted) -> None:
     assert done.json["finished"] == ["balance", "defragment"]
     assert "defragmenting /usr, " in done.err
     assert "/out" not in done.err
-    assert done.err.index("balancing the data chunks") < done.err.index("balancing the metadata")
+    assert done.err.index("balancing data chunks") < done.err.index("balancing the metadata")
 
 
 def test_the_free_space_tree(converted: Converted) -> None:
@@ -231,7 +233,7 @@ def test_the_first_phase_can_be_undone(converted: Converted) -> None:
     done = converted.finish("--layout")
     assert done.code == 0, done
     assert "Now: reboot" in done.err
-    converted.finish("--layout").expect_refusal("a rollback waits for a reboot")
+    converted.finish("--layout").expect_refusal("a rollback is waiting for a reboot")
     assert converted.command("undo", "--yes").code == 0
     converted.start()
     assert converted.command("status").out.count("5") >= 1
@@ -253,7 +255,9 @@ def test_both_phases(converted: Converted) -> None:
     converted.expect_named()
     # Nothing is left that only this could do.
     converted.finish("--balance").expect_refusal(
-        "no conversion is behind this root", "btrfs balance start -m /", "btrfs filesystem defrag"
+        "no unfinished conversion of this root",
+        "btrfs balance start -m /",
+        "btrfs filesystem defrag",
     )
     assert not (converted.top / STATE).exists()
 

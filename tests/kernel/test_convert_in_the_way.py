@@ -27,13 +27,13 @@ def _refused(machine: Ext4Root, *parts: str) -> None:
 )
 def test_a_file_that_has_our_name(ext4_root: Ext4Root, path: str) -> None:
     write(ext4_root.root, path, "title Somebody's\nlinux /boot/other\n")
-    _refused(ext4_root, f"/{path} is there already", "move it away")
+    _refused(ext4_root, f"/{path} already exists", "move it away")
 
 
 def test_a_store_that_is_a_link(ext4_root: Ext4Root) -> None:
     (ext4_root.root / "srv/store").mkdir()
     (ext4_root.root / "fs-snapshots").symlink_to("srv/store")
-    _refused(ext4_root, "/fs-snapshots is no directory of its own", "must be no link")
+    _refused(ext4_root, "/fs-snapshots is not a directory", "not a link")
 
 
 @pytest.mark.parametrize("path", ["etc/default/grub", ENTRY])
@@ -43,7 +43,7 @@ def test_a_link_to_what_would_be_changed(ext4_root: Ext4Root, path: str) -> None
         write(ext4_root.root, path, 'GRUB_CMDLINE_LINUX="rootfstype=ext4"\n')
     file.rename(file.with_suffix(".kept"))
     file.symlink_to(file.with_suffix(".kept").name)
-    _refused(ext4_root, f"/{path} is a link", "Take rootfstype=ext4")
+    _refused(ext4_root, f"/{path} is a link", "Remove rootfstype=ext4")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,9 @@ def test_words_of_ext4_in_what_makes_entries(
 ) -> None:
     (ext4_root.root / "etc/kernel/cmdline").unlink()
     write(ext4_root.root, path, text)
-    _refused(ext4_root, f"command line: /{path} has what only ext4 knows", part, "take it out")
+    _refused(
+        ext4_root, f"command line: /{path} has options that only ext4 knows", part, "remove it"
+    )
     write(ext4_root.root, path, f"# {text}")
     done = fs_rollback(ext4_root.root, *_PREPARE)
     assert done.code == 0, done
@@ -74,6 +76,6 @@ def test_an_environment_block_without_room(ext4_root: Ext4Root) -> None:
     ext4_root.before = ext4_root.manifest()
     done = fs_rollback(ext4_root.root, *_PREPARE)
     assert done.code == 0, done
-    assert "The next boot cannot be chosen from here: the boot loader's next_entry" in done.out
+    assert "Cannot set the next boot: the boot loader's next_entry" in done.out
     ext4_root.abort()
     ext4_root.expect_as_before(*EDITED)

@@ -221,7 +221,7 @@ def test_a_name_that_is_taken(converted: Converted, name: str, template: Templat
     converted._look()
     run("rm", "-r", str(converted.top / name))
     btrfsutil.create_subvolume(str(converted.top / name))
-    _expect_refusal(converted, f"there is a subvolume {name} already")
+    _expect_refusal(converted, f"there is already a subvolume {name}")
     converted.expect_whole(template.seen)
 
 
@@ -235,7 +235,7 @@ def test_a_pinned_old_root(converted: Converted) -> None:
     rows = converted.command("list", "--json").json["snapshots"]
     name = next(row["name"] for row in rows if row["kind"] == "replaced")
     assert converted.command("pin", name).code == 0
-    _expect_refusal(converted, f"the old root, 5 ({name}), has to go: it is pinned")
+    _expect_refusal(converted, f"the old root, 5 ({name}), cannot be deleted: it is pinned")
 
 
 def test_a_kernel_where_no_loader_looks(converted: Converted) -> None:
@@ -268,7 +268,7 @@ def test_written_while_it_is_copied(
 
     with monkeypatch.context() as patch:
         patch.setattr(rename_root, "_copy", copy)
-        with pytest.raises(Error, match="something was written to /home while it was copied"):
+        with pytest.raises(Error, match="something was written to /home while it was being copied"):
             converted.give_names()
     assert "home" not in converted.subvolumes()
     after = manifest.manifest(converted.root / "home")
@@ -303,7 +303,7 @@ def test_a_copy_that_was_used_is_not_deleted(
     converted._look()
     (converted.top / "home/user/letter").write_text("precious\n")
     run("sync", "--file-system", str(converted.top))
-    _expect_refusal(converted, "there is a subvolume home already")
+    _expect_refusal(converted, "there is already a subvolume home")
     converted._look()
     assert (converted.top / "home/user/letter").read_text() == "precious\n"
 
@@ -343,7 +343,7 @@ def test_a_process_with_files_in_home(tmp_path: Path) -> None:
             said = rf"process {sleeping.pid} \(sleep\) has /home/user open"
             with pytest.raises(RefusedError, match=said) as caught:
                 rename_root._refuse_users_of_home(_Running())  # type: ignore[arg-type]
-            assert "Log everybody out" in caught.value.hint
+            assert "Log out all users" in caught.value.hint
         finally:
             sleeping.kill()
             sleeping.wait()

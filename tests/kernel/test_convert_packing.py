@@ -58,7 +58,7 @@ def test_the_old_ext4_goes_when_a_balance_has_succeeded(
     machine.start()
     ways = ("run --back --device UUID=", "btrfs subvolume delete ", "finish --balance")
     machine.finish("--remove-ext4").expect_refusal(
-        "there is no room for a balance", "finish --balance --remove-ext4' packs", *ways
+        "there is no room for a balance", "finish --balance --remove-ext4' repacks", *ways
     )
     _expect_way_back(machine, tmp_path / "copy.img")
     with suppress(OSError), (machine.root / "srv/new").open("wb") as file:
@@ -67,7 +67,7 @@ def test_the_old_ext4_goes_when_a_balance_has_succeeded(
     with (machine.root / "srv/new").open("ab") as file:
         os.posix_fallocate(file.fileno(), 0, (free.f_bavail * free.f_frsize) - 100 * MIB)
     for words in (("--balance", "--remove-ext4"), ("--yes", "--balance")):
-        machine.finish(*words).expect_refusal("MiB that no file has, and there are", *ways)
+        machine.finish(*words).expect_refusal("MiB of free space, but there are only", *ways)
     assert (machine.root / "ext2_saved/image").exists()
     (machine.root / "srv/new").unlink()
     os.sync()

@@ -86,7 +86,7 @@ def test_there_and_back(ext4_root: Ext4Root) -> None:
     assert f"/boot/initramfs-{OLD}.img.before-btrfs" in sheet
     back = _abort(machine)
     assert back.code == 0, back
-    assert back.out.endswith("Taken back: the machine is as before.\n")
+    assert back.out.endswith("Undone: the machine is as before.\n")
     machine.expect_as_before(*EDITED)
 
 
@@ -94,7 +94,7 @@ def test_at_next_boot(ext4_root: Ext4Root) -> None:
     machine = ext4_root
     done = _prepare(machine, "--at-next-boot", *_YES)
     assert done.code == 0, done
-    assert done.out.endswith("Now reboot: that boot converts the root, then goes on.\n")
+    assert done.out.endswith("Now reboot: that boot converts the root, then continues.\n")
     assert machine.changed() == _AT_NEXT_BOOT
     calls = machine.dracut_calls()
     assert [("--add fs-rollback" in call, call.split()[-1]) for call in calls] == [
@@ -162,7 +162,7 @@ def test_twice_and_abort_twice(ext4_root: Ext4Root) -> None:
     assert _prepare(machine).code == 0
     prepared = machine.changed()
     _prepare(machine).expect_refusal(
-        "this machine is prepared already", "fs-rollback convert abort"
+        "this machine is already prepared", "fs-rollback convert abort"
     )
     assert machine.changed() == prepared
     assert _abort(machine).code == 0
@@ -192,7 +192,7 @@ def test_a_point_that_refuses(ext4_root: Ext4Root) -> None:
     write(machine.root, "etc/fstab", fstab + "/srv/swap none swap defaults 0 0\n")
     write(machine.root, "srv/swap", "")
     before = machine.changed()
-    _prepare(machine).expect_refusal("swap files: a swap file lies on it: /srv/swap")
+    _prepare(machine).expect_refusal("swap files: there is a swap file on it: /srv/swap")
     assert machine.changed() == before
 
 
@@ -223,7 +223,7 @@ def test_the_backup_is_answered_for(ext4_root: Ext4Root) -> None:
         terminal.read_until("Type 'I have': ")
         terminal.type(f"{answer}\n")
         assert terminal.end() == 3
-        assert "without a backup nothing is done" in terminal.text
+        assert "no conversion without a backup" in terminal.text
     assert machine.changed() == {}
     terminal = on_terminal(machine.root, "convert", "prepare")
     terminal.read_until("Type 'I have': ")
@@ -242,7 +242,7 @@ def test_the_backup_is_answered_for(ext4_root: Ext4Root) -> None:
     assert "step 7 of 7: " in terminal.text
     assert machine.changed() == _PLAIN
     terminal = on_terminal(machine.root, "convert", "abort")
-    terminal.read_until(r"Take the preparation back\? \[y/N\] ")
+    terminal.read_until(r"Undo the preparation\? \[y/N\] ")
     terminal.type("n\n")
     assert terminal.end() == 1
     assert machine.changed() == _PLAIN
@@ -325,7 +325,7 @@ def test_a_kernel_that_is_there_gets_its_initramfs_again(ext4_root: Ext4Root) ->
         ({"generation": 1e999}, ["OverflowError"]),
         ({"steps": [{"step": "MakeConverter", "version": "1", "path": "\0"}]}, ["ValueError"]),
         ({"steps": [{"step": "MakeConverter", "version": "1", "path": "\ud800"}]}, ["UnicodeEnc"]),
-        (None, ["JSONDecodeError", "It is damaged. By hand"]),
+        (None, ["JSONDecodeError", "It is damaged. Clean up by hand"]),
     ],
     ids=str,
 )  # fmt: skip
@@ -349,7 +349,7 @@ def test_a_damaged_state_is_removed_by_hand(ext4_root: Ext4Root) -> None:
     machine = ext4_root
     machine.prepare()
     write(machine.root, STATE, "")
-    _abort(machine).expect_refusal("cannot be read: JSONDecodeError", "By hand", code=1)
+    _abort(machine).expect_refusal("cannot be read: JSONDecodeError", "by hand", code=1)
     boot = machine.root / "boot"
     for path in boot.glob("*.before-btrfs"):
         path.rename(boot / path.name[: -len(".before-btrfs")])

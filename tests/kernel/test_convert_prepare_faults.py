@@ -78,8 +78,8 @@ def test_after_a_kill_the_commands_say_what_to_do(ext4_root: Ext4Root) -> None:
     done = fs_rollback(ext4_root.root, "convert", "prepare", "--yes", "--have-backup")
     assert done.code == 3
     assert done.err == (
-        "fs-rollback: a preparation was cut off half way\n"
-        "  'fs-rollback convert abort' takes that back; then prepare it anew.\n"
+        "fs-rollback: a preparation was interrupted\n"
+        "  Undo that with 'fs-rollback convert abort', then prepare again.\n"
     )
     assert fs_rollback(ext4_root.root, "convert", "abort", "--yes").code == 0
     ext4_root.expect_as_before(*EDITED)
@@ -142,7 +142,7 @@ def test_an_abort_that_fails_says_so(
         patch.setattr(
             prepare_machine, "Operations", lambda m: _Faulty(Operations(m), 3, Moment.BEFORE, _fail)
         )
-        with pytest.raises(UndoFailedError, match="taking the preparation back failed") as caught:
+        with pytest.raises(UndoFailedError, match="undoing the preparation failed") as caught:
             ext4_root.abort()
     assert caught.value.commands[0].startswith("fs-rollback convert abort ")
     ext4_root.abort()
@@ -235,7 +235,7 @@ def test_what_was_half_written_goes(ext4_root: Ext4Root) -> None:
         (
             "kind=says",
             Error,
-            f"of {OLD} says rootfstype=ext4 rootflags=rw,errors=remount-ro by its",
+            f"of {OLD} contains rootfstype=ext4 rootflags=rw,errors=remount-ro its",
         ),
         ("exec true", KernelError, "No such file"),
     ],

@@ -26,7 +26,7 @@ from tests.kernel.machine import run
 
 pytestmark = pytest.mark.usefixtures("btrfs_progs")
 ROOM = "room for metadata"
-_NO_ROOM = "there was no room for the metadata of btrfs"
+_NO_ROOM = "there was no room for the btrfs metadata"
 
 
 @pytest.fixture(scope="module", name="template")
@@ -176,7 +176,7 @@ def test_where_it_cannot_begin_the_ext4_is_as_before(image: Path) -> None:
     assert done.returncode == 1, done
     said, hint = done.stdout.splitlines()
     assert f"btrfs-convert failed, the ext4 on {device} is as before: {_NO_ROOM}: " in said
-    assert "'fs-rollback convert check' counts it" in hint
+    assert "'fs-rollback convert check' shows how much" in hint
     expect(image, "ext4", before)
 
 

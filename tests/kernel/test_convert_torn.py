@@ -74,7 +74,7 @@ def test_a_way_back_without_its_last_write(is_used: bool, scene: Scene, tmp_path
     with attached(image) as device:
         again = command("run", "--back", "--device", device, "--yes")
         assert again.code == 0, again
-        assert "giving back" in again.err
+        assert "restoring" in again.err
         assert command("run", "--back", "--device", device, "--yes").code == 3
     expect(image, "ext4", scene.before)
 
@@ -87,7 +87,7 @@ def test_a_check_of_a_disk_that_was_cut_off_tells_what_goes_on(
     with attached(image) as device:
         done = command("check", "--device", device)
     assert done.code == 3, done
-    assert f"'fs-rollback convert run --device {device}' gives back" in done.out
+    assert f"'fs-rollback convert run --device {device}' restores" in done.out
 
 
 def _there_and_back(device: str) -> Iterator[Done]:
@@ -122,7 +122,7 @@ def test_a_way_back_torn_in_the_superblock_of_the_btrfs(scene: Scene, tmp_path: 
         assert back.code == 2, back
         back = command("run", "--back", "--device", device, "--yes")
         assert back.code == 0, back
-        assert "giving back" in back.err
+        assert "restoring" in back.err
     expect(image, "ext4", scene.before)
 
 
@@ -192,7 +192,7 @@ def test_a_superblock_of_an_earlier_life_of_the_disk(scene: Scene, tmp_path: Pat
     with attached(image) as device:
         again = converted_on(device)
         assert again.code == 0, again
-        assert "giving back" in again.err
+        assert "restoring" in again.err
     expect(image, "btrfs", before)
 
 
@@ -239,7 +239,7 @@ def test_a_way_back_cut_off_with_both_filesystems_there(scene: Scene, tmp_path: 
         assert "'fs-rollback convert run --back --device" in done.out
         done = converted_on(device)
         assert done.code == 3, done
-        assert "'fs-rollback convert run --back' goes on" in done.err
+        assert "'fs-rollback convert run --back' continues" in done.err
         done = command("run", "--back", "--device", device, "--yes")
         assert done.code == 0, done
     expect(image, "ext4", scene.before)
@@ -257,7 +257,7 @@ def test_what_was_written_beside_a_superblock_is_not_overwritten(
     with attached(image) as device:
         for done in _there_and_back(device):
             assert done.code == 3, done
-            assert "what is in it is damaged" in done.err
+            assert "its content is damaged" in done.err
             assert "icheck 16384" in done.err
     assert reserved(image)[1] == damaged
 
@@ -289,7 +289,7 @@ def test_a_way_back_that_left_no_root_directory(tmp_path: Path, scene: Scene) ->
     with attached(image) as device:
         done = command("run", "--back", "--device", device, "--yes")
         assert done.code == 0, done
-        assert "looking on" in done.err
+        assert "searching" in done.err
     expect(image, "ext4", before)
 
 
@@ -307,7 +307,7 @@ def test_a_boot_sector_does_not_make_a_disk_with_partitions_of_it(
         assert "PTTYPE" in run("blkid", "-p", device)
         again = converted_on(device)
         assert again.code == 0, again
-        assert "giving back" in again.err
+        assert "restoring" in again.err
     expect(image, "btrfs", scene.before)
 
 
@@ -322,5 +322,5 @@ def test_a_disk_with_partitions_is_looked_through_for_nothing(tmp_path: Path) ->
     before = image.read_bytes()
     with attached(image) as device:
         done = converted_on(device)
-    assert (done.code, "looking on" in done.err) == (3, False), done
+    assert (done.code, "searching" in done.err) == (3, False), done
     assert image.read_bytes() == before

@@ -90,7 +90,7 @@ def test_the_whole_way(machine: Converted, image: Path, tmp_path: Path) -> None:
     machine.start()
     assert manifest.compare(before, _files(machine.root)) == []
     for words, part in (
-        (("abort", "--yes"), "the root is btrfs already: this takes back only what was prepared"),
+        (("abort", "--yes"), "the root is already btrfs: this command undoes only the preparation"),
         (("prepare", "--yes", "--have-backup"), "filesystem: "),
     ):
         refused = machine.command("convert", *words)

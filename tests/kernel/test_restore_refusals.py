@@ -125,11 +125,11 @@ def test_a_link_where_a_directory_was_is_not_followed(named: Machine, tmp_path: 
     name = named.take()
     run("rm", "-r", str(named.root / "srv/d"))
     (named.root / "srv/d").symlink_to(tmp_path)
-    expect_refusal(named, name, "/srv/d/file", "/srv/d is a symbolic link now")
+    expect_refusal(named, name, "/srv/d/file", "/srv/d was a directory and is now a symbolic link")
     assert os.listdir(tmp_path) != ["file"]
     (named.root / "srv/d").unlink()
     (named.root / "srv/d").write_text("a file")
-    expect_refusal(named, name, "/srv/d/file", "/srv/d is a file now")
+    expect_refusal(named, name, "/srv/d/file", "/srv/d was a directory and is now a file")
 
 
 def test_the_store_is_left_alone(make_machine: MakeMachine) -> None:

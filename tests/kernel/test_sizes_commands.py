@@ -94,7 +94,7 @@ def test_which_snapshots_to_delete_on_a_full_disk(named: Machine) -> None:
     total = status["space"]["total_bytes"]
     enough = -(-total // 20 // _STEP)
     assert words[1:] == [str(s.id) for s in named.snapshots()[:enough]]
-    assert f"gives back {enough * (_STEP >> 20)}.0 MiB. " in line
+    assert f"frees {enough * (_STEP >> 20)}.0 MiB. " in line
     assert _freed(named, *words) == enough * _STEP
 
 

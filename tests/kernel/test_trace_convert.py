@@ -32,7 +32,7 @@ def test_prepare_and_abort(ext4_root: Ext4Root, told: Journal) -> None:
     events = told.events()
     assert [(e["event"], e["reason"]) for e in events] == [
         ("conversion", "prepared"),
-        ("conversion", "the preparation is taken back"),
+        ("conversion", "the preparation was undone"),
     ]
     assert {event["system"] for event in events} == {str(ext4_root.root)}
     assert "convert abort" in events[-1]["command"]
@@ -54,7 +54,7 @@ def test_run_and_back(tmp_path: Path, told: Journal) -> None:
     after = [reason for reason in reasons if reason.startswith("after")]
     assert after == [f"after phase '{phase}'" for phase in phases]
     assert "before phase 'convert'" in reasons
-    assert reasons[-2:] == ["the way back to ext4 begins", "it is ext4 again"]
+    assert reasons[-2:] == ["the return to ext4 starts", "it is ext4 again"]
     assert (refused["event"], refused["system"]) == ("refused", device)
 
 

@@ -123,7 +123,7 @@ def test_a_second_rollback(named: Machine) -> None:
     done(named.root, "rollback", second, "--yes")
     before = state(named)
     code, said = _end(terminal)
-    assert (code, "a rollback waits for a reboot" in said) == (3, True), said
+    assert (code, "a rollback is waiting for a reboot" in said) == (3, True), said
     assert "fs-rollback undo" in said
     assert state(named) == before
 

@@ -57,7 +57,7 @@ GOOD = Facts(
     selinux="enforcing", progs=(6, 17, 1), distribution={"ID": "fedora", "PRETTY_NAME": "Fedora"},
     rotational=False, backup=True, at=NOW,
 )  # fmt: skip
-START = "filesystems start without it"
+START = "filesystems boot without it"
 HERE = Loader("/boot", "GRUB", on_root=True)
 
 
@@ -102,23 +102,23 @@ def test_what_is_prepared_is_said() -> None:
 @pytest.mark.parametrize(
     ("changes", "verdict", "name", "part"),
     [
-        (_superblock(errors=2), "warning", "ext4 state", "by the kernel: 2"),
+        (_superblock(errors=2), "warning", "ext4 state", "errors in it: 2"),
         ({"free_bytes": 2 * GIB - 1}, "refused", "free space", "1.9 GiB of 10.0 GiB"),
-        ({"is_locked": True}, "refused", "device", "cannot be written to\n'blockdev --setrw'"),
-        ({"stack": ()}, "warning", "device", "/dev/sda2: unknown"),
+        ({"is_locked": True}, "refused", "device", "is read-only\n'blockdev --setrw'"),
+        ({"stack": ()}, "warning", "device", "what /dev/sda2 is on"),
         ({"root_options": None}, "refused", "names", "no line for /"),
-        ({"names": (("/proc/cmdline", "ZFS=tank"),)}, "warning", "names", f"kept: UUID={UUID}"),
-        ({"names": (("a", "zfs:tank"),)}, "warning", "names", "a says zfs:tank, and nothing"),
+        ({"names": (("/proc/cmdline", "ZFS=tank"),)}, "warning", "names", f"keeps: UUID={UUID}"),
+        ({"names": (("a", "zfs:tank"),)}, "warning", "names", "a says zfs:tank, a kind of name"),
         ({"names": (("a", "UUID=1234"),)}, "warning", "names", f"/dev/sda2 has UUID {UUID}"),
         ({"root_options": ("usrquota", "acl")}, "warning", "quotas", "usrquota in /etc/fstab"),
         ({"mounted_again": parse("#\nX /a ext4\n")}, "warning", "names", "line 2, 'X /a ext4': it"),
         ({"swap_files": ("/swap",)}, "refused", "swap files", "swapoff /swap; rm /swap"),
         ({"has_boot_code": True}, "warning", "boot loader", "first 1024 bytes of /dev/sda2"),
-        (_line("/etc/default/grub.d/50.cfg", ""), "refused", "command line", "take it out there."),
-        ({"loader": HERE}, "warning", "boot loader", "nothing says that it can read btrfs"),
-        ({"stage": Stage.PREPARING}, "warning", "preparation", "cut off half way"),
+        (_line("/etc/default/grub.d/50.cfg", ""), "refused", "command line", "remove it there."),
+        ({"loader": HERE}, "warning", "boot loader", "may be unable to read btrfs"),
+        ({"stage": Stage.PREPARING}, "warning", "preparation", "was interrupted"),
         ({"loader": HERE._replace(reads_btrfs=False)}, "refused", "boot loader", "cannot read"),
-        ({"loader": HERE._replace(grub_install="G sda")}, "warning", "boot loader", "then): G sda"),
+        ({"loader": HERE._replace(grub_install="G sda")}, "warning", "boot loader", "both): G sda"),
         (_line("/boot/grub2/grubenv", "kernelopts"), "refused", "command line",
          f"knows: rootfstype=ext4\nBoth {START}: grub2-editenv /boot/grub2/grubenv set"
          """ 'kernelopts=a="b c"'"""),
@@ -133,26 +133,26 @@ def test_what_is_prepared_is_said() -> None:
         (_images(IMAGE, Initramfs("/boot/other", has_btrfs=False)), "warning", "initramfs",
          "/boot/other has no btrfs yet"),
         (_images(IMAGE._replace(has_btrfs=None, reason="no tool")), "warning", "initramfs",
-         "has btrfs is unknown: no tool"),
-        (_images(), "refused", "initramfs", "6.1 has none"),
-        ({"kernels": (KERNEL, BARE)}, "warning", "initramfs", "6.0 has none"),
+         "has btrfs: no tool"),
+        (_images(), "refused", "initramfs", "6.1 has no initramfs"),
+        ({"kernels": (KERNEL, BARE)}, "warning", "initramfs", "6.0 has no initramfs"),
         ({"kernels": (KERNEL, BARE._replace(is_default=True))}, "refused", "initramfs",
-         "6.0 has none"),
+         "6.0 has no initramfs"),
         ({"other_images": (RESCUE,)}, "warning", "initramfs",
-         "/boot/i-rescue has no btrfs, and its kernel is not known"),
+         "/boot/i-rescue has no btrfs, and its kernel is unknown"),
         ({"other_images": (RESCUE._replace(has_btrfs=None, reason="no tool"),)}, "warning",
-         "initramfs", "unknown: no tool, and its kernel"),
+         "initramfs", "has btrfs: no tool, and its kernel"),
         ({"other_images": (RESCUE._replace(is_default=True),)}, "refused", "initramfs",
-         "/boot/i-rescue, that of the default entry, has no btrfs"),
+         "/boot/i-rescue, which the default entry uses, has no btrfs"),
         ({"builder": ""}, "warning", "initramfs", "neither dracut nor initramfs-tools"),
         ({"progs": None}, "refused", "btrfs-progs", "not installed"),
         ({"progs": (6, 8, 1)}, "refused", "btrfs-progs", "6.8.1 is too old: before 6.9"),
-        ({"progs": (6, 9)}, "warning", "btrfs-progs", "6.9 will do"),
-        ({"progs": (6, 17)}, "warning", "btrfs-progs", "6.17 will do; 6.17.1 or later"),
+        ({"progs": (6, 9)}, "warning", "btrfs-progs", "6.9 works"),
+        ({"progs": (6, 17)}, "warning", "btrfs-progs", "6.17 works; 6.17.1 or later"),
         ({"distribution": {"ID": "ol"}}, "warning", "distribution", "ol: Oracle's manuals"),
-        ({"distribution": {}}, "warning", "distribution", "unknown: nothing is known"),
-        ({"backup": False}, "warning", "backup", "say --have-backup"),
-        ({"page_bytes": 65536}, "refused", "block size", "4096 bytes, and this machine's pages"),
+        ({"distribution": {}}, "warning", "distribution", "unknown: not known"),
+        ({"backup": False}, "warning", "backup", "use --have-backup"),
+        ({"page_bytes": 65536}, "refused", "block size", "4096 bytes, but the page size"),
         (_superblock(external_journal=True), "refused", "ext4 features", "^has_journal /dev/sda2"),
     ],
 )  # fmt: skip
@@ -169,18 +169,18 @@ def test_one_thing_that_is_not_good(
 @pytest.mark.parametrize(
     ("changes", "name", "part"),
     [
-        ({"names": (("/etc/fstab", f"UUID={UUID.upper()}"),)}, "names", "stays right"),
-        ({"names": (("/etc/fstab", f'UUID="{UUID}"'),)}, "names", "stays right"),
-        ({"names": (("/etc/fstab", "LABEL=system"),)}, "names", "stays right"),
-        ({"names": (("/etc/fstab", "PARTUUID=1234-02"),)}, "names", "stays right"),
-        ({"names": (("/etc/fstab", "/dev/mapper/ol-root"),)}, "names", "stays right"),
+        ({"names": (("/etc/fstab", f"UUID={UUID.upper()}"),)}, "names", "stays valid"),
+        ({"names": (("/etc/fstab", f'UUID="{UUID}"'),)}, "names", "stays valid"),
+        ({"names": (("/etc/fstab", "LABEL=system"),)}, "names", "stays valid"),
+        ({"names": (("/etc/fstab", "PARTUUID=1234-02"),)}, "names", "stays valid"),
+        ({"names": (("/etc/fstab", "/dev/mapper/ol-root"),)}, "names", "stays valid"),
         ({"crypttab": ("root UUID=1",)}, "names", "/etc/crypttab: root UUID=1"),
         ({"stack": ("LVM a", "LUKS b", "/dev/sda2")}, "device", "LVM a on LUKS b on /dev/sda2"),
         ({"loader": HERE._replace(reads_btrfs=True)}, "boot loader", "it can read btrfs"),
         (
             {"kernels": (KERNEL._replace(images=(), is_built_in=True),)},
             "initramfs",
-            "6.1 needs none",
+            "6.1 needs no initramfs",
         ),
         ({"other_images": (RESCUE._replace(has_btrfs=True),)}, "initramfs", "i-rescue has btrfs"),
         ({"kernels": (KERNEL, KERNEL._replace(version="6.2"))}, "initramfs", "/boot/i-6.1 has"),
@@ -221,7 +221,7 @@ def test_a_feature_is_refused_where_it_is_used(feature: str, users: Any, part: s
 def test_a_feature_that_is_not_known_is_refused(feature: str) -> None:
     (point,) = _troubles(replace(GOOD, superblock=_with(feature)))
     assert point.grade is Grade.FATAL
-    assert point.text == f"{feature} is set: btrfs-convert cannot do that"
+    assert point.text == f"{feature} is set: btrfs-convert does not support it"
 
 
 def test_every_trouble_is_said() -> None:
@@ -251,11 +251,11 @@ def test_what_is_unclean_is_so_only_where_it_is_not_mounted(block: Superblock) -
 @pytest.mark.parametrize(
     ("fstype", "superblock", "text", "advice"),
     [
-        ("ext2", None, "is ext2", "tune2fs(8) tells how ext2 becomes ext4"),
-        ("ext3", BLOCK, "is ext3", "tune2fs(8) tells how ext3 becomes ext4"),
-        ("xfs", None, "is xfs", "another way"),
-        ("btrfs", None, "is btrfs already", "convert finish"),
-        ("", None, "is nothing that is known", "another way"),
+        ("ext2", None, "is ext2", "tune2fs(8) describes how to turn ext2 into ext4"),
+        ("ext3", BLOCK, "is ext3", "tune2fs(8) describes how to turn ext3 into ext4"),
+        ("xfs", None, "is xfs", "to a new btrfs filesystem instead"),
+        ("btrfs", None, "is already btrfs", "convert finish"),
+        ("", None, "is of unknown type", "to a new btrfs filesystem instead"),
         ("ext4", None, "superblock that cannot be read", "e2fsck"),
     ],
 )
@@ -272,7 +272,7 @@ def test_an_initramfs_that_kernels_share_is_not_made_anew() -> None:
     bare = KERNEL._replace(images=(IMAGE._replace(has_btrfs=False),))
     found = points(replace(GOOD, kernels=(OLD, bare, bare._replace(version="6.2"))))
     (point,) = [one for one in found if one.grade is Grade.FATAL]
-    assert point.text == "/boot/i-6.1 is that of several kernels: 6.1, 6.2"
+    assert point.text == "/boot/i-6.1 is shared by several kernels: 6.1, 6.2"
 
 
 def test_every_text_is_a_line() -> None:

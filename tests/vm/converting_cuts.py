@@ -158,7 +158,7 @@ def _no_filesystem_in_a_volume(machine: Machine) -> None:
     assert disks.root_type == ""
     with by_the_entry(machine):
         machine.boot(WELL + "well btrfs\nchecked\n", timeout_s=_TIMEOUT_S)
-    assert "giving back to /dev/mapper/" in converting.console(machine)
+    assert "blocks of /dev/mapper/" in converting.console(machine), "it was restored"
     converting.expect_files(machine, before, RUNNING)
 
 

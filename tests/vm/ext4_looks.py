@@ -62,8 +62,8 @@ umount tree
 expected=3 # it has no kernel
 checks --device /dev/mapper/hidden
 grep -E '^ok +device .*LUKS hidden on md raid1 /dev/md0 on /dev/vd[a-z]+$' check
-grep -E '^ok +names .*/etc/fstab says /dev/mapper/hidden, which stays right$' check
-grep -E '^ok +names .*/etc/crypttab: hidden /dev/md0: the container is not touched$' check
+grep -E '^ok +names .*/etc/fstab says /dev/mapper/hidden, which stays valid$' check
+grep -E '^ok +names .*/etc/crypttab: hidden /dev/md0: the encrypted container is not changed$' check
 [ "$(cryptsetup luksUUID /dev/md0)" ]
 """
 

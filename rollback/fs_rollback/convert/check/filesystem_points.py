@@ -37,13 +37,19 @@ def _wanted(size_bytes: int) -> int:
 
 def none(volume: Volume) -> Finding:
     """Return the only point of what is no ext4."""
-    code, said = "filesystem.not-ext4", volume.fstype or "nothing that is known"
-    advice = "Only ext4 can be converted; move the system to a new btrfs another way."
+    code, said = "filesystem.not-ext4", volume.fstype or "of unknown type"
+    advice = "Only ext4 can be converted; move the system to a new btrfs filesystem instead."
     if volume.fstype == "btrfs":
-        code, said = "filesystem.btrfs", "btrfs already"
-        advice = "After a conversion: 'fs-rollback convert finish'. Else there is nothing to do."
+        code, said = "filesystem.btrfs", "already btrfs"
+        advice = (
+            "After a conversion, run 'fs-rollback convert finish'. Otherwise there is nothing to"
+            " do."
+        )
     elif volume.fstype in ("ext2", "ext3"):
-        advice = f"Only ext4 can be converted; tune2fs(8) tells how {volume.fstype} becomes ext4."
+        advice = (
+            f"Only ext4 can be converted; tune2fs(8) describes how to turn {volume.fstype} into"
+            " ext4."
+        )
     elif volume.fstype == "ext4":
         code, said = "filesystem.superblock", "ext4 with a superblock that cannot be read"
         advice = "'e2fsck -f' with a backup superblock may help; see e2fsck(8), option -b."
@@ -56,18 +62,18 @@ def features(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
     for feature in sorted(superblock.features - _KNOWN):
         users = volume.contents.users.get(feature) if volume.contents else None
         if users == 0:
-            yield ok("ext4-features.unused", feature, f"{feature} is allowed, and no file uses it")
+            yield ok("ext4-features.unused", feature, f"{feature} is enabled, but no file uses it")
             continue
         refused = True
         what = f"{feature} is set"
         if users:
             what = f"{feature} is used by {users} inode{'s' * (users > 1)}"
         elif feature in INODE_FLAGS:
-            what = f"{feature} is set, and its users could not be counted"
+            what = f"{feature} is set, and the files that use it could not be counted"
         yield fatal(
             "ext4-features.unsupported",
             feature,
-            f"{what}: btrfs-convert cannot do that",
+            f"{what}: btrfs-convert does not support it",
             _cure(feature),
         )
     if "filetype" not in superblock.features:
@@ -75,7 +81,7 @@ def features(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
         yield fatal(
             "ext4-features.missing",
             "filetype",
-            "filetype is not set: btrfs-convert cannot do without",
+            "filetype is not set: btrfs-convert requires it",
             f"From a rescue system: tune2fs -O filetype {volume.device} && e2fsck -f"
             f" {volume.device}",
         )
@@ -84,46 +90,51 @@ def features(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
         yield fatal(
             "ext4-features.external-journal",
             "",
-            "the journal is on a device of its own: btrfs-convert cannot do that",
-            "Bring it back, from a rescue system:"
-            f" tune2fs -O ^has_journal {volume.device} && tune2fs -j {volume.device}",
+            "the journal is on a separate device: btrfs-convert does not support that",
+            f"Move it back from a rescue system: tune2fs -O ^has_journal {volume.device} && tune2fs"
+            f" -j {volume.device}",
         )
     for feature in sorted(_LIMITS & superblock.features):
         yield warning(
             "ext4-features.limits",
             feature,
-            f"{feature} is set: limits for users or projects end with ext4",
-            "Note them: repquota(8). btrfs has quota groups instead, which slow everything down.",
+            f"{feature} is set: quota limits of users or projects are lost with ext4",
+            "Write them down: repquota(8). btrfs has quota groups instead, which slow down the"
+            " filesystem.",
         )
     if not refused:
-        yield ok("ext4-features.ok", "", "none that btrfs-convert does not know")
+        yield ok("ext4-features.ok", "", "btrfs-convert supports all that are set")
 
 
 def _cure(feature: str) -> str:
     letter = _LETTERS.get(feature)
     if letter:
         return (
-            "Copy these files to another filesystem and delete them here, then check again; in"
-            f" 'lsattr -R -a' they have the letter {letter}."
+            "Copy these files to another filesystem and delete them here, then check again;"
+            f" 'lsattr -R -a' marks them with the letter {letter}."
         )
     if feature in INODE_FLAGS:
         return (
             "Copy the files with large extended attributes to another filesystem and delete them"
             " here, then check again."
         )
-    return "Move the system to a new btrfs another way: this cannot be taken off in place."
+    return (
+        "Move the system to a new btrfs filesystem instead: this feature cannot be removed in"
+        " place."
+    )
 
 
 def blocks(volume: Volume, superblock: Superblock) -> Finding:
     """Return whether btrfs can have blocks as large as these."""
     size = superblock.block_bytes
     if size == volume.page_bytes:
-        return ok("block-size.ok", "", f"{size} bytes, as the kernel's pages")
+        return ok("block-size.ok", "", f"{size} bytes, the page size of the kernel")
     return fatal(
         "block-size.not-page-size",
         "",
-        f"{size} bytes, and this machine's pages have {volume.page_bytes}",
-        "A converted filesystem could not be mounted here. Move the system another way.",
+        f"{size} bytes, but the page size of this machine is {volume.page_bytes}",
+        "This machine could not mount a converted filesystem. Move the system to a new one"
+        " instead.",
     )
 
 
@@ -141,15 +152,15 @@ def state(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
         yield warning(
             "ext4-state.errors",
             "",
-            f"errors were noted in it by the kernel: {superblock.errors}",
-            f"Find out why ('dmesg', smartctl(8)), then from a rescue system: {check}",
+            f"the kernel has recorded errors in it: {superblock.errors}",
+            f"Find out why ('dmesg', smartctl(8)), then run from a rescue system: {check}",
         )
     ago = "never"
     if superblock.checked is not None:
         days = max((volume.at - superblock.checked).days, 0)
         ago = f"{superblock.checked:%Y-%m-%d}, {days} days ago"
     text = f"last e2fsck: {ago}; mounted {superblock.mounts} times since"
-    yield ok("ext4-state.ok", "", text + "; the conversion begins with one")
+    yield ok("ext4-state.ok", "", text + "; the conversion starts with e2fsck")
 
 
 def contents(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
@@ -160,7 +171,7 @@ def contents(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
             "ext4-state.damaged",
             "",
             volume.damage,
-            f"The device is too short or damaged; look: e2fsck -fn {device}",
+            f"The device is too small or damaged; check it: e2fsck -fn {device}",
         )
         return
     if found.bad_blocks:
@@ -168,11 +179,11 @@ def contents(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
         yield fatal(
             "bad-blocks.listed",
             "",
-            f"ext4 keeps a list of {some} of {device} that cannot be used; btrfs has no such list,"
-            " and would put files there",
-            "If the disk is bad, move the system to another one. If it was replaced, or found other"
-            f" blocks to use instead, test it from a rescue system: e2fsck -f -c -y {device} reads"
-            " every block, and empties the list if all can be read.",
+            f"ext4 has a list of {some} of {device} that cannot be used; btrfs has no such list and"
+            " would store files there",
+            "If the disk is bad, move the system to another one. If it was replaced, or has"
+            f" remapped these blocks, test it from a rescue system: e2fsck -f -c -y {device} reads"
+            " every block, and empties the list if it can read all of them.",
         )
     if found.room is not None:
         yield room(found, found.room, volume, superblock)
@@ -184,23 +195,22 @@ def room(found: Contents, free: Room, volume: Volume, superblock: Superblock) ->
     left = free.left_bytes(superblock.size_bytes)
     has = free.metadata_bytes
     text = (
-        f"{gib(has)} of the free space can take btrfs metadata (pieces of more than 32 MiB);"
-        f" {gib(needed, up=True)} for the files, and {gib(left, up=True)} for what comes after"
+        f"btrfs metadata can use {gib(has)} of the free space (pieces of more than 32 MiB); it"
+        f" needs {gib(needed, up=True)} for the files, and {gib(left, up=True)} for later use"
     )
     if has >= needed + left:
-        return ok("room-for-metadata.ok", "", f"{text}, are needed")
+        return ok("room-for-metadata.ok", "", text)
     lacks = needed + left - has
     advice = (
-        f"Free {gib(lacks, up=True)} more: delete large files, or many small ones; or enlarge"
-        f" the device and then {volume.device} on it (resize2fs)."
+        f"Free {gib(lacks, up=True)} more: delete large files, or many small ones; or enlarge the"
+        f" device, then the filesystem: resize2fs {volume.device}"
     )
     if volume.free_bytes >= needed + left + free.used_bytes // 50:
         advice = (
-            "The free space is in small pieces. With a backup, and from a rescue system, this"
-            f" brings it together: e2fsck -f {volume.device} && resize2fs -M {volume.device} &&"
-            f" resize2fs {volume.device}"
+            "The free space is fragmented. With a backup, run this from a rescue system: e2fsck -f"
+            f" {volume.device} && resize2fs -M {volume.device} && resize2fs {volume.device}"
         )
-    return fatal("room-for-metadata.too-little", "", f"{text}, have to be there", advice)
+    return fatal("room-for-metadata.too-little", "", f"{text}: not enough", advice)
 
 
 def spare(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
@@ -212,9 +222,9 @@ def spare(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
     yield fatal(
         "ext4-state.no-spare",
         "",
-        f"there is no spare superblock of it in block {SPARE_BLOCK}: what a power cut leaves in the"
-        " last moment of a conversion could not be mended",
-        "Move the system to a new btrfs another way."
+        f"it has no spare superblock in block {SPARE_BLOCK}: damage by a power cut in the last"
+        " moment of the conversion could not be repaired",
+        "Move the system to a new btrfs filesystem instead."
         if volume.spare is None
         else f"From a rescue system: tune2fs -U {superblock.uuid} {volume.device}",
     )
@@ -230,9 +240,10 @@ def space(volume: Volume, superblock: Superblock) -> Finding:
     return fatal(
         "free-space.too-little",
         "",
-        f"{text}; {gib(wanted, up=True)} have to be: {LEAST_FREE_PERCENT} %,"
-        f" and {LEAST_FREE_BYTES >> 30} GiB at least",
-        f"Free {gib(wanted - free, up=True)} more: 'dnf clean all', old kernels, logs.",
+        f"{text}; at least {gib(wanted, up=True)} must be free: {LEAST_FREE_PERCENT} %, and never"
+        f" less than {LEAST_FREE_BYTES >> 30} GiB",
+        f"Free {gib(wanted - free, up=True)} more: run 'dnf clean all', remove old kernels and"
+        " logs.",
     )
 
 

@@ -124,7 +124,7 @@ def _refuse_unmounted(machine: Ext4Machine) -> None:
             path = machine.root.rstrip("/") + entry.point
             if path not in mounted:
                 raise RefusedError(
-                    f"/etc/fstab mounts {entry.spec} on {entry.point}, and nothing is mounted on"
+                    f"/etc/fstab mounts {entry.spec} on {entry.point}, but nothing is mounted on"
                     f" {path}",
                     hint=f"Mount it first: mount {entry.spec} {path}",
                 )

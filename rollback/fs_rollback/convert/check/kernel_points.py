@@ -18,7 +18,8 @@ def kernels(facts: Facts) -> Iterator[Finding]:
             "kernels.none",
             "",
             f"no kernel has btrfs: {versions}",
-            "The kernels of RHEL, CentOS and of AlmaLinux before 10.1 have none; Oracle's UEK has.",
+            "The kernels of RHEL and CentOS, and of AlmaLinux before 10.1, have no btrfs; Oracle's"
+            " UEK has it.",
         )
     for kernel in facts.kernels:
         if kernel.has_btrfs:
@@ -31,7 +32,7 @@ def kernels(facts: Facts) -> Iterator[Finding]:
                 f"{kernel.version} has no btrfs and cannot start the converted root",
                 f"Make {able[-1].version} the default entry."
                 if kernel.is_default
-                else "Do not choose it in the menu afterwards, or remove it.",
+                else "After the conversion do not choose it in the boot menu, or remove it.",
             )
 
 
@@ -45,14 +46,15 @@ def initramfs(facts: Facts) -> Iterator[Finding]:
             yield ok(
                 "initramfs.not-needed",
                 kernel.version,
-                f"{kernel.version} needs none: btrfs is built in",
+                f"{kernel.version} needs no initramfs: btrfs is built in",
             )
         elif not kernel.images:
             yield Finding(
                 "initramfs.none",
                 kernel.version,
                 Grade.FATAL if kernel.is_default or not is_any else Grade.WARNING,
-                f"{kernel.version} has none, neither in its boot entry nor by name in /boot",
+                f"{kernel.version} has no initramfs, neither in its boot entry nor by name in"
+                " /boot",
                 "Make one with dracut(8) or update-initramfs(8) and name it in the boot entry, or"
                 " remove this kernel.",
             )
@@ -62,15 +64,15 @@ def initramfs(facts: Facts) -> Iterator[Finding]:
         yield warning(
             "initramfs.no-builder",
             "",
-            "neither dracut nor initramfs-tools is here to make one",
-            "Run this on the machine itself, or see to btrfs in each initramfs by hand.",
+            "neither dracut nor initramfs-tools is installed to build one",
+            "Run this on the machine itself, or add btrfs to each initramfs by hand.",
         )
 
 
 def _image(image: Initramfs) -> Finding:
     if image.has_btrfs:
         return ok("initramfs.ok", image.path, f"{image.path} has btrfs")
-    advice = "'fs-rollback convert prepare' makes it anew."
+    advice = "'fs-rollback convert prepare' rebuilds it."
     if image.has_btrfs is None:
         return warning("initramfs.unknown", image.path, _lack(image), advice)
     return warning("initramfs.no-btrfs", image.path, f"{_lack(image)} yet", advice)
@@ -78,7 +80,7 @@ def _image(image: Initramfs) -> Finding:
 
 def _lack(image: Initramfs) -> str:
     if image.has_btrfs is None:
-        return f"whether {image.path} has btrfs is unknown: {image.reason}"
+        return f"cannot determine whether {image.path} has btrfs: {image.reason}"
     return f"{image.path} has no btrfs"
 
 
@@ -90,14 +92,14 @@ def _other_image(image: Initramfs) -> Finding:
         return fatal(
             "initramfs.unknown-kernel",
             image.path,
-            f"{image.path}, that of the default entry, has no btrfs, and its kernel is not known",
-            "Make the entry of a usual kernel the default.",
+            f"{image.path}, which the default entry uses, has no btrfs, and its kernel is unknown",
+            "Make an entry of a normal kernel the default.",
         )
     return warning(
         "initramfs.unknown-kernel",
         image.path,
-        f"{_lack(image)}, and its kernel is not known",
-        "Do not choose its entry in the menu afterwards, or make it anew by hand.",
+        f"{_lack(image)}, and its kernel is unknown",
+        "After the conversion do not choose its boot entry, or rebuild it by hand.",
     )
 
 
@@ -112,6 +114,7 @@ def _shared(facts: Facts) -> Iterator[Finding]:
             yield fatal(
                 "initramfs.shared",
                 path,
-                f"{path} is that of several kernels: {', '.join(versions)}",
-                "Give each kernel one of its own, dracut(8), and name it in its boot entry.",
+                f"{path} is shared by several kernels: {', '.join(versions)}",
+                "Give each kernel its own initramfs with dracut(8), and name it in the kernel's"
+                " boot entry.",
             )

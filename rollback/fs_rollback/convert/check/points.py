@@ -71,9 +71,9 @@ def of_volume(volume: Volume) -> tuple[Finding, ...]:
 
 
 def _preparation(stage: Optional[Stage]) -> Iterator[Finding]:
-    again = "'fs-rollback convert abort' takes it back."
+    again = "'fs-rollback convert abort' undoes it."
     if stage is Stage.PREPARING:
-        yield warning("preparation.cut-off", "", "one was cut off half way", again)
+        yield warning("preparation.cut-off", "", "a preparation was interrupted", again)
     elif stage is not None:
         yield Finding("preparation.done", "", Grade.OK, "this machine is prepared", again)
 
@@ -83,11 +83,11 @@ def _device(facts: Facts) -> Finding:
         return fatal(
             "device.read-only",
             "",
-            f"{facts.device} cannot be written to",
-            "'blockdev --setrw' may help, or a switch.",
+            f"{facts.device} is read-only",
+            "'blockdev --setrw' may help, or the write-protect switch of the device.",
         )
     if not facts.stack:
-        return warning("device.unknown", "", f"{facts.device}: unknown what it is on", "")
+        return warning("device.unknown", "", f"cannot determine what {facts.device} is on", "")
     return ok("device.ok", "", " on ".join(facts.stack))
 
 
@@ -97,20 +97,21 @@ def _names(facts: Facts, superblock: Superblock) -> Iterator[Finding]:
             "names.no-root",
             "/",
             "/etc/fstab has no line for /",
-            "Add one: what it says of the type and of options has to change with the root.",
+            "Add one: its filesystem type and options must change together with the root.",
         )
     if not facts.fstab_is_file:
         yield fatal(
             "names.fstab-link",
             "/etc/fstab",
-            "/etc/fstab is no file of its own, and what it leads to would go on saying ext4",
-            "Put the file itself there.",
+            "/etc/fstab is not a regular file, and what it points to would still say ext4",
+            "Replace it by the file itself.",
         )
     for path in facts.protected:
         yield fatal(
             "names.protected",
             path,
-            f"{path} has the flag i or a of chattr(1), and the root's line in fstab has to change",
+            f"{path} has the flag i or a of chattr(1), but the line of the root in fstab must"
+            " change",
             f"chattr -i -a {path}",
         )
     for where, spec in facts.names:
@@ -119,20 +120,22 @@ def _names(facts: Facts, superblock: Superblock) -> Iterator[Finding]:
             yield warning(
                 "names.other-uuid",
                 where,
-                f"{where} says {spec}, and {facts.device} has UUID {superblock.uuid}",
-                "Is this the disk that is meant, or a copy of it? Correct the UUID if it is.",
+                f"{where} says {spec}, but {facts.device} has UUID {superblock.uuid}",
+                "Is this the right disk, or a copy of it? If it is the right one, correct the"
+                " UUID.",
             )
         elif tag in _TAGS or spec.startswith("/dev/"):
-            yield ok("names.ok", where, f"{where} says {spec}, which stays right")
+            yield ok("names.ok", where, f"{where} says {spec}, which stays valid")
         else:
             yield warning(
                 "names.unknown",
                 where,
-                f"{where} says {spec}, and nothing is known of that kind of name",
-                f"Name the root there by what is kept: UUID={superblock.uuid}",
+                f"{where} says {spec}, a kind of name that fs-rollback does not know",
+                "Name the root there by its UUID, which the conversion keeps:"
+                f" UUID={superblock.uuid}",
             )
     for line in facts.crypttab:
-        text = f"/etc/crypttab: {line}: the container is not touched"
+        text = f"/etc/crypttab: {line}: the encrypted container is not changed"
         yield ok("names.container", line.split()[0], text)
 
 
@@ -141,10 +144,10 @@ def _mounted_again(entries: Sequence[Entry]) -> Iterator[Finding]:
         yield warning(
             "names.mounted-again",
             entry.point,
-            f"/etc/fstab line {entry.line}, {entry.text!r}: it mounts the root too, as ext4, and"
-            " stays as it is",
-            "Comment it out before the conversion, or the boot stops there. When the root is btrfs,"
-            " write 'btrfs' into it, and no options of ext4.",
+            f"/etc/fstab line {entry.line}, {entry.text!r}: it also mounts the root as ext4, and"
+            " the conversion does not change it",
+            "Comment it out before the conversion; otherwise the boot stops there. When the root"
+            " is btrfs, set its type to btrfs, without options of ext4.",
         )
 
 
@@ -155,8 +158,10 @@ def _quotas(options: Sequence[str]) -> Iterator[Finding]:
         yield warning(
             "quotas.limits",
             "",
-            f"{','.join(found)} in /etc/fstab: limits for users or projects end with ext4",
-            "Note them: repquota(8). btrfs has quota groups instead, which slow everything down.",
+            f"{','.join(found)} in /etc/fstab: quota limits of users or projects are lost with"
+            " ext4",
+            "Write them down: repquota(8). btrfs has quota groups instead, which slow down the"
+            " filesystem.",
         )
 
 
@@ -165,9 +170,9 @@ def _swap(facts: Facts) -> Iterator[Finding]:
         yield fatal(
             "swap-files.present",
             path,
-            f"a swap file lies on it: {path}",
-            f"swapoff {path}; rm {path}; take its line out of /etc/fstab. After the conversion:"
-            " 'btrfs filesystem mkswapfile', in a subvolume of its own.",
+            f"there is a swap file on it: {path}",
+            f"swapoff {path}; rm {path}; remove its line from /etc/fstab. After the conversion,"
+            " create it again with 'btrfs filesystem mkswapfile', in its own subvolume.",
         )
     if not facts.swap_files:
         yield ok("swap-files.ok", "", "none on it")
@@ -178,8 +183,8 @@ def _saved(facts: Facts) -> Iterator[Finding]:
         yield fatal(
             "way-back.name-taken",
             f"/{SAVED}",
-            f"/{SAVED} is there, and the old ext4 would get another name, by which nobody finds it",
-            "Give it another name.",
+            f"/{SAVED} exists, but the conversion saves the old ext4 under that name",
+            "Rename it.",
         )
 
 
@@ -196,15 +201,15 @@ def _boot(loader: Loader) -> Finding:
         return warning(
             "boot-loader.unknown",
             "",
-            f"{text}; whether it can read btrfs from there cannot be known",
-            "Before the conversion, on the machine itself (it reads both then):"
+            f"{text}; cannot determine whether it can read btrfs there",
+            "Before the conversion, run on the machine itself (it then reads both):"
             f" {loader.grub_install}",
         )
     return Finding(
         "boot-loader.no-btrfs",
         "",
         Grade.FATAL if cannot else Grade.WARNING,
-        f"{text}, and {'it cannot' if cannot else 'nothing says that it can'} read btrfs",
+        f"{text}, and {'cannot' if cannot else 'may be unable to'} read btrfs",
         "Give /boot a partition of its own (ext4) first.",
     )
 
@@ -214,10 +219,10 @@ def _boot_code(facts: Facts) -> Iterator[Finding]:
         yield warning(
             "boot-loader.boot-code",
             "",
-            f"in the first 1024 bytes of {facts.device} is something, maybe a boot loader's, and"
-            " btrfs-convert removes it",
-            "If this machine starts from there (extlinux, 'grub-install' to the partition, no"
-            " partitions at all): put a boot loader elsewhere first, or do not convert.",
+            f"the first 1024 bytes of {facts.device} contain data, perhaps a boot loader, and"
+            " btrfs-convert erases it",
+            "If this machine boots from there (extlinux, 'grub-install' to the partition, no"
+            " partitions at all): install a boot loader elsewhere first, or do not convert.",
         )
 
 
@@ -229,17 +234,17 @@ def _command_lines(facts: Facts) -> Iterator[Finding]:
         change = f"{line.variable}={without_ext4(line.text).strip()}"
         advice = f"{grub}-editenv {line.file} set {shlex.quote(change)}"
         if not line.file.endswith(("/grub.cfg", "/grubenv")):
-            advice = "take it out there."
+            advice = "remove it there."
         elif not line.variable:
             advice = (
-                "take it out of GRUB_CMDLINE_LINUX and GRUB_CMDLINE_LINUX_DEFAULT in"
+                "remove it from GRUB_CMDLINE_LINUX and GRUB_CMDLINE_LINUX_DEFAULT in"
                 f" /etc/default/grub, then: {grub}-mkconfig -o {line.file}"
             )
         yield fatal(
             "command-line.ext4-option",
             line.file,
-            f"{line.file} has what only ext4 knows: {' '.join(ext4_words(line.text))}",
-            f"Both filesystems start without it: {advice}",
+            f"{line.file} has options that only ext4 knows: {' '.join(ext4_words(line.text))}",
+            f"Both filesystems boot without it: {advice}",
         )
 
 
@@ -265,25 +270,26 @@ def progs(version: Optional[tuple[int, ...]]) -> Finding:
         return fatal(
             "btrfs-progs.too-old",
             "",
-            f"{said} is too old: before {least} preallocated files lose their content",
+            f"{said} is too old: before {least}, preallocated files lose their content",
             f"Update it; or prepare here and convert from a rescue system with {advised} or later.",
         )
     if version < ADVISED_PROGS:
         return warning(
             "btrfs-progs.old",
             "",
-            f"{said} will do; {advised} or later is better",
+            f"{said} works; {advised} or later is better",
             "A rescue system may have a newer one: 'fs-rollback convert run --device'.",
         )
     return ok("btrfs-progs.ok", "", said)
 
 
 _STATEMENTS = {
-    "ol": "Oracle's manuals say that a root filesystem cannot be converted: no support from there",
-    "rhel": "Red Hat supports no btrfs at all",
-    "centos": "CentOS Stream's own kernel has no btrfs; another one is nobody's product",
-    "rocky": "Rocky Linux' own kernel has no btrfs; another one is nobody's product",
-    "almalinux": "AlmaLinux supports btrfs since 10.1, and says nothing of conversions",
+    "ol": "Oracle's manuals say that a root filesystem cannot be converted, so Oracle does not"
+    " support it",
+    "rhel": "Red Hat does not support btrfs",
+    "centos": "the kernel of CentOS Stream has no btrfs, and nobody supports another kernel there",
+    "rocky": "the kernel of Rocky Linux has no btrfs, and nobody supports another kernel there",
+    "almalinux": "AlmaLinux supports btrfs since 10.1, but does not mention conversions",
 }
 
 
@@ -296,26 +302,27 @@ def _distribution(facts: Facts) -> Finding:
             "distribution.unsupported",
             "",
             f"{said}: {statement}",
-            "Your vendor will not help if it fails. It is technically possible.",
+            "It is technically possible, but your vendor will not help if it fails.",
         )
     if found.get("ID") in ("fedora", "debian"):
         return ok("distribution.ok", "", f"{said}: btrfs is supported; a conversion is not tested")
     return warning(
         "distribution.unknown",
         "",
-        f"{said or 'unknown'}: nothing is known of what it says about btrfs",
-        "Ask its documentation before anything goes wrong.",
+        f"{said or 'unknown'}: not known whether it supports btrfs",
+        "Check its documentation before you convert.",
     )
 
 
 def _backup(facts: Facts) -> Finding:
     if facts.backup:
-        return ok("backup.ok", "", "there is one, you say")
+        return ok("backup.ok", "", "confirmed with --have-backup")
     return warning(
         "backup.unknown",
         "",
         "is there a backup on another disk, and have you read something back from it?",
-        "If so, say --have-backup. If not, make one: this rewrites what all your data hangs on.",
+        "If so, use --have-backup. If not, make one: a conversion rewrites all filesystem"
+        " metadata.",
     )
 
 
@@ -325,8 +332,8 @@ def _time(facts: Facts, superblock: Superblock) -> Finding:
     return ok(
         "time.ok",
         "",
-        f"about {_minutes(seconds)} for {facts.inodes} files and {gib(used)},"
-        " during which the machine does nothing else",
+        f"about {_minutes(seconds)} for {facts.inodes} files and {gib(used)}; the machine cannot be"
+        " used meanwhile",
     )
 
 

@@ -40,28 +40,33 @@ def run(args: Namespace) -> int:
         if preparation is None:
             if root.mount.fstype == "ext4" and not args.dry_run:
                 prepare_machine.remove_leftovers(root)  # of one that was cut off at its very end
-            raise RefusedError("nothing is prepared here", hint="There is nothing to take back.")
+            raise RefusedError("nothing is prepared here", hint="There is nothing to undo.")
         if root.mount.fstype != "ext4" or preparation.stage is Stage.CONVERTED:
             raise RefusedError(
-                "the root is btrfs already: this takes back only what was prepared",
-                hint=f"Back to ext4: from a rescue system, 'fs-rollback convert run --back --device"
-                f" UUID={preparation.uuid}'. To stay: 'fs-rollback convert finish'."
+                "the root is already btrfs: this command undoes only the preparation",
+                hint=(
+                    "To return to ext4, from a rescue system: 'fs-rollback convert run --back"
+                    f" --device UUID={preparation.uuid}'. To stay with btrfs: 'fs-rollback convert"
+                    " finish'."
+                )
                 if os.path.lexists(os.path.join(root.root, SAVED))
-                else "The old ext4 was deleted: there is no way back. What is left does"
-                " 'fs-rollback convert finish'.",
+                else (
+                    "The old ext4 was deleted: there is no way back. 'fs-rollback convert finish'"
+                    " does the rest."
+                ),
             )
         mend.refuse_overwritten(root.device)
         steps = tuple(reversed(preparation.steps))
         answer: dict[str, Any] = {"steps": report.steps_json(steps), "done": False}
         if not args.json:
-            print("What 'fs-rollback convert prepare' did, and is taken back:")
+            print("This undoes what 'fs-rollback convert prepare' did:")
             dialogue.print_steps(steps)
-        if args.dry_run or not session.confirm("Take the preparation back?", yes=args.yes):
+        if args.dry_run or not session.confirm("Undo the preparation?", yes=args.yes):
             return session.unchanged(args, answer)
         with executor.finishing():
             prepare_machine.take_back(root, preparation)
             answer["done"] = True
-            return session.reply(args, answer, "Taken back: the machine is as before.")
+            return session.reply(args, answer, "Undone: the machine is as before.")
 
 
 _HELP = "undo what prepare has done, while the root is still ext4"

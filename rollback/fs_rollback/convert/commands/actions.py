@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Each is a file beside this one, in the order of the help.
 ACTIONS = ("check", "prepare", "run", "finish", "abort")
-_CONVERTED = "the device of the root (or UUID=..., LABEL=...), which is mounted nowhere"
+_CONVERTED = "the device of the root (or UUID=..., LABEL=...); it must not be mounted"
 _WITH_DEVICE = ("check", "run")
 
 
@@ -39,5 +39,6 @@ def have_backup(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--have-backup",
         action="store_true",
-        help="there is a backup on another disk, and something was read back from it",
+        help="confirm that there is a backup on another disk, and that something was read back"
+        " from it",
     )

@@ -36,11 +36,11 @@ def ask_for_backup(args: Namespace, device: str) -> None:
             hint="Use --have-backup if there is a backup on another disk that you have read from.",
         )
     answer = ask(
-        f"This rewrites what all data on {device} hangs on. Is there a backup on another disk, and"
+        f"This rewrites all filesystem metadata on {device}. Is there a backup on another disk, and"
         " have you read something back from it? Type 'I have': "
     )
     if answer.strip("'\"").lower() != "i have":
-        raise RefusedError("without a backup nothing is done", hint="Make one first.")
+        raise RefusedError("no conversion without a backup", hint="Make one first.")
 
 
 def print_steps(steps: Sequence[PreparingStep]) -> None:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from ..finish.tasks import Task
 
 _TASKS = (
-    ("balance", "pack data chunks that are not full, and metadata: no way back to ext4 after this"),
+    ("balance", "repack partly full data chunks, and the metadata: no way back to ext4 after this"),
     ("remove-ext4", "delete ext2_saved, without asking: no way back to ext4 after this"),
     ("defragment", "defragment all files: no way back to ext4 after this"),
-    ("free-space-tree", "have the next boot make one, where there is none yet"),
-    ("layout", "the root becomes the subvolume root, /home becomes home; two reboots"),
+    ("free-space-tree", "create one at the next boot, if there is none"),
+    ("layout", "make the root the subvolume root, and /home the subvolume home; needs two reboots"),
 )
 
 
@@ -60,12 +60,12 @@ def run(args: Namespace) -> int:
         if tasks and _asks(args, wanted) and not sys.stdin.isatty():
             raise UsageError(
                 "no terminal to ask on",
-                hint="Name what is to be done, or say --yes.",
+                hint="Name the tasks to do, or use --yes.",
             )
         do_task.refuse_without_room(host, [task for task in tasks if task in wanted])
         if not args.json:
-            came_up = "came up from btrfs and would come up again"
-            verified = came_up if host.is_running else "would come up from btrfs"
+            came_up = "booted from btrfs and would boot again"
+            verified = came_up if host.is_running else "would boot from btrfs"
             print(f"Verified: this machine {verified}.", flush=True)
         finish_tasks.tidy(host, preparation, session.note)
         for task in tasks:

@@ -66,14 +66,14 @@ def run(args: Namespace) -> int:
         }
         if proposal.not_chosen:
             answer["warnings"].append(
-                f"the next boot cannot be chosen from here: {proposal.not_chosen}. Choose this in"
-                f" the menu then: {prepare_machine.TITLE}"
+                f"cannot set the next boot: {proposal.not_chosen}. Choose this in the boot menu"
+                f" then: {prepare_machine.TITLE}"
             )
         if not args.json:
             for warning in answer["warnings"]:
                 print(f"Warning: {report.clean(warning)}\n")
-            print("What is done, all of it while the root is ext4, and taken back by"
-                  " 'fs-rollback convert abort':")  # fmt: skip
+            print("This is done while the root is ext4; 'fs-rollback convert abort' undoes"
+                " it:")  # fmt: skip
             dialogue.print_steps(steps)
         if args.dry_run:
             return session.unchanged(args, answer)
@@ -102,15 +102,17 @@ def _prepared(proposal: Proposal, reason: str) -> str:
 
     lines = [
         proposal.sheet,
-        f"This sheet is /{SHEET} too: print it, or copy it to another machine, now.",
+        f"This sheet is also in /{SHEET}: print it, or copy it to another machine, now.",
     ]
     if proposal.preparation.converter is None:
-        lines.append("Prepared. Now boot a rescue system and follow the sheet, from 1.")
+        lines.append("Prepared. Now boot a rescue system and follow the sheet, from step 1.")
     elif reason:
-        lines.append(f"The next boot cannot be chosen from here: {reason}.")
-        lines.append(f"Prepared. Now reboot, and choose this in the menu: {prepare_machine.TITLE}")
+        lines.append(f"Cannot set the next boot: {reason}.")
+        lines.append(
+            f"Prepared. Now reboot, and choose this in the boot menu: {prepare_machine.TITLE}"
+        )
     else:
-        lines.append("Prepared. Now reboot: that boot converts the root, then goes on.")
+        lines.append("Prepared. Now reboot: that boot converts the root, then continues.")
     return "\n".join(lines)
 
 

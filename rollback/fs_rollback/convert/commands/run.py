@@ -17,7 +17,7 @@ _SHOWN = 12
 def arguments(parser: ArgumentParser) -> None:
     """Add what `convert run` takes."""
     parser.add_argument(
-        "--back", action="store_true", help="make it ext4 again, as it was at the conversion"
+        "--back", action="store_true", help="return to ext4, as it was before the conversion"
     )
     have_backup(parser)
     command.yes(parser)
@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
     from . import dialogue
 
     if args.device is None:
-        raise UsageError("which device is meant?", hint="Say --device DEV, or --device UUID=....")
+        raise UsageError("no device given", hint="Use --device DEV, or --device UUID=....")
     require_root()
     offline.take_own_mounts()
     device = devices.find(args.device)
@@ -45,11 +45,11 @@ def run(args: Namespace) -> int:
     if args.back:
         return _run_back(args, device)
     dialogue.ask_for_backup(args, device)
-    question = f"Convert the root on {device} to btrfs, or go on with it?"
+    question = f"Convert the root on {device} to btrfs, or continue an interrupted conversion?"
     if not devices.probe(device).get("TYPE"):
         question = (
-            f"{device} is neither ext4 nor btrfs. If a conversion was cut off, the ext4 that it"
-            " saved is given back, and what else was on it is lost. Go on?"
+            f"{device} is neither ext4 nor btrfs. If a conversion was interrupted, the ext4 that it"
+            " saved is restored, and everything else on the device is lost. Continue?"
         )
     if not session.confirm(question, yes=args.yes):
         print("Nothing was changed.")
@@ -57,7 +57,9 @@ def run(args: Namespace) -> int:
     # Not to be interrupted: what comes meanwhile is forgotten, and the code is true.
     with executor.finishing():
         if convert.run(device, session.note):
-            text = f"Converted: {device} is btrfs. When it is booted: 'fs-rollback convert finish'."
+            text = (
+                f"Converted: {device} is btrfs. After booting it, run 'fs-rollback convert finish'."
+            )
         else:
             text = f"{device} was converted before: there is nothing to do."
         with suppress(OSError):  # whether or not anybody reads it
@@ -74,24 +76,27 @@ def _run_back(args: Namespace, device: str) -> int:
 
     if mend.is_damaged(device):
         session.note(
-            f"{device} has neither an ext4 nor a whole btrfs: if neither a conversion nor a way"
-            " back was cut off, what was written since the conversion is lost, and cannot be listed"
+            f"{device} has neither an ext4 nor a complete btrfs. Unless a conversion or a return to"
+            " ext4 was interrupted, everything written since the conversion is lost, and cannot be"
+            " listed"
         )
-        if not session.confirm(f"Make {device} the ext4 that it was?", yes=args.yes):
+        if not session.confirm(
+            f"Make {device} ext4 again, as it was before the conversion?", yes=args.yes
+        ):
             print("Nothing was changed.")
             return 1
     with executor.finishing():
         if go_back.resume(device, session.note):
-            print(f"{device} is ext4 again: the way back had been cut off.")
+            print(f"{device} is ext4 again: the interrupted return to ext4 was completed.")
             return 0
     lost = go_back.look(device)
-    print("What was written since the conversion is lost:")
+    print("Everything written since the conversion is lost:")
     for path in lost.paths[:_SHOWN]:
         print(f"  {report.clean(path)}")
     if len(lost.paths) > _SHOWN:
         print(f"  ... and {len(lost.paths) - _SHOWN} more")
     if not lost.all_known:
-        print("  (and what cannot be told)")
+        print("  (and more that cannot be listed)")
     elif not lost.paths:
         print("  nothing")
     if not session.confirm(f"Make {device} ext4 again?", yes=args.yes):
@@ -99,13 +104,13 @@ def _run_back(args: Namespace, device: str) -> int:
         return 1
     with executor.finishing():
         go_back.back(device, session.note)
-    print(f"{device} is ext4 again, as it was when it was converted. When it is booted:"
-          " 'fs-rollback convert abort' takes back what prepare did.")  # fmt: skip
+    print(f"{device} is ext4 again, as it was before the conversion. After booting it, 'fs-rollback"
+        " convert abort' undoes what prepare did.")  # fmt: skip
     if lost.converts_again:
-        print("If the boot that converts was chosen and not used yet, the next boot is that one:"
-              " choose another entry in the menu.")  # fmt: skip
+        print("If the boot entry that converts is still set for the next boot, choose another"
+            " entry in the boot menu.")  # fmt: skip
     return 0
 
 
-_HELP = "convert the prepared root on --device, which is mounted nowhere"
+_HELP = "convert the prepared root on --device, which must not be mounted"
 COMMAND = command.Command(_HELP, arguments, run, on_device=False, on_own_root=False)

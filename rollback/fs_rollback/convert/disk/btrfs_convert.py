@@ -52,8 +52,8 @@ def _watched(command: list[str], device: str, say: Say, lock: int) -> tuple[int,
         # Nothing can keep a mount from another process: what is converted then is lost.
         if mounted.is_mounted_anywhere(device):
             raise Error(
-                f"{device} was mounted while it was converted, so that was stopped",
-                hint="Unmount it, keep others from mounting it, and begin again.",
+                f"{device} was mounted during the conversion, so the conversion was stopped",
+                hint="Unmount it, keep others from mounting it, and start again.",
             )
         counted(line)
 
@@ -68,7 +68,7 @@ def failure(code: int, last: str, *, no_space: bool) -> str:
 
     `no_space`: a line of it said so.
     """
-    room = "there was no room for the metadata of btrfs"
+    room = "there was no room for the btrfs metadata"
     if code >= 0:
         return f"{room}: {last}" if no_space else last
     try:
@@ -112,7 +112,7 @@ def by_hand(device: str, *, back: bool = False) -> list[str]:
     """Return what a person does where a conversion, or the way `back`, was cut off for good."""
     run = f"fs-rollback convert run{' --back' * back} --device {device}"
     return [
-        f"dd if={device} of=/ELSEWHERE/copy bs=1M   # first a copy, of all of it",
-        f"{run}   # goes on, or gives back what was saved",
-        f"blkid -p {device}   # what it is; the rescue sheet says what to do with it",
+        f"dd if={device} of=/ELSEWHERE/copy bs=1M   # first copy the whole device",
+        f"{run}   # continues, or restores what was saved",
+        f"blkid -p {device}   # shows what it is; the rescue sheet describes what to do then",
     ]

@@ -26,9 +26,7 @@ def mounted_to_look(given: str, note: offline.Note) -> Iterator[tuple[str, str]]
     if found.get("TYPE") != "ext4":
         raise devices.other_than("ext4", device, found)
     if os.stat(device).st_rdev == os.stat("/").st_dev:
-        raise RefusedError(
-            f"{device} is what the running system's root is on", hint="Leave --device out."
-        )
+        raise RefusedError(f"the root of the running system is on {device}", hint="Omit --device.")
     readonly_mount.refuse_in_use(device)
     offline.take_own_mounts(device)
     uuid, numbers = found.get("UUID", ""), [devices.number_of(device)]

@@ -36,12 +36,13 @@ def owned(device: str) -> Iterator[int]:
             if time.monotonic() >= deadline:
                 raise LockedError(
                     f"{device} is in use by another process",
-                    hint="A conversion may be under way; 'lslocks' names who has it.",
+                    hint="A conversion may be running; 'lslocks' shows the process.",
                 )
             time.sleep(0.1)
         if devices.is_read_only(number):
             raise RefusedError(
-                f"{device} cannot be written to", hint="'blockdev --setrw' may help, or a switch."
+                f"{device} is read-only",
+                hint="'blockdev --setrw' may help, or the write-protect switch of the device.",
             )
         # Behind the lock: btrfs-convert(8) opens it like this in its last moment.
         readonly_mount.refuse_in_use(device)

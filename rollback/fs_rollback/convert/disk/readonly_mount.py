@@ -42,9 +42,9 @@ def mount(device: str, place: int, options: Sequence[str] = ()) -> None:
         process.run([*command, "--target", f"/proc/self/fd/{place}"], pass_fds=[place])
     except ProcessError as error:
         raise RefusedError(
-            f"{device} cannot be mounted to look at it: {error}",
-            hint="'dmesg' says why: often damage ('e2fsck -n') or, with ext4, a feature that this"
-            " kernel does not have ('dumpe2fs -h').",
+            f"{device} cannot be mounted read-only: {error}",
+            hint="'dmesg' shows why: often damage ('e2fsck -n') or, with ext4, a feature that this"
+            " kernel does not support ('dumpe2fs -h').",
         ) from error
 
 
@@ -65,6 +65,7 @@ def refuse_in_use(device: str) -> None:
             hint=f"Give --root {point} instead of --device, or unmount it.",
         )
     raise RefusedError(
-        f"{device} is in use: something is made of it, or another process has it mounted",
-        hint="'lsblk' shows what is made of it; 'grep' for it in /proc/*/mountinfo for the rest.",
+        f"{device} is in use: another device is built on it, or another process has it mounted",
+        hint="'lsblk' shows the devices built on it; to find the mount, search /proc/*/mountinfo"
+        " for it.",
     )

@@ -43,14 +43,14 @@ def do(host: Host, store: Store, task: Task, say: Callable[[str], None]) -> None
     """Do one task, and say what came of it. Raises RefusedError, KernelError, ProcessError."""
     if task is Task.REMOVE_EXT4:
         tasks.remove_ext4(host)
-        say("the old ext4 is gone")
+        say("the old ext4 was deleted")
     elif task is Task.DEFRAGMENT:
         tasks.defragment(host, say)
     elif task is Task.BALANCE:
         balance.balance(host, say, is_way_back=tasks.is_way_back(host))
     elif task is Task.FREE_SPACE_TREE:
         tasks.ask_for_free_space_tree(host)
-        say("the next boot makes the free space tree")
+        say("the next boot creates the free space tree")
     elif tasks.is_top_level(host):
         _leave_top_level(host, store, say)
     else:
@@ -71,7 +71,7 @@ def _leave_top_level(host: Host, store: Store, say: Callable[[str], None]) -> No
     except Error:
         host.forget()
         in_use = roots_in_use.read(host)
-        take_and_delete.delete(host, store, target, in_use, "nobody asked for it")
+        take_and_delete.delete(host, store, target, in_use, "no longer needed")
         raise
     with executor.finishing():
         perform.carry_out(host, store, found, requested_by(dict(os.environ)), _observe)

@@ -85,15 +85,17 @@ def refuse(host: Host, store: Store, layout: Layout, wanted: Wanted) -> None:
         taken = host.by_path(name)
         if taken is not None and taken.id != host.root_id and not _is_left_over(host, taken):
             raise RefusedError(
-                f"there is a subvolume {name} already", hint="Rename it, then try again."
+                f"there is already a subvolume {name}", hint="Rename it, then try again."
             )
     if layout.root.path != ROOT:
         _refuse_what_stays_at_the_top(host)
     for snapshot in _replaced_top_level(store):
         reason = protection(snapshot, roots_in_use.read(host))
         if reason:
-            hint = f"'fs-rollback unpin {snapshot.name}' first." if snapshot.pinned else ""
-            raise RefusedError(f"the old root, {label(snapshot)}, has to go: {reason}", hint=hint)
+            hint = f"Run 'fs-rollback unpin {snapshot.name}' first." if snapshot.pinned else ""
+            raise RefusedError(
+                f"the old root, {label(snapshot)}, cannot be deleted: {reason}", hint=hint
+            )
     if wanted.home:
         _refuse_users_of_home(host)
     if _is_in_root(host, BOOT) and (wanted.boot or btrfs.is_subvolume(host.path(BOOT))):
@@ -123,7 +125,8 @@ def _refuse_what_stays_at_the_top(host: Host) -> None:
         inside = [s.path for s in host.subvolumes if s.path.startswith(f"{name}/")]
         if inside and not btrfs.is_subvolume(host.path(name)):
             raise RefusedError(
-                f"the old root at the top level cannot go: /{inside[0]} in it is a subvolume",
+                f"the old root at the top level cannot be deleted: /{inside[0]} in it is a"
+                " subvolume",
                 hint="It was carried over to the new root. Mount the top level (subvolid=5), and"
                 " delete or move the old one.",
             )
@@ -142,7 +145,7 @@ def _refuse_users_of_home(host: Host) -> None:
             if is_within(link, "/home") and link != "/home":
                 raise RefusedError(
                     f"process {number} ({process.name_of(number)}) has {link} open",
-                    hint="Log everybody out and do this as root at a console.",
+                    hint="Log out all users, and run this as root on a console.",
                 )
 
 
@@ -242,8 +245,8 @@ def _make_home(host: Host, operations: Operations) -> None:
     ):
         operations.delete(new)
         raise Error(
-            "something was written to /home while it was copied",
-            hint="Log everybody out, then try again: the machine boots as before.",
+            "something was written to /home while it was being copied",
+            hint="Log out all users, then try again: the machine boots as before.",
         )
     with kernel_errors("read the generation of", host.mount.source):
         whole = syscalls.filesystem_generation(host.top_fd)
@@ -343,7 +346,7 @@ def _reclaim(host: Host, store: Store) -> None:
     if left:
         raise Error(
             f"/{left[0]} at the top level is still there",
-            hint="Subvolumes in it keep it from going; move them, then try again.",
+            hint="Subvolumes in it prevent its deletion; move them, then try again.",
         )
 
 

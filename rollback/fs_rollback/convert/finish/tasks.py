@@ -49,17 +49,16 @@ def what(task: Task, *, ends_way_back: bool) -> str:
     """Say what a task does and what it ends, as a question without its mark."""
     ends = ", and there is no way back to ext4 after this" if ends_way_back else ""
     return {
-        Task.REMOVE_EXT4: f"Delete {SAVED}, which holds the space of the old ext4: there is no way"
+        Task.REMOVE_EXT4: f"Delete {SAVED}, which uses the space of the old ext4: there is no way"
         " back to ext4 after this",
-        Task.DEFRAGMENT: "Defragment all files: extents of ext4 become ones that btrfs likes, and"
-        f" what snapshots share is no longer shared{ends}",
-        Task.BALANCE: "Balance: data chunks that are not full, then the metadata, are packed anew"
-        f"{ends}",
-        Task.FREE_SPACE_TREE: "Have the next boot make the free space tree (space_cache=v2), which"
-        " is quicker and safer than the old cache",
-        Task.LAYOUT: "Give the root a subvolume of its own, as Fedora and Oracle Linux have it: the"
-        " root becomes `root`, /home becomes `home`; two reboots, and the files at the top level go"
-        " only after the first of them proved good",
+        Task.DEFRAGMENT: "Defragment all files: ext4 extents are rewritten for btrfs, and files no"
+        f" longer share data with snapshots{ends}",
+        Task.BALANCE: f"Balance: partly full data chunks are repacked, then the metadata{ends}",
+        Task.FREE_SPACE_TREE: "Create the free space tree (space_cache=v2) at the next boot; it is"
+        " faster and safer than the old cache",
+        Task.LAYOUT: "Give the root its own subvolume, as Fedora and Oracle Linux do: the root"
+        " becomes `root`, /home becomes `home`; needs two reboots, and the files at the top"
+        " level are deleted only after the first of them succeeded",
     }[task]
 
 
@@ -80,9 +79,9 @@ def verify(host: Host, store: Store | None) -> Preparation:
     preparation = read(host)
     if preparation is None:
         raise RefusedError(
-            "no conversion is behind this root",
-            hint="'btrfs balance start -m /' and 'btrfs filesystem defragment -r /' do without one"
-            " what --balance and --defragment do.",
+            "no unfinished conversion of this root was found",
+            hint="Without a conversion, use 'btrfs balance start -m /' and 'btrfs filesystem"
+            " defragment -r /' instead of --balance and --defragment.",
         )
     pending_state.refuse_while_waiting(host, pending_state.look(host, store))
     wrong = [link for link in next_boot.links(host) if link.grade is findings.Grade.FATAL]
@@ -95,7 +94,7 @@ def verify(host: Host, store: Store | None) -> Preparation:
     if root is None or root.fstype not in ("btrfs", "auto"):
         raise RefusedError(
             "/etc/fstab does not say that the root is btrfs",
-            hint="From a rescue system, 'fs-rollback convert run --device' does what is missing.",
+            hint="From a rescue system, 'fs-rollback convert run --device' does the rest.",
         )
     _refuse_image_without_btrfs(host)
     _refuse_device_errors(host)
@@ -113,8 +112,8 @@ def _refuse_image_without_btrfs(host: Host) -> None:
     if initramfs.look_into(base.rstrip("/") + default.initramfs).has_btrfs is False:
         raise RefusedError(
             f"the initramfs of the default entry has no btrfs: {default.initramfs}",
-            hint=f"Make it anew first: dracut --force PATH {default.kernel or 'VERSION'}; or make"
-            " the entry that was booted the default.",
+            hint=f"Rebuild it first: dracut --force PATH {default.kernel or 'VERSION'}; or make the"
+            " entry that you booted the default.",
         )
 
 
@@ -124,7 +123,8 @@ def _refuse_device_errors(host: Host) -> None:
     except Error as error:
         raise RefusedError(
             f"the devices of this btrfs have had errors: {error}",
-            hint=f"See 'btrfs device stats {host.root}' and 'dmesg' before anything is given up.",
+            hint=f"Check 'btrfs device stats {host.root}' and 'dmesg' before you give up the way"
+            " back to ext4.",
         ) from error
 
 
@@ -198,7 +198,7 @@ def tidy(host: Host, preparation: Preparation, say: Say) -> None:
             refuse_outside(host, path)
         if os.path.lexists(full):
             remove_file(full, "")
-            say(f"removed, as the root is btrfs now: /{path}")
+            say(f"removed because the root is now btrfs: /{path}")
 
     for step in reversed(preparation.steps):
         if isinstance(step, BootOnce):

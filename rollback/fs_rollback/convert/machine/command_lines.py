@@ -32,7 +32,7 @@ _KERNELOPTS = re.compile(r"""^[ \t]*set (?:default_)?kernelopts=["'](.*)["']""",
 
 def edited(machine: Ext4Machine) -> Iterator[WriteFile]:
     """Give the changes of those that only ext4 could be started with."""
-    why = "without what only ext4 knows; it starts either filesystem"
+    why = "options that only ext4 knows are removed; both filesystems boot without them"
     found = entries.read(machine, LAYOUT)
     for bootable in found.bootables:
         options = bootable.entry.options

@@ -96,7 +96,7 @@ def _read(disk: int, part: Part) -> bytes:
     except OverflowError:  # an offset that no file has
         data = b""
     if len(data) < part.size_bytes:
-        raise ValueError(f"what should be at byte {part.offset} is outside of it")
+        raise ValueError(f"the data at byte {part.offset} lies outside of it")
     return data
 
 

@@ -136,7 +136,7 @@ def look_into(path: str) -> Image:
     """Return whether the initramfs at a path has btrfs, as its own tool lists it."""
     tool = next((tool for tool in _LISTERS if shutil.which(tool)), None)
     if tool is None:
-        return Image(None, f"neither {' nor '.join(_LISTERS)} is here")
+        return Image(None, f"neither {' nor '.join(_LISTERS)} is installed")
     try:
         names = process.run([tool, path])
         words = tuple(_own_words(tool, path, names))
@@ -145,7 +145,7 @@ def look_into(path: str) -> Image:
     if "/modules" not in names and "init" not in names:
         return Image(None, f"{tool} lists nothing in it")
     if words:  # unlike one without btrfs it may do where the boot entry says more
-        return Image(None, f"it says {' '.join(words)} by itself", words=words)
+        return Image(None, f"it contains {' '.join(words)} itself", words=words)
     missing = tuple(path for path in _CONVERTS if path not in names)
     return Image("/btrfs.ko" in names, missing=missing)
 

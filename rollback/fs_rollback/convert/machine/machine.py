@@ -115,8 +115,8 @@ def opened(root: str, device: str = "") -> Iterator[Ext4Machine]:
         for name in ("usr", "etc"):
             if files.device_of(descriptor, name) is None:
                 raise RefusedError(
-                    f"{device or root} holds no system: there is no /{name} in it",
-                    hint="Only the root of a system is converted.",
+                    f"{device or root} contains no system: there is no /{name} in it",
+                    hint="Only the root of a system can be converted.",
                 )
         yield Ext4Machine(path, mounts, mount, descriptor, descriptor)
     finally:

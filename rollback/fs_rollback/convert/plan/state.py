@@ -18,10 +18,10 @@ from .steps import KEPT_SUFFIX
 CONVERTER = "initramfs-fs-rollback-convert.img"
 # What was written starts either filesystem: that of it which is left does no harm.
 _BY_HAND = (
-    f"It is damaged. By hand, where the root is ext4: give each *{KEPT_SUFFIX} in /boot its old"
-    f" name, remove the boot entry *fs-convert.conf, {CONVERTER}, and /{edits.DRACUT_CONF} or"
-    f" /{edits.INITRAMFS_TOOLS_HOOK}; where it is btrfs: move /{NEW_FSTAB}, if it is there, to"
-    f" /{FSTAB}. Then remove /{DIRECTORY}."
+    f"It is damaged. Clean up by hand. If the root is ext4: give each *{KEPT_SUFFIX} in /boot its"
+    f" old name, remove the boot entry *fs-convert.conf, {CONVERTER}, and /{edits.DRACUT_CONF} or"
+    f" /{edits.INITRAMFS_TOOLS_HOOK}. If it is btrfs: move /{NEW_FSTAB}, if it exists, to /{FSTAB}."
+    f" Then remove /{DIRECTORY}."
 )
 
 

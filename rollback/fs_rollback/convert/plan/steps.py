@@ -98,7 +98,7 @@ class RebuildImage(PreparingStep):
         return self.path + KEPT_SUFFIX
 
     def describe(self) -> str:
-        return f"Make /{self.path} anew, with btrfs in it; the old one stays as /{self.kept}."
+        return f"Rebuild /{self.path} with btrfs in it; the old one is kept as /{self.kept}."
 
     def apply(self, operations: Operations) -> None:
         operations.keep(self.path, self.kept)
@@ -118,7 +118,7 @@ class MakeConverter(PreparingStep):
     path: str
 
     def describe(self) -> str:
-        return f"Make the initramfs that converts: /{self.path}."
+        return f"Build the initramfs that converts: /{self.path}."
 
     def apply(self, operations: Operations) -> None:
         operations.make_image(self.version, self.path, converts=True)
@@ -135,7 +135,7 @@ class BootOnce(PreparingStep):
     title: str
 
     def describe(self) -> str:
-        return f"Have the next boot, and only that, use the entry: {self.title}."
+        return f"For the next boot only, use the boot entry: {self.title}."
 
     def apply(self, operations: Operations) -> None:
         # Why it could not is told at the end: the entry is in the menu all the same.

@@ -60,19 +60,21 @@ class Operations:
             if not built_in and found.has_btrfs is False:
                 raise StoreError(
                     f"the new initramfs of {version} has no btrfs",
-                    hint="Its builder's configuration may leave it out: see /etc/dracut.conf.d.",
+                    hint="The configuration of its builder may omit it: see /etc/dracut.conf.d.",
                 )
             if found.words:
                 raise StoreError(
-                    f"the new initramfs of {version} says {' '.join(found.words)} by itself, which"
-                    " keeps a btrfs from being mounted",
-                    hint='Have dracut leave that out: hostonly_cmdline="no" in /etc/dracut.conf.d;'
-                    " what else the boot needs (rd.luks, rd.lvm) must be on the command line then.",
+                    f"the new initramfs of {version} contains {' '.join(found.words)} itself, which"
+                    " prevents mounting a btrfs",
+                    hint='Make dracut omit it: hostonly_cmdline="no" in /etc/dracut.conf.d. Other'
+                    " options that the boot needs (rd.luks, rd.lvm) must then be on the kernel"
+                    " command line.",
                 )
             if converts and found.missing:
                 raise StoreError(
                     f"the initramfs that converts has no {', no '.join(found.missing)}",
-                    hint="Convert from a rescue system: 'fs-rollback convert prepare' alone.",
+                    hint="Convert from a rescue system: use 'fs-rollback convert prepare' without"
+                    " --at-next-boot.",
                 )
             if not converts:
                 self.write_file(sum_file(path), _sum(unfinished), 0o600)
@@ -156,8 +158,9 @@ def refuse_outside(machine: Host, path: str) -> None:
     real = os.path.realpath(os.path.join(machine.root, directory))
     if not is_within(real, machine.root):
         raise RefusedError(
-            f"/{directory} of {machine.root} leads out of it, to {real}",
-            hint="Make the link on its way a relative one, or do this in a chroot(1) of that root.",
+            f"/{directory} of {machine.root} leads outside of it, to {real}",
+            hint="Make the symbolic link in that path relative, or run this in a chroot(1) of that"
+            " root.",
         )
 
 

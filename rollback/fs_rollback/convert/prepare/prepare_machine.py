@@ -59,8 +59,8 @@ def refuse_prepared(root: str) -> None:
     if before is not None:
         whole = before.stage is not Stage.PREPARING
         raise RefusedError(
-            "this machine is prepared already" if whole else "a preparation was cut off half way",
-            hint="'fs-rollback convert abort' takes that back; then prepare it anew.",
+            "this machine is already prepared" if whole else "a preparation was interrupted",
+            hint="Undo that with 'fs-rollback convert abort', then prepare again.",
         )
 
 
@@ -80,7 +80,7 @@ def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: date
     refuse_prepared(machine.root)
     if not facts.builder:
         raise RefusedError(
-            "neither dracut nor initramfs-tools is here to make an initramfs with btrfs",
+            "neither dracut nor initramfs-tools is installed to build an initramfs with btrfs",
             hint="Install dracut.",
         )
     text = files.read_in_tree(machine.root_fd, FSTAB) or ""
@@ -108,7 +108,9 @@ def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: date
     for path in (STORE, DIRECTORY):
         full = os.path.join(machine.root, path)
         if os.path.islink(full) or (os.path.exists(full) and not os.path.isdir(full)):
-            raise RefusedError(f"/{path} is no directory of its own", hint="It must be no link.")
+            raise RefusedError(
+                f"/{path} is not a directory", hint="It must be a directory, not a link."
+            )
     _refuse_little_room(machine, steps)
     preparation = Preparation(
         Stage.PREPARING, format_time(now), machine.device, machine.uuid, text, tuple(steps)
@@ -120,8 +122,8 @@ def _refuse_link(machine: Ext4Machine, path: str) -> None:
     """Raise RefusedError where a file that is changed is a link: it would become a file."""
     if os.path.islink(os.path.join(machine.root, path)):
         raise RefusedError(
-            f"/{path} is a link, and has what only ext4 knows",
-            hint="Take rootfstype=ext4 and the options of ext4 out of what it leads to.",
+            f"/{path} is a link to a file with options that only ext4 knows",
+            hint="Remove rootfstype=ext4 and the options of ext4 from the file that it links to.",
         )
 
 
@@ -139,8 +141,8 @@ def _images(machine: Ext4Machine, facts: Facts) -> Iterator[RebuildImage]:
             step = RebuildImage(kernel.version, image.path.lstrip("/"))
             if os.path.lexists(os.path.join(machine.root, step.kept)):
                 raise RefusedError(
-                    f"/{step.kept} is there already: the old initramfs would be kept there",
-                    hint="It is of an earlier conversion, or somebody's own: move it away.",
+                    f"/{step.kept} already exists, but the old initramfs would be kept there",
+                    hint="It is left over from an earlier conversion, or your own: move it away.",
                 )
             yield step
 
@@ -152,16 +154,18 @@ def _converter(machine: Ext4Machine, facts: Facts) -> tuple[list[PreparingStep],
     """
     if facts.builder != "dracut":
         raise RefusedError(
-            "only dracut can make an initramfs that converts",
-            hint="Convert from a rescue system: 'fs-rollback convert prepare' alone.",
+            "only dracut can build an initramfs that converts",
+            hint="Convert from a rescue system: use 'fs-rollback convert prepare' without"
+            " --at-next-boot.",
         )
     found = entries.read(machine, LAYOUT)
     default = found.default
     able = [kernel.version for kernel in facts.kernels if kernel.has_btrfs]
     if default is None or default.kernel not in able:
         raise RefusedError(
-            "no default boot entry with a kernel that has btrfs is known here",
-            hint="Convert from a rescue system: 'fs-rollback convert prepare' alone.",
+            "the default boot entry has no kernel with btrfs, or is unknown",
+            hint="Convert from a rescue system: use 'fs-rollback convert prepare' without"
+            " --at-next-boot.",
         )
     place = found.place_of(default)
     entry = default.entry
@@ -171,9 +175,9 @@ def _converter(machine: Ext4Machine, facts: Facts) -> tuple[list[PreparingStep],
     options = edits.for_conversion(entry.arguments)
     if not cmdline.root_arguments(options).root:
         raise RefusedError(
-            f"the default boot entry names no root=, or in an unknown variable: {entry.file}",
+            f"the default boot entry has no root=, or only in an unknown variable: {entry.file}",
             hint=f"Write root=UUID={machine.uuid} into its options, or convert from a rescue"
-            " system: 'fs-rollback convert prepare' alone.",
+            " system: use 'fs-rollback convert prepare' without --at-next-boot.",
         )
     values = {
         "title": TITLE,
@@ -187,14 +191,15 @@ def _converter(machine: Ext4Machine, facts: Facts) -> tuple[list[PreparingStep],
     made = bls.parse(f"{place.point}/loader/entries/{name}", text)
     if default_entry(found.choice, [*(b.entry for b in found.bootables), made]) == made:
         raise RefusedError(
-            f"the entry that converts, {name}, would be the default one",
+            f"the boot entry that converts, {name}, would become the default",
             hint="Make the usual entry the default: 'grub2-set-default' or loader.conf(5).",
         )
     path = command_lines.entry_path(place, name)
     for ours in (image, path):
         if os.path.lexists(os.path.join(machine.root, ours)):
             raise RefusedError(
-                f"/{ours} is there already", hint="It is of an earlier conversion: move it away."
+                f"/{ours} already exists",
+                hint="It is left over from an earlier conversion: move it away.",
             )
     steps: list[PreparingStep] = [
         MakeConverter(default.kernel, image),
@@ -232,7 +237,7 @@ def _refuse_little_room(machine: Ext4Machine, steps: Sequence[PreparingStep]) ->
         space = os.statvfs(os.path.join(machine.root, where[device]))
         if space.f_bavail * space.f_frsize < count:
             raise RefusedError(
-                f"/{where[device]} has no room for {count >> 20} MiB: each old initramfs stays"
+                f"/{where[device]} has no room for {count >> 20} MiB: each old initramfs is kept"
                 " beside the new one",
                 hint="Remove old kernels: 'dnf remove --oldinstallonly'.",
             )
@@ -276,10 +281,10 @@ def take_back(
     except Error as error:
         reason = f" after: {cause}" if cause is not None else ""
         raise UndoFailedError(
-            f"taking the preparation back failed: {error}{reason}",
-            commands=["fs-rollback convert abort   # goes on where this stopped"],
+            f"undoing the preparation failed: {error}{reason}",
+            commands=["fs-rollback convert abort   # continues where this stopped"],
         ) from error
-    trace.tell(machine, trace.Event("conversion", reason="the preparation is taken back"))
+    trace.tell(machine, trace.Event("conversion", reason="the preparation was undone"))
 
 
 def remove_leftovers(machine: Ext4Machine) -> bool:
@@ -299,7 +304,7 @@ def locked(machine: Ext4Machine) -> Iterator[None]:
     """Let no other process prepare this machine, or take that back. Raises LockedError."""
     if not syscalls.try_lock(machine.root_fd):
         raise LockedError(
-            "another process is preparing this machine, or taking that back",
+            "another process is preparing this machine, or undoing a preparation",
             hint="Wait until it has finished, then try again.",
         )
     try:

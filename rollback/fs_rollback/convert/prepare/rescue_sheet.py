@@ -20,8 +20,8 @@ def text(preparation: Preparation, facts: Facts) -> str:
         device=device,
         uuid=uuid,
         stack=" on ".join(facts.stack) or device,
-        opening=opening or "    (nothing: it is a plain partition)",
-        kept=kept or "    (none was replaced)",
+        opening=opening or "    (nothing to do: it is a plain partition)",
+        kept=kept or "    (none: no initramfs was replaced)",
         suffix=KEPT_SUFFIX,
         directory=DIRECTORY,
         seen=f"UUID={uuid}",
@@ -47,22 +47,23 @@ _SHEET = """\
 RESCUE SHEET: the root of this machine is being converted from ext4 to btrfs
 
 The root is {device} ({stack}), {seen}.
-In a rescue system it may have another name: "blkid --uuid {uuid}" tells which.
-Everything here is typed as root. The root must not be mounted.
+A rescue system may name it differently: "blkid --uuid {uuid}" shows the name there.
+Run every command here as root. The root must not be mounted.
 
-1. Make it visible
+1. Open the device
 {opening}
 
-2. See what it is (DEV is its name there)
+2. Find out what it is (DEV stands for its name in the rescue system)
     blkid -p DEV
-   TYPE="ext4": 4. TYPE="btrfs": 5. Nothing, "ambivalent", or no device has that UUID: 7.
+   TYPE="ext4": go to 4. TYPE="btrfs": go to 5.
+   No output, "ambivalent", or no device with that UUID: go to 7.
 
-3. To convert it from a rescue system that has fs-rollback-convert and btrfs-progs 6.9 or later
+3. Convert it, in a rescue system that has fs-rollback-convert and btrfs-progs 6.9 or later
     fs-rollback convert run --device UUID={uuid}
-   The same command goes on where a power cut stopped it.
+   If the power fails, run the same command again: it continues.
 
-   Without fs-rollback there (ELSEWHERE is another disk; the second and third dd fail on a device
-   that is smaller than that):
+   Without fs-rollback in the rescue system (ELSEWHERE is a directory on another disk; the second
+   and third dd fail on a device that is smaller than what they read, which is all right):
     mount DEV /mnt
     rm -f /mnt/{directory}/beginning
     umount /mnt
@@ -77,29 +78,30 @@ Everything here is typed as root. The root must not be mounted.
     rm /mnt/{directory}/fstab
     umount /mnt
 
-4. It says ext4
+4. It is ext4
     e2fsck -f -n DEV
-   Errors, after a conversion or a way back that was cut off: 7, and NO e2fsck that repairs before.
-   None: the conversion had not begun, and the ext4 is what it was. Start the machine as ever. If
-   it does not start, the initramfs files from before are kept:
+   No errors: the conversion had not started, and the ext4 is unchanged. Start the machine as usual.
+   Errors after an interrupted conversion or return to ext4: do NOT repair with e2fsck; go to 7.
+   If the machine does not start: these copies of the old initramfs files were kept:
 {kept}
 
-5. It says btrfs, and does not start or cannot be written to
+5. It is btrfs, but does not start or cannot be written to
     fs-rollback convert run --device UUID={uuid}
-   or by hand: step 3 from "btrfs check" on.
+   or by hand: the commands of step 3, from "btrfs check" on.
 
-6. Back to ext4, as it was at the conversion; what was written since is lost
+6. Return to ext4, as it was before the conversion; everything written since is lost
     fs-rollback convert run --back --device UUID={uuid}
    or by hand: btrfs-convert -r DEV; e2fsck -f DEV
-   If the power fails meanwhile: the same again before anything else, even if the machine starts.
+   If the power fails meanwhile: run it again before anything else, even if the machine starts.
 
-7. It says neither, or the ext4 has errors
-   The power went in the moment in which ext4 becomes btrfs. What is overwritten then was saved on
-   the device itself, or by you in 3. Do NOT let e2fsck repair it: it would call whole what is not.
-   With its name, as the UUID may be gone (with --back, if it was on the way back, or if btrfs-progs
-   are too old there):
+7. It is neither, or the ext4 has errors
+   The power failed in the moment in which ext4 becomes btrfs. The blocks that are overwritten then
+   were saved before: on the device itself, or by you in step 3. Do NOT let e2fsck repair the
+   filesystem: it would accept damaged data as good.
+   Use the device name, as the UUID may be gone. Add --back if you were returning to ext4, or if
+   btrfs-progs there are too old:
     fs-rollback convert run --device DEV
-   or by hand, from what was saved in 3:
+   or by hand, from what you saved in step 3:
     dd if=ELSEWHERE/S2 of=DEV bs=64K seek=4194304 conv=notrunc,fsync
     dd if=ELSEWHERE/S1 of=DEV bs=64K seek=1024 conv=notrunc,fsync
     dd if=ELSEWHERE/S0 of=DEV bs=64K conv=notrunc,fsync

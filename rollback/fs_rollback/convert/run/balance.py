@@ -64,9 +64,9 @@ def refuse_full(host: Host) -> None:
     found = space(host.root)
     if found.unallocated + found.data_free < found.needed:
         raise RefusedError(
-            f"a balance needs {found.needed // _MIB} MiB that no file has, and there are"
-            f" {(found.unallocated + found.data_free) // _MIB}: {SAVED} stays, and with it the way"
-            " back to ext4",
+            f"a balance needs {found.needed // _MIB} MiB of free space, but there are only"
+            f" {(found.unallocated + found.data_free) // _MIB}: {SAVED} is kept, and with it the"
+            " way back to ext4",
             hint=_ways_out(host),
         )
 
@@ -77,16 +77,16 @@ def refuse_untidy(host: Host) -> None:
         _balance(host, "-mlimit=1")
     except Error as error:
         raise RefusedError(
-            f"there is no room for a balance ({error}): {SAVED} stays, and with it the way back to"
-            " ext4",
-            hint="'fs-rollback convert finish --balance --remove-ext4' packs the data chunks first,"
-            f" and deletes it when that has succeeded. {_ways_out(host)}",
+            f"there is no room for a balance ({error}): {SAVED} is kept, and with it the way back"
+            " to ext4",
+            hint="'fs-rollback convert finish --balance --remove-ext4' repacks the data chunks"
+            f" first, and deletes it only after that succeeded. {_ways_out(host)}",
         ) from error
 
 
 def _ways_out(host: Host) -> str:
     return (
-        f"To go back to ext4, from a rescue system: 'fs-rollback convert run --back --device"
+        "To return to ext4, from a rescue system: 'fs-rollback convert run --back --device"
         f" UUID={host.uuid}'. To stay without a way back: 'btrfs subvolume delete"
         f" {host.root.rstrip('/')}/{SAVED}', then 'fs-rollback convert finish --balance'."
     )
@@ -99,7 +99,7 @@ def balance(host: Host, say: Say, *, is_way_back: bool) -> None:
     """
     try:
         for percent in _FULL_PERCENT:
-            say(f"balancing the data chunks that are not more than {percent} % full")
+            say(f"balancing data chunks that are at most {percent} % full")
             _balance(host, f"-dusage={percent}", say)
         say("balancing the metadata")
         _balance(host, "-m", say)
@@ -107,7 +107,7 @@ def balance(host: Host, say: Say, *, is_way_back: bool) -> None:
         if is_way_back:
             error.hint = (
                 f"{SAVED} was not deleted: 'mount -o ro,loop {host.root.rstrip('/')}/{SAVED}/image"
-                f" DIRECTORY' shows what is in the old ext4. {_ways_out(host)}"
+                f" DIRECTORY' shows the files of the old ext4. {_ways_out(host)}"
             )
         raise
 
@@ -117,5 +117,6 @@ def _balance(host: Host, which: str, say: Say = str) -> None:
     code, last = process.watch(command, progress(say))
     if code:
         raise Error(
-            f"'{' '.join(command)}' failed: {last}", hint="'dmesg' says how much was missing."
+            f"'{' '.join(command)}' failed: {last}",
+            hint="'dmesg' shows how much space was missing.",
         )

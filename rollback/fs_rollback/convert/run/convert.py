@@ -97,14 +97,14 @@ def tell(device: str, what: str) -> None:
 
 def _save(device: str, preparation: Preparation, say: Say) -> list[int]:
     """Save what the last moment of the conversion overwrites, in the ext4 itself; return where."""
-    say(f"saving the beginning of {device} on it")
+    say(f"saving the first blocks of {device} on the device itself")
     with mounted.mounted(device, "ext4", "noatime") as root:
         places = torn_saved.reserve(root, device)
     wrong = e2fsck.look(device)
     if wrong:
         if mounted.is_mounted_anywhere(device):
-            wrong = "it was mounted meanwhile"
-        raise Error(f"the ext4 on {device} is not whole, nothing is converted: {wrong}")
+            wrong = "it was mounted in the meantime"
+        raise Error(f"the ext4 on {device} is damaged, nothing was converted: {wrong}")
     torn_saved.save(device, preparation.uuid, places)
     return places
 
@@ -124,7 +124,7 @@ def _finish_or_go_back(
     except Error as error:
         _go_back(device, say, lock, saved, error)
         raise Error(
-            f"the conversion was taken back, the root is ext4 as before: {error}",
+            f"the conversion was undone, and the root is ext4 as before: {error}",
             hint=error.hint,
         ) from error
 
@@ -167,7 +167,7 @@ def _refuse_unprepared(device: str) -> None:
 
 def _not_prepared(device: str) -> RefusedError:
     return RefusedError(
-        f"the system on {device} is not prepared: it would not start from btrfs",
+        f"the system on {device} is not prepared: it would not boot from btrfs",
         hint="Boot it and run 'fs-rollback convert prepare'.",
     )
 
@@ -177,7 +177,7 @@ def _repair(device: str, say: Say) -> None:
     wrong = e2fsck.repair(device)
     if wrong:
         raise Error(
-            f"e2fsck could not repair {device} by itself, nothing is converted: {wrong}",
+            f"e2fsck could not repair {device} automatically, nothing was converted: {wrong}",
             hint=f"From a rescue system: e2fsck -f {device}",
         )
 
@@ -189,7 +189,7 @@ def _prepared(root: str, device: str) -> Preparation:
         raise _not_prepared(device)
     if preparation.uuid != devices.probe(device).get("UUID"):
         raise RefusedError(
-            f"what was prepared on {device} is of another filesystem, UUID {preparation.uuid}",
+            f"the preparation on {device} is for another filesystem, UUID {preparation.uuid}",
             hint="Boot it and run 'fs-rollback convert abort', then 'fs-rollback convert prepare'.",
         )
     with files.opened(root) as tree:
@@ -198,24 +198,26 @@ def _prepared(root: str, device: str) -> Preparation:
             status = files.status_of(tree, path, follow=False)
             if status is None or not stat.S_ISDIR(status.st_mode) or status.st_dev != own:
                 raise RefusedError(
-                    f"/{path} on {device} is no directory of its own", hint="It must be no link."
+                    f"/{path} on {device} is not a directory",
+                    hint="It must be a directory, not a link.",
                 )
         if os.path.lexists(os.path.join(root, SAVED)):
             raise RefusedError(
-                f"/{SAVED} is on {device}, where the old ext4 gets that name",
-                hint="Give it another name.",
+                f"/{SAVED} exists on {device}, but the conversion saves the old ext4 under that"
+                " name",
+                hint="Rename it.",
             )
         changed = list(_changed(tree, preparation))
         space = os.fstatvfs(tree)
     if changed:
         raise RefusedError(
-            f"/{changed[0]} on {device} was changed since it was prepared",
+            f"/{changed[0]} on {device} was changed after the preparation",
             hint="Boot it and run 'fs-rollback convert abort', then 'fs-rollback convert prepare'.",
         )
     if not is_enough(space.f_bfree * space.f_frsize, space.f_blocks * space.f_frsize):
         raise RefusedError(
-            f"{device} has less free space than when it was prepared, too little",
-            hint="'fs-rollback convert check' tells how much it needs.",
+            f"{device} has less free space than when it was prepared, and too little",
+            hint="'fs-rollback convert check' shows how much it needs.",
         )
     return preparation
 
@@ -235,7 +237,9 @@ def _changed(tree: int, preparation: Preparation) -> Iterator[str]:
 
 
 def _convert(device: str, say: Say, lock: int, saved: Sequence[int]) -> None:
-    say(f"converting {device} to btrfs: do not switch off; the first part takes a while")
+    say(
+        f"converting {device} to btrfs: do not switch off the machine; the first part takes a while"
+    )
     try:
         code, last = btrfs_convert.convert(device, say, lock)
     except Error as error:  # as if it had failed: what it left is looked at below
@@ -245,18 +249,18 @@ def _convert(device: str, say: Say, lock: int, saved: Sequence[int]) -> None:
     if mounted.is_mounted_anywhere(device):  # the last moment refuses that: none was
         raise Error(
             f"btrfs-convert failed, the ext4 on {device} is as before, and mounted: {last}",
-            hint="Unmount it, keep others from mounting it, and begin again.",
+            hint="Unmount it, keep others from mounting it, and start again.",
         )
     # Whatever it says: where it was cut off in its last moment, only this makes it whole.
     wrong = _give_back(device, saved)
     if not wrong:
         raise Error(
             f"btrfs-convert failed, the ext4 on {device} is as before: {last}",
-            hint="It can be used as before. If there was no room: make more; 'fs-rollback convert"
-            " check' counts it. Else try newer btrfs-progs, from a rescue system.",
+            hint="It can be used as before. If space was missing, free more; 'fs-rollback convert"
+            " check' shows how much. Otherwise try newer btrfs-progs from a rescue system.",
         )
     raise UndoFailedError(
-        f"btrfs-convert failed on {device} ({last}), and what it left is not the ext4: {wrong}",
+        f"btrfs-convert failed on {device} ({last}), and left a damaged ext4: {wrong}",
         commands=btrfs_convert.by_hand(device),
     )
 
@@ -277,12 +281,12 @@ def _complete(device: str, say: Say, observe: Observer) -> bool:
         preparation = state.read(root)
     if preparation is None:
         raise RefusedError(
-            f"{device} is btrfs, and no conversion was prepared on it",
+            f"{device} is btrfs, but no conversion was prepared on it",
             hint="There is nothing to convert.",
         )
     if preparation.stage is Stage.CONVERTED:
         return False
-    say(f"{device} is btrfs already; the conversion was cut off after that")
+    say(f"{device} is already btrfs: completing an interrupted conversion")
     with executor.signals_held_back():
         _edit_and_verify(device, preparation, say, observe)
     return True
@@ -319,10 +323,11 @@ def _mount_as_fstab_says(device: str) -> None:
             pass
     except ProcessError as error:
         raise Error(
-            f"the btrfs on {device} does not mount with {','.join(options)!r}, which /{FSTAB} says"
-            f" of the root: {error}",
-            hint=f"Take what is not of btrfs out of /{FSTAB}: on the ext4 after 'fs-rollback"
-            " convert abort', and prepare it anew; on a btrfs there, and run this again.",
+            f"the btrfs on {device} cannot be mounted with {','.join(options)!r}, the options of"
+            f" the root in /{FSTAB}: {error}",
+            hint=f"Remove the options that btrfs does not know from /{FSTAB}. If the root is ext4:"
+            " do that after 'fs-rollback convert abort', and prepare again. If it is btrfs: do it"
+            " there, and run this again.",
         ) from error
 
 
@@ -355,7 +360,7 @@ def _note(root: str, preparation: Preparation) -> None:
 
 def _go_back(device: str, say: Say, lock: int, saved: Sequence[int], cause: Error) -> None:
     say("converting back to ext4")
-    tell(device, "it is taken back")
+    tell(device, "it is undone")
     try:
         code, last = btrfs_convert.convert_back(device, say, lock)
     except Error as error:  # as if it had failed: what it left is looked at below

@@ -36,7 +36,7 @@ class Lost(NamedTuple):
 def look(device: str) -> Lost:
     """Return what going back to ext4 would lose. Raises RefusedError where there is no way back."""
     if not saved.is_btrfs(device):
-        raise RefusedError(f"{device} is not btrfs", hint="There is nothing to take back.")
+        raise RefusedError(f"{device} is not btrfs", hint="There is nothing to undo.")
     try:
         return _look(device)
     except ProcessError:
@@ -51,14 +51,14 @@ def _look(device: str) -> Lost:
         preparation = state.read(root)
         if preparation is None:
             raise RefusedError(
-                f"nothing on {device} says what it was: /{STATE_FILE} is gone",
-                hint=f"If it was ext4, 'btrfs-convert -r {device}' makes it that again; what was"
+                f"{device} has no record of what it was: /{STATE_FILE} is missing",
+                hint=f"If it was ext4, 'btrfs-convert -r {device}' makes it that again; everything"
                 " written since is lost.",
             )
         if files.status_of(tree, _IMAGE) is None:
             raise RefusedError(
-                f"there is no ext4 on {device} any more: {SAVED} is gone",
-                hint="From here on btrfs is what there is.",
+                f"the old ext4 on {device} no longer exists: {SAVED} was deleted",
+                hint="You can only stay with btrfs.",
             )
         lost = _written_since(tree, preparation.generation)
         others = [s.path for s in btrfs.subvolumes(root) if s.path and s.path != SAVED]
@@ -88,7 +88,7 @@ def resume(device: str, say: Say) -> bool:
     with mounted.owned(device), executor.signals_held_back():
         is_mended = mend.mend(device, say, back=True)
         if is_mended:
-            tell(device, "a way back to ext4 that was cut off is finished")
+            tell(device, "completed an interrupted return to ext4")
         return is_mended
 
 
@@ -101,19 +101,19 @@ def back(device: str, say: Say) -> None:
         if mend.go_on_back(device, say):
             tell(device, "it is ext4 again")
             return
-        say(f"converting {device} back to ext4: do not switch off")
-        tell(device, "the way back to ext4 begins")
+        say(f"converting {device} back to ext4: do not switch off the machine")
+        tell(device, "the return to ext4 starts")
         code, last = btrfs_convert.convert_back(device, say, lock)
         if code and saved.is_btrfs(device):
             raise Error(
-                f"btrfs-convert could not go back, {device} is btrfs as before: {last}",
-                hint="A balance, defragmentation or resize since the conversion forbids it.",
+                f"btrfs-convert could not return to ext4, {device} is btrfs as before: {last}",
+                hint="A balance, defragmentation or resize since the conversion prevents it.",
             )
         # In its last moment, then; what it did not come to was saved.
         wrong = (_mend(device, say) if code else "") or e2fsck.repair(device)
         if wrong:
             raise UndoFailedError(
-                f"{device} is no whole ext4: {last if code else wrong}",
+                f"{device} is not a valid ext4: {last if code else wrong}",
                 commands=btrfs_convert.by_hand(device, back=True),
             )
         tell(device, "it is ext4 again")

@@ -36,8 +36,8 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
         if ext4 is None or back:
             return False  # go_on_back() sees to it
         raise RefusedError(
-            f"{device} is a btrfs of which a way back to ext4 has begun and was cut off",
-            hint="'fs-rollback convert run --back' goes on with it.",
+            f"a return to ext4 was interrupted on {device}, which is still btrfs",
+            hint="'fs-rollback convert run --back' continues it.",
         )
     may_be_another = ext4 is not None or kind == "ext4" or "PTTYPE" in found
     saves = torn_saved.named(device)
@@ -55,7 +55,7 @@ def mend(device: str, say: Say, *, back: bool = False) -> bool:
         if not done and ext4 is not None:
             done = _give_back_missing(device, saves, say)
         if not (done or may_be_another):
-            raise Error(f"{device} has neither filesystem, and nothing that was saved of it fits")
+            raise Error(f"{device} has neither filesystem, and no saved data fits it")
     return done
 
 
@@ -100,11 +100,11 @@ def _give_back_all(device: str, saves: Sequence[Saved], say: Say) -> bool:
     saved = _only(device, torn_saved.fitting(device, saves))
     if saved is None:
         return False
-    say(f"giving back to {device} what was saved of it")
+    say(f"restoring the saved blocks of {device}")
     torn_saved.write(device, saved.extents)
     wrong = e2fsck.look(device)
     if wrong:
-        raise Error(f"{device} got back what was saved of it and is not whole: {wrong}")
+        raise Error(f"the saved blocks of {device} were restored, but it is damaged: {wrong}")
     return True
 
 
@@ -125,18 +125,18 @@ def _give_back_missing(device: str, saves: Sequence[Saved], say: Say) -> bool:
         e2fsck.replay(device)
     if not torn_saved.under_superblocks(device, saved) and not e2fsck.look(device):
         return False  # only zeros, and they are its own
-    say(f"giving back to {device} what a conversion that was cut off has overwritten")
+    say(f"restoring the blocks of {device} that an interrupted conversion has overwritten")
     if not is_used and not _tried(device, saved.extents):
         return True
     missing = torn_saved.missing(device, saved)
     if not _tried(device, missing):
         return True
     if not is_used:
-        raise _NotWholeError(f"nothing that was saved of {device} makes it whole: it is as found")
+        raise _NotWholeError(f"no saved data makes {device} whole: it was left as it was found")
     torn_saved.write(device, missing)
     wrong = e2fsck.repair(device)
     if wrong:
-        raise Error(f"{device} got back what was overwritten of it and is not whole: {wrong}")
+        raise Error(f"the overwritten blocks of {device} were restored, but it is damaged: {wrong}")
     return True
 
 
@@ -153,8 +153,10 @@ def _only(device: str, saves: Sequence[Saved]) -> Optional[Saved]:
     """Return the only one, None if there is none. Raises Error if there are several."""
     if len(saves) > 1:
         raise Error(
-            f"{len(saves)} different beginnings of {device} are on it, and all of them fit",
-            hint="Somebody has copied or made one; the rescue sheet tells the way by hand.",
+            f"{device} has {len(saves)} different saved copies of its first blocks, and all of them"
+            " fit",
+            hint="Somebody has copied or created one; the rescue sheet describes how to restore by"
+            " hand.",
         )
     return saves[0] if saves else None
 
@@ -178,9 +180,9 @@ def _refuse_unsaved(device: str, ext4: Superblock) -> None:
     for place in torn_saved.superblocks_of(device, ext4.uuid):
         if not torn_saved.is_free(device, place):
             raise RefusedError(
-                f"the block of {device} at byte {place} was overwritten by a conversion or a way"
-                " back that was cut off, and what was saved of it is damaged",
-                hint="The rescue sheet tells what to do with what you saved. Without that:"
+                f"the block of {device} at byte {place} was overwritten by an interrupted"
+                " conversion or return to ext4, and its saved copy is damaged",
+                hint="The rescue sheet describes how to use what you saved. Without that:"
                 f" {torn_saved.put_back_by_hand(device, place)}",
             )
 
@@ -197,10 +199,11 @@ def _refuse_whole_btrfs(device: str, saves: Sequence[Saved]) -> None:
         if read.is_finished and read.is_whole is not False and not before:
             mirror = PLACES.index(place)
             raise RefusedError(
-                f"the first superblock of the btrfs on {device} is damaged, and another is whole",
-                hint=f"'btrfs rescue super-recover {device}' makes it whole again, or"
-                f" 'btrfs-select-super -s {mirror} {device}'. If a way back to ext4 was cut off:"
-                " then 'fs-rollback convert run --back' again.",
+                f"the first superblock of the btrfs on {device} is damaged, but another one is"
+                " valid",
+                hint=f"'btrfs rescue super-recover {device}' repairs it, or 'btrfs-select-super -s"
+                f" {mirror} {device}'. If a return to ext4 was interrupted: then 'fs-rollback"
+                " convert run --back' again.",
             )
 
 
@@ -217,9 +220,10 @@ def refuse_overwritten(device: str) -> None:
         _refuse_unsaved(device, ext4)
     if any(torn_saved.under_superblocks(device, saved) for saved in saves):
         raise RefusedError(
-            f"a conversion or a way back was cut off, and some of {device} is overwritten yet",
-            hint=f"From a rescue system: 'fs-rollback convert run --back --device"
-            f" UUID={ext4.uuid}' gives it back. Then abort.",
+            f"a conversion or a return to ext4 was interrupted, and part of {device} is still"
+            " overwritten",
+            hint=f"From a rescue system: 'fs-rollback convert run --back --device UUID={ext4.uuid}'"
+            " restores it. Then abort.",
         )
 
 
@@ -229,8 +233,8 @@ def advice(device: str) -> str:
         return ""
     back = " --back" * torn_saved.is_btrfs(device)
     return (
-        f"There was an ext4. If a conversion was cut off: 'fs-rollback convert run{back} --device"
-        f" {device}' gives back what it saved, and goes on."
+        f"It was ext4. If a conversion was interrupted: 'fs-rollback convert run{back} --device"
+        f" {device}' restores what it saved, and continues."
     )
 
 
@@ -245,6 +249,6 @@ def refuse_damaged(device: str) -> None:
     if not torn_saved.is_btrfs(device):
         raise RefusedError(
             f"the superblock of the btrfs on {device} is damaged",
-            hint=f"'btrfs rescue super-recover {device}' makes it whole again, if another one is."
-            " If a way back to ext4 was cut off: 'fs-rollback convert run --back' goes on.",
+            hint=f"'btrfs rescue super-recover {device}' repairs it, if another one is valid. If a"
+            " return to ext4 was interrupted: 'fs-rollback convert run --back' continues it.",
         )

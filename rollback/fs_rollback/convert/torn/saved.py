@@ -60,7 +60,7 @@ def reserve(root: str, device: str) -> list[int]:
     ]
     if len(places) < needed:
         raise Error(
-            f"{device} has no place for what has to be saved of it", hint="Free some space on it."
+            f"{device} has no room for the blocks that must be saved", hint="Free some space on it."
         )
     return places[:needed]
 
@@ -95,7 +95,7 @@ def save(device: str, filesystem: str, places: Sequence[int]) -> None:
         # Only what is on the disk counts.
         os.posix_fadvise(disk, 0, 0, os.POSIX_FADV_DONTNEED)
         if [os.pread(disk, BLOCK_BYTES, place) for place in places] != blocks:
-            raise Error(f"what was saved on {device} cannot be read again", hint="See 'dmesg'.")
+            raise Error(f"the blocks saved on {device} cannot be read again", hint="See 'dmesg'.")
 
 
 def named(device: str) -> list[Saved]:
@@ -200,8 +200,8 @@ def missing(device: str, saved: Saved) -> list[Extent]:
     for place, read in found.items():
         if read.is_whole is not True:
             raise RefusedError(
-                f"the block of {device} at byte {place} was overwritten by a conversion that was"
-                " cut off, and written to since: what is in it is damaged",
+                f"the block of {device} at byte {place} was overwritten by an interrupted"
+                " conversion, and was written to since: its content is damaged",
                 hint=put_back_by_hand(device, place),
             )
     return [
@@ -214,7 +214,7 @@ def put_back_by_hand(device: str, place: int) -> str:
     """Return what to do about a damaged block of an ext4."""
     return (
         f"'debugfs -R \"icheck {place // BLOCK_BYTES}\" {device}' names its inode, and ncheck the"
-        " file: put that back from the backup, as a new file."
+        " file: restore that file from the backup, as a new file."
     )
 
 
@@ -277,7 +277,7 @@ def _blocks(disk: int, device: str, say: Say) -> Iterator[bytes]:
         tenth = offset * 10 // size
         if tenth > said:
             said = tenth
-            say(f"looking on {device} for what was saved of it: {tenth * 10} %")
+            say(f"searching {device} for saved blocks: {tenth * 10} %")
         yield from torn_pieces.blocks_in(os.pread(disk, _SCAN_BYTES, offset))
 
 
