@@ -162,7 +162,7 @@ def test_pinned_and_not(collection: Collection) -> None:
     assert (ended.result["changed"], ended.changes) == (False, [])
     ended = collection.run(machine, "fs_rollback", state="unpinned", snapshots=[BEFORE])
     assert ended.changes == [f"unpin {BEFORE} --json"]
-    for wrong, said in (("nothing", "no snapshot"), ("yum_", "fits 2 snapshots")):
+    for wrong, said in (("nothing", "no snapshot"), ("yum_", "matches 2 snapshots")):
         ended = collection.run(machine, "fs_rollback", state="pinned", snapshots=[wrong])
         assert said in ended.result["msg"]
 
@@ -181,9 +181,9 @@ def test_deleted(collection: Collection) -> None:
     ended = collection.run(machine, "fs_rollback", state="deleted", snapshots=[BEFORE])
     told = ended.result
     assert (told["failed"], told["outcome"], told["changed"]) == (True, "refused", False)
-    assert "it is pinned. 'fs-rollback unpin' first" in told["msg"]
+    assert "it is pinned. Run 'fs-rollback unpin' first" in told["msg"]
     ended = collection.run(machine, "fs_rollback", state="deleted", snapshots=["latest"])
-    assert "another one" in ended.result["msg"]
+    assert "another snapshot" in ended.result["msg"]
 
 
 def test_rolled_back(collection: Collection) -> None:

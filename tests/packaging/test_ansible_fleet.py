@@ -35,7 +35,7 @@ def test_a_fleet_of_which_one_fails(collection: Collection) -> None:
     assert "failed=1" in next(line for line in told.splitlines() if line.startswith(bad.name))
     assert sum("failed=1" in line for line in told.splitlines()) == 1, told
     for text in ("httpd.service is failed", "Reverted: app 2-1 to 1-1", "dnf upgrade",
-                 "Failed to start httpd.service", "Check: all is ok."):  # fmt: skip
+                 "Failed to start httpd.service", "Check: no problems found."):  # fmt: skip
         assert text in told, told
     changes = [line for line in other.log() if not line.endswith(("status --json", "list --json"))]
     assert changes == ["check --json", "guard on --json", "move", "guard off --json"]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # It may be used under the GNU General Public License v3.0+ too, as Ansible itself.
-"""Asks a machine how its boot has ended until it knows: it reboots by itself meanwhile."""
+"""Asks a machine for the result of its boot until that is known; it may reboot meanwhile."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _display = Display()
 
 
 class ActionModule(ActionBase):
-    """Runs the module until its answer is not `undecided`, or the time is over."""
+    """Runs the module until its answer is not `undecided`, or until the timeout."""
 
     _requires_connection = True
 
     def run(self, tmp: Any = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
-        """Return the answer of the last look."""
+        """Return the last answer."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         del tmp
         arguments = self._task.args
@@ -39,7 +39,7 @@ class ActionModule(ActionBase):
 
     @staticmethod
     def _is_final(found: dict[str, Any]) -> bool:
-        """Whether asking again is of no use."""
+        """Whether asking again is useless."""
         return found.get("outcome") in ("not_installed", "usage", "unreadable", "refused")
 
     def _look(self, task_vars: Optional[dict[str, Any]]) -> dict[str, Any]:
@@ -53,5 +53,5 @@ class ActionModule(ActionBase):
             with suppress(AnsibleError, AttributeError):  # not each connection can be
                 self._connection.reset()
             self._connection._shell.tmpdir = None  # noqa: SLF001 - as ActionBase removes it
-            return {"failed": True, "msg": f"it cannot be reached: {error}"}
+            return {"failed": True, "msg": f"the machine cannot be reached: {error}"}
         return found

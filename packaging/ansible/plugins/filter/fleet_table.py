@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # It may be used under the GNU General Public License v3.0+ too, as Ansible itself.
-"""The table of a fleet, a line for each host."""
+"""The table of a fleet, one line for each host."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any, Callable
 
 DOCUMENTATION = r"""
 name: fleet_table
-short_description: Make a table of how machines stand, a line for each host
+short_description: Make a table of the state of machines, one line for each host
 version_added: 0.1.0
 description:
-  - Takes what M(fs_rollback.snapshots.fs_rollback_info) said of each host, and returns the lines
-    of a table with host, running root, newest snapshot, health and days since the last update.
-  - A host that could not be asked has a line, too, which says why.
+  - Takes the results of M(fs_rollback.snapshots.fs_rollback_info) for each host, and returns the
+    lines of a table with host, running root, newest snapshot, health and days since the last
+    update.
+  - A host that could not be asked also has a line, which says why.
 options:
   _input:
-    description: What was registered, by host.
+    description: The registered results, by host.
     type: dict
     required: true
 author:
@@ -31,7 +32,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The lines, that with the titles first.
+  description: The lines; the first one has the column titles.
   type: list
   elements: str
 """
@@ -40,9 +41,9 @@ _TITLES = ("HOST", "RUNNING ROOT", "NEWEST SNAPSHOT", "HEALTH", "DAYS")
 
 
 def fleet_table(found: dict[str, Any]) -> list[str]:
-    """Return the lines of the table; the last column, why, is as long as it is.
+    """Return the lines of the table; the last column, why, is not cut.
 
-    What a host says of itself makes no line of another's, and a terminal shows it as text.
+    No text of a host adds a line or steers a terminal.
     """
     hosts = sorted(found)
     rows = [_TITLES, *(_row(host, found[host]) for host in hosts)]
@@ -75,7 +76,7 @@ def _row(host: str, told: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _why(told: dict[str, Any]) -> str:
-    """Return in a line what is wrong with a host, the first thing if there are more."""
+    """Return the first problem of a host in one line, "" if there is none."""
     if "summary" not in told:
         return " ".join(str(told.get("msg", "")).split())
     summary = told["summary"]
@@ -90,7 +91,7 @@ def _why(told: dict[str, Any]) -> str:
 
 
 class FilterModule:
-    """What Ansible looks for."""
+    """The class that Ansible looks for."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # It may be used under the GNU General Public License v3.0+ too, as Ansible itself.
-"""Runs fs-rollback on the machine, and makes what it answers in JSON the result of a module."""
+"""Runs fs-rollback on the machine, and turns its JSON answer into the result of a module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NEVER_FOUND = (
     "fs-rollback is not installed on this machine: install the package fs-rollback, and"
     " libdnf5-plugin-fs-snapshot for dnf 5 or python3-dnf-plugin-fs-snapshot for dnf 4"
 )
-# What each exit code says of the machine, in a word for conditions.
+# What each exit code says about the machine, as one word for conditions.
 MEANINGS = {
     1: "failed",
     2: "usage",
@@ -24,7 +24,7 @@ MEANINGS = {
     130: "interrupted",
 }
 _HINTS = {
-    4: "A step failed, and so did taking it back: do on the machine what was printed, then"
+    4: "A step failed, and undoing it failed too: do on the machine what was printed, then run"
     " 'fs-rollback settle'.",
 }
 
@@ -43,12 +43,12 @@ class Answer(NamedTuple):
 
     @property
     def meaning(self) -> str:
-        """Return what the exit code says of the machine, in a word."""
+        """Return what the exit code says about the machine, in one word."""
         return MEANINGS.get(self.code, "failed")
 
 
 class Command:
-    """The command on this machine. Whatever cannot be used ends the module with a clear failure."""
+    """The command on this machine. If it cannot be used, the module fails with a clear message."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -67,14 +67,14 @@ class Command:
         return Answer(code, self._parsed(words, out), sentence, hint)
 
     def read(self, *words: str) -> dict[str, Any]:
-        """Run what only reads, and return its answer; exit codes 1 and 3 come with one, too."""
+        """Run a reading command, and return its answer; exit codes 1 and 3 have an answer too."""
         answer = self.run(*words)
         if answer.data is None:
             self.fail(answer)
         return answer.data
 
     def change(self, *words: str) -> dict[str, Any]:
-        """Run what changes something, and return its answer; it has to succeed."""
+        """Run a changing command, which must succeed, and return its answer."""
         answer = self.run(*words)
         if answer.code or answer.data is None:
             self.fail(answer)
@@ -106,8 +106,8 @@ class Command:
             )
         if newest > VERSION:
             self.module.fail_json(
-                msg=f"fs-rollback on this machine answers in version {newest} of its JSON, and this"
-                f" collection knows {VERSION}: upgrade the collection fs_rollback.snapshots",
+                msg=f"fs-rollback on this machine uses version {newest} of its JSON, but this"
+                f" collection supports only {VERSION}: upgrade fs_rollback.snapshots",
                 outcome="unreadable",
             )
         return of_lines(rows) if words[0] == "diff" else rows[0]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # It may be used under the GNU General Public License v3.0+ too, as Ansible itself.
-"""Decides what is to be done, from the answers of `list` and `status` alone. Runs nothing."""
+"""Decides what to do, only from the answers of `list` and `status`. Runs nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Row = dict[str, Any]
 
 
 class NoSuchSnapshotError(ValueError):
-    """No snapshot, or more than one, is called so."""
+    """No snapshot has this name, or more than one."""
 
 
 def resolve(reference: str, rows: list[Row]) -> Optional[Row]:
-    """Return the row of `list` that this means, as the command itself has it; None for none.
+    """Return the row of `list` that this names, None if there is none.
 
-    It is an ID, a name, the beginning of one name only, either as a path that dnf printed, or
-    `latest`. Raises NoSuchSnapshotError where several fit.
+    It is an ID, a name, a unique beginning of a name, a path that dnf printed, or `latest`, as for
+    the command itself. Raises NoSuchSnapshotError if several match.
     """
     present = [row for row in rows if "gone" not in row["marks"]]
     if reference == "latest":
@@ -32,12 +32,12 @@ def resolve(reference: str, rows: list[Row]) -> Optional[Row]:
     found = found or [row for row in rows if name and row["name"].startswith(name)]
     if len(found) > 1:
         names = ", ".join(row["name"] for row in found[:5])
-        raise NoSuchSnapshotError(f"{reference!r} fits {len(found)} snapshots: {names}")
+        raise NoSuchSnapshotError(f"{reference!r} matches {len(found)} snapshots: {names}")
     return found[0] if found else None
 
 
 def by_description(text: str, rows: list[Row]) -> Optional[Row]:
-    """Return the snapshot that was taken by hand for this, the newest first."""
+    """Return the newest manual snapshot with this description, None if there is none."""
     for row in reversed(rows):
         is_there = row["kind"] == "manual" and not {"gone", "trial"} & set(row["marks"])
         if is_there and row["description"] == text:
@@ -46,7 +46,7 @@ def by_description(text: str, rows: list[Row]) -> Optional[Row]:
 
 
 def waiting_target(status: dict[str, Any]) -> Optional[str]:
-    """Return the name of what the rollback that waits for its reboot goes back to."""
+    """Return the name of the target of the rollback that is waiting for a reboot."""
     last = status["last_rollback"]
     if status["waiting"] != "reboot" or not last or not last["replaced_by"]:
         return None
@@ -54,9 +54,9 @@ def waiting_target(status: dict[str, Any]) -> Optional[str]:
 
 
 def was_rolled_back(target: Row, status: dict[str, Any], rows: list[Row]) -> bool:
-    """Whether the running root is what a rollback to this snapshot has made, and nothing since.
+    """Whether a rollback to this snapshot made the running root, and nothing changed it since.
 
-    The order of `list` counts, not the clock. Packages that changed without a snapshot count, too.
+    The order of `list` counts, not the clock. Packages that changed without a snapshot count too.
     """
     last, copy_of = status["last_rollback"], status["copy_of"]
     if status["waiting"] != "nothing" or status["trial"] or not last or not copy_of:
@@ -78,7 +78,7 @@ def was_undone(status: dict[str, Any], rows: list[Row]) -> bool:
 
 
 def difference(reverts: dict[str, Any], target: str) -> dict[str, str]:
-    """Return what a rollback reverts as a module's diff: what is now, and what will be."""
+    """Return what a rollback reverts as a module's diff: the present state, and the new one."""
     before, after = [], []
     for package in reverts["packages"] or []:
         name = f"{package['name']}.{package['arch']}"
@@ -99,9 +99,9 @@ def difference(reverts: dict[str, Any], target: str) -> dict[str, str]:
 
 
 def shortened(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer of `rollback` without what is long, and for the machine itself.
+    """Return the answer of `rollback` without its steps and file names.
 
-    These are the steps, and the names of all files: a controller keeps it for each of its hosts.
+    These are long, and a controller keeps the answer for each of its hosts.
     """
     found = {key: value for key, value in answer.items() if key not in ("version", "steps")}
     if "reverts" in found:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # It may be used under the GNU General Public License v3.0+ too, as Ansible itself.
-"""How a machine stands in a few words, from what the command answers. Runs nothing."""
+"""The state of a machine in a few words, from the answers of the command. Runs nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Data = dict[str, Any]
 
 
 def unsupported(reason: str) -> Data:
-    """Return the summary of a machine that can have no snapshots."""
+    """Return the summary of a machine that cannot have snapshots."""
     return {**_EMPTY, "health": "unsupported", "attention": [reason]}
 
 
@@ -32,7 +32,7 @@ _EMPTY: Data = {
 
 
 def summarize(status: Data, check: Data, rows: list[Data], guard: Optional[Data]) -> Data:
-    """Return how a machine stands; `guard` is None for a version of the command without it."""
+    """Return the state of a machine; `guard` is None for a version of the command without it."""
     failure = guard["failure"] if guard else None
     copy_of = status["copy_of"]
     return {
@@ -50,7 +50,7 @@ def summarize(status: Data, check: Data, rows: list[Data], guard: Optional[Data]
 
 
 def _health(status: Data, check: Data, failure: Optional[Data]) -> str:
-    """Return the worst of what is known, in a word."""
+    """Return the worst of what is known, in one word."""
     if check["verdict"] == "broken":
         return "broken"
     if status["trial"]:
@@ -63,9 +63,9 @@ def _health(status: Data, check: Data, failure: Optional[Data]) -> str:
 
 
 def days_since_update(status: Data, rows: list[Data], now: datetime) -> Optional[int]:
-    """Return how many days ago the running root had its last transaction; None if none is known.
+    """Return the age of the last transaction of the running root in days; None if none is known.
 
-    What the last rollback reverted does not count.
+    Transactions that the last rollback reverted do not count.
     """
     first, end = _reverted(status, rows)
     times = [
@@ -92,12 +92,12 @@ def _reverted(status: Data, rows: list[Data]) -> tuple[int, int]:
 def boot_outcome(
     status: Data, guard: Optional[Data], known: Optional[str], *, is_working: bool
 ) -> str:
-    """Return where a machine has come up after a boot that may have been guarded, in a word.
+    """Return what a machine runs after a boot that may have been guarded, in one word.
 
-    `known` is the time of a failure that was known before; `is_working` says that the machine is
-    still about to find out, or to act. The words: `undecided` (ask again), `healthy`,
-    `rolled_back` (it has made the snapshot its root by itself), `in_snapshot` (it runs a trial of
-    it, and stays there), `other_root`.
+    `known` is the time of a failure from before the boot; `is_working` tells whether the machine
+    has yet to decide, or to act on that. The words: `undecided` (ask again), `healthy`,
+    `rolled_back` (it has rolled itself back to the snapshot), `in_snapshot` (it stays in a trial of
+    the snapshot), `other_root`.
     """
     failure = guard["failure"] if guard else None
     new = failure if failure and failure["time"] != known else None

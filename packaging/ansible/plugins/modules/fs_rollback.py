@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-2.0-or-later
 # It may be used under the GNU General Public License v3.0+ too, as Ansible itself.
-"""Takes, keeps and deletes snapshots, rolls a machine back, and guards its next boot."""
+"""Takes, pins and deletes snapshots, rolls a machine back, and guards its next boot."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ module: fs_rollback
 short_description: Take snapshots of a btrfs root, roll back to one, guard the next boot
 version_added: 0.1.0
 description:
-  - Has C(fs-rollback) take, pin and delete snapshots, make one the root of the next boot, take that
-    back, and guard the next boot.
-  - It never reboots a machine. RV(reboot_required) says that a reboot is what is missing.
-  - Between a rollback and its reboot the machine refuses transactions of dnf.
+  - Uses C(fs-rollback) to take, pin and delete snapshots, to roll back to one, to undo a rollback,
+    and to guard the next boot.
+  - It never reboots a machine. RV(reboot_required) tells whether a reboot is still needed.
+  - Between a rollback and the reboot the machine refuses transactions of dnf.
 options:
   state:
     description:
-      - V(snapshot), there is a snapshot that was taken by hand with this O(description). The newest
-        one counts. If there is none, one is taken.
-      - V(pinned) and V(unpinned), the snapshots are, or are not, kept from retention.
-      - V(deleted), the snapshots are not there. One that is pinned or in use is refused.
-      - V(rolled_back), the next boot uses a copy of the snapshot, or the running root is one and no
-        transaction has changed it since.
-      - V(undone), no rollback waits for its reboot. With O(to_replaced) also, if none waits, the
-        next boot uses the root that was replaced last.
+      - V(snapshot), a manual snapshot with this O(description) exists. The newest one is returned.
+        If there is none, one is taken.
+      - V(pinned) and V(unpinned), retention may not delete the snapshots, or may delete them.
+      - V(deleted), the snapshots do not exist. A snapshot that is pinned or in use is refused.
+      - V(rolled_back), the next boot uses a copy of the snapshot, or the running root is a copy of
+        it and no transaction has changed that root since.
+      - V(undone), no rollback is waiting for a reboot; one that waits is canceled. With
+        O(to_replaced), if none was waiting, the next boot uses the root that was replaced last.
     type: str
     choices: [snapshot, pinned, unpinned, deleted, rolled_back, undone]
   guard:
     description:
-      - V(on), the next boot is guarded. If it is not healthy, the one after it leads to the newest
-        snapshot from before a transaction. A transaction that comes takes the guard back, and sets
-        it again when it is done, with the snapshot from before it.
-      - V(off), it is not guarded.
-      - V(acknowledged), a person knows of the guarded boot that failed. Until then transactions
-        that have no terminal, as those of Ansible, are stopped on that machine.
+      - V(on), the next boot is guarded. If it is not healthy, the boot after it uses the newest
+        snapshot from before a transaction. A later transaction removes the guard while it runs, and
+        then sets it again, with the snapshot from before that transaction.
+      - V(off), the next boot is not guarded.
+      - V(acknowledged), a person knows of the guarded boot that failed. Until then the machine
+        refuses transactions without a terminal, such as those of Ansible.
     type: str
     choices: ["on", "off", acknowledged]
   snapshots:
     description:
-      - The snapshots, each an ID, a name, the unique beginning of one, a path as dnf prints it, or
-        V(latest), which O(state=deleted) does not take.
-      - O(state=rolled_back) takes one. Without it the command chooses, which is the newest from
-        before a transaction.
+      - The snapshots. Each is an ID, a name, a unique beginning of a name, a path as dnf prints it,
+        or V(latest), which O(state=deleted) does not accept.
+      - O(state=rolled_back) accepts one. If it is omitted, C(fs-rollback) chooses the newest
+        snapshot from before a transaction.
     type: list
     elements: str
     default: []
     aliases: [snapshot]
   description:
-    description: What the snapshot of O(state=snapshot) is for.
+    description: The description of the snapshot of O(state=snapshot).
     type: str
   keep:
     description:
-      - Paths that stay as they are now in a rollback, beside those that the configuration of the
-        machine names.
+      - Paths that a rollback leaves as they are now, in addition to those in the configuration of
+        the machine.
     type: list
     elements: str
     default: []
   no_keep:
-    description: Whether a rollback reverts the paths, too, that the configuration keeps.
+    description: Whether a rollback also reverts the paths that the configuration keeps.
     type: bool
     default: false
   to_replaced:
-    description: Whether O(state=undone) may go back to the replaced root where no rollback waits.
+    description: Whether O(state=undone) may return to the replaced root if no rollback is waiting.
     type: bool
     default: false
 attributes:
   check_mode:
-    description: Nothing is changed. Rollbacks and deletions are planned by C(--dry-run).
+    description: Nothing is changed. Rollbacks and deletions are planned with C(--dry-run).
     support: full
   diff_mode:
     description: Shows the packages, edited files and data that a rollback reverts.
@@ -77,8 +77,8 @@ seealso:
   - module: fs_rollback.snapshots.fs_rollback_boot
 notes:
   - It must be run as root.
-  - A rollback that is refused, and one that failed and was taken back, leave the machine as it was.
-    If RV(outcome) is V(needs_hands) somebody has to do on the machine what RV(hint) says.
+  - A rollback that is refused, or that failed and was undone, leaves the machine as it was. If
+    RV(outcome) is V(needs_hands), somebody has to do on the machine what RV(hint) says.
 author:
   - The fs-rollback authors (@fs-rollback)
 """
@@ -97,7 +97,7 @@ EXAMPLES = r"""
   check_mode: true
   diff: true
 
-- name: Go back to before the last transaction
+- name: Roll back to before the last transaction
   fs_rollback.snapshots.fs_rollback:
     state: rolled_back
   become: true
@@ -123,15 +123,15 @@ snapshots:
 rollback:
   description:
     - With O(state=rolled_back) and O(state=undone), the answer of C(fs-rollback rollback) or
-      C(undo), without the steps and the names of all files. Empty if nothing had to be done.
+      C(undo), without the steps and the file names. Empty if there was nothing to do.
   type: dict
   returned: success
 target:
-  description: The name of the snapshot that the machine goes, or went, back to.
+  description: The name of the snapshot that the machine is, or was, rolled back to.
   type: str
   returned: with O(state=rolled_back) and O(state=undone), if it is known
 reboot_required:
-  description: Whether the machine has to be rebooted for this.
+  description: Whether the machine must be rebooted to complete it.
   type: bool
   returned: with O(state=rolled_back) and O(state=undone)
 guard:
@@ -140,8 +140,8 @@ guard:
   returned: with O(guard)
 outcome:
   description:
-    - If it failed, what that means. V(failed), the machine is as before. V(refused), nothing was
-      touched. V(usage), there is no such snapshot, or the configuration cannot be used.
+    - The state of the machine after a failure. V(failed), the machine is as before. V(refused),
+      nothing was changed. V(usage), there is no such snapshot, or the configuration is invalid.
       V(needs_hands), somebody has to finish it on the machine. V(interrupted), it was undone.
       V(not_installed), V(unsupported) and V(unreadable).
   type: str
@@ -172,7 +172,7 @@ Result = dict[str, Any]
 
 
 class Change:
-    """What was asked for on this machine; each state is a method that returns the result."""
+    """The requested change to this machine; each state is a method that returns the result."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -185,7 +185,7 @@ class Change:
         self.status: dict[str, Any] = answer.data
 
     def run(self) -> Result:
-        """Do it, or in check mode tell what would be done."""
+        """Make the change, or in check mode return what would change."""
         if self.params["guard"]:
             return self._guard(self.params["guard"])
         states = {
@@ -237,7 +237,8 @@ class Change:
     def _deleted(self) -> Result:
         if "latest" in self.params["snapshots"]:
             self.module.fail_json(
-                msg="state: deleted takes no 'latest', which is another one after each deletion",
+                msg="state: deleted does not accept 'latest', which names another snapshot after"
+                " each deletion",
                 outcome="usage",
             )
         names = [row["name"] for row in self._found(self._rows(), may_lack=True)]
@@ -255,7 +256,9 @@ class Change:
         rows = self._rows()
         found = self._found(rows)
         if len(self.params["snapshots"]) > 1:
-            self.module.fail_json(msg="a rollback goes back to one snapshot", outcome="usage")
+            self.module.fail_json(
+                msg="state: rolled_back accepts only one snapshot", outcome="usage"
+            )
         waiting = decide.waiting_target(self.status)
         if waiting is not None and (not found or found[0]["name"] == waiting):
             return _nothing_to_do(waiting, reboot_required=True)
@@ -272,7 +275,7 @@ class Change:
         return self._go_back("undo", "--to-replaced")
 
     def _go_back(self, *words: str) -> Result:
-        """Roll back or undo, or plan it; nobody is there to be asked."""
+        """Roll back or undo, or plan that, without a question."""
         kept = [f"--keep={path}" for path in self.params["keep"]]
         kept += ["--no-keep"] if self.params["no_keep"] else []
         how = "--dry-run" if self.module.check_mode else "--yes"

@@ -1,35 +1,37 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-2.0-or-later
 # It may be used under the GNU General Public License v3.0+ too, as Ansible itself.
-"""Tells where a machine has come up; the action plugin of the same name asks until it is sure."""
+"""Tells what a machine has booted; the action plugin of the same name asks until that is known."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fs_rollback_boot
-short_description: Wait until it is known how a boot has ended
+short_description: Wait for the result of a boot
 version_added: 0.1.0
 description:
-  - After a reboot, waits until the machine knows whether its boot was healthy, and tells where it
-    has come up. A boot that is not guarded is known at once.
-  - A guarded boot that is not healthy reboots into a snapshot. With C(guard_then = rollback) the
-    machine then checks the snapshot, makes it the root, and reboots a second time by itself.
-    Between these the machine can be reached, for a while; this waits for the end of all of it.
-  - A machine that cannot be reached meanwhile is asked again.
+  - After a reboot, waits until the machine knows whether its boot was healthy, and tells what it
+    has booted. The result of a boot that is not guarded is known at once.
+  - A machine whose guarded boot is not healthy reboots into a snapshot. With
+    C(guard_then = rollback) it then checks the snapshot, makes it the root, and reboots a second
+    time. The machine can be reached for a while between these reboots; this module waits until all
+    of that has finished.
+  - If the machine cannot be reached meanwhile, the module tries again.
   - Changes nothing.
 options:
   known_failure:
     description:
-      - The C(failure.time) of C(guard status) from before the reboot. Another one is of this boot.
+      - The C(failure.time) of C(guard status) before the reboot. A different time belongs to this
+        boot.
     type: str
   timeout:
     description:
-      - How many seconds to wait. A guarded boot is judged 15 minutes after its start at the latest,
-        and so is the snapshot after it.
+      - How many seconds to wait. The machine decides about a guarded boot at most 15 minutes after
+        its start, and likewise about the snapshot after it.
     type: int
     default: 2400
   delay:
-    description: How many seconds to wait before the machine is asked again.
+    description: How many seconds to wait between attempts.
     type: int
     default: 10
 attributes:
@@ -58,7 +60,7 @@ EXAMPLES = r"""
   ansible.builtin.reboot:
   become: true
 
-- name: Wait until the machine has made up its mind
+- name: Wait until the result of the boot is known
   fs_rollback.snapshots.fs_rollback_boot:
   become: true
   register: boot
@@ -68,20 +70,20 @@ EXAMPLES = r"""
 RETURN = r"""
 boot:
   description:
-    - V(healthy), the machine runs its own root, and the boot was healthy if it was guarded.
-    - V(rolled_back), it was not healthy, and the machine has made the snapshot its root by itself.
-    - V(in_snapshot), it was not healthy, and the machine runs a trial of the snapshot and stays
-      there.
-    - V(other_root), the machine runs a root that is none of these.
-    - V(undecided), the time was over before it was known.
+    - V(healthy), the machine runs its own root; if the boot was guarded, it was healthy.
+    - V(rolled_back), the boot was not healthy, and the machine has rolled itself back to the
+      snapshot.
+    - V(in_snapshot), the boot was not healthy, and the machine stays in a trial of the snapshot.
+    - V(other_root), the machine runs another root.
+    - V(undecided), the result was not known before the timeout.
   type: str
   returned: success
 snapshot:
-  description: The name of the snapshot that the guarded boot ended in, if it was not healthy.
+  description: The name of the snapshot that the machine fell back to, if the boot was not healthy.
   type: str
   returned: success
 transaction:
-  description: After which transaction that was.
+  description: The transaction before that boot.
   type: str
   returned: success
 reason:
@@ -109,7 +111,7 @@ _AT_WORK = ("activating", "reloading", "deactivating")
 
 
 def _is_working(module: Any) -> bool:
-    """Whether the machine is still about to find out, or to act, by itself."""
+    """Whether the machine has yet to decide about the boot, or to act on that."""
     systemctl = module.get_bin_path("systemctl")
     if systemctl is None:
         return False
@@ -118,7 +120,7 @@ def _is_working(module: Any) -> bool:
 
 
 def main() -> None:
-    """Run the module: one look."""
+    """Run the module: read the state once."""
     module = AnsibleModule(
         argument_spec={
             "known_failure": {"type": "str"},

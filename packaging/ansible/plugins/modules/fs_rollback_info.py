@@ -1,26 +1,26 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-2.0-or-later
 # It may be used under the GNU General Public License v3.0+ too, as Ansible itself.
-"""Tells how a machine with fs-rollback stands."""
+"""Returns the state of a machine with fs-rollback."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fs_rollback_info
-short_description: Tell how a machine with fs-rollback stands
+short_description: Read the state of a machine with fs-rollback
 version_added: 0.1.0
 description:
-  - Reads what C(fs-rollback) says of a machine, its snapshots, its next boot and its guard.
+  - Reads what C(fs-rollback) reports about a machine, its snapshots, its next boot and its guard.
   - Changes nothing.
-  - A machine that can have no snapshots, for instance because its root is not btrfs, is no failure.
-    RV(supported) is false then, and RV(reason) says why.
+  - It does not fail on a machine that cannot have snapshots, for instance because its root is not
+    btrfs. RV(supported) is then false, and RV(reason) says why.
 options:
   gather:
     description:
       - What to return.
-      - V(summary) is how the machine stands in a few words. It runs C(status), C(check), C(list)
-        and C(guard status), and returns no more than a line and what is wrong, which is what a
-        large fleet should be asked for.
+      - V(summary) is the state of the machine in a few words. It runs C(status), C(check), C(list)
+        and C(guard status), but returns only a short summary and the problems. Use it for a large
+        fleet.
       - V(status), V(check), V(list), V(guard) and V(diff) are the answers of these commands.
     type: list
     elements: str
@@ -28,16 +28,16 @@ options:
     default: [summary]
   packages:
     description:
-      - Whether V(list) has the packages of each transaction. These are most of the answer.
+      - Whether V(list) includes the packages of each transaction, which are most of its size.
     type: bool
     default: false
   snapshot:
     description:
-      - For V(diff), the older side. An ID, a name, the unique beginning of one, or V(latest).
+      - For V(diff), the older side. An ID, a name, a unique beginning of a name, or V(latest).
     type: str
   other:
     description:
-      - For V(diff), the newer side. The running system, if it is not given.
+      - For V(diff), the newer side. The default is the running system.
     type: str
   paths:
     description:
@@ -63,12 +63,12 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Ask how the machine stands
+- name: Read the state of the machine
   fs_rollback.snapshots.fs_rollback_info:
   become: true
   register: machine
 
-- name: Stop where a rollback would not work
+- name: Stop if a rollback would not work
   ansible.builtin.assert:
     that: machine.supported and machine.summary.health == 'ok'
     fail_msg: "{{ machine.reason or machine.summary.attention }}"
@@ -83,46 +83,46 @@ EXAMPLES = r"""
 
 RETURN = r"""
 supported:
-  description: Whether snapshots of this machine's root can be taken.
+  description: Whether the root of this machine can have snapshots.
   type: bool
   returned: always
 reason:
-  description: Why not; empty if they can.
+  description: Why it cannot; empty if it can.
   type: str
   returned: always
   sample: / is ext4, not btrfs
 summary:
-  description: How the machine stands.
+  description: The state of the machine.
   type: dict
   returned: if O(gather) has V(summary)
   contains:
     running:
-      description: The path of the root that runs.
+      description: The path of the running root.
       type: str
     copy_of:
-      description: The name of the snapshot that this root is a copy of, null if it is of none.
+      description: The name of the snapshot that this root is a copy of, null if of none.
       type: str
     newest:
       description: The name of the newest snapshot.
       type: str
     health:
       description:
-        - V(ok); V(attention), something should be done; V(waiting), a rollback waits for its
+        - V(ok); V(attention), something needs attention; V(waiting), a rollback is waiting for a
           reboot; V(fell_back), a guarded boot failed and nobody has acknowledged it;
-          V(in_snapshot), the machine runs a trial of a snapshot; V(broken), the next boot would not
-          come up; V(unsupported).
+          V(in_snapshot), the machine runs a trial of a snapshot; V(broken), the next boot would
+          fail; V(unsupported).
       type: str
     attention:
-      description: What should be acted on, a sentence each.
+      description: What needs attention, one sentence each.
       type: list
       elements: str
     links:
       description:
-        - The links of C(check) that are not ok, with C(name), C(grade), C(text), C(advice).
+        - The findings of C(check) that are not ok, with C(name), C(grade), C(text), C(advice).
       type: list
       elements: dict
     transaction:
-      description: After which transaction the guarded boot failed that failed last.
+      description: The transaction before the last guarded boot that failed.
       type: str
     reason:
       description: Why it failed.
@@ -133,7 +133,7 @@ summary:
       elements: str
     days_since_update:
       description:
-        - How many days ago the running root had its last transaction, null if none is known.
+        - The age of the last transaction of the running root in days, null if none is known.
       type: int
 status:
   description: The answer of C(fs-rollback status).
@@ -144,7 +144,7 @@ check:
   type: dict
   returned: if O(gather) has V(check)
 snapshots:
-  description: The snapshots, the newest last, as C(fs-rollback list) has them.
+  description: The snapshots as C(fs-rollback list) returns them, the newest last.
   type: list
   elements: dict
   returned: if O(gather) has V(list)
