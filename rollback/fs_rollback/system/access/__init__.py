@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a snapshot holds without a rollback: files brought back, a look at it, a shell in it."""
+"""Uses a snapshot without a rollback: restore files, mount it, run a shell in it."""

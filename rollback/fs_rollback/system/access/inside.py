@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs a command in a tree as if that were the system: by systemd-nspawn, or in namespaces."""
+"""Runs a command in a tree as if that were the system: with systemd-nspawn, or in namespaces."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _DROPPED = "CAP_SYS_ADMIN,CAP_MKNOD,CAP_DAC_READ_SEARCH,CAP_SYS_PTRACE"
 
 
 def uses_nspawn() -> bool:
-    """Whether systemd-nspawn runs the command: it is there, and so is the systemd that it asks.
+    """Whether systemd-nspawn can run the command: it is installed, and systemd answers.
 
-    It asks that over D-Bus, which a rescue or emergency shell has not.
+    It asks systemd over D-Bus, which does not run in a rescue or emergency shell.
     """
     if not shutil.which("systemd-nspawn") or not os.path.isdir("/run/systemd/system"):
         return False
@@ -39,10 +39,10 @@ def uses_nspawn() -> bool:
 
 
 def run(directory: str, name: str, command: Sequence[str]) -> int:
-    """Run a command, a shell if none is given, in a mounted tree; return its exit code.
+    """Run a command (default: a shell) in a mounted tree; return its exit code.
 
-    It has the network, the clock and the kernel of this machine, and nothing of its files, devices
-    or processes. Raises Error where it cannot be started.
+    It shares the network, the clock and the kernel of this machine, but not its files, devices or
+    processes. Raises Error if it cannot be started.
     """
     words = list(command) or [_shell(directory)]
     if uses_nspawn():

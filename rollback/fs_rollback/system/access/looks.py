@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Read-only mounts of snapshots for people to look into, and which of all mounts these are.
+"""Mounts snapshots read-only for people to read, and recognizes these mounts again.
 
-A look is known by the number that the kernel gave its mount, which is noted before anybody can see
-the mount, and by the filesystem, the subvolume and the place. The notes are in /run, as the mounts
-end with this boot.
+A look is identified by the number that the kernel gave its mount (noted before anybody can see the
+mount), and by the filesystem, the subvolume and the mount point. The notes are in /run, because the
+mounts end with this boot.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOTE = ".look.json"
 
 
 class Look(NamedTuple):
-    """A snapshot that is mounted to be looked at: which, by its UUID, and where."""
+    """A snapshot that is mounted for reading: its UUID, and where it is mounted."""
 
     snapshot: str
     uuid: str
@@ -37,9 +37,9 @@ class Look(NamedTuple):
 
 
 def find(host: Host) -> list[Look]:
-    """Return what this program has mounted of the snapshots of a machine, and is mounted still.
+    """Return the snapshots of a machine that this program has mounted and that are still mounted.
 
-    What is mounted in the mount namespace of this process. Raises KernelError.
+    Only mounts in the mount namespace of this process count. Raises KernelError.
     """
     mounts = {mount.id: mount for mount in machine.read_mounts()}
     found = [look for look in _notes() if look.filesystem == host.uuid]
@@ -67,10 +67,9 @@ def _notes() -> list[Look]:
 
 
 def mount(host: Host, snapshot: Snapshot, directory: str | None) -> Look:
-    """Mount a snapshot read-only where only root can go, and return the look. Needs the lock.
+    """Mount a snapshot read-only where only root can enter, and return the look. Needs the lock.
 
-    Without `directory` that is one below /run. Raises RefusedError where the directory cannot be
-    used.
+    `directory` defaults to one below /run. Raises RefusedError if the directory cannot be used.
     """
     assert snapshot.subvolume is not None, "it has been looked for"
     _make_private(PLACE)
@@ -133,7 +132,7 @@ def _note_of(look: Look) -> str:
 
 
 def unmount(look: Look) -> None:
-    """Unmount a look that `find` has returned. Raises RefusedError where it is in use."""
+    """Unmount a look that `find` returned. Raises RefusedError if it is in use."""
     over = [m for m in machine.read_mounts() if is_within(m.point, look.point)]
     if [m.id for m in over] != [look.mount]:
         others = ", ".join(f"{m.point} ({m.source})" for m in over if m.id != look.mount)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which packages have files among what is to be restored."""
+"""Finds the packages that own files which are to be restored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATH_MAX = 4096
 def packages(host: Host, snapshot: Snapshot, items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
     """Return the names of the installed packages that have files at or below each item's path.
 
-    Configuration is left out: that it differs from the package's is its purpose. Raises
+    Configuration files do not count: they are meant to differ from those of the package. Raises
     DatabaseError, KernelError.
     """
     with (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which paths of a snapshot can be brought back, and what is in the way of one."""
+"""Finds which paths of a snapshot can be restored, and what prevents that."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _KINDS = {
 
 
 class Item(NamedTuple):
-    """A path to bring back, from the root and without a slash in front; no link is on its way.
+    """A path to restore, relative to the root; no symbolic link is in it.
 
-    `kind` is what the snapshot has there, `inode` the number of what the root has there now, 0 if
-    nothing. `left_out` are the places in it where a subvolume was nested, which snapshots have not.
+    `kind` is what the snapshot has there. `inode` is the inode number of what the root has there
+    now, 0 if nothing. `left_out` are the nested subvolumes in it, which snapshots do not contain.
     """
 
     path: str
@@ -50,7 +50,7 @@ class Item(NamedTuple):
 
 
 def find(host: Host, snapshot: Snapshot, given: Sequence[str], *, is_aside: bool) -> list[Item]:
-    """Return what the given paths mean, each once, and nothing that lies in another of them.
+    """Return the items that the given paths name, without duplicates or paths inside others.
 
     With `is_aside` nothing in the root is replaced. Raises UsageError and RefusedError.
     """

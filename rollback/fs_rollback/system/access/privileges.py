@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Files that give who runs them the rights of others: setuid, setgid, or with capabilities.
+"""Files that run with the rights of others: setuid, setgid, or with capabilities.
 
-An old one has the security holes that were mended since: only root may reach it, as in the store.
+Old versions have security holes that were fixed since. Only root may reach them, as in the store.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Privileged(NamedTuple):
 
 
 def only_root_enters(status: os.stat_result) -> bool:
-    """Whether a directory lets nobody but root go through it."""
+    """Whether only root can enter a directory."""
     return status.st_uid == 0 and not status.st_mode & (stat.S_IXGRP | stat.S_IXOTH)
 
 
@@ -69,7 +69,7 @@ def is_private(directory: int) -> bool:
 
 
 class Found(NamedTuple):
-    """How many files with privileges an item brings, and what is kept of the present one has."""
+    """The number of privileged files in an item, and in its present version that is kept."""
 
     come: int
     stay: int
@@ -100,7 +100,7 @@ def _count(tree: int, path: str, *, all_files: bool) -> int:
 
 
 def take_off(tree: int, path: str) -> None:
-    """Take the privileges off all files that an open tree has at or below a path.
+    """Remove the privileges of all files at or below a path of an open tree.
 
     Owner, group and the rest of the mode stay. Raises OSError.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Brings files and directories of a snapshot back into the root, or puts them elsewhere.
+"""Restores files and directories of a snapshot into the root, or elsewhere.
 
-All is copied first, and synced. Then each path is exchanged with its copy in one atomic step, and
-what was there gets another name: at any instant the old or the new is there, whole.
+Everything is copied and synced first. Then each path is exchanged with its copy in one atomic step,
+and the previous version gets another name: at any instant, either version is there, complete.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _LONGEST_NAME = 255  # NAME_MAX, linux/limits.h
 
 
 def plan(host: Host, items: Sequence[Item], now: datetime) -> list[Move]:
-    """Return what brings items back to where they were."""
+    """Return the moves that restore items to their old places."""
     return [Move(i.path, i.path, _kept(host, i, now) if i.inode else "") for i in items]
 
 
 def plan_aside(items: Sequence[Item], aside: str) -> list[Move]:
-    """Return what puts items into the directory `aside`, by their last names.
+    """Return the moves that put items into the directory `aside`, by the last parts of their paths.
 
-    Raises RefusedError where one of these is not free.
+    Raises RefusedError if one of these names is taken.
     """
     moves = [Move(item.path, os.path.basename(item.path), "") for item in items]
     names = [move.place for move in moves]
@@ -66,7 +66,7 @@ def _kept(host: Host, item: Item, now: datetime) -> str:
 
 
 def settle(host: Host, aside: str | None) -> list[str]:
-    """Remove what a killed restore has left where this one works; see `workplace.tidy`."""
+    """Remove what a killed restore left in the place that this one uses; see `workplace.tidy`."""
     if aside is None:
         return workplace.tidy(host)
     with files.opened(aside) as base:
@@ -80,11 +80,11 @@ def carry_out(
     aside: str | None,
     told: Progress = untold,
 ) -> None:
-    """Do what was planned, in the root or in the directory `aside`. Needs the store's lock.
+    """Carry out the moves in the root, or in the directory `aside`. Needs the store's lock.
 
-    Files lose their privileges in a directory that others than root can come to. Only while it
-    copies it lets a signal in that the caller holds back; `told` is told how far that is. Raises
-    Error with everything as it was; a killed process is settled by the next run.
+    Files lose their privileges in a directory that users other than root can enter. Signals that
+    the caller blocks are let through only during the copying; `told` gets its progress. If it
+    raises Error, everything is as before; the next run cleans up after a killed process.
     """
     root = host.root_subvolume.path
     write = durable.write_for_next_commit if aside is None else durable.write_text

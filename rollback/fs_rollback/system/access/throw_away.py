@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A writable copy of a snapshot that lives as long as the process that made it.
+"""A writable copy of a snapshot that exists as long as the process that made it.
 
-That has a lock on the copy, and every command that has the store's lock deletes the copies on which
-nobody has one: so nothing is left of a killed process for long. A record beside each says by its
-UUID that it is ours. It is written before the copy is made: until it has the UUID, ours is what was
-made there of the same snapshot since.
+The process holds a lock on the copy. Every command that has the store's lock deletes the copies on
+which nobody holds a lock, so a killed process leaves nothing for long. A record beside each copy
+identifies it by UUID. The record is written before the copy is made: until it has the UUID, a copy
+of the same snapshot that was made there since is ours.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _RECORD = re.compile(rf"({SHELL_PREFIX}\d{{14}})\.json")
 
 
 class _Record(NamedTuple):
-    """What is written of a copy: its snapshot by UUID, a generation before it, and its own UUID.
+    """The record of a copy: the UUID of its snapshot, a generation before it, and its own UUID.
 
-    `uuid` is "" until the copy is there.
+    `uuid` is "" until the copy exists.
     """
 
     source: str
@@ -50,7 +50,7 @@ class _Record(NamedTuple):
 def make(host: Host, store: Store, snapshot: Snapshot, now: datetime) -> str:
     """Make a copy of a snapshot and return its name. Needs the lock until it is `mounted`.
 
-    Where a subvolume was nested there is an empty directory that can be written to.
+    In place of each nested subvolume it has an empty writable directory.
     """
     name = free_name(SHELL_PREFIX, now, store)
     operations, path = Operations(host), f"{STORE}/{name}"
@@ -86,9 +86,9 @@ def _read(store: Store, file: str) -> Optional[_Record]:
 
 
 def tidy(host: Host, store: Store) -> list[KernelError]:
-    """Delete the copies that no process uses any more; return why some of them stay.
+    """Delete the copies that no process uses; return why some of them cannot be deleted.
 
-    Needs the lock. What has such a name and is not the one that its record is about stays.
+    Needs the lock. A subvolume with such a name that its record does not identify is not touched.
     """
     failures = []
     with kernel_errors("list", f"/{STORE}"):
@@ -125,7 +125,7 @@ def _delete_unused(host: Host, copy: str) -> bool:
 
 @contextmanager
 def mounted(host: Host, name: str) -> Iterator[str]:
-    """Lock a copy, mount it for this process and its children alone, and give the directory.
+    """Lock a copy, mount it for this process and its children only, and yield the directory.
 
     The process keeps its mount namespace, without that mount. Enter it with the store's lock.
     """

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where copies are made before they come to their places, and what a killed restore leaves there.
+"""The directory in which copies are made before they are moved to their places.
 
-The workplace is a directory of our own on the subvolume that the copies are for; only root can
-enter it. A list in it has each path, and the inode number of its copy before that is exchanged with
-what is there. So a later run deletes what has that number, which nobody else made, and gives
-anything else that it finds in a copy's stead the name that it should have got: that was in the root
-until then.
+This workplace is on the subvolume that the copies are for, and only root can enter it. A list in it
+has each path, and the inode number of its copy before the exchange. After a killed restore, a later
+run deletes what has such a number, as nobody else made that. Anything else in the place of a
+copy was in the root before, and gets the name that it should have got.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ Write = Callable[[int, str, str], None]
 
 
 class Move(NamedTuple):
-    """A path of a snapshot, the place it comes to, and the name that what is there gets.
+    """A path of a snapshot, the place it is restored to, and the new name of the previous version.
 
-    `kept` is "" where nothing is there. `copy` is the inode number of the copy, 0 as long as there
-    is none that is whole.
+    `kept` is "" if there is no previous version. `copy` is the inode number of the copy, 0 until
+    the copy is complete.
     """
 
     path: str
@@ -42,7 +41,7 @@ class Move(NamedTuple):
 
     @property
     def in_workplace(self) -> str:
-        """Where its copy is made, from the workplace."""
+        """The path of its copy, relative to the workplace."""
         return f"{COPIES}/{self.path}"
 
 
@@ -77,13 +76,13 @@ def write_list(workplace: int, moves: Sequence[Move], write: Write) -> None:
 
 @contextmanager
 def at(tree: int, path: str) -> Iterator[str]:
-    """Give a path that leads to one of an open tree, and on which no link was followed."""
+    """Yield a path to something in an open tree; no link was followed."""
     with opened_parent(tree, path) as parent:
         yield f"/proc/self/fd/{parent}/{os.path.basename(path)}"
 
 
 def put(base: int, workplace: int, move: Move) -> None:
-    """Put a copy into its place in one step, then give what was there its other name.
+    """Put a copy into its place in one step, then give the previous version its new name.
 
     Raises KernelError, with everything as it was.
     """

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Would this machine boot, and does the way back lead anywhere?"""
+"""Checks whether this machine would boot, and whether it could be rolled back."""

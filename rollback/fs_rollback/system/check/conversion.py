@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether this root came from ext4 and its conversion is not finished; the wing finishes it."""
+"""Whether this root came from ext4 by a conversion that is unfinished; the wing finishes it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _NEWER = "A newer fs-rollback wrote it: update fs-rollback."
 
 
 def is_unfinished(host: Host) -> bool:
-    """Whether the machine has a conversion behind it whose last tasks wait.
+    """Whether the machine was converted and the last tasks of that are still to be done.
 
-    Raises StoreError where that cannot be read.
+    Raises StoreError if that cannot be read.
     """
     text = files.read_in_tree(host.top_fd, STATE_FILE)
     if text is None:
@@ -43,6 +43,6 @@ def is_behind(host: Host, stage: Stage) -> bool:
 
 
 def unreadable(error: ConversionStateError, by_hand: str = "") -> StoreError:
-    """Return what says that the file cannot be read, and what to do then."""
+    """Return the error for a file that cannot be read, with what to do about it."""
     hint = _NEWER if isinstance(error, NewerConversionStateError) else by_hand
     return StoreError(f"/{STATE_FILE} cannot be read: {error}", hint=hint)

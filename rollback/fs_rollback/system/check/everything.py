@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Walks the whole chain: what decides the next boot, what updates would change, the way back."""
+"""Checks everything that the next boot depends on, what updates would change, and the way back."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from .next_boot import Walk
 
 
 def walk(host: Host, store: Store | None, now: datetime) -> tuple[Finding, ...]:
-    """Return what is found at each link of the chain, in the order of a boot, and after it.
+    """Return the findings, first those of the next boot in its order, then all others.
 
-    `store` is None where there is none yet, `now` is aware. Reads only. Raises KernelError.
+    `store` is None if there is none yet, `now` is aware. Reads only. Raises KernelError.
     """
     with next_boot.opened(host) as found:
         return (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether the filesystem and the disks below it are well: read only, and no disk is woken."""
+"""The health of the filesystem and its disks. Only reads, and wakes no disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import smart
 
 
 def filesystem(host: Host) -> Iterator[Finding]:
-    """Give what says that nothing can be written, or soon no more, if so."""
+    """Yield a finding if the filesystem is read-only, or nearly full."""
     found = usable.not_writable(host)
     if found is not None:
         is_forced = usable.is_forced_read_only(host)
@@ -38,7 +38,7 @@ def filesystem(host: Host) -> Iterator[Finding]:
 
 
 def look(host: Host, now: datetime) -> Iterator[Finding]:
-    """Give what the kernel and btrfs-scrub(8) know: it is at hand, and takes no time."""
+    """Yield what the kernel and btrfs-scrub(8) already know; this takes no time."""
     missing = usable.devices_missing(host)
     if missing is not None:
         text = f"no rollback is possible: {missing}"
@@ -53,7 +53,7 @@ def look(host: Host, now: datetime) -> Iterator[Finding]:
 
 
 def disks(host: Host) -> Iterator[Finding]:
-    """Give what the disks say of themselves: a program is run for each."""
+    """Yield what each disk reports about itself: runs a program for each."""
     if not smart.is_installed():
         yield findings.ok("disk.not-asked", "", "health unknown: install smartmontools to check it")
         return
@@ -62,22 +62,22 @@ def disks(host: Host) -> Iterator[Finding]:
 
 
 def before_rollback(host: Host, now: datetime) -> tuple[str, ...]:
-    """Return what to say before something is written to these disks.
+    """Return the warnings before something is written to these disks.
 
-    Left out is what a rollback is refused for.
+    What a rollback is refused for is left out.
     """
     found = (f for f in (*look(host, now), *disks(host)) if f.code != "devices.missing")
     return health.trouble(tuple(found))
 
 
 def attention(host: Host, now: datetime) -> list[str]:
-    """Return what `status` says, a line at most; `check` asks the disks, too."""
+    """Return at most one line for `status`; only `check` asks the disks."""
     found = [f.text for f in look(host, now) if f.code in ("devices.errors", "scrub.errors")]
     return [f"{'; '.join(found)}. 'fs-rollback check' shows what to do"] if found else []
 
 
 def to_json(host: Host) -> dict[str, Any]:
-    """Return what `status --json` tells of it."""
+    """Return the part of `status --json` about health."""
     read_only = None
     if usable.not_writable(host) is not None:
         read_only = "forced" if usable.is_forced_read_only(host) else "mounted"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Walks the links that decide the next boot: entry, kernel, command line, root, init, fstab."""
+"""Checks what decides the next boot: entry, kernel, command line, root, init, fstab."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _INITS = ("usr/lib/systemd/systemd", "sbin/init")
 
 
 class Walk(NamedTuple):
-    """What a walk stands on: how the root is found, what the loader reads, the root that boots.
+    """What the checks read: how the root is found, what the loader reads, the root that boots.
 
-    `refusal` is why no rollback is possible here; `default` is the default entry, None where that
-    is unknown or another system's; `said` is what it says of the root, None where that is unknown
-    or another filesystem. `tree` is the open root of the next boot, `is_mounted` whether that is
-    the tree with all that is mounted in it.
+    `refusal` is why no rollback is possible here. `default` is the default entry, None if that is
+    unknown or belongs to another system. `said` is what it says about the root, None if that is
+    unknown or on another filesystem. `tree` is the open root of the next boot; `is_mounted` tells
+    whether everything that it mounts is visible in it.
     """
 
     host: Host
@@ -55,7 +55,7 @@ def links(host: Host) -> tuple[Finding, ...]:
 
 @contextmanager
 def opened(host: Host) -> Iterator[Walk]:
-    """Read what the walk starts from. Raises KernelError, never RefusedError."""
+    """Read what the checks need. Raises KernelError, never RefusedError."""
     layout, refusal = _layout(host)
     found = loader_entries.read(host, layout)
     default = found.default
@@ -82,7 +82,7 @@ def _layout(host: Host) -> tuple[Layout, Optional[RefusedError]]:
 
 
 def deciding(walk: Walk) -> tuple[Finding, ...]:
-    """Return what is found in judge.DECIDING, in the order of a boot. Raises KernelError."""
+    """Return the findings of judge.DECIDING, in the order of a boot. Raises KernelError."""
     found: list[Finding] = []
     default = walk.default
     if default is None:

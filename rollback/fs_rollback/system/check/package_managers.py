@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether packages change without a snapshot: the plugin of dnf, and every other road to rpm."""
+"""Whether packages can change without a snapshot: through dnf, or through any other program."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROADS = {
 
 
 def look(host: Host, store: Store | None) -> Iterator[Finding]:
-    """Tell of dnf, of the other package managers, and of what changed without a snapshot."""
+    """Yield findings on dnf, on other package managers, and on changes without a snapshot."""
     yield _plugin(host)
     yield from _roads(host, store)
 

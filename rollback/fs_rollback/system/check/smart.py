@@ -18,12 +18,12 @@ _ALL_S = 10.0  # for all disks together; one takes some 20 to 100 ms
 
 
 def is_installed() -> bool:
-    """Whether the program is there."""
+    """Whether the program is installed."""
     return shutil.which(PROGRAM) is not None
 
 
 def ask(disks: Sequence[str]) -> Iterator[Disk]:
-    """Give what each disk says of itself. None is woken, and one that hangs is not waited for."""
+    """Yield what each disk reports about itself. Wakes no disk, and waits for none that hangs."""
     until = time.monotonic() + _ALL_S
     for path in disks:
         left_s = until - time.monotonic()

@@ -18,10 +18,11 @@ Texts = Callable[[], Optional[tuple[str, str]]]
 
 @contextmanager
 def listed(host: Host) -> Iterator[Texts]:
-    """Have dnf list all advisories, which takes half a second, beside whatever else is done.
+    """Start dnf to list all advisories in the background; this takes half a second.
 
-    What is given waits for what dnf prints, without and with --with-cve. It returns None where dnf
-    cannot be asked, because it speaks of the running system only, and raises ProcessError.
+    The function that is yielded waits for the output of dnf, without and with --with-cve. It
+    returns None if dnf cannot be asked, because it knows only the running system. Raises
+    ProcessError.
     """
     if not host.is_running:
         yield lambda: None

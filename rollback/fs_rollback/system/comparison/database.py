@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A tree's rpm database, read without rpm, which reads every header: SQLite tells which matter.
+"""Reads the rpm database of a tree with SQLite: rpm itself would read every header.
 
 The tables are in lib/backend/sqlite.c of rpm.
 """
@@ -61,7 +61,7 @@ class Database:
         self._connection = connection
 
     def headers(self) -> dict[int, object]:
-        """Return what is the same for the same header, by its number. Raises sqlite3.Error."""
+        """Return a key for each header number, equal for equal headers. Raises sqlite3.Error."""
         return {} if self.is_empty else dict(self._connection.execute(_HEADERS))
 
     def names(self, numbers: Iterable[int]) -> set[str]:
@@ -88,7 +88,7 @@ class Database:
         return [Header(blob) for (blob,) in rows]
 
     def owners(self, paths: Iterable[str]) -> dict[str, PackageFile]:
-        """Return what packages have at these absolute paths, of those that are of any.
+        """Return the packages' files at these absolute paths; paths of no package are left out.
 
         Raises DatabaseError.
         """
@@ -198,9 +198,9 @@ def _copied(tree: int, place: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def differing_packages(one: Database, other: Database) -> tuple[set[Item], set[Item]]:
-    """Return the packages of which two databases do not have the same versions.
+    """Return the packages whose versions differ between two databases.
 
-    Of each all versions there are. Raises ProcessError.
+    All versions of each are returned. Raises ProcessError.
     """
     try:
         first, second = one.headers(), other.headers()
@@ -216,7 +216,7 @@ def _items(database: Database, names: Iterable[str]) -> set[Item]:
 
 
 def installed(tree: int) -> set[Item]:
-    """Return all packages of a tree (an open directory), as rpm tells. Raises ProcessError."""
+    """Return all packages of a tree (an open directory) from rpm. Raises ProcessError."""
     place = rpmdb_path(tree)
     if place is None:
         return set()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Remembers what differs between two read-only snapshots: that stays as it is."""
+"""Caches the differences between two read-only snapshots, which never change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_ROWS = 200_000  # some 20 MB
 
 
 def key(host: Host, old: Subvolume, new: Subvolume) -> str:
-    """Return under which name a comparison is known, "" if one of both may change.
+    """Return the key of a comparison in the cache, "" if one of the two sides may change.
 
     Raises KernelError.
     """
@@ -29,7 +29,7 @@ def key(host: Host, old: Subvolume, new: Subvolume) -> str:
 
 
 def load(name: str) -> Optional[list[OwnedChange]]:
-    """Return a comparison, None if it is not known."""
+    """Return a cached comparison, None if there is none."""
     try:
         rows = cache.load(name)["rows"] if name else None
         return [_row(*row) for row in rows] if rows is not None else None
@@ -47,6 +47,6 @@ def _row(change: list[object], package: Optional[str], is_edited: Optional[bool]
 
 
 def save(name: str, rows: list[OwnedChange]) -> None:
-    """Remember a comparison, if it may be and is not too large."""
+    """Cache a comparison, if it has a key and is not too large."""
     if name and len(rows) <= _MOST_ROWS:
         cache.save(name, {"rows": rows}, _MOST)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which package each changed file is of, and whether a package or somebody else has changed it."""
+"""Finds the package of each changed file, and whether that package or somebody else changed it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Side(NamedTuple):
 
 
 class OwnedChange(NamedTuple):
-    """A change of a file, the name of the package that it is of ("" for none), and whose doing.
+    """A change of a file, the name of its package ("" for none), and whether it was edited.
 
-    `is_edited` is false where the package has brought, removed or restored what is there now. Both
-    are None where it cannot be known.
+    `is_edited` is false if the package installed, removed or restored what is there now. Both are
+    None if unknown.
     """
 
     change: FileChange
@@ -38,7 +38,7 @@ class OwnedChange(NamedTuple):
 
 
 def owned(changes: Iterable[FileChange], old: Side, new: Side) -> Iterator[OwnedChange]:
-    """Give the changes between two roots with the packages they are of.
+    """Yield the changes between two roots with the packages of the files.
 
     Configuration is compared with the package's own digest; of all else, which is much, the package
     counts as having changed it where its version has changed. Raises DatabaseError, KernelError.

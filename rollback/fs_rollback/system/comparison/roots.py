@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Comparison:
-    """What differs from an older root to a newer one; each is found out when it is asked for."""
+    """The differences between an older and a newer root; each is read when it is first needed."""
 
     def __init__(
         self, host: Host, old: Subvolume, new: Subvolume, sides: tuple[Side, Side], texts: Texts
@@ -45,7 +45,7 @@ class Comparison:
 
     @cached_property
     def installed(self) -> tuple[set[Item], set[Item]]:
-        """The packages of which both do not have the same versions. Raises ProcessError."""
+        """The packages whose versions differ. Raises ProcessError."""
         return database.differing_packages(*(side.packages for side in self.sides))
 
     @cached_property
@@ -74,7 +74,7 @@ class Comparison:
 
     @cached_property
     def owned_files(self) -> list[OwnedChange]:
-        """The same with the packages they are of. Raises KernelError, DatabaseError."""
+        """The same with the packages of the files. Raises KernelError, DatabaseError."""
         name = known.key(self._host, self.old, self.new)
         found = known.load(name)
         if found is None:
@@ -83,11 +83,11 @@ class Comparison:
         return found
 
     def owned(self, changes: Iterable[FileChange]) -> Iterator[OwnedChange]:
-        """Give some of these with their packages. Raises KernelError, DatabaseError."""
+        """Yield some of these with their packages. Raises KernelError, DatabaseError."""
         return owned(changes, *self.sides)
 
     def changelog(self, package: PackageChange) -> list[Change]:
-        """Return what the newer version of a package has in its changelog and the older has not.
+        """Return the changelog entries of a package that only its newer version has.
 
         Raises DatabaseError.
         """
@@ -97,7 +97,7 @@ class Comparison:
         return [change for change in dict.fromkeys(newer) if change not in present]
 
     def meant(self, place: str) -> set[str]:
-        """Return an absolute path, and where the links on it lead in either root."""
+        """Return an absolute path, and where its links lead in each of the roots."""
         found = {place}
         for side in self.sides:
             base, real = (files.real_path(side.tree, path) for path in (".", place))
@@ -106,7 +106,7 @@ class Comparison:
         return found
 
     def gap(self, place: str) -> str:
-        """Return why nothing that lies at an absolute path is compared, "" if it is."""
+        """Return why the files at an absolute path are not compared, "" if they are."""
         sides = [(side.tree, files.status_of(side.tree, place)) for side in self.sides]
         is_elsewhere = files.is_beyond_mount(self._host.root_fd, place) or any(
             found.st_ino == btrfs.STUB_INODE or found.st_dev != os.fstat(tree).st_dev

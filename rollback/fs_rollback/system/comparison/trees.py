@@ -42,7 +42,7 @@ class SubvolumeTree:
             return found
 
     def share(self, later: SubvolumeTree, touched: Collection[int]) -> None:
-        """Read nothing twice: `later` was as this tree is before the inodes `touched` changed."""
+        """Share what was read with `later`, which differs only in the inodes `touched`."""
         self._later, self._touched = later, touched
 
     def _shared(self, number: int) -> Optional[Inode]:
@@ -96,10 +96,10 @@ def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
 def changed_files(
     host: Host, old: Subvolume, new: Subvolume, progress: Progress = untold
 ) -> Iterator[FileChange]:
-    """Give the differences between two subvolumes, in the order of their paths.
+    """Yield the differences between two subvolumes, in the order of their paths.
 
-    What lies in subvolumes nested in them is not compared, nor is the store. What is not on the
-    disk yet does not show. Raises KernelError.
+    Nested subvolumes and the store are not compared. Changes that are not on the disk yet are not
+    seen. Raises KernelError.
     """
     if old.id == new.id:
         return

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Carries out plans: each step done, taken back, or finished after a crash."""
+"""Carries out plans: applies each step, undoes it, or finishes it after a crash."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Carries out a plan, takes it back, and finishes or takes back what a crash cut off.
+"""Carries out a plan, undoes it, and finishes or undoes it after a crash.
 
 What happened is read from the machine (steps look before they act); the journal only says which
 plan it was. One mechanism serves errors, signals, kills, power cuts and `undo`.
@@ -40,9 +40,9 @@ Observer = Callable[[Moment, int, RootStep], None]
 
 
 def execute(store: Store, journal: Pending, operations: Operations, observe: Observer) -> None:
-    """Carry out the plan of `journal`; on any failure take back what was done, then raise.
+    """Carry out the plan of `journal`; on any failure undo what was done, then raise.
 
-    Raises UndoFailedError if taking it back fails too, or what the failing step raised.
+    Raises UndoFailedError if undoing fails too, otherwise what the failing step raised.
     """
     reached = -1
 
@@ -69,9 +69,9 @@ def execute(store: Store, journal: Pending, operations: Operations, observe: Obs
 
 @contextmanager
 def taken_back_on_failure(take_back: Callable[[BaseException], None]) -> Iterator[None]:
-    """Take back what is done inside if it fails, whatever ends it, a signal too; then raise that.
+    """If the block fails, also by a signal, undo what it did, then raise that.
 
-    A signal that comes meanwhile arrives afterwards.
+    Signals are held back during the undo, and arrive afterwards.
     """
     try:
         yield
@@ -84,7 +84,7 @@ def taken_back_on_failure(take_back: Callable[[BaseException], None]) -> Iterato
 def apply_step(
     step: AnyStep, number: int, operations: Any, observe: Callable[[Moment, int, AnyStep], None]
 ) -> None:
-    """Do one step of a plan, where a signal may interrupt it."""
+    """Apply one step of a plan; a signal may interrupt it."""
     with signals_let_through():
         observe(Moment.BEFORE, number, step)
         step.apply(operations)
@@ -129,9 +129,9 @@ def _is_elsewhere(made: CreateRoot, operations: Operations) -> bool:
 
 
 def undo(store: Store, journal: Pending, operations: Operations) -> None:
-    """Take back a rollback that is done and waits for its reboot; `journal` is what was read.
+    """Undo a rollback that is waiting for its reboot; `journal` is what was read.
 
-    Raises KernelError if nothing was touched, UndoFailedError if it could not be finished.
+    Raises KernelError if nothing was changed, UndoFailedError if it could not be completed.
     """
     # From here on it is under way again: the next run finishes what a crash leaves.
     journals.write(store, journal._replace(state=State.PREPARED))
@@ -142,10 +142,10 @@ def undo(store: Store, journal: Pending, operations: Operations) -> None:
 def settle(
     store: Store, journal: Pending | None, operations: Operations
 ) -> tuple[Pending | None, str]:
-    """Finish or take back a rollback that was cut off; `journal` is what was read.
+    """Finish or undo an interrupted rollback; `journal` is what was read.
 
-    Needs the lock. Before the commit it is taken back, after it it is finished. Returns what the
-    journal is then, None if there is none, and what was done, "" if nothing.
+    Needs the lock. Undoes the rollback if it was interrupted before the commit, otherwise finishes
+    it. Returns the journal after that (None if there is none), and what was done ("" if nothing).
     """
     if journal is None or journal.state is State.COMMITTED:
         return journal, ""
@@ -196,10 +196,10 @@ def _generation(store: Store) -> int:
 
 @contextmanager
 def finishing() -> Iterator[None]:
-    """Let signals in only where a plan's step runs; what arrives elsewhere is forgotten.
+    """Let signals through only while a step runs; signals at other times are discarded.
 
-    Between the last step and the last word to the user an interruption would come too late to be
-    true: the machine is no longer as before.
+    Between the last step and the last message an interruption would be reported falsely: the
+    machine is no longer as before.
     """
     with signals_held_back():
         try:
@@ -211,7 +211,7 @@ def finishing() -> Iterator[None]:
 
 @contextmanager
 def signals_let_through() -> Iterator[None]:
-    """Let a signal interrupt what is done inside, wherever it was held back."""
+    """Let signals interrupt the block, even if they were held back outside."""
     before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
         yield
@@ -221,7 +221,7 @@ def signals_let_through() -> Iterator[None]:
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Let no signal interrupt what must be finished; it arrives afterwards."""
+    """Hold back signals while the block runs; they arrive afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield

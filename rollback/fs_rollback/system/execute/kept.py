@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Paths of a new root made as they are in the old one, by copies of what differs and no more.
+"""Makes paths of a new root equal to those of the old one, copying only what differs.
 
-What differs the filesystem's own trees tell (core/comparison/mirror.py).
+The differences are read from the filesystem's own trees (core/comparison/mirror.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from . import clones, roots
 
 
 class Difference(NamedTuple):
-    """What to do to a tree: see Edits. Stand-ins of nested subvolumes become directories."""
+    """The changes to a tree, see Edits. Stand-ins of nested subvolumes become directories."""
 
     edits: Edits
     stand_ins: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Difference(NamedTuple):
 def difference(
     host: Host, source: str, tree: str, paths: Sequence[str], place: str = ""
 ) -> Difference:
-    """Return what makes `paths` of the subvolume `tree` as they are in `source`.
+    """Return the changes that make `paths` of the subvolume `tree` equal to those in `source`.
 
     Subvolumes are given by their paths from the top level. `place` is the directory of `tree` that
     the paths have been moved into. What is not on the disk yet does not show: `source` is a
@@ -77,7 +77,7 @@ def _stand_ins(host: Host, snapshot: Subvolume, tree: int, paths: Sequence[str])
 
 
 def make(host: Host, source: str, tree: str, wanted: Difference, told: Progress = untold) -> None:
-    """Do it to the tree, or where it was moved to; `told` is told before each change, and last.
+    """Make the changes in the tree, or where it was moved to; `told` is called before each.
 
     Raises KernelError, and ProcessError where a file cannot be copied.
     """
@@ -97,7 +97,7 @@ class _Directories:
         self._path, self._descriptor = "", -1
 
     def opened(self, path: str) -> int:
-        """Return a descriptor of a directory, of use until the next one is asked for."""
+        """Return a descriptor of a directory, valid until the next call."""
         if path != self._path or self._descriptor < 0:
             flags, above, way = os.O_RDONLY | os.O_DIRECTORY, self.tree, path
             if self._descriptor >= 0 and path.startswith(f"{self._path}/"):
@@ -114,7 +114,7 @@ class _Directories:
 
     @contextmanager
     def apart(self, path: str) -> Iterator[tuple[int, str]]:
-        """Give the same as `holding`, for a while, beside what else is open."""
+        """Yield the same as `holding`, valid within the block, in addition to what is open."""
         directory, _, name = path.rpartition("/")
         flags = os.O_PATH | os.O_DIRECTORY
         descriptor = syscalls.open_in_root(self.tree, directory or ".", flags, follow=False)
@@ -129,7 +129,7 @@ class _Directories:
             os.rename(name, new, src_dir_fd=above, dst_dir_fd=other)
 
     def forget(self) -> None:
-        """Close it: another directory may come to its path."""
+        """Close the directory: another one may take its path."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
@@ -145,7 +145,7 @@ def _opened(tree: int) -> Iterator[_Directories]:
 
 
 class _Work:
-    """A tree that is changed to be as another one; `named` is what people call it."""
+    """A tree that is made equal to another one; `named` is its name in messages."""
 
     def __init__(self, named: str, new: _Directories, old: _Directories) -> None:
         self._named, self._new, self._old = named, new, old

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Swap files: which a system names, why the kernel would refuse one, and how it is made anew.
+"""Swap files: which ones a system names, why the kernel would refuse one, how to recreate it.
 
 The kernel swaps to no file on btrfs that is copy-on-write, compressed, has holes, or shares its
 data with a snapshot; btrfs(5), SWAPFILE SUPPORT. So a copy that a rollback makes is of no use.
@@ -86,10 +86,10 @@ def status(tree: int, path: str) -> tuple[str, int]:
 
 
 def renew(place: str) -> None:
-    """Put a fresh file in the place of one that the kernel would refuse, as mkswap(8) left that.
+    """Replace a swap file that the kernel would refuse by a new one, as mkswap(8) made it.
 
-    Size, mode, owner, label, UUID are the same; what was swapped out is of no use to another boot.
-    What is no swap file stays as it is. Raises OSError.
+    Size, mode, owner, label and UUID stay the same; the swapped data is useless after a reboot.
+    A file that is not a swap file is not changed. Raises OSError.
     """
     old = os.open(place, _READ)
     try:
@@ -128,10 +128,10 @@ def _header(descriptor: int) -> bytes:
 
 
 def in_new_root(host: Host, root: str, tree: int, theirs: Sequence[str]) -> Iterator[SwapFile]:
-    """Give the swap files that a new root has copies of.
+    """Yield the swap files of which a new root gets copies.
 
-    That root is a copy of `tree` but for `theirs`, absolute paths at which it is one of `root`, the
-    root of today. Swap files that lie outside both are left as they are.
+    The new root is a copy of `tree`, except at the absolute paths `theirs`, where it is a copy of
+    `root`, the present root. Swap files outside both are not touched.
     """
     with files.opened(host.path(root)) as today:
         for path in dict.fromkeys((*named(host, host.root_fd), *named(host, tree))):
@@ -154,6 +154,6 @@ def in_new_root(host: Host, root: str, tree: int, theirs: Sequence[str]) -> Iter
 
 
 def has_room(host: Host, found: Sequence[SwapFile]) -> bool:
-    """Whether the filesystem has room for fresh files of these sizes beside all that is there."""
+    """Whether the filesystem has room for new files of these sizes."""
     free = os.statvfs(host.top)
     return sum(f.size_bytes for f in found) + _MARGIN_BYTES < free.f_bavail * free.f_frsize

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tells the boot loader of the guarded boot, and takes that back.
+"""Sets the boot loader for a guarded boot, and undoes that.
 
-The entry of a snapshot is the default then, and the usual one, in a copy with what it takes that
-nothing waits for a person, is for the next boot only. At every instant the next boot is one of the
-two: what the loader is to start is on the disk before it is told of it, it is told of the next boot
-before it is told of the one after that, and all is taken back in the other order.
+The entry of a snapshot becomes the default. A copy of the usual entry, with options so that nothing
+waits for a person, is set for the next boot only. At every instant the next boot uses one of the
+two: the files are on the disk before the loader is set, the next boot is set before the default,
+and everything is undone in reverse order.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _GENERATOR = "usr/lib/systemd/system-generators/fs-rollback-guard-generator"
 
 
 def why_not(host: Host, layout: Layout, found: Boot) -> str:
-    """Return why no boot can be guarded here, and what would make it possible; "" where one can."""
+    """Return why no boot can be guarded here, and what would make it possible; "" if one can."""
     with files.opened(host.path(layout.root.path)) as tree:
         if files.status_of(tree, _GENERATOR) is None:
             return (
@@ -72,10 +72,10 @@ def why_not(host: Host, layout: Layout, found: Boot) -> str:
 
 
 def arm(host: Host, store: Store, back: Snapshot, count: int, *, is_unproven: bool) -> None:
-    """Guard the next boot, with the way back to a snapshot; `count` as for the boot menu.
+    """Guard the next boot, with a snapshot to fall back to; `count` as for the boot menu.
 
-    What was told before is taken back first. Needs the lock. Raises RefusedError where that cannot
-    be, with the machine as without a guard; KernelError.
+    Removes an earlier guard first. Needs the lock. Raises RefusedError if it is impossible, with
+    the machine unguarded, and KernelError.
     """
     disarm(host, store)
     layout = root_lines.read_layout(host)
@@ -159,15 +159,15 @@ def _tell_loader(host: Host, layout: Layout, armed: Armed, text: str, *, like: B
 
 
 def why_out_of_reach(host: Host, armed: Armed) -> str:
-    """Return why it cannot be known what the boot loader is told now, "" if it can."""
+    """Return why the settings of the boot loader cannot be read now, "" if they can."""
     found = (settings.why_out_of_reach(host, file) for file in (armed.file, armed.once_file))
     return next(filter(None, found), "")
 
 
 def is_armed(host: Host, armed: Optional[Armed]) -> bool:
-    """Whether the way back is the default of the boot loader.
+    """Whether the snapshot is the default of the boot loader.
 
-    Raises RefusedError where that cannot be known now, and KernelError.
+    Raises RefusedError if that cannot be read now, and KernelError.
     """
     if armed is None:
         return False
@@ -181,9 +181,9 @@ def is_armed(host: Host, armed: Optional[Armed]) -> bool:
 
 
 def trouble(host: Host, armed: Armed) -> str:
-    """Return why what the loader is told of would not boot, "" where it would. Raises Error.
+    """Return why the entries that are set would not boot, "" if they would. Raises Error.
 
-    People remove entries and kernels, and subvolumes, and grub2-mkconfig(8) rewrites options.
+    People remove entries, kernels and subvolumes, and grub2-mkconfig(8) rewrites options.
     """
     read = entries.read(host, root_lines.read_layout(host))
     rules = loaders.rules(read.choice.loader)
@@ -206,14 +206,14 @@ def trouble(host: Host, armed: Armed) -> str:
 
 
 def has_next_boot(host: Host, armed: Armed) -> bool:
-    """Whether the next boot, and only that, is the guarded one."""
+    """Whether the guarded boot is set for the next boot only."""
     return settings.setting_value(host, armed.once_file, armed.once_key) == armed.once_value
 
 
 def set_next_boot(host: Host, store: Store, armed: Armed) -> None:
-    """Have the next boot be the guarded one again. Needs the lock. Raises KernelError.
+    """Set the guarded boot again as the next boot. Needs the lock. Raises KernelError.
 
-    What becomes of it is looked for from here on: this boot is none that has failed.
+    Only boots from now on count: the present boot is not a failed one.
     """
     now = format_time(datetime.now(timezone.utc))
     again = armed._replace(boot_id=kernels.boot_id(), time=now, reason="")
@@ -222,10 +222,10 @@ def set_next_boot(host: Host, store: Store, armed: Armed) -> None:
 
 
 def disarm(host: Host, store: Store) -> Optional[Armed]:
-    """Take back what the boot loader was told, as far as nobody has told it something else since.
+    """Undo the settings of the boot loader, except those that somebody has changed since.
 
-    Returns what is no longer armed, None where nothing was. Needs the lock. Raises RefusedError
-    where the boot loader cannot be told now, and KernelError.
+    Returns the guard that was removed, None if there was none. Needs the lock. Raises RefusedError
+    if the boot loader cannot be set now, and KernelError.
     """
     guard = guards.read(store)
     armed = guard.armed

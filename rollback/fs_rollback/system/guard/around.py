@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guard around a transaction: taken back before it, and set again after it.
+"""Removes the guard before a transaction, and sets it again afterwards.
 
-While packages change the loader's default is the usual one: their scripts read it, and set it.
+While packages change, the usual entry must be the loader's default: scripts read it, and set it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _HINT = "After 'fs-rollback guard acknowledge', unattended updates run again."
 
 
 class Around(NamedTuple):
-    """What is to be guarded after a transaction: the snapshot that the way leads back to.
+    """The guard to set after a transaction: the snapshot to fall back to.
 
-    `was_armed`: the boot was guarded before it too.
+    `was_armed`: the boot was also guarded before the transaction.
     """
 
     back: str
@@ -34,9 +34,9 @@ class Around(NamedTuple):
 
 
 def refuse_unattended(host: Host, store: Store) -> tuple[str, ...]:
-    """Return what has to be said of a guarded boot that has failed, if no person knows of it.
+    """Return the warning about a failed guarded boot that nobody has acknowledged.
 
-    Raises RefusedError with it where no person is here either.
+    Raises RefusedError with it if this process has no terminal.
     """
     if not has_work.has_guard(host):
         return ()
@@ -50,7 +50,7 @@ def refuse_unattended(host: Host, store: Store) -> tuple[str, ...]:
 
 
 def before(host: Host, store: Store, config: Config, record: Record) -> Around | None:
-    """End a guard; returns what is to be done after the transaction that `record` is of, if it is.
+    """Remove a guard; returns the guard to set after the transaction of `record`, if any.
 
     Needs the lock. Raises Error.
     """
@@ -71,7 +71,7 @@ def before(host: Host, store: Store, config: Config, record: Record) -> Around |
 def after(
     host: Host, store: Store, around: Around, record: Record, config: Config
 ) -> Sequence[str]:
-    """Guard the next boot; returns what went wrong in words. Needs the lock."""
+    """Guard the next boot; returns problems as sentences. Needs the lock."""
     host.forget()
     never = health.never(host, config.health_units)
     if never:
@@ -86,9 +86,9 @@ def after(
 
 
 def again(host: Host, store: Store, config: Config) -> Sequence[str]:
-    """Guard the next boot as it was, whatever has become of the usual entry since.
+    """Guard the next boot again, with whatever the usual entry is now.
 
-    Returns what went wrong in words. Needs the lock.
+    Returns problems as sentences. Needs the lock.
     """
     try:
         armed = guards.read(store).armed

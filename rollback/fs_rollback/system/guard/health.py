@@ -39,9 +39,10 @@ class Check(NamedTuple):
 
 
 def checks(ours: str = _OURS, greenboot: Sequence[str] = _GREENBOOT) -> list[Check]:
-    """Return the programs in the order in which they are run: by name, in one place after another.
+    """Return the programs in the order in which they run: one directory after the other, by name.
 
-    Of ours those are run that are executable, of greenboot's those that end in .sh, by bash."""
+    In our directory, executable files are run; in those of greenboot, *.sh files, by bash.
+    """
     found = [Check(path, (path,)) for path in _files(ours) if os.access(path, os.X_OK)]
     for kind in (_REQUIRED, _WANTED):
         for place in greenboot:
@@ -70,8 +71,8 @@ def _is_roots(path: str) -> bool:
 def trouble(names: Sequence[str], begin: Say, said: Say) -> str:
     """Return why this boot is not healthy, "" if it is.
 
-    `names` are the services that must be active. `begin` is told what is looked at next, `said`
-    each line that a program prints, and which one of those that need not succeed has failed.
+    `names` are the services that must be active. `begin` is called with what is checked next,
+    `said` with each line that a program prints, and with each optional program that failed.
     """
     if names:
         begin(f"the services {', '.join(names)}")
@@ -116,9 +117,9 @@ def _of_units(names: Sequence[str]) -> str:
 
 
 def never(host: Host, names: Sequence[str]) -> str:
-    """Return which service can be active in no boot of the system that runs, "" if none is known.
+    """Return a service that can never be active in the running system, "" if none is known.
 
-    A name that is misspelled, or the unit of a package that is gone, is no reason to go back.
+    A misspelled name, or a unit of a removed package, is no reason to roll back.
     """
     if not (names and host.is_running):
         return ""
@@ -136,7 +137,7 @@ def _look(names: Sequence[str]) -> tuple[Unit, ...]:
 
 
 def unfinished() -> str:
-    """Return what a boot that does not come to its end waits for, and what has failed in it."""
+    """Return what an unfinished boot is waiting for, and which units have failed."""
     jobs = [row[1] for row in _rows("list-jobs") if row[3:] == ["running"]]
     failed = [row[0] for row in _rows("list-units", "--failed")]
     said = (("waiting for:", jobs), ("failed:", failed))

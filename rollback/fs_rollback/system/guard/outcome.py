@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What became of a guarded boot, seen from the boots after it.
+"""The outcome of a guarded boot, as later boots see it.
 
-The guarded boot itself can say why it was not healthy only if it came that far. What else is known
-is in the journal of the root that it ran from.
+The guarded boot can record why it was not healthy only if it got that far. Everything else is in
+the journal of the root that it ran from.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _WARNING, _LINES, _READ, _PATIENCE_S = 4, 10, 2000, 30.0
 
 
 def sentence(failure: Failure) -> str:
-    """Return in one sentence what happened."""
+    """Return one sentence on what happened."""
     since = f"after '{failure.since}' " if failure.since else ""
     return f"{since}this machine fell back to {failure.snapshot}: {failure.reason}"
 
@@ -44,8 +44,8 @@ def sentence(failure: Failure) -> str:
 def fell_back(host: Host, store: Store, guard: Guard) -> tuple[Guard, bool]:
     """Note that the guarded boot ended in the snapshot that runs now. Needs the lock.
 
-    Returns the state with that, and whether it is sure enough to go back for: not where nothing
-    tells that the guarded boot began, and another system may have been booted in its place.
+    Returns the new state, and whether it is certain enough to roll back: it is not if nothing
+    shows that the guarded boot started, and another system may have been booted instead.
     """
     armed = guard.armed
     assert armed is not None, "it is the way back that runs"
@@ -91,10 +91,10 @@ def _since(store: Store, armed: Armed) -> str:
 
 
 def last_lines(host: Host, armed: Armed) -> tuple[str, tuple[str, ...]]:
-    """Return the ID of the boot that failed, as its journal has it, and what that said last.
+    """Return the ID of the failed boot and its last lines, both from its journal.
 
-    Both are empty where no journal is kept, or that boot did not come so far as to write one.
-    Warnings and worse count more than the rest.
+    Both are empty if no journal is kept, or if that boot did not get far enough to write one.
+    If there are warnings or errors, only these are returned.
     """
     journals = (os.path.join(host.root, JOURNAL), f"/{JOURNAL}")
     for place in dict.fromkeys(journals):
@@ -143,14 +143,14 @@ def _row(line: str) -> Optional[tuple[str, int, str]]:
 
 
 def note_reason(store: Store, reason: str) -> None:
-    """Write down why this guarded boot is not healthy. Needs the lock. Raises Error."""
+    """Record why this guarded boot is not healthy. Needs the lock. Raises Error."""
     guard = guards.read(store)
     if guard.armed is not None:
         guards.write(store, guard._replace(armed=guard.armed._replace(reason=reason)))
 
 
 def acknowledge(host: Host, store: Store) -> Optional[Failure]:
-    """Note that a person knows of the failure, which is returned; None without one."""
+    """Record that a person knows of the failure, and return it; None if there is none."""
     guard = guards.read(store)
     if guard.failure is None:
         return None

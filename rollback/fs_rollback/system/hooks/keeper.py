@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Keeps the store for a package manager that runs its hooks as programs, until it has ended.
+"""Holds the store's lock for a package manager that runs its hooks as programs, until it ends.
 
-The program that took the snapshot leaves a child with the store's lock, which goes on with this.
+The program that took the snapshot leaves a child process, which holds the lock and runs this.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Watched(NamedTuple):
 def watch(pid: int, taken: Taken) -> Watched:
     """Look at the dnf 5 that has this PID. Raises OSError where it is gone.
 
-    The store's lock is left to the child. From here on no signal ends this process, nor that: what
-    ends dnf 5 at a terminal, or with its service, goes to all processes there, and the child is to
-    see the end.
+    The child keeps the store's lock. From here on no signal ends this process or the child: what
+    ends dnf 5 at a terminal, or with its service, is sent to all its processes, but the child has
+    to see the end of dnf 5.
     """
     taken.leave()
     for number in _SIGNALS:

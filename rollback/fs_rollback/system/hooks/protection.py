@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Decides for every package manager alike: a snapshot, none, or no transaction at all."""
+"""Decides for every package manager: take a snapshot, take none, or stop the transaction."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ class Described(NamedTuple):
 
 
 class Protection(NamedTuple):
-    """What a plugin does now: stop with a sentence, or go on, with these lines for people.
+    """What a plugin does next: stop with a sentence, or continue and print these lines.
 
-    `stop` is "" where the transaction may run. `line` is the one that is printed for each
-    transaction, `warnings` is what somebody has to know even where that is not wanted, `debug` is
-    for logs that nobody reads without a reason.
+    `stop` is "" if the transaction may run. `line` is printed for each transaction, `warnings`
+    are printed even if that line is not wanted, `debug` is for debug logs only.
     """
 
     taken: transaction.Taken | None = None
@@ -44,11 +43,11 @@ def protect(
 ) -> Protection:
     """Take the snapshot before a transaction.
 
-    `describe` is asked only where one is taken, and returns None for what changes no package;
-    `way_out` is a sentence on how this transaction can run without a snapshot; `said` is told for
-    whom this waits. `reads_switch` is true for whoever does not read the switch of fs-snapshot by
-    itself, as dnf 4 does. Raises nothing: whatever goes wrong decides about the transaction, as
-    `on_failure` has it. A refusal stops it whatever that says.
+    `describe` is called only if a snapshot is taken, and returns None if no package changes.
+    `way_out` is a sentence on how this transaction can run without a snapshot. `said` is called
+    with what this waits for. `reads_switch` is true for package managers that do not read the
+    switch of fs-snapshot themselves, as dnf 4 does. Raises nothing: after a failure `on_failure`
+    decides about the transaction; a refusal always stops it.
     """
     config, broken = configuration.usable()
     wanted: Transaction | None = None

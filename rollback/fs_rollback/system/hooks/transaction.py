@@ -36,12 +36,11 @@ command_line, requested_by = requester.command_line, requester.requested_by
 class Taken:
     """The snapshot that protects a transaction.
 
-    `menu` is what became of its entry in the boot menu, `guard` what is guarded when it has ended,
-    `warnings` is what `check_before` found and
-    the administrator wants only said, and what was noticed of an earlier rollback. It holds the
-    store's lock until `after` or `release`, or until nobody has it any more, at the end of the
-    process at the latest: a rollback in between would leave the transaction in the root that it has
-    just set aside.
+    `menu` is the result for its entry in the boot menu. `guard` is the guard to set when the
+    transaction has ended. `warnings` are findings of `check_before` that should not stop dnf, and
+    news of an earlier rollback. It holds the store's lock until `after` or `release`, or until it
+    is garbage, at the latest until the end of the process: a rollback in between would leave the
+    transaction in the root that it has just set aside.
     """
 
     # Not a dataclass: what makes one takes a third of the time that a plugin has to load.
@@ -79,7 +78,7 @@ class Taken:
         _left.append(self)
 
     def release(self) -> None:
-        """Give the lock back where `after` is never called; its end is settled by the next run.
+        """Release the lock if `after` is never called; the next run settles the end.
 
         A boot that was guarded before is guarded again.
         """
@@ -102,15 +101,15 @@ def before(
 ) -> Taken | Unprotected:
     """Take the snapshot before a transaction, and hold the store until `after`.
 
-    Where another process has the store `said` is told for whom this waits. `coming` is the
-    installed size of the packages that come, None where it is not known.
+    If another process has the store, `said` is called with what this waits for. `coming` is the
+    installed size of the new packages in bytes, None if unknown.
 
-    The newest snapshots get their entries in the boot menu: if the machine does not come up after
-    this transaction, or loses its power in it, the way back is there.
+    The newest snapshots get boot menu entries: they can be booted if the machine does not boot
+    after this transaction, or loses power during it.
 
-    Raises RefusedError while a rollback waits for its reboot, and Error where the snapshot
-    fails, where what comes has no room, or where `check_before` finds that this machine would not
-    boot: the transaction should not run then.
+    Raises RefusedError while a rollback is waiting for its reboot. Raises Error if the snapshot
+    fails, if there is no room for the packages, or if `check_before` finds that this machine would
+    not boot. The transaction should not run then.
     """
     reason = unprotected(root)
     if reason is not None:
@@ -210,7 +209,7 @@ def _look_back(machine: Host, found: Store) -> tuple[str, ...]:
 def after(taken: Taken, outcome: Outcome, history_id: int | None) -> list[str]:
     """Record how the transaction ended, take the post snapshot if wanted, prune.
 
-    Returns what went wrong in words: nothing here may fail a transaction that has run.
+    Returns problems as sentences: nothing here may fail a transaction that has run.
     """
     problems: list[str] = []
     machine, config = taken.machine, taken.config
@@ -244,7 +243,7 @@ def _finish(taken: Taken, outcome: Outcome, history_id: int | None, problems: li
 
 
 def guard(taken: Taken) -> Sequence[str]:
-    """Guard the next boot, if that is wanted; returns what went wrong in words."""
+    """Guard the next boot, if that is wanted; returns problems as sentences."""
     wanted, taken.guard = taken.guard, None
     if wanted is None:
         return ()
@@ -252,9 +251,9 @@ def guard(taken: Taken) -> Sequence[str]:
 
 
 def prune(taken: Taken) -> list[str]:
-    """Delete the snapshots that retention no longer keeps; return what went wrong, in words.
+    """Delete the snapshots that retention no longer keeps; return problems as sentences.
 
-    In a trial nothing goes: that is for the own root to say.
+    Deletes nothing in a trial: only the machine's own root decides about that.
     """
     if taken.record.trial:
         return []

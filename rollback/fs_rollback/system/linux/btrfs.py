@@ -74,8 +74,8 @@ def subvolume_path(path: str) -> str:
 def subvolumes(top: str) -> tuple[Subvolume, ...]:
     """Return all subvolumes of the filesystem whose top level is at `top`, that one included.
 
-    Left out is what lies deeper than _LONGEST_PATH: any user can make such a subvolume, and nobody
-    may be kept from a rollback by it.
+    Subvolumes with paths longer than _LONGEST_PATH are left out: any user can create one, and that
+    must not prevent a rollback.
     """
     # Not through libbtrfsutil, which asks the kernel several times for each of them.
     with kernel_errors("list the subvolumes of", top):
@@ -171,7 +171,7 @@ def _subvolume(path: str, root: tree_search.Root) -> Subvolume:
 
 
 def nested(path: str) -> tuple[str, ...]:
-    """Return where in the subvolume at `path` others lie, not those inside them: paths in it."""
+    """Return the paths of the subvolumes nested in the one at `path`, not those nested deeper."""
     found: list[str] = []
     with (
         kernel_errors("list the subvolumes in", path),
@@ -219,7 +219,7 @@ def _subvolume_entries(tree: int) -> Iterator[str]:
 
 
 def create_snapshot(source: str, destination: str, *, read_only: bool) -> None:
-    """Make a snapshot. The ioctl commits the filesystem: what it returns from is on disk."""
+    """Make a snapshot. The ioctl commits the filesystem: the snapshot is then on disk."""
     sys.audit("fs-rollback.changed", "snapshot", source, "to", destination)
     with kernel_errors("make the snapshot", destination):
         btrfsutil.create_snapshot(source, destination, read_only=read_only)
@@ -299,9 +299,9 @@ def _make_deletable(way: files.Way, place: tuple[str, ...]) -> None:
 
 
 def data_space(top: str) -> Space:
-    """Return how much more data the filesystem takes. Raises KernelError.
+    """Return the space for data. Raises KernelError.
 
-    On the basis of its last commit: what was deleted since is not free yet.
+    This is the state of the last commit: space that was deleted since is not free yet.
     """
     from ...core.snapshots.space import space
 
@@ -355,8 +355,8 @@ def devices(descriptor: int) -> list[Device]:
 def commit(top: str, *, flush: bool) -> None:
     """Commit the filesystem, with all data that is not written yet if `flush`.
 
-    What btrfs has freed before is free after it, and what was deleted it goes on to free; without
-    `flush` not before its next look where there was nothing to commit.
+    After it, what btrfs has freed before is available, and btrfs starts to free what was deleted.
+    Without `flush`, if there is nothing to commit, btrfs starts that only later by itself.
     """
     with kernel_errors("commit", top):
         if flush:

@@ -64,9 +64,9 @@ def copy_inode_flags(source: int, descriptor: int) -> None:
 
 @contextmanager
 def movable(*places: str) -> Iterator[None]:
-    """Let files be moved that are immutable or append-only, and make them so again where they are.
+    """Clear the immutable and append-only flags of files to be moved, and set them again later.
 
-    A power cut right then leaves them without that. Raises OSError.
+    A power cut in between leaves the files without these flags. Raises OSError.
     """
     with ExitStack() as stack:
         for place in places:

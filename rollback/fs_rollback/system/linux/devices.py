@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which block device somebody means, what blkid(8) says is on it, and what /sys says of it."""
+"""Finds the block device that a user names, its contents (blkid(8)), and what /sys has of it."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _INSTEAD_OF_EXT4 = {
 
 
 def find(given: str) -> str:
-    """Return the block device that a path or a tag means.
+    """Return the block device that a path or a tag names.
 
-    Raises UsageError if there is none, RefusedError if a tag fits several filesystems.
+    Raises UsageError if there is none, RefusedError if a tag matches several filesystems.
     """
     spec = as_tag(given)
     if is_tag(spec):
@@ -232,7 +232,7 @@ def btrfs_uuid(device: str) -> str:
 
 
 def is_btrfs(spec: str, uuid: str) -> bool:
-    """Whether a path or a tag means a device of that btrfs; False where it means none there is."""
+    """Whether a path or a tag names a device of that btrfs; False if there is no such device."""
     try:
         return btrfs_uuid(find(spec)).lower() == uuid.lower()
     except Error:  # it means no device that is here, or one with something else on it
@@ -240,7 +240,7 @@ def is_btrfs(spec: str, uuid: str) -> bool:
 
 
 def other_than(wanted: str, device: str, found: dict[str, str]) -> UnsupportedRootError:
-    """Return what to say of a device that holds another thing; `found` is what probe() says."""
+    """Return the error for a device with other contents than wanted; `found` is from probe()."""
     kind, hint = found.get("TYPE", ""), "'lsblk --fs' lists all devices and what is on them."
     said = "contains nothing that blkid(8) recognizes"
     if kind:

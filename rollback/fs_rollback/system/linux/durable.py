@@ -26,9 +26,9 @@ def write_text(
 
 
 def write_for_next_commit(directory: int, name: str, text: str, *, mode: int = 0o600) -> None:
-    """Replace a file of a btrfs; that one's next commit makes it durable, there is none of its own.
+    """Replace a file on a btrfs; the next commit of the filesystem makes it durable.
 
-    After a crash it holds the old text or the new one. tests/kernel/test_crash_images.py holds
+    After a crash it has the old text or the new one. tests/kernel/test_crash_images.py holds
     this against crash images. Raises KernelError.
     """
     try:
@@ -187,10 +187,10 @@ def write_file(full: str, text: str, mode: int) -> None:
 
 
 def overwrite(full: str, text: str) -> bool:
-    """Write a text file durably in its place, where it is as long; whether it is.
+    """Overwrite a text file in place, durably, if it has the same length; return whether it has.
 
-    It takes no room on a filesystem that does not copy on write. A power cut may leave it in parts:
-    only for what its boot loader writes so too. Raises KernelError.
+    This needs no space on a filesystem without copy on write. A power cut may leave parts of it, so
+    use it only for files that the boot loader also writes like this. Raises KernelError.
     """
     directory, name = os.path.split(full)
     (data,) = _encoded(text)
@@ -209,7 +209,7 @@ def overwrite(full: str, text: str) -> bool:
 
 
 def remove_file(full: str, *endings: str) -> None:
-    """Remove the files whose names end so, durably, where they are there. Raises KernelError."""
+    """Remove the files whose names end like this, durably, if they exist. Raises KernelError."""
     directory, name = os.path.split(full)
     if os.path.isdir(directory):
         with files.opened(directory) as opened:

@@ -61,7 +61,7 @@ class Places:
         return f"/proc/self/fd/{opened}/{name}"
 
     def close(self, most: int = 0) -> None:
-        """Close what is open, but for so many that were asked for last."""
+        """Close open directories, except this many of those used last."""
         while len(self._opened) > most:
             os.close(self._opened.popleft())
 
@@ -85,11 +85,11 @@ class Way:
 
     @property
     def depth(self) -> int:
-        """How many directories the last call has gone down, also where it has failed."""
+        """How many directories the last call has descended, even if it failed."""
         return len(self._path)
 
     def opened(self, path: tuple[str, ...]) -> int:
-        """Return a descriptor of the directory `path` below the top, of use until the next call.
+        """Return a descriptor of the directory `path` below the top, valid until the next call.
 
         Raises OSError.
         """
@@ -296,8 +296,8 @@ def inode_of(tree: int, path: str) -> int | None:
 def status_of(tree: int, path: str, *, follow: bool = True) -> os.stat_result | None:
     """Return what stat(2) says of a path in the tree, None if there is none.
 
-    Without `follow` a symbolic link anywhere on the path counts as nothing there, and one that
-    leads in a circle always does.
+    Without `follow`, a path with a symbolic link in it counts as absent; a circular link always
+    does.
     """
     try:
         descriptor = syscalls.open_in_root(tree, path, os.O_PATH, follow=follow)

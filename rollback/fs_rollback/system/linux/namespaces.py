@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Mounts that stay, programs in namespaces of their own, a thread with a root of its own.
+"""Lasting mounts, programs in their own namespaces, and a thread with its own root.
 
 A part of the kernel edge: one function for each call that Python does not offer, raising OSError,
 as in syscalls.py; and `run_inside`, which starts a program with a tree for its root.
@@ -50,10 +50,10 @@ def detached_look(source: str, subvolume_id: int, *, read_only: bool) -> int:
 
 
 def rooted(tree: int, function: Callable[[], _Result]) -> _Result:
-    """Call a function for which the open directory is "/", chroot(2), and return what it returns.
+    """Call a function for which the open directory is "/", chroot(2), and return its result.
 
-    For libraries that want the path of what is mounted nowhere. Only the thread that it runs in has
-    this root, unshare(2). Raises OSError.
+    For libraries that need a path to something that is not mounted. Only the thread in which it
+    runs has this root, unshare(2). Raises OSError.
     """
     found: list[_Result] = []
     raised: list[BaseException] = []
@@ -115,9 +115,9 @@ def _mount(source: str, place: str, kind: str, flags: int, options: str = "") ->
 
 
 def unshare_mounts() -> None:
-    """Give this process a mount table of its own, unshare(2): what it mounts nobody else sees.
+    """Give this process its own mount table, unshare(2): no other process sees its mounts.
 
-    Never in a process that is not ours, as dnf's: there is no way back.
+    Never call it in a process that is not ours, such as dnf: it cannot be undone.
     """
     _unshare(_CLONE_NEWNS)
 
@@ -159,7 +159,7 @@ def set_host_name(name: str) -> None:
 
 
 def give_up_capabilities() -> None:
-    """Give up for ever what could reach beyond the root and its devices, prctl(2)."""
+    """Drop, permanently, the capabilities that reach beyond the root and its devices, prctl(2)."""
     for number in _TAKEN_AWAY:
         if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0) < 0:
             number_of_error = ctypes.get_errno()
@@ -167,10 +167,10 @@ def give_up_capabilities() -> None:
 
 
 def run_attached(arguments: Sequence[str]) -> int:
-    """Run a program to its end on the caller's terminal, and return its exit code.
+    """Run a program on the caller's terminal until it ends, and return its exit code.
 
-    What is typed there is for the program; it ends with this process whatever ends that. Raises
-    ProcessError where it cannot be started.
+    The program gets the terminal's input. It is killed if this process ends. Raises ProcessError
+    if it cannot be started.
     """
 
     def start() -> NoReturn:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The one door through which processes are started: argument lists, never a shell."""
+"""Starts processes, for the whole package: from argument lists, never with a shell."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def _failed(program: str, code: int, printed: bytes) -> ProcessError:
 
 @contextmanager
 def answering(arguments: Sequence[str], patience_s: float) -> Iterator[Callable[[], str]]:
-    """Let a program run beside what is done; what is given waits for its end, as `run` does.
+    """Run a program in the background; the yielded function waits for its end, as `run` does.
 
-    It waits `patience_s` seconds at most, and raises ProcessError. A program that is still running
-    at the end is killed.
+    It waits at most `patience_s` seconds, then raises ProcessError. A program that is still running
+    at the end of the block is killed.
     """
     import subprocess
 
@@ -120,10 +120,10 @@ def answering(arguments: Sequence[str], patience_s: float) -> Iterator[Callable[
 
 
 def feed(arguments: Sequence[str], text: str) -> bool:
-    """Run a program at this terminal to its end and give it `text`; whether it could be started.
+    """Run a program on this terminal with `text` as its input; return whether it could be started.
 
-    It need not read all of it. less(1) is told to leave at once what fits, and to show colours; and
-    to start nothing, as it does for "!": sudo(8) may allow somebody this command and no shell.
+    It need not read all of it. less(1) is set to exit at once if the text fits, to show colors, and to
+    start no programs (as "!" would): sudo(8) may allow somebody this command and no shell.
     """
     import subprocess
 
@@ -143,8 +143,8 @@ def feed(arguments: Sequence[str], text: str) -> bool:
 def ask(arguments: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
     """Run a program that may fail, or hang in the kernel; return its exit code and what it printed.
 
-    Raises ProcessError where it cannot be started, or did not end in time: it is killed then, and
-    left behind if it hangs where no signal reaches it.
+    Raises ProcessError if it cannot be started or does not end in time. Then it is killed, and left
+    behind if it hangs where signals do not reach it.
     """
     import subprocess
 
@@ -247,7 +247,7 @@ def _killed_with_us(running: subprocess.Popen[bytes]) -> Iterator[None]:
 
 @contextmanager
 def beside(arguments: Sequence[str]) -> Iterator[None]:
-    """Let a program run beside what is done, and end it; one that cannot start is left out."""
+    """Run a program in the background during the block; ignore it if it cannot be started."""
     import subprocess
 
     try:
@@ -278,7 +278,7 @@ def name_of(number: str) -> str:
 
 
 def lock_holder(descriptor: int) -> str:
-    """Return in words who has the flock(2) of an open file, as far as /proc tells.
+    """Return a phrase on which process has the flock(2) of an open file, as far as /proc shows.
 
     The process that is named by proc_locks(5) may have left it to a child. A process in another PID
     namespace is not shown, and not every line there is about this file: inode numbers repeat in
@@ -310,7 +310,7 @@ def _has_lock(number: str, file: os.stat_result) -> bool:
 
 
 def has_open(directory: str) -> str:
-    """Return in words which other process has a directory open, "" if /proc shows none.
+    """Return a phrase on which other process has a directory open, "" if /proc shows none.
 
     Raises OSError if it is not there.
     """

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the boot loader reads and was told, and how that is changed."""
+"""Reads and changes the settings and the boot entries of the boot loader."""

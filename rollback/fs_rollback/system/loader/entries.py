@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the boot loader reads: its boot entries, and which of them is the default one."""
+"""Reads the boot entries of the boot loader, and which of them is the default."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .told import Setting
 
 
 class Boot(NamedTuple):
-    """All of it. `setting` is None where the default entry cannot be set."""
+    """The entries and settings. `setting` is None if the default entry cannot be set."""
 
     places: tuple[Place, ...]
     bootables: tuple[Bootable, ...]
@@ -30,18 +30,18 @@ class Boot(NamedTuple):
 
     @property
     def default(self) -> Optional[Bootable]:
-        """The entry that boots if nobody touches a key; None where it cannot be known."""
+        """The default boot entry; None if it cannot be determined."""
         return default_of(self.choice, self.bootables)
 
     @property
     def once(self) -> Optional[Bootable]:
-        """The entry that boots next and only then, None if none is set."""
+        """The entry that is set for the next boot only, None if none is."""
         chosen = once(self.choice, [bootable.entry for bootable in self.bootables])
         return next((b for b in self.bootables if b.entry == chosen), None)
 
     @property
     def staying(self) -> tuple[Bootable, ...]:
-        """The entries of this filesystem that a rollback does not take back."""
+        """The entries of this filesystem that a rollback does not revert."""
         return tuple(b for b in self.bootables if b.ours and not b.follows)
 
     def place_of(self, bootable: Bootable) -> Place:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""GRUB: what it was told in its environment block, and by the grub.cfg that reads boot entries."""
+"""GRUB: reads its environment block, and the grub.cfg that loads boot entries."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _outranking(_told: Choice, setting: Optional[Setting]) -> Optional[Setting]:
 
 
 def saves_choice(machine: Host, found: Sequence[Place], setting: Optional[Setting]) -> bool:
-    """Whether GRUB makes an entry the default that somebody has chosen by hand (GRUB_SAVEDEFAULT).
+    """Whether GRUB makes an entry that is chosen in its menu the default (GRUB_SAVEDEFAULT).
 
     It cannot write to btrfs.
     """

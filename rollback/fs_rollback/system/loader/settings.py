@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the boot loader was told of its default entry, where that is written, how to change it."""
+"""The setting of the default boot entry: its value, where it is stored, and how to change it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOOLS = {Loader.GRUB: grub.TOOLS, Loader.SYSTEMD_BOOT: systemd_boot.TOOLS}
 
 
 def read(machine: Host, found: Sequence[Place]) -> Told:
-    """Return what the loader was told. Where it cannot be known which one it is, it is unknown."""
+    """Return the settings of the boot loader; the loader is unknown if it was not recognized."""
     there = {tools: its for tools in TOOLS.values() if (its := tools.find(machine, found))}
     if not there or (len(there) > 1 and not machine.running_id):
         return Told(Choice(Loader.UNKNOWN), None, tuple(found))
@@ -50,7 +50,7 @@ def set_once(
     setting: Optional[Setting],
     entry: bls.BootEntry,
 ) -> str:
-    """Have the next boot, and only that, use an entry; return why that cannot be, "" if it can.
+    """Set an entry for the next boot only; return why that is impossible, "" if it was done.
 
     `told` and `setting` are what `read` returned for the places `found`. Raises KernelError.
     """
@@ -65,36 +65,36 @@ def set_once(
 def why_not_once(
     machine: Host, found: Sequence[Place], told: Choice, setting: Optional[Setting]
 ) -> str:
-    """Return why `set_once` could not have the next boot use an entry, "" if it could."""
+    """Return why `set_once` would be impossible, "" if it is possible."""
     tools = TOOLS.get(told.loader)
     return UNKNOWN if tools is None else tools.why_not_once(machine, found, setting)
 
 
 def once(told: Choice, setting: Optional[Setting]) -> Optional[Setting]:
-    """Return where it is written which entry the next boot, and only that, uses, and the value.
+    """Return where the entry for the next boot only is stored, and its value.
 
-    None where no such thing is known.
+    None if the boot loader is not known to have such a setting.
     """
     tools = TOOLS.get(told.loader)
     return tools.once(told, setting) if tools is not None else None
 
 
 def one_shot(told: Choice, setting: Optional[Setting]) -> Optional[Setting]:
-    """Return where it is written that the next boot, and only that, uses an entry; None if not."""
+    """Return where an entry for the next boot only is stored; None if none is set."""
     found = once(told, setting)
     return found if found is not None and found.value else None
 
 
 def outranking(told: Choice, setting: Optional[Setting]) -> Optional[Setting]:
-    """Return where a default entry can be set for a while; None where nothing can be told."""
+    """Return where a default entry can be set temporarily; None if nothing can be set."""
     tools = TOOLS.get(told.loader)
     return tools.outranking(told, setting) if tools is not None else None
 
 
 def why_out_of_reach(machine: Host, file: str) -> str:
-    """Return why it cannot be known what is written down there now, "" if it can.
+    """Return why the stored setting cannot be read now, "" if it can.
 
-    What is not mounted tells nothing, and the boot loader reads it all the same.
+    A filesystem that is not mounted cannot be read, but the boot loader still reads it.
     """
     if not file:
         return "" if efi.are_there() else "the firmware's variables are not mounted"
@@ -103,7 +103,7 @@ def why_out_of_reach(machine: Host, file: str) -> str:
 
 
 def setting_value(machine: Host, file: str, key: str) -> str | None:
-    """Return what is written down as the default entry, None if nothing is."""
+    """Return the stored default entry, None if there is none."""
     if not file:
         return efi.read(key)
     text = places.read_file(machine, file)
@@ -113,10 +113,10 @@ def setting_value(machine: Host, file: str, key: str) -> str | None:
 def write_setting(
     machine: Host, file: str, key: str, value: str | None, *, in_place: bool = False
 ) -> None:
-    """Write down the default entry, None for nothing; durable. Raises KernelError.
+    """Store the default entry durably; None removes it. Raises KernelError.
 
-    On a full filesystem a file is written `in_place`, where that is given, as grub2-editenv(1) does
-    it: a power cut may leave it in parts, and GRUB takes no such block for one.
+    With `in_place`, on a full filesystem the file is overwritten in place, as grub2-editenv(1)
+    does: a power cut may leave parts of it, which GRUB does not accept as a block.
     """
     if not file:
         efi.write(key, value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""systemd-boot: what it was told in loader.conf(5) and by the firmware's variables."""
+"""systemd-boot: its settings in loader.conf(5) and in the firmware's variables."""
 
 from __future__ import annotations
 

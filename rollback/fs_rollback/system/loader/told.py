@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a boot loader was told, and what has to be known of each to tell it something else."""
+"""The settings of a boot loader, and what is needed to change them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Setting(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What the loader was told, where it can be told something else, and the places it reads.
+    """The settings of the loader, where they can be changed, and the places that it reads.
 
-    `setting` is None where nothing can be told.
+    `setting` is None if nothing can be set.
     """
 
     choice: Choice

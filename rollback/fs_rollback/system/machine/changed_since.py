@@ -24,7 +24,7 @@ _LONGEST_PATH = 1 << 16  # in bytes: any user can make longer ones, and thousand
 
 
 class Reads(NamedTuple):
-    """What tells that something newer was only read, and not changed.
+    """How to recognize that something newer was only read, not changed.
 
     Its last change is before `before_s` (since 1970), and the subvolume at the path `copy`, which
     is a copy from before that, has the same. Either alone is not enough: a clock may have been set

@@ -36,9 +36,9 @@ def read(tree: int) -> Config:
 
 
 def usable(root: str = "/") -> tuple[Config, BrokenConfigError | None]:
-    """Return what can be used of the configuration of a root, and what is wrong with it.
+    """Return the usable part of the configuration of a root, and what is wrong with it.
 
-    For what must not fail over a typing error: raises nothing.
+    For callers that must not fail because of a typing error: raises nothing.
     """
     try:
         with files.opened(root) as tree:

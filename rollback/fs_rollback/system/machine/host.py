@@ -62,7 +62,7 @@ class Host:
 
     @cached_property
     def is_running(self) -> bool:
-        """Whether this is the system that was booted: not one that somebody has changed root to."""
+        """Whether this is the booted system, and not one entered with chroot(1)."""
         return self.root == "/" and not is_chroot()
 
     @property
@@ -216,16 +216,16 @@ class Host:
             self.__dict__.pop(name, None)  # it may not have been read
 
     def add(self, made: Subvolume) -> None:
-        """Take note of a subvolume that was made: nothing else of what was read has changed."""
+        """Add a new subvolume to what was read; nothing else has changed."""
         if "subvolumes" in self.__dict__:
             self.subvolumes += (made,)
         self.__dict__.pop("holders", None)
 
     def unsupported(self) -> str:
-        """Return why a snapshot of the root would not hold the system, "" if it does.
+        """Return why a snapshot of the root would not contain the whole system, "" if it would.
 
-        What rpm owns has to lie in the root subvolume: an rpm database that is newer than /usr is
-        a broken machine.
+        All files that rpm owns must be in the root subvolume: a machine whose rpm database is newer
+        than its /usr is broken.
         """
         device = os.fstat(self.root_fd).st_dev
         rpmdb = rpmdb_path(self.root_fd)
@@ -291,7 +291,7 @@ def overlaid(mounts: tuple[mountinfo.Mount, ...]) -> cmdline.RootArguments | Non
 
 
 def overlay_refusal(mounts: tuple[mountinfo.Mount, ...]) -> UnsupportedRootError | None:
-    """Return what to say where / is an overlay over a btrfs; None if that is not known."""
+    """Return the error if / is an overlay over a btrfs; None if that is not known."""
     told = overlaid(mounts)
     try:
         uuid = devices.btrfs_uuid(devices.find(told.root)) if told is not None else ""
@@ -305,7 +305,7 @@ def overlay_refusal(mounts: tuple[mountinfo.Mount, ...]) -> UnsupportedRootError
 
 
 def hint_of_own_root(uuid: str) -> str:
-    """Return what is possible on a machine that runs something else than its own root."""
+    """Return a hint on what is possible on a machine that does not run its own root."""
     return (
         f"'fs-rollback rollback --device UUID={uuid}' rolls back the machine's own root from here;"
         " all other commands take the same --device."
@@ -362,7 +362,7 @@ def _first_device(root_fd: int) -> str:
 def opened(root: str = "/") -> Iterator[Host]:
     """Open the machine whose root is the directory `root`.
 
-    Raises RefusedError where that is no root of a btrfs subvolume, Error without root's rights.
+    Raises RefusedError if that is not the root of a btrfs subvolume, Error if not run as root.
     """
     require_root()
     path = os.path.realpath(root)

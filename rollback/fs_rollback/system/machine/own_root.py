@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which subvolume of a btrfs is a machine's own root, as what lies on it says, not what runs."""
+"""Finds the subvolume of a btrfs that is a machine's own root, only from the files on it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where transactions have no snapshots, and need none."""
+"""Recognizes systems whose transactions need no snapshots."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether the filesystem can be worked on: written, whole, and holding the whole system."""
+"""Whether the filesystem is usable: writable, complete, and containing the whole system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .host import Host
 
 
 def read_only(host: Host) -> RefusedError:
-    """Return what says that nothing can be written."""
+    """Return the error for a read-only filesystem."""
     source = host.mount.source
     if is_forced_read_only(host):
         return RefusedError(
@@ -37,7 +37,7 @@ def is_forced_read_only(host: Host) -> bool:
 
 
 def not_writable(host: Host) -> RefusedError | None:
-    """Return what says that the filesystem, or the running system's mount of it, is read-only."""
+    """Return the error if the filesystem, or the running system's mount of it, is read-only."""
     if host.mount.read_only:
         return read_only(host)
     if host.is_running and "ro" in host.mount.options:
@@ -62,7 +62,7 @@ def devices_missing(host: Host) -> RefusedError | None:
 
 
 def unsupported(host: Host) -> RefusedError | None:
-    """Return why a snapshot of the root is no way back, None if it is one."""
+    """Return why a snapshot of the root could not restore the system, None if it could."""
     reason = host.unsupported()
     if not reason:
         return None
@@ -73,7 +73,7 @@ def unsupported(host: Host) -> RefusedError | None:
 
 
 def refuse_unsupported(host: Host) -> None:
-    """Raise RefusedError where no snapshot of the root holds the whole system."""
+    """Raise RefusedError if a snapshot of the root would not contain the whole system."""
     refusal = unsupported(host)
     if refusal is not None:
         raise refusal

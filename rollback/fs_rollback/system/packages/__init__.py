@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What package managers did, what they would do, and which of them take a snapshot."""
+"""Package managers: what they did, what they would do, and which of them take snapshots."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The roads on which packages change, and which of them take a snapshot on this machine."""
+"""The ways in which packages change, and which of them take a snapshot on this machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Coverage(enum.Enum):
 class Road(NamedTuple):
     """A way in which packages change: its name, whether it is covered, why not, and what to do.
 
-    Without advice nothing can be done about it here: that is told, and needs no attention.
+    Without advice nothing can be done about it here: it is shown, but needs no attention.
     """
 
     name: str
@@ -65,7 +65,7 @@ def roads(host: Host) -> tuple[Road, ...]:
 
 
 def of_dnf(host: Host) -> PluginState:
-    """Return what the next transaction of the command `dnf` meets, whichever dnf that is."""
+    """Return whether the next transaction of the command `dnf` takes a snapshot, dnf 4 or dnf 5."""
     return _addressed(host, _look(_engine, host.root_fd) or dnf4_state.look(host.root_fd))
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A transaction that was cut off in the middle: the system is half one, half the other.
+"""Finds a transaction that was interrupted, so that the system is only half updated.
 
-dnf leaves it so at Ctrl-C (dnf 5), at a kill and at a power cut; nothing else says it afterwards.
+dnf leaves it like this after Ctrl-C (dnf 5), a kill or a power cut; nothing else reports it later.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def sentence(snapshot: Snapshot, reference: str = "") -> str:
 
 
 def default_target(host: Host, snapshots: Sequence[Snapshot]) -> Snapshot | None:
-    """Return what `rollback` goes back to by itself: the newest from before a transaction.
+    """Return the default target of `rollback`: the newest snapshot from before a transaction.
 
     None that was taken in a trial, or of another system on this filesystem. Where a transaction of
     this root was cut off it is what `find` says.

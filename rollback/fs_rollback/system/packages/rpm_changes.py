@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Notices afterwards that packages changed without a snapshot: rpm by itself asks nobody."""
+"""Finds afterwards that packages changed without a snapshot: rpm alone has no plugin for that."""
 
 from __future__ import annotations
 

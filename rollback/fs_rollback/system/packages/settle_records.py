@@ -42,7 +42,7 @@ class LockUnknownError(RefusedError):
 
 @contextmanager
 def no_transaction(host: Host) -> Iterator[None]:
-    """Have no transaction change the root inside: none runs, and rpm's lock is held.
+    """Prevent transactions during the block: none is running, and rpm's lock is held.
 
     Raises RefusedError where one is running, and where that is unknown. Never to be called where
     rpm's lock is held by this very process: fcntl(2) drops all locks of a process on a file when it

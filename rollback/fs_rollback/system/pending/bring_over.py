@@ -72,7 +72,7 @@ class Arrival(NamedTuple):
 
 
 def decide(host: Host, journal: Pending, new: Subvolume) -> Arrival | None:
-    """Return what is to be brought over; None where that cannot be known or there is nothing.
+    """Return what to copy to the new root; None if that is unknown, or if there is nothing.
 
     An older program's journal has no generation to tell what the new root has written; an old root
     that was deleted has nothing left. Raises KernelError.
@@ -193,7 +193,7 @@ def _is_in_use(host: Host, new: Subvolume, part: Part, mounts: Sequence[mountinf
 
 
 def left_behind(host: Host, journal: Pending, new: Subvolume, operations: Operations) -> list[str]:
-    """Return in words what `bring_over` would bring, or could not: only the old root has it."""
+    """Return sentences on what `bring_over` would copy, or could not: only the old root has it."""
     try:
         operations.sync()  # generations are read from the disk
         arrival = decide(host, journal, new)
@@ -218,9 +218,9 @@ def _untold(host: Host, journal: Pending) -> list[str]:
 def finish(
     host: Host, journal: Pending, new: Subvolume, operations: Operations, watch: Watch = unwatched
 ) -> list[str]:
-    """Finish what a run was cut off at: a path that is not at its place.
+    """Finish what an interrupted run left: a path that is not in its place.
 
-    Returns in words what was not brought over. Raises UndoFailedError if it stays like that.
+    Returns problems as sentences. Raises UndoFailedError if the path cannot be put back.
     """
     work = Workplace(host, operations, new.path, watch)
     if not by_difference.away(host, new.path):
@@ -245,7 +245,7 @@ def _image(old: Subvolume, frozen: str, operations: Operations) -> str:
 def bring_over(
     host: Host, journal: Pending, new: Subvolume, operations: Operations, watch: Watch = unwatched
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Bring over what has changed; returns the paths, and in words what was not.
+    """Copy what has changed to the new root; returns the paths, and problems as sentences.
 
     `watch` may show how many of the changes of each path are done. Raises UndoFailedError where a
     path is not at its place any more.
@@ -371,7 +371,7 @@ def _discarded(host: Host, operations: Operations, arrival: Arrival, part: Part)
 
 
 def where(journal: Pending) -> str:
-    """Say where what was not brought over still is."""
+    """Return a phrase on where the changes that were not copied still are."""
     place = f"/{STORE}/{journal.roots.replaced}"
     if journal.roots.in_top_level:
         place = "the top level (subvolume ID 5)"

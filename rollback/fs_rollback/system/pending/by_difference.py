@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Brings a kept path over by changing in it what is different, out of everybody's reach.
+"""Updates a kept path by changing only what differs, where no other process can reach it.
 
 A path that is half changed must never be where others find it. So it is exchanged with a file that
 says what is going on, into a directory that only root can enter, is changed there, and is exchanged
@@ -80,7 +80,7 @@ def bring(work: Workplace, source: str, path: Path) -> bool:
 
 
 def away(host: Host, root: str) -> list[str]:
-    """Return the paths, from the root, that are not at their place: a run was cut off."""
+    """Return the paths, from the root, that an interrupted run left out of their places."""
     paths = (path for path, _ in arrivals.marks(host, root))
     return [path.path for path in paths if arrivals.is_away(host, root, path)]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Settles a rollback whose reboot may have happened, and says what became of it."""
+"""Settles a rollback after its reboot, and reports the result."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from .state import Waiting, Window
 
 
 class Settled(NamedTuple):
-    """Where the machine stands, what was done in words, and what was not brought over.
+    """The state of the machine, sentences on what was done, and on what was not copied.
 
-    `postponed`: what was cut off needs /boot, which is not mounted yet.
+    `postponed`: settling the interrupted rollback needs /boot, which is not mounted yet.
     """
 
     waiting: Waiting
@@ -53,9 +53,9 @@ def settle(
     cut_off: bool = False,
     watch: Watch = unwatched,
 ) -> Settled:
-    """Do what every writing command does first and say so; with `bring` bring over what is left.
+    """Settle as every writing command does first; with `bring` also copy changes to the new root.
 
-    `cut_off` is after a process that was to do that was killed; `watch` as in bring_over.py. Needs
+    `cut_off`: the process that should have done that was killed. `watch` as in bring_over.py. Needs
     the lock. Raises Error.
     """
     journal, interrupted = journals.read(store), ""
@@ -115,20 +115,20 @@ def _waits_for_boot(host: Host, journal: Pending | None) -> bool:
 def finish_cut_off(
     host: Host, store: Store, operations: Operations
 ) -> tuple[Window, tuple[str, ...]]:
-    """Finish or take back what a crash cut off. Needs the lock.
+    """Finish or undo what a crash interrupted. Needs the lock.
 
-    Returns where the machine stands now, and what was done in words.
+    Returns the state of the machine, and sentences on what was done.
     """
     journal, said = executor.settle(store, journals.read(store), operations)
     return state.window_of(host, journal), (said,) if said else ()
 
 
 def settle_in_passing(host: Host, store: Store) -> tuple[Window, tuple[str, ...]]:
-    """Finish or take back what a crash cut off, and forget a rollback whose reboot has happened.
+    """Finish or undo what a crash interrupted, and forget a rollback whose reboot has happened.
 
-    For what has other work to do, while the machine is in use: nothing is brought over, and an old
-    root that has the only copy of something is pinned. Needs the lock. Returns where the machine
-    stands now, and what was done in words, where somebody has to know.
+    For callers with other work, while the machine is in use: nothing is copied to the new root, and
+    an old root that has the only copy of something is pinned. Needs the lock. Returns the state of
+    the machine, and sentences on what a person has to know.
     """
     operations = RealOperations(host)
     found, said = finish_cut_off(host, store, operations)

@@ -79,15 +79,15 @@ def this_boot(host: Host) -> str:
 
 
 def look(host: Host, store: Store | None) -> Window:
-    """Read where the machine stands. Changes nothing. Raises StoreError on a broken journal."""
+    """Return the state of the rollback. Changes nothing. Raises StoreError on a broken journal."""
     return window_of(host, journals.read(store) if store is not None else None)
 
 
 def window_of(host: Host, journal: Pending | None) -> Window:
-    """Return where the machine stands; `journal` is what was read.
+    """Return the state of the rollback; `journal` is what was read.
 
-    Only the running system can say that it came up in the new root: on a machine that does not
-    run a rollback goes on waiting.
+    Only the running system can tell that it has booted the new root: on a machine that is not
+    running, a rollback keeps waiting.
     """
     if journal is None:
         return Window(Waiting.NOTHING)
@@ -122,13 +122,13 @@ def explain(host: Host, window: Window) -> Explanation:
 
 
 def target_of(host: Host, journal: Pending) -> str:
-    """Return what messages call the snapshot that a rollback goes back to."""
+    """Return the name in messages of the target of a rollback."""
     found = host.by_path(journal.roots.target_path)
     return labelled(journal.target, found.id if found else None)
 
 
 def displaced(host: Host, window: Window) -> Explanation:
-    """Return what has taken the place of the new root, and the ways on, each with its command."""
+    """Return what replaced the new root, and the possible next steps with their commands."""
     assert window.journal is not None, "a rollback waits"
     roots = window.journal.roots
     name = roots.root if roots.layout is Kind.NAMED else None
@@ -223,7 +223,7 @@ def refuse_while_waiting(host: Host, window: Window) -> None:
 
 
 def refuse_to_take_back(host: Host, window: Window) -> None:
-    """Raise RefusedError where a waiting rollback cannot be taken back, with the way out."""
+    """Raise RefusedError, with the way out, if a waiting rollback cannot be undone."""
     refuse_stranger(host, window)
     if window.is_displaced and (window.next_root is not None or window.old_root is None):
         raise _refused(displaced(host, window))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From a snapshot to a rollback that is done and verified, or refused."""
+"""Plans, carries out and verifies a rollback, or refuses it."""

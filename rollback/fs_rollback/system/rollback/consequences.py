@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a rollback does beside what people ask it for: said before the question."""
+"""The side effects of a rollback, which are shown before the question."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NO_DISK = ("swap", "tmpfs", "proc", "sysfs", "devpts", "devtmpfs", "cgroup2")
 def warnings(
     host: Host, situation: Situation, theirs: Entries, swap_files: Sequence[SwapFile]
 ) -> Iterator[str]:
-    """Give what to say aloud; `theirs` is the fstab of the target."""
+    """Yield the warnings; `theirs` is the fstab of the target."""
     yield from _out_of_sight(host, situation)
     yield from _too_deep(host, situation)
     yield from _without_index(situation)
@@ -53,16 +53,16 @@ def warnings(
 
 
 def mounted(host: Host, situation: Situation, theirs: Entries) -> tuple[str, ...]:
-    """Return where the new root mounts what is mounted now: that stays as it is, and is not ours.
+    """Return the mount points outside the root that the new root also mounts: they do not change.
 
-    `theirs` is the fstab of the target. Left out is what holds no data of people or services.
+    `theirs` is the fstab of the target. Mounts without data of people or services are left out.
     """
     after = _points_after(situation, theirs)
     return tuple(e.point for e in _data_mounts(host) if after is None or e.point in after)
 
 
 class Home(NamedTuple):
-    """What becomes of the users' directories, wherever they lie: people ask for that first."""
+    """What happens to /home, wherever it is: people ask that first."""
 
     path: str
     stays: bool

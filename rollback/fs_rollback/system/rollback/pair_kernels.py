@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pairs kernels with the root to be restored: what the boot loader reads may not go back with it.
+"""Pairs kernels with the root to be restored, since /boot may not be rolled back with it.
 
-The entry that fits (its kernel has its modules in the target) is the default or becomes it; where
-none is left, a kernel is put back from what was saved; where there is none either: refused.
+An entry fits if the target has the modules of its kernel; such an entry becomes the default. If
+there is none, a saved kernel is restored; if there is none either, the rollback is refused.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _OVERHEAD_BYTES = 128 << 10
 
 
 class Pairing(NamedTuple):
-    """What the plan has to do about kernels, and what to say before the question."""
+    """The steps about kernels, and the warnings before the question."""
 
     plan: KernelPlan
     warnings: tuple[str, ...]
 
 
 def pair(host: Host, store: Store, layout: Layout, target: Snapshot, tree: int) -> Pairing:
-    """Return what makes the next boot start a kernel that fits `target`, whose root `tree` is.
+    """Return the steps to have the next boot start a kernel that fits `target`, open as `tree`.
 
-    Raises RefusedError where there is no such kernel.
+    Raises RefusedError if there is no such kernel.
     """
     modules = kernels.that_fit(tree)
     found = entries.read(host, layout)

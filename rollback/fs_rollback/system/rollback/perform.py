@@ -27,13 +27,13 @@ def carry_out(
     observe: executor.Observer = lambda *_: None,
     operations: core_operations.Operations | None = None,
 ) -> tuple[str, ...]:
-    """Carry the plan out and read the machine again; returns only if the next boot finds the root.
+    """Carry out the plan and check the machine again; returns only if the next boot finds the root.
 
-    Returns what somebody has to know of the way back, mostly nothing.
+    Returns warnings about a later undo, mostly none.
 
-    `observe` is told of each step, `operations` are the host's own if none are given. Raises what
-    a failing step raised after taking everything back, UndoFailedError if that failed,
-    VerificationError if the machine reads otherwise than it should (taken back too).
+    `observe` is called for each step; `operations` defaults to those of the host. If a step fails,
+    everything is undone, and its error is raised, or UndoFailedError if the undo fails. Raises
+    VerificationError, also after an undo, if the check fails.
     """
     boot_files, unsaved = _save_kernels(host, store)
     plan = proposal.plan.with_saved_kernels(boot_files)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From a snapshot to a plan that may be carried out: gather, refuse, plan. Changes nothing."""
+"""Makes a plan for a rollback to a snapshot: gather, refuse, plan. Changes nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from . import consequences, kept_paths, pair_kernels, refusals
 
 
 class Proposal(NamedTuple):
-    """A plan that may be carried out, with what to say before the question.
+    """A plan that may be carried out, with the warnings before the question.
 
     `carried` are nested subvolumes, from the root, `mounted` the mount points of what is outside.
     """
@@ -62,8 +62,8 @@ def propose(
 ) -> Proposal:
     """Return the plan that makes `target` the root. Changes nothing.
 
-    `now` is aware; `supersedes`: a rollback waits, which settling.supersede() ends. Raises
-    RefusedError with the way out where a rollback would not be safe.
+    `now` is aware; `supersedes`: a rollback is waiting, which settling.supersede() ends. Raises
+    RefusedError, with the way out, if a rollback would not be safe.
     """
     if not target.exists:
         raise RefusedError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What cannot be made safe: refused before anything is touched, with the reason and the way out."""
+"""Refuses what would not be safe, before any change, with the reason and the way out."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a rollback would revert: packages, and files that were changed since its target.
 
-The root that runs is compared, as it is now, with the target.
+The present state of the running root is compared with the target.
 """
 
 from __future__ import annotations

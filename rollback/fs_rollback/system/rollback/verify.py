@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads the machine again after a rollback, as the next boot will, from a fresh mount."""
+"""Checks the machine after a rollback, from a new mount, as the next boot will read it."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What makes a subvolume the root, and what a snapshot of that lacks."""
+"""How a subvolume becomes the root, and what a snapshot of it does not contain."""

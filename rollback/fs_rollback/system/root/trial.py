@@ -32,7 +32,7 @@ class Aside(NamedTuple):
     uuid: str
 
     def refusal(self) -> RefusedError:
-        """Return what to say where the own root is meant: one command that works on it."""
+        """Return the error for commands on the own root, with a command that works on it."""
         return RefusedError(
             f"this machine runs /{self.running}, not its own root, /{self.own}",
             hint=host.hint_of_own_root(self.uuid),
@@ -142,7 +142,7 @@ def runs_other_root(machine: Host) -> bool:
 
 
 def before_changes(machine: Host) -> str:
-    """Return what to say before packages are changed in something else than the own root."""
+    """Return the warning before packages are changed outside the machine's own root."""
     if not machine.is_running:
         return ""
     boot = files.device_of(machine.root_fd, "boot/.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What to say where a filesystem is full: which one it is, and which command makes room on it."""
+"""Advice for a full filesystem: which one it is, and which command makes room on it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WAIT_S = 30.0  # for what was deleted to come free: else the transaction does n
 
 @contextmanager
 def advising(host: Host, store: Store, policy: Callable[[], Policy]) -> Iterator[None]:
-    """Give an error of a full filesystem that is raised inside the hint that is true here."""
+    """Give errors about a full filesystem in the block a hint that fits this machine."""
     try:
         yield
     except (KernelError, ProcessError) as error:
@@ -59,7 +59,7 @@ def _hint(host: Host, store: Store, policy: Policy, error: Error) -> str:
 
 
 def beside_root(host: Host, directory: str) -> str:
-    """Return what makes room for the boot loader's files where they are not on the root's btrfs."""
+    """Return how to make room for the boot loader's files outside the root's btrfs."""
     mount = mountinfo.containing(host.mounts, directory)
     point = mount.point if mount else directory
     return (
@@ -177,7 +177,7 @@ def for_transaction(
 
 
 def for_shortage(host: Host, store: Store | None, policy: Policy, short: Shortage) -> str:
-    """Return which command gives back what is missing. Raises KernelError."""
+    """Return the command that frees what is missing. Raises KernelError."""
     found = room.read(host)
     usage = found.balance_usage() if short.is_metadata else 0
     if not usage:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The way back in the boot menu: an entry for each of the newest snapshots.
+"""The boot menu entries of the newest snapshots.
 
 An entry boots a writable copy of its snapshot (a trial, `fs-snapshots/try_...`) with a kernel that
-fits it. The copy is whole before its entry is written, and the entry goes before the copy does: an
-entry never leads nowhere. Where both are on one filesystem a single commit brings them to the disk,
-and what came first is in no later one; an entry elsewhere is written when the copy is on the disk,
-and in a way that a loader, which replays no journal, finds it whole or not at all. Nothing here may
-stop a transaction: what fails is returned in words.
+fits it. The copy is complete before its entry is written, and the entry is removed before the copy:
+every boot entry has a bootable target. If both are on one filesystem, one commit brings them to
+the disk. An entry elsewhere is written when the copy is on the disk, and in such a way that a boot
+loader, which replays no journal, finds it complete or not at all. Nothing here may stop a
+transaction: failures are returned as sentences.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Result(NamedTuple):
 
 
 def shortage(host: Host, policy: Policy) -> str:
-    """Return in words that less is free than `min_free`, "" if it is not. Raises KernelError."""
+    """Return a sentence if less than `min_free` is free, "" if not. Raises KernelError."""
     if not (lacking := missing(host, policy)):
         return ""
     free = btrfs.data_space(host.path("")).free
@@ -56,9 +56,9 @@ def missing(host: Host, policy: Policy) -> int:
 
 
 def out_of_reach(host: Host, policy: Policy) -> str:
-    """Return in words that `min_free` is more than there is, "" if it is not. Raises KernelError.
+    """Return a sentence if `min_free` is more than the whole filesystem, "" if not.
 
-    Then nothing goes for it: else all would that may, and in vain.
+    Then nothing is deleted for it: otherwise everything would be, in vain. Raises KernelError.
     """
     if not policy.min_free.number:
         return ""
@@ -122,9 +122,9 @@ def _next(
 
 
 def freed(top: str, end: float | None, waiting: Progress = untold) -> bool:
-    """Wait until btrfs has freed all that was deleted; False if it has not in time.
+    """Wait until btrfs has freed everything that was deleted; False if it has not in time.
 
-    `waiting` is told how many subvolumes it has freed.
+    `waiting` is called with the number of subvolumes that it has freed.
     """
     # Whoever has no time does not write either what others have not asked to be written.
     btrfs.commit(top, flush=end is None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Copies of the kernels that a snapshot needs and does not hold, in fs-snapshots/boot.
+"""Copies of the kernels that a snapshot needs but does not contain, in fs-snapshots/boot.
 
 A /boot of its own does not go back with the root. What its entries start is kept by content: each
 file once, named by its SHA-256, and beside it one list for each state of /boot that a record names.
@@ -80,7 +80,7 @@ def save(host: Host, store: Store, found: Boot) -> str:
 
 
 def read(store: Store, name: str) -> SavedBoot:
-    """Return a list of saved files. Raises BootFilesError or KernelError where it cannot be had."""
+    """Return a list of saved files. Raises BootFilesError or KernelError if it cannot be read."""
     text = files.read_in_tree(store.directory, f"{DIRECTORY}/{name}{_LIST_SUFFIX}")
     if text is None:
         raise saved_files.BootFilesError("it is missing")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Taking, deleting and pruning snapshots, with the proofs that deletion needs."""
+"""Takes, deletes and prunes snapshots, and checks what may be deleted."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _clear_the_way(
 
 
 def obstacle(host: Host, snapshot: Snapshot, in_use: Roots) -> str:
-    """Return why nobody may delete a snapshot now, "" if one may; `in_use` as for `delete`."""
+    """Return why a snapshot cannot be deleted now, "" if it can; `in_use` as for `delete`."""
     reason = protection(snapshot, in_use)
     if reason == IS_MOUNTED:
         return f"it is {_mounted_on(host, snapshot.id) or 'mounted'}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Puts back a snapshot that the kernel does not delete, and finds out what keeps it."""
+"""Puts back a snapshot that the kernel refuses to delete, and finds the reason."""
 
 from __future__ import annotations
 
