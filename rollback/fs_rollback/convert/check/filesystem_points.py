@@ -27,7 +27,7 @@ _LIMITS = frozenset({"quota", "project"})
 
 
 def is_enough(free_bytes: int, size_bytes: int) -> bool:
-    """Whether the free space keeps the gate."""
+    """Whether there is enough free space."""
     return free_bytes >= _wanted(size_bytes)
 
 
@@ -36,7 +36,7 @@ def _wanted(size_bytes: int) -> int:
 
 
 def none(volume: Volume) -> Finding:
-    """Return the only point of what is no ext4."""
+    """Return the only finding for a filesystem other than ext4."""
     code, said = "filesystem.not-ext4", volume.fstype or "of unknown type"
     advice = "Only ext4 can be converted; move the system to a new btrfs filesystem instead."
     if volume.fstype == "btrfs":
@@ -57,7 +57,7 @@ def none(volume: Volume) -> Finding:
 
 
 def features(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
-    """Give a point for each feature that matters, or one for all."""
+    """Yield a finding for each feature that matters, or one for all."""
     refused = False
     for feature in sorted(superblock.features - _KNOWN):
         users = volume.contents.users.get(feature) if volume.contents else None
@@ -139,7 +139,7 @@ def blocks(volume: Volume, superblock: Superblock) -> Finding:
 
 
 def state(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
-    """Give what is known of its health."""
+    """Yield the findings on its health."""
     check = f"e2fsck -f {volume.device}"
     if not superblock.is_clean and not volume.is_mounted:
         yield fatal(
@@ -164,7 +164,7 @@ def state(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
 
 
 def contents(volume: Volume, superblock: Superblock) -> Iterator[Finding]:
-    """Give what is known of what lies behind the superblock."""
+    """Yield the findings on what follows the superblock."""
     found, device = volume.contents, volume.device
     if found is None:
         yield fatal(

@@ -28,7 +28,7 @@ _QUOTAS = ("quota", "usrquota", "grpquota", "prjquota", "usrjquota", "grpjquota"
 
 
 def points(facts: Facts) -> tuple[Finding, ...]:
-    """Return every point, in the order in which a person would ask; one that ends it all alone."""
+    """Return every finding, in the order in which a person would ask; a decisive one is alone."""
     superblock = facts.superblock
     if facts.fstype != "ext4" or superblock is None:
         return of_volume(facts)

@@ -27,7 +27,7 @@ def facts(args: Namespace, root: Ext4Machine) -> Facts:
 
 
 def ask_for_backup(args: Namespace, device: str) -> None:
-    """Have the backup answered for, with a word. Raises UsageError, RefusedError."""
+    """Ask for a confirmation that there is a backup. Raises UsageError, RefusedError."""
     if args.have_backup:
         return
     if not sys.stdin.isatty():

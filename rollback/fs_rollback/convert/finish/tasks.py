@@ -46,7 +46,7 @@ class Task(enum.Enum):
 
 
 def what(task: Task, *, ends_way_back: bool) -> str:
-    """Say what a task does and what it ends, as a question without its mark."""
+    """Return what a task does, and what it makes impossible: a sentence without a full stop."""
     ends = ", and there is no way back to ext4 after this" if ends_way_back else ""
     return {
         Task.REMOVE_EXT4: f"Delete {SAVED}, which uses the space of the old ext4: there is no way"
@@ -63,7 +63,7 @@ def what(task: Task, *, ends_way_back: bool) -> str:
 
 
 def read(host: Host) -> Preparation | None:
-    """Return the conversion that this machine has behind it, unfinished; None if none.
+    """Return the unfinished conversion of this machine; None if there is none.
 
     Raises StoreError where that cannot be read.
     """
@@ -72,9 +72,9 @@ def read(host: Host) -> Preparation | None:
 
 
 def verify(host: Host, store: Store | None) -> Preparation:
-    """Return the conversion that this machine has behind it. Raises RefusedError if it has not.
+    """Return the unfinished conversion of this machine. Raises RefusedError if there is none.
 
-    Or if something is wrong with what it came up with: nothing is given up before that is right.
+    Also raises it if something is wrong with the booted system: that must be right first.
     """
     preparation = read(host)
     if preparation is None:
@@ -218,7 +218,7 @@ def tidy(host: Host, preparation: Preparation, say: Say) -> None:
 
 
 def forget(host: Host) -> None:
-    """Forget the conversion: nothing is left of it that could be finished or taken back."""
+    """Forget the conversion: nothing is left to finish or to undo."""
     path = host.path(DIRECTORY)
     if os.path.isdir(path):
         removal.remove(path)

@@ -73,9 +73,9 @@ def refuse_read_only(machine: Ext4Machine) -> None:
 
 
 def propose(machine: Ext4Machine, facts: Facts, *, at_next_boot: bool, now: datetime) -> Proposal:
-    """Return what would be done. `now` is aware. Changes nothing.
+    """Return the proposed preparation. `now` is aware. Changes nothing.
 
-    Raises RefusedError where it cannot be done, with the way out.
+    Raises RefusedError, with the way out, if it is impossible.
     """
     refuse_prepared(machine.root)
     if not facts.builder:
@@ -244,10 +244,10 @@ def _refuse_little_room(machine: Ext4Machine, steps: Sequence[PreparingStep]) ->
 
 
 def carry_out(machine: Ext4Machine, proposal: Proposal, observe: Observer) -> str:
-    """Do it; on any failure take back what was done, then raise. Needs the lock.
+    """Carry out the preparation; on any failure undo it, then raise. Needs the lock.
 
-    Returns why the next boot could not be chosen, "" if it is or was not to be. Raises
-    UndoFailedError if taking it back fails too, or what the failing step raised.
+    Returns why the next boot could not be set, "" if it was set or should not be. Raises
+    UndoFailedError if the undo fails too, otherwise what the failing step raised.
     """
     operations = Operations(machine)
     preparation = proposal.preparation
@@ -301,7 +301,7 @@ def remove_leftovers(machine: Ext4Machine) -> bool:
 
 @contextmanager
 def locked(machine: Ext4Machine) -> Iterator[None]:
-    """Let no other process prepare this machine, or take that back. Raises LockedError."""
+    """Keep other processes from preparing this machine or undoing that. Raises LockedError."""
     if not syscalls.try_lock(machine.root_fd):
         raise LockedError(
             "another process is preparing this machine, or undoing a preparation",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Balances a btrfs that was converted, and knows beforehand whether that can succeed.
+"""Balances a converted btrfs, and finds out first whether that can succeed.
 
 The way back to ext4 needs the data where ext4 had it (do_rollback() in convert/main.c of
 btrfs-progs): a balance of data ends it with the first chunk that it moves, one of metadata does

@@ -47,10 +47,10 @@ Observer = Callable[[str, str], None]
 
 
 def run(device: str, say: Say, observe: Observer = lambda *_: None) -> bool:
-    """Convert the root on a device as it was prepared; False if that has been done before.
+    """Convert the prepared root on a device; False if that was done before.
 
-    `say` is told what happens. Raises RefusedError if nothing was converted, Error if the root
-    is ext4 as before, UndoFailedError if it needs hands.
+    `say` gets the progress messages. Raises RefusedError if nothing was converted, Error if the
+    root is ext4 as before, UndoFailedError if it has to be repaired by hand.
     """
     observe = _traced(device, observe)
     with mounted.owned(device) as lock:
@@ -144,7 +144,7 @@ def _refuse_volume(device: str, kind: str) -> bool:
 
 
 def refuse(found: Sequence[Finding]) -> None:
-    """Raise RefusedError with all points that refuse, if one does."""
+    """Raise RefusedError with all fatal findings, if there are any."""
     refused = [point for point in found if point.grade is Grade.FATAL]
     if refused:
         raise RefusedError(

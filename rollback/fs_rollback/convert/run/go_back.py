@@ -34,7 +34,7 @@ class Lost(NamedTuple):
 
 
 def look(device: str) -> Lost:
-    """Return what going back to ext4 would lose. Raises RefusedError where there is no way back."""
+    """Return what a return to ext4 would lose. Raises RefusedError if there is no way back."""
     if not saved.is_btrfs(device):
         raise RefusedError(f"{device} is not btrfs", hint="There is nothing to undo.")
     try:
@@ -81,9 +81,9 @@ def _written_since(tree: int, generation: int) -> Lost:
 
 
 def resume(device: str, say: Say) -> bool:
-    """Finish a way back that was cut off in its last moment; False if none was.
+    """Finish a return to ext4 that was interrupted in its last moment; False if there was none.
 
-    Raises UndoFailedError where that is not possible.
+    Raises UndoFailedError if that is not possible.
     """
     with mounted.owned(device), executor.signals_held_back():
         is_mended = mend.mend(device, say, back=True)
@@ -93,7 +93,7 @@ def resume(device: str, say: Say) -> bool:
 
 
 def back(device: str, say: Say) -> None:
-    """Make the root ext4 again, as it was when it was converted.
+    """Make the root ext4 again, as it was before the conversion.
 
     Raises Error if it is btrfs as before, UndoFailedError if it needs hands.
     """

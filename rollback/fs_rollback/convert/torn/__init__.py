@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A disk on which a conversion was cut off in its last moment."""
+"""Disks on which a conversion was interrupted in its last moment."""

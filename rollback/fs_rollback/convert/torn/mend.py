@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A disk on which a conversion, or the way back from one, was cut off in its last moment."""
+"""Repairs a disk on which a conversion, or the way back, was interrupted in its last moment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .pieces import Extent, Saved, under_superblock
 
 
 def mend(device: str, say: Say, *, back: bool = False) -> bool:
-    """Make it the ext4 again that it was; False if it is no such disk, and nothing is written.
+    """Restore the ext4 that it was; False, with nothing written, if it is not such a disk.
 
     It has neither filesystem then, or an ext4 of which some is overwritten; for somebody who wants
     to go `back`, a btrfs with a damaged superblock too. What was saved of it is given back:
@@ -77,7 +77,7 @@ def go_on_back(device: str, say: Say) -> bool:
 
 
 class _NotWholeError(Error):
-    """Nothing makes it whole; it is as it was found."""
+    """Nothing makes it whole; it was left as it was found."""
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def _is_torn(device: str, ext4: Superblock) -> bool:
 def _refuse_unsaved(device: str, ext4: Superblock) -> None:
     """Raise RefusedError where a block of an ext4 is overwritten of which the save is damaged.
 
-    Where nothing was ever saved, it is of an earlier life of the disk.
+    If nothing was ever saved, the block is left over from earlier use of the disk.
     """
     if not torn_saved.is_there(device, torn_saved.FILE):
         return
@@ -192,7 +192,7 @@ def _refuse_whole_btrfs(device: str, saves: Sequence[Saved]) -> None:
 
     A conversion finishes the first one before the others, and with a whole one nothing is lost: a
     btrfs that was used for years looks like this when its disk has damaged a sector. One that was
-    there before the conversion was saved, and is of an earlier life of the disk.
+    there before the conversion was saved, and is left over from earlier use of the disk.
     """
     for place, (read, block) in torn_saved.superblocks(device).items():
         before = any(under_superblock(saved.extents, place) == block for saved in saves)
@@ -228,7 +228,7 @@ def refuse_overwritten(device: str) -> None:
 
 
 def advice(device: str) -> str:
-    """Return what to do with a disk that may have been cut off, "" if there is no sign of that."""
+    """Return a hint for a disk with signs of an interrupted conversion, "" if it has none."""
     if devices.probe(device) or contents.spare_superblock(device) is None:
         return ""
     back = " --back" * torn_saved.is_btrfs(device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Saves what a conversion overwrites of an ext4, in that ext4, and gives it back.
+"""Saves the blocks of an ext4 that a conversion overwrites, in that ext4, and restores them.
 
 convert/torn/pieces.py says what that is. The file is made while the ext4 is mounted; what is
 in it is written past the filesystem when it is mounted no more, so that saving changes nothing of
@@ -66,7 +66,7 @@ def reserve(root: str, device: str) -> list[int]:
 
 
 def wipe(root: str) -> None:
-    """Overwrite the file, if there is one: what was saved must not be found later. KernelError."""
+    """Overwrite the file, if there is one, so that it is not found later. Raises KernelError."""
     path = os.path.join(root, FILE)
     if not os.path.lexists(path):
         return
