@@ -122,8 +122,8 @@ def answering(arguments: Sequence[str], patience_s: float) -> Iterator[Callable[
 def feed(arguments: Sequence[str], text: str) -> bool:
     """Run a program on this terminal with `text` as its input; return whether it could be started.
 
-    It need not read all of it. less(1) is set to exit at once if the text fits, to show colors, and to
-    start no programs (as "!" would): sudo(8) may allow somebody this command and no shell.
+    It need not read all of it. less(1) is set to exit at once if the text fits, to show colors, and
+    to start no programs (as "!" would): sudo(8) may allow somebody this command and no shell.
     """
     import subprocess
 
