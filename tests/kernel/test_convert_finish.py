@@ -159,7 +159,7 @@ def test_status_tells_of_it_until_it_is_done(converted: Converted) -> None:
 def test_status_says_what_it_cannot_read(converted: Converted) -> None:
     _newer(converted)
     said = converted.command("status").out
-    assert "Attention: /fs-snapshots/conversion/state.json cannot be read: version 2" in said
+    assert "Attention: /fs-snapshots/conversion/state.json cannot be read: format version 2" in said
 
 
 def test_one_task_after_the_other(converted: Converted) -> None:
