@@ -23,7 +23,7 @@ from ...core.snapshots.retention import protection
 from ...core.snapshots.snapshot import STORE, Snapshot, Subvolume
 from ...errors import Error, RefusedError, kernel_errors
 from ...system.execute.trees import Operations
-from ...system.linux import btrfs, durable, files, process, removal, syscalls
+from ...system.linux import btrfs, chattr, durable, files, process, removal, syscalls
 from ...system.linux.durable import write_file
 from ...system.linux.process import Say
 from ...system.loader import places
@@ -308,8 +308,8 @@ def _make_subvolume(host: Host, operations: Operations, path: str, *, like: str)
         status = os.stat(host.path(like))
         os.chown(host.path(path), status.st_uid, status.st_gid)
         os.chmod(host.path(path), status.st_mode & 0o7777)
-        for name in os.listxattr(host.path(like)):
-            os.setxattr(host.path(path), name, os.getxattr(host.path(like), name))
+        for name, value in chattr.extended(host.path(like)).items():
+            os.setxattr(host.path(path), name, value)
 
 
 def _remove_plain(host: Host, path: str) -> None:

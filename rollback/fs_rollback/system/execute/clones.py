@@ -16,8 +16,6 @@ from ..linux import btrfs, chattr, process
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_BTRFS = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY)
-# What a security module gives to every new file, and does not let anybody take away.
-_LABEL = "security.selinux"
 _ACL = "system.posix_acl_"  # acl(5)
 
 
@@ -162,8 +160,8 @@ def copy_attributes(
     is_owned = (present.st_uid, present.st_gid) == (status.st_uid, status.st_gid)
     if not is_owned:
         os.chown(copy, status.st_uid, status.st_gid, follow_symlinks=follow)
-    wanted, found = _attributes(original), _attributes(copy)
-    for name in found.keys() - wanted.keys() - {_LABEL}:
+    wanted, found = chattr.extended(original), chattr.extended(copy)
+    for name in found.keys() - wanted.keys() - {chattr.LABEL}:  # nobody may take that away
         os.removexattr(copy, name, follow_symlinks=follow)
     for name, value in wanted.items():
         if found.get(name) != value or not is_owned:  # a new owner takes capabilities away
@@ -180,12 +178,6 @@ def copy_attributes(
         os.chmod(copy, stat.S_IMODE(status.st_mode))
     times = status.st_atime_ns, status.st_mtime_ns
     os.utime(copy, ns=times, follow_symlinks=follow)
-
-
-def _attributes(file: int | str) -> dict[str, bytes]:
-    follow = isinstance(file, int)
-    names = os.listxattr(file, follow_symlinks=follow)
-    return {name: os.getxattr(file, name, follow_symlinks=follow) for name in names}
 
 
 def _path(directory: int, name: str) -> str:

@@ -19,7 +19,7 @@ from ...core.snapshots.snapshot import Subvolume
 from ...errors import kernel_errors
 from ..comparison.touched import touched
 from ..comparison.trees import SubvolumeTree
-from ..linux import btrfs, files, removal, syscalls
+from ..linux import btrfs, chattr, files, removal, syscalls
 from ..machine.host import Host
 from . import clones, roots
 
@@ -236,6 +236,7 @@ class _Work:
             os.rmdir(name, dir_fd=directory)
         os.mkdir(name, dir_fd=directory)
         os.chmod(name, 0o755, dir_fd=directory)  # noqa: S103 - as the stand-in showed it
+        chattr.label_like_directory(directory, name)
 
     def _at(self, path: str) -> AbstractContextManager[None]:
         """Say where one thing is done."""

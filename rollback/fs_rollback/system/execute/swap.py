@@ -96,7 +96,7 @@ def renew(place: str) -> None:
         status, header = os.fstat(old), _header(old)
         if not header or not problem(old):
             return
-        attributes = {n: os.getxattr(old, n) for n in os.listxattr(old) if n[:6] != "btrfs."}
+        attributes = {n: v for n, v in chattr.extended(old).items() if n[:6] != "btrfs."}
     finally:
         os.close(old)
     syscalls.unprotect(place)

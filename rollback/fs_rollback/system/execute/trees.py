@@ -316,12 +316,13 @@ def _make_like(way: files.Way, like: files.Way, path: tuple[str, ...]) -> None:
         above = os.fstat(directory)
         os.chown(place, above.st_uid, above.st_gid, follow_symlinks=False)
         os.chmod(place, 0o755)  # noqa: S103 - as the stand-in showed it
+        chattr.label_like_directory(directory, path[-1])
         return
     status = os.fstat(original)
     os.chown(place, status.st_uid, status.st_gid, follow_symlinks=False)
     os.chmod(place, stat.S_IMODE(status.st_mode))
-    for name in os.listxattr(original):
-        os.setxattr(place, name, os.getxattr(original, name), follow_symlinks=False)
+    for name, value in chattr.extended(original).items():
+        os.setxattr(place, name, value, follow_symlinks=False)
 
 
 def _directory(way: files.Way, path: tuple[str, ...]) -> int | None:
@@ -351,3 +352,5 @@ def _make_directories(path: str) -> None:
     above = os.path.dirname(path)
     _make_directories(above)
     os.mkdir(path, stat.S_IMODE(os.stat(above).st_mode) & 0o777)
+    with files.opened(above) as directory:
+        chattr.label_like_directory(directory, os.path.basename(path))

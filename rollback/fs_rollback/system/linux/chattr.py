@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The flags of chattr(1) of open files, set such that a file's compression stays as it is.
+"""What files have beside their data, mode and owner: flags, extended attributes, SELinux labels.
 
+The flags of chattr(1) are set such that a file's compression stays as it is.
 FS_IOC_SETFLAGS takes the compression that the filesystem prefers for any file with FS_COMPR_FL, and
 takes the attribute btrfs.compression away from any other: whatever else it is used for.
 """
@@ -15,7 +16,7 @@ import stat
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 # linux/fs.h, also for the others; they take an int, whatever their numbers say.
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
@@ -28,6 +29,35 @@ _FSXATTR = struct.Struct("=I24s")  # fsx_xflags, and what is given back as it wa
 _XFLAGS = {0x8: 0x20, 0x10: 0x8, 0x20: 0x10, 0x40: 0x80, 0x80: 0x40}
 _COMMON = sum(_XFLAGS)
 _COMPRESSION = "btrfs.compression"
+LABEL = "security.selinux"
+# With SELinux on, what has no label seems to have this type, as does what has an unknown one.
+_UNLABELED = b":unlabeled_t:"
+
+
+def extended(file: int | str) -> dict[str, bytes]:
+    """Return the extended attributes of what is open, or at a path where no link is followed.
+
+    A label that says nothing is left out: a copy then has what the policy gives to a new file.
+    Raises OSError.
+    """
+    follow = isinstance(file, int)
+    names = os.listxattr(file, follow_symlinks=follow)
+    found = {name: os.getxattr(file, name, follow_symlinks=follow) for name in names}
+    if _UNLABELED in found.get(LABEL, b""):
+        del found[LABEL]
+    return found
+
+
+def label_like_directory(directory: int, name: str) -> None:
+    """Give a new file the label of the open directory that it is in, if no policy gave it one.
+
+    That is so in a rescue system without SELinux, which may work on a machine that has it.
+    """
+    path = f"/proc/self/fd/{directory}/{name}"
+    with suppress(OSError):  # no label to give, no place for it, or no right: the file counts
+        label = os.getxattr(f"/proc/self/fd/{directory}", LABEL)
+        if LABEL not in os.listxattr(path, follow_symlinks=False):
+            os.setxattr(path, LABEL, label, follow_symlinks=False)
 
 
 def inode_flags(descriptor: int) -> int:

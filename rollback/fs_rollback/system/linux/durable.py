@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Callable
 
 from ...errors import KernelError, kernel_errors
-from . import files, syscalls
+from . import chattr, files, syscalls
 
 # A file's name has this behind it while it is written: no name that anybody else would give one.
 TEMPORARY = ".fs-rollback.new"
@@ -48,6 +48,7 @@ def _write_temporary(
     try:
         with _left_where_vfat_refuses():
             os.fchmod(descriptor, mode)
+        chattr.label_like_directory(directory, name + TEMPORARY)
         for chunk in data:
             left = chunk
             while left:
@@ -161,8 +162,7 @@ def make_alike(directory: int, name: str, like: os.stat_result) -> None:
         os.chown(new, like.st_uid, like.st_gid, follow_symlinks=False)
         os.chmod(new, stat.S_IMODE(like.st_mode))
     try:
-        for attribute in os.listxattr(old, follow_symlinks=False):
-            value = os.getxattr(old, attribute, follow_symlinks=False)
+        for attribute, value in chattr.extended(old).items():
             os.setxattr(new, attribute, value, follow_symlinks=False)
     except OSError as error:
         # The filesystem has none, or none of that kind: the loader's does not need them.

@@ -26,12 +26,11 @@ from ...core.snapshots.record import PackageChange
 from ...core.snapshots.snapshot import STORE, Snapshot, Subvolume
 from ...errors import kernel_errors
 from ..comparison.roots import Comparison
-from ..linux import files, syscalls, tree_search
+from ..linux import chattr, files, syscalls, tree_search
 from ..machine.host import Host
 from .propose import Proposal
 
 _Told = TypeVar("_Told")
-_LABEL = "security.selinux"  # a relabel changes it on every file
 
 
 class LostFile(NamedTuple):
@@ -91,7 +90,7 @@ def _reverting(
         # A directory that came or went is told of by what is in it.
         if row.kind == "directory" and row.action in ("added", "removed"):
             continue
-        if row.what == (_LABEL,) or is_within_any(row.path, stays):
+        if row.what == (chattr.LABEL,) or is_within_any(row.path, stays):
             continue
         is_since, status = since.look(row)
         if is_since:
