@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import btrfsutil
 import pytest
 
 from fs_rollback.system.linux import durable, files
 from tests.kernel.boots import A, B, MakeBoot, make_boot
-from tests.kernel.commands import done
+from tests.kernel.commands import done, fs_rollback
+from tests.kernel.conftest import MakeMachine
 from tests.kernel.machine import Machine
 
 __all__ = ["make_boot"]  # the fixture of the tests below
@@ -113,7 +114,8 @@ def test_there_and_back_with_a_kernel_put_back(make_boot: MakeBoot, kind: str) -
     if kind == "boot/efi":  # with all that was in it
         boot.place.joinpath("abc", A).rmdir()
     machine.use(1)
-    done(boot.root, "rollback", name, "--yes")
+    ended = done(boot.root, "rollback", name, "--yes")
+    assert "SELinux" not in ended.out + ended.err
     assert boot.boots() == A, "put back"
     assert wrong(machine.next_root()) == wrong(boot.place, inside=boot.kind.point) == {}
     for command in (
@@ -195,3 +197,111 @@ def test_a_file_that_is_written(tmp_path: Path, named: Machine, old: Optional[st
             durable.write_for_next_commit(directory, "next", "new\n")
         assert label_of(place / "there") == (context(old) if old else expected)
         assert label_of(place / "new") == label_of(place / "next") == expected
+
+
+def _relabels(machine: Machine, name: str) -> Optional[str]:
+    """Return what a rollback says of labels, None if it does not label."""
+    plan = done(machine.root, "rollback", name, "--dry-run", "--json").json
+    found = [step["why"] for step in plan["steps"] if step["step"] == "Relabel"]
+    said = [warning for warning in plan["warnings"] if "SELinux" in warning]
+    assert [bool(found)] == [bool(said)]
+    assert not found or found[0] in said[0]
+    return found[0] if found else None
+
+
+def _findings(machine: Machine) -> list[dict[str, Any]]:
+    links = fs_rollback(machine.root, "check", "--json").json["links"]
+    return [link for link in links if link["code"].startswith("selinux.")]
+
+
+def test_a_snapshot_from_before_all_was_labelled(make_machine: MakeMachine) -> None:
+    machine = make_machine("top-level")
+    enforce(machine.root)
+    (finding,) = _findings(machine)
+    assert (finding["code"], finding["subject"]) == ("selinux.unlabeled", "/")
+    for word in (".autorelabel", "enforcing=0"):
+        assert word in finding["advice"]
+    (machine.root / ".autorelabel").touch()
+    assert _findings(machine) == [], "the next boot does it"
+    (machine.root / ".autorelabel").unlink()
+    name = machine.upgrade()
+    relabel(machine.root)
+    later = machine.take()
+    assert _findings(machine) == []
+    assert _relabels(machine, later) is None
+    why = _relabels(machine, name)
+    assert why is not None
+    assert why.startswith("/ ")
+    said = done(machine.root, "rollback", name, "--yes")
+    assert "labels all its files for SELinux" in said.out + said.err
+    assert (machine.next_root() / ".autorelabel").read_text() == ""
+    assert not (machine.root / ".autorelabel").exists()
+    assert _findings(machine) == []
+    done(machine.root, "undo", "--yes")
+    assert not (machine.next_root() / ".autorelabel").exists()
+
+
+def test_the_copy_that_the_menu_boots(make_boot: MakeBoot) -> None:
+    boot = make_boot("ext4")
+    enforce(boot.root)
+    boot.transact()
+    relabel(boot.root)
+    boot.transact()
+    store = boot.machine.top / "fs-snapshots"
+    copies = sorted(store.glob("try_*"))
+    assert [(copy / ".autorelabel").exists() for copy in copies] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "is_wrong"),
+    [
+        ("etc", "default_t", True),
+        ("usr/bin", "file_t", True),
+        ("usr", "unlabeled_t", True),
+        ("usr/bin", "shell_exec_t", False),
+        ("etc/app.conf", "default_t", False),
+        ("srv", "default_t", False),
+    ],
+)
+def test_what_no_policy_says_of_a_root(
+    labelled: Machine, path: str, kind: str, is_wrong: bool
+) -> None:
+    (labelled.root / path).mkdir(exist_ok=True) if path == "srv" else None
+    set_label(labelled.root / path, kind)
+    assert [row["subject"] for row in _findings(labelled)] == [f"/{path}"] * is_wrong
+    assert bool(_relabels(labelled, labelled.take())) == is_wrong
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "why"),
+    [
+        (("enforcing", "targeted"), ("permissive", "targeted"), None),
+        (
+            ("enforcing", "targeted"),
+            ("disabled", "targeted"),
+            "SELinux is off now, and uses the policy t",
+        ),
+        (
+            ("Permissive", "mls"),
+            ("enforcing", "targeted"),
+            "targeted now, and uses the policy mls",
+        ),
+        (("disabled", "targeted"), ("enforcing", "targeted"), None),
+    ],
+)
+def test_kept_paths_of_another_policy(
+    labelled: Machine, then: tuple[str, str], now: tuple[str, str], why: Optional[str]
+) -> None:
+    enforce(labelled.root, *then)
+    name = labelled.take()
+    enforce(labelled.root, *now)
+    said = _relabels(labelled, name)
+    assert said is None if why is None else why in str(said)
+
+
+def test_a_machine_without_it(named: Machine) -> None:
+    name = named.take()
+    assert (_relabels(named, name), _findings(named)) == (None, [])
+    labelled_once = named.root / "etc"
+    set_label(labelled_once, "default_t")
+    assert (_relabels(named, named.take()), _findings(named)) == (None, [])

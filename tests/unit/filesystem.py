@@ -191,6 +191,10 @@ class Filesystem:
         self._change()
         self._writable(tree).files[path] = text
 
+    def label_at_boot(self, tree: str) -> None:
+        self._change()
+        self._writable(tree).files[".autorelabel"] = ""
+
     def write_record(self, name: str, text: str) -> None:
         self._change()
         self.records[name] = text

@@ -60,6 +60,7 @@ EVERY_STEP: tuple[steps.RootStep, ...] = (
     nested_steps.RenewSwap(SPARE, ("swap/file",)),
     nested_steps.RestoreSubvolume(f"{STORE}/{REPLACED}", SPARE, "var/lib/x"),
     mending_steps.MendCommandLines(SPARE, "root", "root", "", ("etc/kernel/cmdline",)),
+    mending_steps.Relabel(SPARE, "/etc has no usable label in the snapshot"),
     mending_steps.DropMounts(SPARE, ("UUID=2 /gone ext4 defaults 0 0",)),
     kernel_steps.PutBackKernel("6.1", ("saved/6.1",), ("top:boot/vmlinuz-6.1",)),
     kernel_steps.SetDefaultEntry("old", "6.1", "tree:etc/default", "saved_entry", "old", None),

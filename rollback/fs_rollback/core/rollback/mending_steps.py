@@ -66,6 +66,20 @@ class MendCommandLines(StepInNewRoot):
 
 
 @dataclass(frozen=True)
+class Relabel(StepInNewRoot):
+    """Files of the new root have no labels, or those of another policy: its first boot mends it."""
+
+    spare: str
+    why: str
+
+    def describe(self) -> str:
+        return f"Have the first boot label all files for SELinux: {self.why}."
+
+    def apply(self, operations: Operations) -> None:
+        operations.label_at_boot(self.spare)
+
+
+@dataclass(frozen=True)
 class DropMounts(StepInNewRoot):
     """Comment out lines of the snapshot's fstab that mount what is gone and would stop the boot."""
 

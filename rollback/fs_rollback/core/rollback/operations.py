@@ -74,6 +74,9 @@ class Operations(Protocol):
     def write_file(self, tree: str, path: str, text: str) -> None:
         """Replace a file, durable with the next sync; owner, mode and extended attributes stay."""
 
+    def label_at_boot(self, tree: str) -> None:
+        """Have the next boot of a root label all its files for SELinux; durable."""
+
     def write_record(self, name: str, text: str) -> None:
         """Write a record into the store durably."""
 

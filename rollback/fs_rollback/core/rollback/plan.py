@@ -37,6 +37,7 @@ _STEPS: dict[str, Any] = {
         nested_steps.AddMounts,
         mending_steps.MendCommandLines,
         mending_steps.DropMounts,
+        mending_steps.Relabel,
         Exchange,
         SetDefault,
         Sync,
@@ -160,7 +161,8 @@ class Situation:
     snapshot of the target has, `outside` those of them that stand for subvolumes beside the root,
     `restored` are subvolumes inside the target itself that are to be brought back. `swap` are the
     swap files, from the root, that the new root has copies of.
-    `lost_mounts` are lines of the target's fstab for what is gone.
+    `lost_mounts` are lines of the target's fstab for what is gone. `relabel` is why the new root
+    needs labels of SELinux, "" if it does not.
     `command_lines` are files of the target that lead to another root, `old_root` is where the root
     lay when they were written.
     `added_mounts` are lines of the tree's fstab for what is mounted where the target has old data
@@ -188,6 +190,7 @@ class Situation:
     command_lines: tuple[str, ...] = ()
     old_root: str = ""
     lost_mounts: tuple[str, ...] = ()
+    relabel: str = ""
 
 
 def plan_rollback(situation: Situation) -> Plan:
@@ -348,6 +351,8 @@ def _mend(situation: Situation) -> list[steps.RootStep]:
         )
     if situation.added_mounts:
         found.append(nested_steps.AddMounts(situation.spare, situation.added_mounts))
+    if situation.relabel:
+        found.append(mending_steps.Relabel(situation.spare, situation.relabel))
     return found
 
 

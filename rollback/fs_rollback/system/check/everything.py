@@ -44,6 +44,7 @@ def walk(host: Host, store: Store | None, now: datetime) -> tuple[Finding, ...]:
             _loader(found),
             *_once(found),
             *next_boot.deciding(found),
+            *next_boot.labels_of(found),
             *_running_kernel(found),
             *_layout(found),
             *health.look(host, now),

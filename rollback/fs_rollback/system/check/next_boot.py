@@ -21,7 +21,7 @@ from ..loader import entries as loader_entries
 from ..loader.entries import Boot
 from ..machine import kernels
 from ..machine.host import Host
-from ..root import fstab_facts, root_lines
+from ..root import fstab_facts, labels, root_lines
 
 _X86 = ("x86_64", "i386", "i486", "i586", "i686")
 _INITS = ("usr/lib/systemd/systemd", "sbin/init")
@@ -100,6 +100,19 @@ def deciding(walk: Walk) -> tuple[Finding, ...]:
     if default is not None:
         found.append(_modules(walk, default))
     return (*found, *_fstab(walk))
+
+
+def labels_of(walk: Walk) -> Iterator[Finding]:
+    """Tell of a root that SELinux would keep from starting services. Raises KernelError."""
+    path = labels.unlabeled(walk.tree)
+    if path:
+        yield findings.warning(
+            "selinux.unlabeled",
+            path,
+            f"{path} has no label that SELinux can use; other files may have none either",
+            "'touch /.autorelabel' and reboot, with enforcing=0 on the kernel command line: that"
+            " boot labels all files, then reboots.",
+        )
 
 
 def _no_default(walk: Walk) -> Finding:

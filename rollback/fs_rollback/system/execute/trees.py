@@ -17,6 +17,7 @@ from ..linux import btrfs, chattr, durable, files, removal, syscalls
 from ..loader import places, settings
 from ..machine import kernels
 from ..machine.host import Host
+from ..root import labels
 from . import arrivals, clones, copying, flags, kept, roots, swap
 
 
@@ -196,6 +197,11 @@ class Operations:
                 file.flush()
                 durable.leave_to_next_commit(file.fileno())
         self._host.fstabs.clear()  # it may be one of these
+
+    def label_at_boot(self, tree: str) -> None:
+        """Have the next boot of a root label all its files for SELinux, durable."""
+        with files.opened(self._path(tree)) as root:
+            durable.write_text(root, labels.AUTORELABEL, "")
 
     def write_record(self, name: str, text: str) -> None:
         """Write a record into the store durably."""

@@ -50,6 +50,12 @@ def warnings(
     yield from _no_longer_mounted(host, situation, theirs)
     yield from _not_opened(host, situation)
     yield from _swap_that_changes(situation, swap_files)
+    if situation.relabel:
+        yield (
+            "the first boot of the new root labels all its files for SELinux, which takes minutes,"
+            f" and then reboots by itself: {situation.relabel}. If SELinux keeps that boot from"
+            " coming up, boot it once with enforcing=0 on the kernel command line"
+        )
 
 
 def mounted(host: Host, situation: Situation, theirs: Entries) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from ..execute import swap
 from ..linux import btrfs, files
 from ..machine.host import Host
 from ..pending import state
-from ..root import mounted, root_lines, stand_ins, target_lines
+from ..root import labels, mounted, root_lines, stand_ins, target_lines
 from ..store.store import Store
 from . import consequences, kept_paths, pair_kernels, refusals
 
@@ -131,6 +131,7 @@ def _situation(
         lost = target_lines.lost_mounts(host, tree)
         added = stand_ins.mounts(host, layout, tree, found, lost)
         restored = _to_restore(host, target, tree, found)
+        relabel = labels.why_relabel(host, tree)
     from_top_level = _is_from_top_level(host, target)
     situation = Situation(
         layout=layout,
@@ -147,6 +148,7 @@ def _situation(
         mounted_elsewhere=root_lines.mounted_elsewhere(host),
         stubs=frozenset(found),
         lost_mounts=lost,
+        relabel=relabel,
         added_mounts=added,
         outside=stand_ins.outside(host, found) if from_top_level else frozenset(),
     )

@@ -32,7 +32,7 @@ from ..loader.entries import Boot
 from ..loader.places import Place
 from ..machine import kernels
 from ..machine.host import Host
-from ..root import stand_ins, target_lines
+from ..root import labels, stand_ins, target_lines
 
 # GRUB's menu has room for 75 on a screen of 80 (grub-core/normal/menu_text.c), with the cursor's.
 _LONGEST_TITLE, _FEW = 73, 12
@@ -123,8 +123,11 @@ def make_copy(host: Host, layout: Layout, snapshot: Snapshot, trial: str, *, who
         found = stand_ins.recorded(snapshot, tree)
         lost = target_lines.lost_mounts(host, tree)
         mounts = stand_ins.mounts(host, layout, tree, found, lost)
+        needs_labels = bool(labels.unlabeled(tree))
     for stub in found:
         operations.make_directory(layout.root.path, path, stub)
+    if needs_labels:
+        operations.label_at_boot(path)
     mended = fstab.with_root_subvolume(fstab.without_lines(text, lost), path)
     mended = fstab.with_mounts(mended, mounts)
     mended = fstab.without_subvolumes_of(mended, layout.root.path)
