@@ -34,7 +34,7 @@ _KERNELS = PREPARE.with_name("kernels.sh")
 
 # systemd-boot brings bootctl and the EFI program; busybox-static is for the initramfs. The server
 # of ssh is started only where a test wants it.
-_PACKAGES = (
+PACKAGES = (
     *DEBIAN_PACKAGES,
     "systemd", "systemd-sysv", "systemd-boot", "udev", "kmod", "util-linux", "e2fsprogs",
     "dosfstools", "busybox-static", "openssh-server",
@@ -119,12 +119,12 @@ def _tarball(cache: Path, say: Callable[[str], None]) -> Path:
         raise RuntimeError("the machines are made with mmdebstrap: no recipe for this distribution")
     suite = os_release()["VERSION_CODENAME"]
     hooks = (_KERNELS, PREPARE)
-    key = digest(_PACKAGES, *(hook.read_text() for hook in hooks), platform.machine())
+    key = digest(PACKAGES, *(hook.read_text() for hook in hooks), platform.machine())
     path = cache / f"vm-base-debian-{suite}-{key}.tar"
     with built_once(path) as unfinished:
         if unfinished is not None:
             say(f"building a system that boots, once, about a minute: {path}")
-            debian_tarball(unfinished, suite, _PACKAGES, hooks=hooks)
+            debian_tarball(unfinished, suite, PACKAGES, hooks=hooks)
     return path
 
 

@@ -15,6 +15,7 @@ from tests.sandbox.base import cache_directory, is_debian
 from tests.sandbox.engine import Engine
 from tests.vm.base import Base, base, missing_tools
 from tests.vm.dnf5 import dnf5_base
+from tests.vm.selinux import selinux_base
 from tests.vm.stories import Cost, Story, Telling
 
 if TYPE_CHECKING:
@@ -55,13 +56,15 @@ def telling(
 ) -> Iterator[Telling]:
     """The stories of all selected tests, which begin now."""
 
-    def base_for(engine: Engine) -> Base:
-        if engine is Engine.DNF4:
+    def base_for(story: Story) -> Base:
+        make = dnf5_base if story.engine is Engine.DNF5 else None
+        make = selinux_base if story.design.selinux else make
+        if make is None:
             return machine_base
         try:
-            return dnf5_base(cache_directory(), machine_base, say=print)
+            return make(cache_directory(), machine_base, say=print)
         except (OSError, subprocess.CalledProcessError) as error:
-            withhold(f"the system with dnf 5 cannot be made: {error}")
+            withhold(f"the system of {story} cannot be made: {error}")
 
     directory = tmp_path_factory.mktemp("machines")
     with Telling(_stories(request.session), base_for, product_rpms, directory) as telling:

@@ -62,7 +62,7 @@ class Design:
     """What kind of machine it shall be.
 
     `subvolumes` are mounted by fstab, each at the place of its name: `home` on /home. `nested` are
-    paths in the root that are subvolumes inside it.
+    paths in the root that are subvolumes inside it. With `selinux` it enforces Debian's policy.
     """
 
     root: Root
@@ -70,6 +70,7 @@ class Design:
     subvolumes: tuple[str, ...] = ()
     nested: tuple[str, ...] = ()
     machine_id: str = MACHINE_ID
+    selinux: bool = False
 
     @property
     def name(self) -> str:
@@ -123,7 +124,8 @@ class Design:
     def options(self, uuids: Uuids) -> str:
         """Return what follows the kernel's name on its command line."""
         root = f"root={self.root_device(uuids)}"
-        return " ".join([root, "ro", *self.root_arguments, _CONSOLE])
+        enforcing = ["security=selinux", "selinux=1", "enforcing=1"] if self.selinux else []
+        return " ".join([root, "ro", *self.root_arguments, *enforcing, _CONSOLE])
 
     def entry(self, version: str, uuids: Uuids) -> str:
         """Return the boot entry of a kernel, with the lines that Fedora's kernel-install writes."""

@@ -86,6 +86,15 @@ dnf --assumeyes --quiet --nogpgcheck --repofrompath=new,/rpms/rpms --repo=new in
 rpm --install --nodeps --noscripts /rpms/kernel/*.rpm
 rm -r /rpms
 END
+# Those in subvolumes and in /boot too, which setfiles(8) does not come to by itself.
+if [ -e "$root/etc/selinux/config" ]; then
+    mount -t proc proc "$root/proc"
+    chroot "$root" sh -eu <<'END'
+find / -path /proc -prune -o -print0 |
+    setfiles -F -q -0 -f - /etc/selinux/default/contexts/files/file_contexts
+END
+    umount "$root/proc"
+fi
 """
 
 _REPOSITORY_TEXT = f"""\

@@ -73,13 +73,13 @@ class Cost:
 class Telling:
     """Tells the stories; leaving the `with` cuts the power of every machine that still runs.
 
-    `base_for` returns the system with a dnf, and raises what the test shall raise without it.
+    `base_for` returns the system that a story needs, and raises what the test shall raise without.
     """
 
     def __init__(
         self,
         stories: Iterable[Story],
-        base_for: Callable[[Engine], Base],
+        base_for: Callable[[Story], Base],
         rpms: list[Path],
         directory: Path,
     ):
@@ -113,7 +113,7 @@ class Telling:
 
     def _tell(self, story: Story) -> None:
         """Build the machine and tell its story. The disks of a failure stay for a look at them."""
-        base = self._base_for(story.engine)
+        base = self._base_for(story)
         begin = time.monotonic()
         directory = self._directory / story.name
         directory.mkdir()
