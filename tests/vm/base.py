@@ -32,12 +32,13 @@ OVMF = Path("/usr/share/OVMF")
 PREPARE = Path(__file__).with_name("prepare.sh")
 _KERNELS = PREPARE.with_name("kernels.sh")
 
-# systemd-boot brings bootctl and the EFI program; busybox-static is for the initramfs. The server
-# of ssh is started only where a test wants it.
+# What a machine needs to be reached, see fleet.py; it is started only where a test wants it.
+REACHED_BY = ("busybox-static", "openssh-server", "rsync")
+# systemd-boot brings bootctl and the EFI program; busybox-static is for the initramfs too.
 PACKAGES = (
     *DEBIAN_PACKAGES,
     "systemd", "systemd-sysv", "systemd-boot", "udev", "kmod", "util-linux", "e2fsprogs",
-    "dosfstools", "busybox-static", "openssh-server",
+    "dosfstools", *REACHED_BY,
 )  # fmt: skip
 
 # Boot loaders that know more than those of the machines' own release.

@@ -18,14 +18,14 @@ from typing import Callable
 from tests.sandbox.base import DEBIAN_PACKAGES, built_once, debian_tarball, digest
 from tests.sandbox.namespace import Namespace
 
-from .base import PREPARE
+from .base import PREPARE, REACHED_BY
 from .design import LOGICAL_VOLUME, VOLUME_GROUP
 
 _SUITE = "trixie"
 _PACKAGES = (
     *DEBIAN_PACKAGES,
     "systemd", "systemd-sysv", "udev", "kmod", "util-linux", "e2fsprogs", "dracut-core", "lvm2",
-    "cryptsetup-bin", "mdadm",
+    "cryptsetup-bin", "mdadm", *REACHED_BY,
 )  # fmt: skip
 
 # Space is taken only by what is written. One of LVM's extents does not fit behind its header.

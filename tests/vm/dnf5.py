@@ -13,13 +13,13 @@ from typing import Callable
 
 from tests.sandbox.base import DNF5_SUITE, built_once, debian_tarball, digest
 
-from .base import PREPARE, Base
+from .base import PREPARE, REACHED_BY, Base
 
 _DNF5 = PREPARE.with_name("dnf5.sh")
 _PACKAGES = (
     "dnf5", "rpm", "python3", "python3-btrfsutil", "python3-tabulate", "btrfs-progs", "systemd",
     "systemd-sysv", "udev", "kmod", "util-linux", "e2fsprogs", "dbus",
-    "systemd-container",
+    "systemd-container", *REACHED_BY,
 )  # fmt: skip
 
 
