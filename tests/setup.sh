@@ -15,7 +15,7 @@ debian_packages="$debian_packages make python3-argcomplete python3-docutils pyth
 debian_packaging_packages='cpio fish python3-build python3-jsonschema python3-pytest rpmlint zsh'
 # What the machines of tests/vm run in and are made with.
 # shellcheck disable=SC2034
-debian_vm_packages='dosfstools mtools openssh-client ovmf qemu-system-x86'
+debian_vm_packages='dosfstools mtools openssh-client ovmf qemu-system-x86 rsync'
 # On Fedora 41 and later the package dnf is dnf 5; dnf 4 is python3-dnf there as everywhere.
 fedora_packages='btrfs-progs cpio createrepo_c e2fsprogs fish gcc jq make pyproject-rpm-macros
     python3-argcomplete python3-btrfsutil python3-build python3-devel python3-dnf python3-docutils

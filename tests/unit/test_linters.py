@@ -13,6 +13,10 @@ from tests.need import withhold
 
 CHECKOUT = Path(__file__).parents[2]
 SHELL_FILES = (
+    *(
+        f"tests/tmt/{name}.sh"
+        for name in ("convert", "install", "labelled", "labels", "lib", "upgrade")
+    ),
     "tests/vm/kernels.sh",
     "tests/vm/prepare.sh",
     "tests/run",
