@@ -49,4 +49,4 @@ def test_the_commands_on_a_page_exist(page: Path) -> None:
         if command in known:
             assert set(OPTION.findall(words)) <= options(known[command]), words
         else:
-            assert command == "convert" or not before, f"no command {command}"
+            assert command in ("convert", "help") or not before, f"no command {command}"
