@@ -209,5 +209,5 @@ def test_missed_leaves_a_rollback_that_waits(named: Machine) -> None:
     for option in ("--missed", "--at-boot"):
         ended = arrive(named, option)
         assert (ended.code, ended.out, ended.err) == (0, "", "")
-    assert "waits for a reboot" in done(named.root, "settle").out
+    assert "is waiting for a reboot" in done(named.root, "settle").out
     assert journal_of(named).read_text() == before

@@ -118,7 +118,7 @@ def test_until_the_reboot_the_old_root_is_the_running_system(story: Story) -> No
         f"old root: {story.label(replaced)}, the running system\n"
         in fs_rollback(root, "status").out
     )
-    assert f"the rollback to {target} waits for a reboot" in done(root, "list").err
+    assert f"the rollback to {target} is waiting for a reboot" in done(root, "list").err
     assert f"a rollback to {target} is waiting" in fs_rollback(root, "check").out
     story.machine.reboot()
     said = done(root, "settle").out

@@ -223,7 +223,7 @@ def test_undo_says_first_which_of_the_two_it_is(upgraded: tuple[Machine, str]) -
     machine.reboot()
     before = machine.subvolume_paths()
     ended = fs_rollback(machine.root, "undo", "--yes")
-    ended.expect_refusal("no rollback waits for a reboot", "--to-replaced")
+    ended.expect_refusal("no rollback is waiting for a reboot", "--to-replaced")
     lines = _screen(machine, "undo")
     text = _joined(lines)
     assert text.startswith(

@@ -104,7 +104,7 @@ def test_a_snapshot_before_the_reboot_is_said_to_be_of_the_old_root(machine: Mac
     ended = done(machine.root, "create")
     label = f"{listed(machine)[target]['id']} ({target})"
     said = "this is a snapshot of the root that is about to be replaced: the rollback to "
-    assert ended.sentence.startswith(f"{said}{label} waits for a reboot; 'fs-rollback undo")
+    assert ended.sentence.startswith(f"{said}{label} is waiting for a reboot; 'fs-rollback undo")
     taken = ended.out.strip().rpartition("/")[2]
     for _ in range(2):
         assert list(listed(machine)) == [target, replaced, taken]

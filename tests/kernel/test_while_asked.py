@@ -149,7 +149,7 @@ def test_an_undo_with_an_older_root_behind_it(named: Machine) -> None:
     done(named.root, "undo", "--yes")
     before = state(named)
     said = _again(terminal)
-    assert "no rollback waits for a reboot any more" in said
+    assert "no rollback is waiting for a reboot any more" in said
     terminal.type("n\n")
     assert terminal.end() == 1
     assert state(named) == before
@@ -162,7 +162,7 @@ def test_another_rollback_waits_than_the_one_asked_about(named: Machine) -> None
     done(named.root, "undo", "--yes")
     done(named.root, "rollback", second, "--yes")
     said = _again(terminal)
-    assert "another rollback waits for a reboot" in said
+    assert "another rollback is waiting for a reboot" in said
     assert second in said
     assert _end(terminal)[0] == 0, terminal.text
 

@@ -85,7 +85,7 @@ upgraded_and_broken() {
     shown fs-rollback status || true
     grep -E '^Waiting: ' "$notes/shown"
     not shown "$dnf" --assumeyes reinstall "$rpms/story-2.rpm"
-    grep -F 'waits for a reboot' "$notes/shown"
+    grep -F 'is waiting for a reboot' "$notes/shown"
     echo 'after the rollback' >"$notes/kept"
 }
 

@@ -26,7 +26,7 @@ def waiting(host: Host, store: Store | None) -> tuple[str, list[str]]:
         return "nothing", []
     target = pending_state.target_of(host, found.journal)
     if found.waiting is pending_state.Waiting.REBOOT:
-        said = f"the rollback to {target} waits for a reboot; 'fs-rollback undo' cancels it"
+        said = f"the rollback to {target} is waiting for a reboot; 'fs-rollback undo' cancels it"
         return "reboot", [said]
     if found.waiting is pending_state.Waiting.DISPLACED:
         why = pending_state.explain(host, found)

@@ -101,7 +101,7 @@ class GoBack(NamedTuple):
     def differences(self, shown: Any) -> list[str]:
         """Return what differs from what was `shown`: the target, the steps, what reverts."""
         if not isinstance(shown, GoBack):
-            return ["no rollback waits for a reboot any more"]
+            return ["no rollback is waiting for a reboot any more"]
         found = []
         if self.proposal.target.subvolume != shown.proposal.target.subvolume:
             found.append(f"{label(self.proposal.target)} has changed")

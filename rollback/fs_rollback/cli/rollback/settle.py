@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _UNFINISHED = "/run/fs-rollback-unfinished"
 # fs-rollback-guard.service is started where this is (system/guard/arm.py).
 _GUARDED = "/run/fs-rollback-guard"
-_WAITS = "a rollback waits for a reboot; 'fs-rollback undo' cancels it"
+_WAITS = "a rollback is waiting for a reboot; 'fs-rollback undo' cancels it"
 _WARNING = "<4>"  # sd-daemon(3): the priority of a line in the journal
 
 

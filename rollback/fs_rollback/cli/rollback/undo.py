@@ -113,7 +113,7 @@ def _refuse_to_guess(args: Namespace, target: Snapshot, found: Window) -> None:
 
     if args.yes and not (args.dry_run or args.to_replaced):
         waits = found.waiting is not Waiting.NOTHING
-        why = "the new root has been used" if waits else "no rollback waits for a reboot"
+        why = "the new root has been used" if waits else "no rollback is waiting for a reboot"
         raise RefusedError(
             f"{why}, so there is nothing to cancel; with --yes, going back to the replaced root"
             f" {label(target)} needs --to-replaced",
@@ -164,9 +164,9 @@ class _Cancel(NamedTuple):
     def differences(self, shown: Any) -> list[str]:
         """Return what differs from what was `shown`: which rollback, and whether it was used."""
         if not isinstance(shown, _Cancel):
-            return ["a rollback waits for a reboot"]
+            return ["a rollback is waiting for a reboot"]
         if self.journal.new_uuid != shown.journal.new_uuid:
-            return ["another rollback waits for a reboot"]
+            return ["another rollback is waiting for a reboot"]
         if self.used != shown.used:
             return ["the root that the rollback made has been used"]
         return []
