@@ -119,6 +119,17 @@ def test_packit_builds_for_all_that_are_supported_and_tests_what_it_built() -> N
     assert {name for names in told for name in names} == {copr}
 
 
+def test_packit_runs_the_plans_of_tmt() -> None:
+    """Testing Farm looks for them by a regular expression, from the root that .fmf marks."""
+    assert (CHECKOUT / ".fmf/version").read_text() == "1\n"
+    plans = _yaml(CHECKOUT / "tests/tmt/plans.fmf")
+    names = [f"/tests/tmt/plans{name}" for name in plans if name.startswith("/")]
+    patterns = [job["tmt_plan"] for job in _yaml(CHECKOUT / ".packit.yaml")["jobs"]
+                if job["job"] == "tests"]  # fmt: skip
+    assert (len(names), len(patterns)) == (3, 1)
+    assert all(re.search(pattern, name) for pattern in patterns for name in names)
+
+
 def test_the_form_for_bugs_asks_for_what_there_is() -> None:
     form = _yaml(CHECKOUT / ".github/ISSUE_TEMPLATE/bug.yml")
     fields = [field for field in form["body"] if field["type"] != "markdown"]
