@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The stories of tests/tmt, told by tmt on machines that it reaches by ssh, as on Fedora itself.
 
-Told where all is wanted: a quarter of an hour. What is told of each is in tests/tmt/plans.fmf.
+Told where all is wanted: ten minutes of each machine, on a host that does little else. What is told
+of each is in tests/tmt/plans.fmf.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.need import need
 from tests.packaging.test_tmt import TMT
 from tests.sandbox.base import cache_directory
 from tests.sandbox.engine import Engine
@@ -37,6 +39,7 @@ _DRACUT = "etc/dracut.conf.d/vm.conf"
 
 def _told(plan: str, boots: int, machine: Machine) -> None:
     """Tell the stories of a plan on a machine that has never had the product."""
+    need("rsync")  # with which tmt brings its files
     base = machine.base
     if plan == "convert":
         system = conversion_base(cache_directory(), say=print)
