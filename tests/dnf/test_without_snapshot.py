@@ -97,8 +97,8 @@ def test_while_dnf_runs_and_after_it_was_killed(sandbox: Sandbox) -> None:
     sandbox.run(["rpm", "-e", "--noscripts", "slow"], check=False)
     (line,) = status(sandbox)["attention"]
     assert line == (
-        "dnf was interrupted in the middle of 1 package; 'fs-rollback rollback' goes back to"
-        " before it"
+        "dnf was interrupted in the middle of 1 package; 'fs-rollback rollback' returns to the"
+        " state before it"
     )
     plan = json.loads(sandbox.output("fs-rollback", "rollback", "--dry-run", "--json"))
     assert plan["target"] == max(records(sandbox))

@@ -147,7 +147,7 @@ def test_disks_that_are_well(mirror: Mirror) -> None:
     run("mount", "-o", "loop,subvol=root", str(machine.image), str(machine.root))
     found = checked(machine, "devices", "scrub", "filesystem")
     assert [(f["code"], f["grade"]) for f in found] == [("devices.ok", "ok"), ("scrub.none", "ok")]
-    assert "all 2 devices are there" in found[0]["text"]
+    assert "all 2 devices are present" in found[0]["text"]
     data = health(machine)
     assert (data["read_only"], data["scrub"]["state"]) == (None, "none")
     assert {d["path"]: d["errors"] for d in data["devices"]} == counted(machine)
