@@ -200,8 +200,9 @@ def path_of(machine: Host, where: str) -> str:
     while (real := files.real_path(tree, way or ".")) is None:
         way, name = os.path.split(way)
         missing.insert(0, name)
-    reached = real.strip("/")
-    start = machine.path(reached) if named.is_beside_root else f"/{reached}"
+    # The top level that nobody sees has / as its path, any other tree its own.
+    reached = os.path.relpath(real, files.real_path(tree, "."))
+    start = machine.path(reached) if named.is_beside_root else os.path.join(machine.root, reached)
     # A link that leads nowhere in there may lead somewhere from here.
     is_dangling = len(missing) > 1 and os.path.lexists(os.path.join(start, missing[0]))
     is_inside = not is_dangling and ".." not in missing
