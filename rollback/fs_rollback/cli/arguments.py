@@ -58,7 +58,7 @@ _GROUPS = {
     "guard": "Go back automatically",
 }
 _OTHER_GROUP = "Other"
-_HELP_TEXT = "show this help, or that of a command"
+_HELP_TEXT = "show this help, or the help of a command"
 _USAGE = "fs-rollback COMMAND [OPTION]... [SNAPSHOT]..."
 _NIGHT = """\
 Go back to the system as it was before a bad upgrade. All commands need root.
@@ -78,8 +78,8 @@ _MORE = (
     " needed: do what is printed, then 'fs-rollback settle'; 130 interrupted and undone.",
 )
 _ON_DEVICE = (
-    "work on the system that is on this btrfs device (or UUID=..., LABEL=...) and does not run; its"
-    " root and /boot are found and mounted for this command only"
+    "work on the system on this btrfs device (or UUID=..., LABEL=...), which must not be running;"
+    " its root and /boot are mounted for this command only"
 )
 
 
@@ -157,8 +157,10 @@ def add_parser(commands: Commands, name: str, text: str) -> Parser:
 def _add_help(commands: Commands) -> None:
     """Add what main() turns into --help of the command that is named."""
     made = add_parser(commands, HELP, _HELP_TEXT)
-    made.add_argument("topic", metavar="COMMAND", nargs="?", help="of this command")
-    made.add_argument("action", metavar="ACTION", nargs="?", help="of this action of the command")
+    made.add_argument("topic", metavar="COMMAND", nargs="?", help="show the help of this command")
+    made.add_argument(
+        "action", metavar="ACTION", nargs="?", help="show the help of this action of the command"
+    )
 
 
 def _add_wing(commands: Commands, *, is_needed: bool) -> str:
@@ -198,7 +200,7 @@ def _add_common(parser: argparse.ArgumentParser, device: str) -> None:
     parser.add_argument(
         "--debug",
         action="store_true",
-        help="show tracebacks, and each program started and change made, on standard error",
+        help="show on standard error each program started, each change made, and tracebacks",
     )
     parser.add_argument(
         "--color",

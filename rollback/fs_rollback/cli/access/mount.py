@@ -58,5 +58,5 @@ def run(args: Namespace) -> int:
     return session.reply(args, answer, look.point)
 
 
-_HELP = "mount a snapshot read-only, to look into it"
+_HELP = "mount a snapshot read-only, to look at its files"
 COMMAND = command.Command(_HELP, arguments, run, on_device=False, on_own_root=False)

@@ -23,9 +23,9 @@ def arguments(parser: ArgumentParser) -> None:
         "action",
         metavar="ACTION",
         choices=(*_ACTIONS, *_OF_UNITS),
-        help="on: guard the next boot; off: end the guard; status: show whether it is guarded;"
-        " acknowledge: you know of the guarded boot that failed, and unattended updates may run"
-        " again; check, confirm, give-up, again, report: for the systemd units of a guarded boot",
+        help="on: guard the next boot; off: cancel that; status: show whether it is guarded;"
+        " acknowledge: allow unattended updates again after a guarded boot failed; check, confirm,"
+        " give-up, again, report: run by the systemd units of a guarded boot",
     )
 
 

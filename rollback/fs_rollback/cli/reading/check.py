@@ -40,5 +40,5 @@ def run(args: Namespace) -> int:
     return findings.exit_code(links)
 
 
-_HELP = "check that the next boot finds all it needs"
+_HELP = "check everything that the next boot depends on"
 COMMAND = command.Command(_HELP, arguments, run, reads=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .proposal import GoBack
 
 _DEFAULT = (
-    "; default: the snapshot that this machine runs a trial of, otherwise the newest from before a"
+    "; default: in a trial, the snapshot of that trial, otherwise the newest from before a"
     " transaction"
 )
 

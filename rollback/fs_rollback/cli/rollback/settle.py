@@ -37,14 +37,14 @@ def arguments(parser: ArgumentParser) -> None:
     moment.add_argument(
         "--at-boot",
         action="store_true",
-        help="for fs-rollback-boot.service: bring over what was written to the kept paths between"
-        " the rollback and this boot",
+        help="for fs-rollback-boot.service: copy what was written to the kept paths between the"
+        " rollback and this boot",
     )
     moment.add_argument(
         "--forget",
         action="store_true",
-        help="drop a rollback whose new root another tool has replaced: keep the root that boots"
-        " now, move and delete nothing, pin the old root",
+        help="give up a rollback whose new root another tool has replaced: keep the root that"
+        " boots now, move and delete nothing, and pin the old root",
     )
     moment.add_argument(
         "--missed",
@@ -206,5 +206,5 @@ def _print_json(done: Settled) -> None:
 
 
 # It is early at boot, and about the boot that this is.
-_HELP = "finish, or take back, what a power cut has interrupted"
+_HELP = "finish or undo a rollback that a power cut interrupted"
 COMMAND = command.Command(_HELP, arguments, run, on_own_root=False)

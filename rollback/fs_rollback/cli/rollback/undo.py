@@ -26,8 +26,8 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--to-replaced",
         action="store_true",
-        help="go back to the root before the last rollback, if none waits; required for that with"
-        " --yes",
+        help="go back to the root before the last rollback; refused while a rollback waits, and"
+        " required with --yes if none does",
     )
 
 

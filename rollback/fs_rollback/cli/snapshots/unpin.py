@@ -23,4 +23,4 @@ def run(args: Namespace) -> int:
     return set_pinned(args, pinned=False)
 
 
-COMMAND = command.Command("let pinned snapshots be deleted again", arguments, run)
+COMMAND = command.Command("allow pinned snapshots to be deleted again", arguments, run)

@@ -39,6 +39,5 @@ def have_backup(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--have-backup",
         action="store_true",
-        help="confirm that there is a backup on another disk, and that something was read back"
-        " from it",
+        help="confirm that you have a backup on another disk, and have read something back from it",
     )

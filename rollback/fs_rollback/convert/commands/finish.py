@@ -18,7 +18,7 @@ _TASKS = (
     ("balance", "repack partly full data chunks, and the metadata: no way back to ext4 after this"),
     ("remove-ext4", "delete ext2_saved, without asking: no way back to ext4 after this"),
     ("defragment", "defragment all files: no way back to ext4 after this"),
-    ("free-space-tree", "create one at the next boot, if there is none"),
+    ("free-space-tree", "create the free space tree at the next boot, if there is none"),
     ("layout", "make the root the subvolume root, and /home the subvolume home; needs two reboots"),
 )
 
