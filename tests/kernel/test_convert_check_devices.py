@@ -262,7 +262,9 @@ def test_without_roots_rights(ext4_image: Path, tools: dict[str, str]) -> None:
                 cwd="/",
                 check=False,
             )
-            _refused(Done(done.returncode, done.stdout, done.stderr), "sudo", code=1)
+            again = f"sudo fs-rollback convert check {' '.join(words)}"
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr == f"fs-rollback: must be run as root: {again}\n"
 
 
 # What is mounted.
