@@ -138,7 +138,7 @@ def test_each_stand_in_becomes_what_is_there_now_or_a_directory(
     assert "--keep /var/cache-old" in warning
     assert "pgsql" not in " ".join(plan["warnings"])
     (warning,) = (w for w in plan["warnings"] if "crypttab" in w)
-    assert "no line for big: if /opt/other, " in warning
+    assert "no line for big. If /opt/other, " in warning
     assert warning.endswith(" --keep /etc/crypttab")
     done(machine.root, "undo", "--yes")
     assert (machine.root / "etc/fstab").read_text() == before
