@@ -11,6 +11,8 @@ import pytest
 
 from fs_rollback.cli.guard import facts
 from fs_rollback.system.guard import health
+from fs_rollback.system.machine import host
+from tests.kernel.machine import Machine
 
 
 def _run(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
@@ -81,8 +83,29 @@ def test_a_program_that_others_can_change_is_not_run(
     monkeypatch.setattr(health, "checks", lambda: found)
     said: list[str] = []
     assert health.trouble((), str, said.append) == ""
-    assert said == [f"{place}/check is not run: others than root can change it"]
+    changed = programs if directory != 0o755 else place / "check"
+    assert said == [f"{place}/check is not run: others than root can change {changed}"]
     assert not (tmp_path / "proof").exists()
+
+
+def test_a_program_that_is_left_out_or_gone_is_told(
+    named: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the boot, too, which may seem healthy without it."""
+    others, gone = (tmp_path / name for name in ("others", "gone"))
+    for program in (others, gone):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o757 if program == others else 0o755)
+    found = health.checks(str(tmp_path), ())
+    monkeypatch.setattr(health, "checks", lambda: found)
+    gone.unlink()
+    assert health.trouble((), str, str).startswith(f"{gone} failed: ")
+    with host.opened(str(named.root)) as machine:
+        assert facts.gather(machine, None)[1] == []
+        machine.__dict__["is_running"] = True
+        (told,) = facts.gather(machine, None)[1]
+    assert told.startswith(f"{others} is not run: others than root can change {others}. ")
+    assert "chmod go-w" in told
 
 
 def test_what_is_shown_at_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

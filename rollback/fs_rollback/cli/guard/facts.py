@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ... import report
 from ...core.guard.state import Guard
 from ...errors import Error, RefusedError
-from ...system.guard import arm, outcome
+from ...system.guard import arm, health, outcome
 from ...system.loader import entries
 from ...system.root import root_lines
 from ...system.store import guards
@@ -38,6 +38,8 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
     armed = guard.armed if is_armed else None
     if guard.unacknowledged is not None:
         attention.append(attention_of(guard.unacknowledged))
+    if host.is_running:  # these programs are its own
+        attention += _left_out()
     return {
         "setting": session.usable_configuration(host).guard,
         "armed": is_armed,
@@ -46,6 +48,12 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
         "entry": armed.title if armed is not None else None,
         "failure": _failure(guard.failure),
     }, attention
+
+
+def _left_out() -> list[str]:
+    """Return which programs a guarded boot leaves out: without them it may seem healthy."""
+    told = filter(None, (health.why_not(check.path) for check in health.checks()))
+    return [f"{reason}. Make it root's: 'chown root:root' and 'chmod go-w'" for reason in told]
 
 
 def _trouble(host: Host, armed: Armed) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from ...core.guard import units
@@ -62,10 +63,13 @@ def _files(directory: str) -> Iterator[str]:
             yield path
 
 
-def _is_roots(path: str) -> bool:
-    """Whether nobody but root can change a program, or put another in its place."""
-    places = (path, os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
-    return not any(others_write(os.stat(place)) for place in places)
+def why_not(path: str) -> str:
+    """Return why a program is not run, "" if it is: others than root can change or replace it."""
+    for place in (path, os.path.dirname(path), os.path.dirname(os.path.realpath(path))):
+        with suppress(OSError):  # it has gone, which is told when it is started
+            if others_write(os.stat(place)):
+                return f"{path} is not run: others than root can change {place}"
+    return ""
 
 
 def trouble(names: Sequence[str], begin: Say, said: Say) -> str:
@@ -80,8 +84,8 @@ def trouble(names: Sequence[str], begin: Say, said: Say) -> str:
         if found:
             return found
     for check in checks():
-        if not _is_roots(check.path):
-            said(f"{check.path} is not run: others than root can change it")
+        if reason := why_not(check.path):
+            said(reason)
             continue
         begin(check.path)
         last: list[str] = []

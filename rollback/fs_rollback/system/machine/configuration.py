@@ -70,7 +70,7 @@ def _content(tree: int) -> bytes:
     if others_write(status):
         raise _unusable(
             f"{config.PATH} can be changed by others than root",
-            f"Look at what it says, then: chown root:root {config.PATH}; chmod go-w {config.PATH}",
+            "Look at what it says, then make it root's: 'chown root:root' and 'chmod go-w'.",
         )
     return files.read_bytes(tree, config.PATH, _MOST_BYTES + 1)
 
