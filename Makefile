@@ -3,8 +3,8 @@ version := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' rollback/fs_rollbac
 source := fs-rollback-$(version)
 archive := dist/$(source).tar.gz
 pages := fs-rollback.8 fs-rollback-convert.8 fs-rollback-json.7 fs-rollback.conf.5 fs-snapshot.8
-sources := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md SECURITY.md docs etc packaging plugin \
-	pyproject.toml rollback setup.cfg tests
+sources := .fmf .github .packit.yaml .ruff.toml CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md \
+	SECURITY.md docs etc packaging plugin pyproject.toml rollback setup.cfg tests
 
 RPMBUILD = rpmbuild
 # What the spec asks for. Debian has it under the same names, but for Fedora's macro packages: there
@@ -68,7 +68,8 @@ srpm: deps dist
 	$(build) -bs packaging/fs-rollback.spec
 
 rpm: deps dist
-	@case '$(CURDIR)' in *' '*) echo 'rpmbuild cannot build in a path with a blank: $(CURDIR)' >&2; exit 1 ;; esac
+	@case $$PWD in *[\ \'\"\$$\&\;\(\)\<\>\|\`\\]*) \
+		echo 'rpmbuild cannot build here: the path has a blank, or what a shell would read' >&2; exit 1 ;; esac
 	rm -rf build/rpm dist/*.rpm
 	$(build) -ba packaging/fs-rollback.spec
 	@echo 'Now, as root (reinstall, if this version is installed):'

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from fs_rollback import __version__
 from tests.need import need
@@ -225,6 +228,28 @@ def test_make_rpm(nobodys: Path) -> None:
     (path,) = nobodys.glob("dist/*.src.rpm")
     source = output("rpm", "--query", "--package", "--list", str(path))
     assert source.split() == ["fs-rollback-" + __version__ + ".tar.gz", "fs-rollback.spec"]
+
+
+@pytest.mark.parametrize("name", ["a b", "a'b", "a(b)", "a$b", 'a"b', "a;b", "a&b", "a\\b"])
+def test_a_path_that_rpmbuild_cannot_build_in(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    shutil.copy(CHECKOUT / "Makefile", tmp_path / name)
+    done = subprocess.run(
+        ["make", "rpm", "--old-file=deps", "--old-file=dist"],
+        cwd=tmp_path / name, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "cannot build here: the path has a blank, or what a shell would read" in done.stderr
+
+
+def test_the_source_archive_is_what_is_checked_out(nobodys: Path) -> None:
+    """`make check` passes there too; what tests each commit is left out."""
+    files = {str(p.relative_to(nobodys)) for p in nobodys.rglob("*") if not p.is_dir()}
+    wanted = {name for name in files if not name.startswith((".ci/", ".gitignore"))}
+    printed = output("make", "--silent", "--directory", str(nobodys), "dist").strip()
+    packed = output("tar", "--list", "--file", str(nobodys / printed)).splitlines()
+    names = {name.partition("/")[2] for name in packed if not name.endswith("/")}
+    assert names == wanted
 
 
 def _deps(*variables: str) -> tuple[int, str]:

@@ -26,7 +26,9 @@ _VERSIONED = ("rollback/fs_rollback/__init__.py", "packaging/fs-rollback.spec")
 # What takes part in a build, of all that is copied, though no package has it.
 _MACROS = Path("tests/packaging/macros")
 _KEPT_S = 24 * 3600.0
-_NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
+_NOT_COPIED = shutil.ignore_patterns(
+    ".git", ".*_cache", ".hypothesis", "__pycache__", "build", "dist", "*.egg-info"
+)
 
 
 def copy_checkout(tree: Path) -> None:
