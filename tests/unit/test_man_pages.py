@@ -184,6 +184,14 @@ def test_a_page_renders_without_a_warning(page: Path, tmp_path: Path) -> None:
     assert summary.startswith(f"{name} - "), "what whatis(1) and apropos(1) read"
 
 
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
+def test_no_line_ends_in_the_middle_of_a_word(page: Path, tmp_path: Path) -> None:
+    """Half an option, path or code can neither be typed nor found by searching."""
+    _rendered(page, tmp_path)
+    lines = (_formatted(tmp_path / page.stem) or "").splitlines()
+    assert [line for line in lines if line.endswith("\N{HYPHEN}")] == []
+
+
 def test_the_pages_are_those_that_are_packaged() -> None:
     assert [page.stem for page in ALL_PAGES] == [
         "fs-rollback-convert.8", "fs-rollback-json.7", "fs-rollback.8", "fs-rollback.conf.5",
