@@ -108,6 +108,20 @@ def test_a_program_that_is_left_out_or_gone_is_told(
     assert "chmod go-w" in told
 
 
+def test_programs_that_cannot_be_listed(
+    named: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other facts are told all the same."""
+    circle = tmp_path / "health.d"
+    circle.symlink_to(circle)
+    listed = health.checks
+    monkeypatch.setattr(health, "checks", lambda: listed(str(circle), ()))
+    with host.opened(str(named.root)) as machine:
+        machine.__dict__["is_running"] = True
+        (told,) = facts.gather(machine, None)[1]
+    assert f"cannot be listed: [Errno 40] Too many levels of symbolic links: '{circle}'" in told
+
+
 def test_what_is_shown_at_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that a program has printed reaches a terminal as more than text."""
     files = [tmp_path / "motd.d/fs-rollback", tmp_path / "issue.d/fs-rollback.issue"]

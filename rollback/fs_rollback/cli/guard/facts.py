@@ -52,7 +52,11 @@ def gather(host: Host, store: Store | None) -> tuple[dict[str, Any], list[str]]:
 
 def _left_out() -> list[str]:
     """Return which programs a guarded boot leaves out: without them it may seem healthy."""
-    told = filter(None, (health.why_not(check.path) for check in health.checks()))
+    try:
+        checks = health.checks()
+    except OSError as error:  # said
+        return [f"the programs that tell whether a boot is healthy cannot be listed: {error}"]
+    told = filter(None, (health.why_not(check.path) for check in checks))
     return [f"{reason}. Make it root's: 'chown root:root' and 'chmod go-w'" for reason in told]
 
 
