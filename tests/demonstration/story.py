@@ -159,7 +159,7 @@ class Story:
         self._proof.equal("version 2 is still installed", said, "hello-2.0-1.noarch\n")
         self._proof.claim("Until the reboot dnf refuses what would change the wrong root.")
         said = self._console.root("dnf -y install tree", code=1)
-        self._proof.says("dnf says what to do", said, "waits for", "reboot", "fs-rollback undo")
+        self._proof.says("dnf says what to do", said, "waiting for", "reboot", "fs-rollback undo")
         self._console.root("rpm -q tree", code=1)
         self._proof.equal("no snapshot was taken for it", self._newest_pre(), self._target)
         self._proof.claim("'fs-rollback status' says that a rollback waits.")
