@@ -42,6 +42,7 @@ def _without(text: str) -> str:
         ("auto", {**_TERMINAL, "NO_COLOR": ""}, _RED),
         ("auto", {**_TERMINAL, "NO_COLOR": "0"}, _PLAIN),
         ("auto", {"TERM": "dumb"}, _PLAIN),
+        ("auto", {"TERM": ""}, _PLAIN),
         ("auto", {}, _PLAIN),
         ("always", {"NO_COLOR": "1", "TERM": "dumb"}, _RED),
         ("never", _TERMINAL, _PLAIN),

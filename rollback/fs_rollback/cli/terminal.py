@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Callable, Optional
 
+from .screen import streams
+
 if TYPE_CHECKING:
     from ..core.progress import Progress
     from ..report import Paint
@@ -114,7 +116,7 @@ def now_doing() -> Iterator[Callable[[str], None]]:
     from ..core.snapshots.names import shortened
     from ..report import clean
 
-    can_erase = os.environ.get("TERM", "dumb") != "dumb"
+    can_erase = not streams.is_dumb()
 
     def tell(text: str) -> None:
         if not sys.stderr.isatty():
@@ -143,7 +145,7 @@ class Bar:
     def __init__(self, what: str, unit: str) -> None:
         self._what, self._unit = what, unit
         self._begin = time.monotonic()
-        self.is_watched = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self.is_watched = sys.stderr.isatty() and not streams.is_dumb()
         self._next = self._begin + _DELAY_S if self.is_watched else float("inf")
         self._is_shown = False
 

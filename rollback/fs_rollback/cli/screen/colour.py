@@ -7,6 +7,7 @@ import os
 import sys
 
 from ...report import Paint, unpainted
+from . import streams
 
 _CODES = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1}
 
@@ -18,7 +19,7 @@ def paint(when: str) -> Paint:
 
 def _are_wanted() -> bool:
     """Whether to colour what is printed: on a terminal, unless $NO_COLOR (no-color.org) is set."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    plain = os.environ.get("NO_COLOR") or streams.is_dumb()
     return sys.stdout.isatty() and not plain
 
 

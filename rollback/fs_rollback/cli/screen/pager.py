@@ -16,10 +16,10 @@ def show(text: str) -> None:
     import shlex
 
     from ...system.linux import process
+    from . import streams
 
     # A dumb terminal, as that of an editor, scrolls itself, and cannot be moved in.
-    is_dumb = os.environ.get("TERM", "dumb") == "dumb"
-    is_for_terminal = sys.stdout.isatty() and not is_dumb
+    is_for_terminal = sys.stdout.isatty() and not streams.is_dumb()
     if not is_for_terminal or len(text.splitlines()) < os.get_terminal_size(1).lines:
         print(text)
         return

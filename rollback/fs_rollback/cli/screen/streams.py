@@ -43,6 +43,11 @@ class _Descriptor(io.RawIOBase):
             return len(data)
 
 
+def is_dumb() -> bool:
+    """Whether the terminal cannot erase, colour or move, or nothing says that it can."""
+    return os.environ.get("TERM") in (None, "", "dumb")
+
+
 def prepare() -> None:
     """Replace streams that are closed or may fail with ones that can be written to."""
     for number, name in enumerate(_NAMES):
