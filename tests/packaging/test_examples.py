@@ -34,7 +34,8 @@ BLUEPRINT = EXAMPLES / "osbuild/fs-rollback.toml"
 MKOSI = EXAMPLES / "mkosi"
 COMMAND_LINE = MKOSI / "mkosi.extra/etc/kernel/cmdline"
 
-PLUGIN = "python3-dnf-plugin-fs-snapshot"
+DNF4 = "python3-dnf-plugin-fs-snapshot"
+DNF5 = "libdnf5-plugin-fs-snapshot"
 
 # mkosi 27 and systemd 262 at the time of writing. base-files has the links /bin and /lib.
 _SUITE = "forky"
@@ -291,7 +292,7 @@ def test_mkosi_makes_the_disk_that_the_recipe_claims(tools: Path, work: Path) ->
 def test_recipes_name_packages_that_we_build(blueprint: dict[str, Any]) -> None:
     text = (CHECKOUT / "packaging/fs-rollback.spec").read_text()
     built = re.findall(r"^(?:Name:|%package -n)\s+(\S+)$", text, flags=re.MULTILINE)
-    assert PLUGIN in built
+    assert {DNF4, DNF5} <= set(built)
     section = KICKSTART.read_text().partition("%packages\n")[2].partition("%end")[0]
     named = {
         KICKSTART: [line for line in section.splitlines() if line and line[0] not in "#@"],
@@ -300,8 +301,8 @@ def test_recipes_name_packages_that_we_build(blueprint: dict[str, Any]) -> None:
     }
     for recipe, packages in named.items():
         ours = [name for name in packages if re.search(r"fs-(rollback|snapshot)", name)]
-        assert PLUGIN in ours, recipe
-        assert set(ours) <= set(built), recipe
+        assert ours == [DNF5 if recipe is MKOSI else DNF4], recipe
+        assert DNF5 in (recipe / "mkosi.conf" if recipe is MKOSI else recipe).read_text()
 
 
 def test_recipes_name_units_that_exist(blueprint: dict[str, Any]) -> None:
