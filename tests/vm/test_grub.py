@@ -81,8 +81,11 @@ def _boot_follows(machine: Machine) -> None:
     machine.boot(_BACK.format(new=new))
 
 
+# The kernel without modules cannot mount an ext4, and a boot without /boot would be given up.
 _UPDATE = """
 [ "$(uname -r)" = {old} ]
+sed -i '/[[:space:]].boot[[:space:]]/s/defaults/defaults,nofail/' /etc/fstab
+grep nofail /etc/fstab
 dnf --assumeyes upgrade
 [ "$(app)" = 2 ]
 fs-rollback rollback --yes

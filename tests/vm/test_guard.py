@@ -216,7 +216,7 @@ def _chosen(machine: Machine) -> None:
 _OFF = """
 findmnt --noheadings --output FSROOT --mountpoint / | grep -x '/fs-snapshots/try_[0-9]*'
 systemctl start fs-rollback-guard
-fs-rollback guard off | grep '^The next boot is not guarded'
+fs-rollback guard off | grep '^The next boot is no longer guarded'
 """
 _OLD_ROOT = """
 [ "$(app)" = 2 ]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.product import build_product
+from tests.sandbox.engine import Engine
+from tests.sandbox.product import build_product, rpms_for
 from tests.sandbox.rpms import Package
 from tests.vm.design import Boot, Design, Root
 from tests.vm.kernels import kernel_package
@@ -129,7 +130,7 @@ def _is_ruined(machine: Machine) -> None:
 
 
 def _product(machine: Machine) -> list[Path]:
-    return build_product(machine.directory)
+    return rpms_for(Engine.DNF4, build_product(machine.directory))
 
 
 def _app(version: str) -> Package:
