@@ -40,8 +40,16 @@ def unlabeled(tree: int) -> str:
 
     Where a boot labels all files anyway all is well too. Raises KernelError.
     """
-    if not policy(tree) or files.status_of(tree, AUTORELABEL, follow=False) is not None:
-        return ""
+    return _without_label(tree) if _trusted_policy(tree) else ""
+
+
+def _trusted_policy(tree: int) -> str:
+    """Return the policy that a root loads without labelling all files first, "" for none."""
+    is_labelled_anyway = files.status_of(tree, AUTORELABEL, follow=False) is not None
+    return "" if is_labelled_anyway else policy(tree)
+
+
+def _without_label(tree: int) -> str:
     for path in _SAMPLE:
         label = _label(tree, path)
         if label is not None and (not label or _WRONG.search(label)):
@@ -67,10 +75,10 @@ def why_relabel(host: Host, tree: int) -> str:
 
     Raises KernelError.
     """
-    then = policy(tree)
-    if not then or files.status_of(tree, AUTORELABEL, follow=False) is not None:
+    then = _trusted_policy(tree)
+    if not then:
         return ""
-    path = unlabeled(tree)
+    path = _without_label(tree)
     if path:
         return f"{path} has no usable label in the snapshot"
     is_off = host.is_running and not os.path.exists("/sys/fs/selinux/enforce")
