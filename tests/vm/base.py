@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -115,18 +116,32 @@ def _by_version(path: Path) -> list[int]:
     return [int(word) for word in path.name.replace("-", ".").split(".") if word.isdigit()]
 
 
+def system(
+    cache: Path,
+    name: str,
+    suite: str,
+    recipe: tuple[Sequence[str], Sequence[Path]],
+    say: Callable[[str], None],
+) -> Path:
+    """Return the tarball of a system, of packages and hooks; build it if it is not in the cache.
+
+    Raises CalledProcessError when mmdebstrap fails, without the network for one.
+    """
+    packages, hooks = recipe
+    key = digest(tuple(packages), *(hook.read_text() for hook in hooks), platform.machine())
+    path = cache / f"vm-base-debian-{name}-{key}.tar"
+    with built_once(path) as unfinished:
+        if unfinished is not None:
+            say(f"building a system for machines, once, about a minute: {path}")
+            debian_tarball(unfinished, suite, packages, hooks=hooks)
+    return path
+
+
 def _tarball(cache: Path, say: Callable[[str], None]) -> Path:
     if not is_debian():
         raise RuntimeError("the machines are made with mmdebstrap: no recipe for this distribution")
     suite = os_release()["VERSION_CODENAME"]
-    hooks = (_KERNELS, PREPARE)
-    key = digest(PACKAGES, *(hook.read_text() for hook in hooks), platform.machine())
-    path = cache / f"vm-base-debian-{suite}-{key}.tar"
-    with built_once(path) as unfinished:
-        if unfinished is not None:
-            say(f"building a system that boots, once, about a minute: {path}")
-            debian_tarball(unfinished, suite, PACKAGES, hooks=hooks)
-    return path
+    return system(cache, suite, suite, (PACKAGES, (_KERNELS, PREPARE)), say)
 
 
 def _unpack_kernels(tarball: Path, directory: Path) -> None:

@@ -7,7 +7,6 @@ The btrfs-progs of the other machines are too old for one, and they have no drac
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -15,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from tests.sandbox.base import DEBIAN_PACKAGES, built_once, debian_tarball, digest
+from tests.sandbox.base import DEBIAN_PACKAGES, built_once, digest
 from tests.sandbox.namespace import Namespace
 
-from .base import PREPARE, REACHED_BY
+from .base import PREPARE, REACHED_BY, system
 from .design import LOGICAL_VOLUME, VOLUME_GROUP
 
 _SUITE = "trixie"
@@ -70,12 +69,7 @@ def conversion_base(cache: Path, *, say: Callable[[str], None]) -> ConversionBas
 
     Raises CalledProcessError when one of the tools fails.
     """
-    key = digest(_PACKAGES, PREPARE.read_text(), platform.machine())
-    tarball = cache / f"vm-base-debian-{_SUITE}-{key}.tar"
-    with built_once(tarball) as unfinished:
-        if unfinished is not None:
-            say(f"building a system to be converted, once, about a minute: {tarball}")
-            debian_tarball(unfinished, _SUITE, _PACKAGES, hooks=(PREPARE,))
+    tarball = system(cache, _SUITE, _SUITE, (_PACKAGES, (PREPARE,)), say)
     lvm = cache / f"vm-lvm-{digest(tarball.name, _MAKE_LVM, ROOT_BYTES, LVM_START)}"
     with built_once(lvm) as unfinished:
         if unfinished is not None:

@@ -7,13 +7,12 @@ The kernels and the initramfs are those of the other machines: no test here read
 from __future__ import annotations
 
 import dataclasses
-import platform
 from pathlib import Path
 from typing import Callable
 
-from tests.sandbox.base import DNF5_SUITE, built_once, debian_tarball, digest
+from tests.sandbox.base import DNF5_SUITE
 
-from .base import PREPARE, REACHED_BY, Base
+from .base import PREPARE, REACHED_BY, Base, system
 
 _DNF5 = PREPARE.with_name("dnf5.sh")
 _PACKAGES = (
@@ -28,11 +27,5 @@ def dnf5_base(cache: Path, base: Base, *, say: Callable[[str], None]) -> Base:
 
     Raises CalledProcessError when mmdebstrap fails, without the network for one.
     """
-    hooks = (PREPARE, _DNF5)
-    key = digest(_PACKAGES, *(hook.read_text() for hook in hooks), platform.machine())
-    path = cache / f"vm-base-debian-{DNF5_SUITE}-{key}.tar"
-    with built_once(path) as unfinished:
-        if unfinished is not None:
-            say(f"building a system with dnf 5 that boots, once, about a minute: {path}")
-            debian_tarball(unfinished, DNF5_SUITE, _PACKAGES, hooks=hooks)
+    path = system(cache, DNF5_SUITE, DNF5_SUITE, (_PACKAGES, (PREPARE, _DNF5)), say)
     return dataclasses.replace(base, tarball=path)

@@ -8,13 +8,12 @@ made, see disk.py.
 from __future__ import annotations
 
 import dataclasses
-import platform
 from pathlib import Path
 from typing import Callable
 
-from tests.sandbox.base import built_once, debian_tarball, digest, os_release
+from tests.sandbox.base import os_release
 
-from .base import PACKAGES, PREPARE, Base
+from .base import PACKAGES, PREPARE, Base, system
 
 _SELINUX = PREPARE.with_name("selinux.sh")
 _PACKAGES = (*PACKAGES, "selinux-policy-default", "policycoreutils", "selinux-utils")
@@ -26,11 +25,6 @@ def selinux_base(cache: Path, base: Base, *, say: Callable[[str], None]) -> Base
     Raises CalledProcessError when mmdebstrap fails, without the network for one.
     """
     suite = os_release()["VERSION_CODENAME"]
-    hooks = (PREPARE, _SELINUX)
-    key = digest(_PACKAGES, *(hook.read_text() for hook in hooks), platform.machine())
-    path = cache / f"vm-base-debian-{suite}-selinux-{key}.tar"
-    with built_once(path) as unfinished:
-        if unfinished is not None:
-            say(f"building a system with SELinux, once, about a minute: {path}")
-            debian_tarball(unfinished, suite, _PACKAGES, hooks=hooks)
+    recipe = (_PACKAGES, (PREPARE, _SELINUX))
+    path = system(cache, f"{suite}-selinux", suite, recipe, say)
     return dataclasses.replace(base, tarball=path)
